@@ -1,0 +1,115 @@
+"""Find the faces in a video and print, for each face track, the ffmpeg command that crops it; or write the crops."""
+
+from __future__ import annotations
+
+import argparse
+
+from modules.errors import UserError, run_script
+
+
+def shape(text: str) -> tuple[int, int]:
+    """``256,256`` -> (256, 256): width and height of a crop, even, since most videos cannot be odd."""
+    width, height = map(int, text.split(","))
+    if min(width, height) < 2 or width % 2 or height % 2:
+        raise ValueError
+    return width, height
+
+
+def fraction(text: str) -> float:
+    """A number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ValueError
+    return value
+
+
+def positive(text: str) -> int:
+    """A whole number above 0."""
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def increase(text: str) -> float:
+    """A number from 0 to 10."""
+    value = float(text)
+    if not 0 <= value <= 10:
+        raise ValueError
+    return value
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--inp", required=True, metavar="VIDEO", default=argparse.SUPPRESS, help="the video")
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        help="write the crops there as crop-0.mp4, crop-1.mp4, ... without sound; without it the ffmpeg commands are "
+        "printed, which keep the sound",
+    )
+    parser.add_argument(
+        "--image_shape", type=shape, default=(256, 256), metavar="W,H", help="size of the crops; they are cut square"
+    )
+    parser.add_argument(
+        "--increase", type=increase, default=0.4, help="room around the face on each side, in face sizes"
+    )
+    parser.add_argument(
+        "--iou_with_initial",
+        type=fraction,
+        default=0.25,
+        help="a track ends when its box overlaps its first one by less (intersection over union)",
+    )
+    parser.add_argument("--min_frames", type=positive, default=150, help="shorter tracks are left out")
+    parser.add_argument(
+        "--min_size",
+        type=positive,
+        metavar="PIXELS",
+        help="smaller faces are left out; small values are slow (default: 1/12 of the longer side of the video)",
+    )
+    parser.add_argument(
+        "--detector",
+        choices=("auto", "face-alignment", "lbp"),
+        default="auto",
+        help="face-alignment finds faces in all poses and fetches its weights (86 MB) once; lbp finds frontal ones and "
+        "needs no network; auto takes the first if it can be had",
+    )
+    parser.add_argument("--cpu", action="store_true", help="do not use the GPU")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = arguments()
+    from pathlib import Path
+
+    from tqdm import tqdm
+
+    from modules import faces, media, tracks  # late, so that --help is quick
+
+    info = media.probe_video(args.inp)
+    detector = faces.load_detector(args.detector, args.cpu)
+    frames = tqdm(media.read_video(args.inp), total=len(info.times), unit="frame", desc="finding faces")
+    found = list(tracks.follow_faces(frames, detector, args.iou_with_initial, args.min_size))
+    kept = [track for track in found if track.frames >= args.min_frames]
+    if not found:
+        raise UserError(f"no face found in {args.inp}: lower --min_size for small faces, or try another --detector")
+    if not kept:
+        longest = max(track.frames for track in found)
+        raise UserError(f"no face stays for {args.min_frames} frames in {args.inp}: set --min_frames {longest} or less")
+
+    folder = Path(args.out or "")
+    size = (info.width, info.height)
+    crops = [(track, track.crop(size, args.increase), folder / f"crop-{n}.mp4") for n, track in enumerate(kept)]
+    if args.out is None:
+        for track, box, out in crops:
+            print(tracks.ffmpeg_command(args.inp, track, info, box, args.image_shape, out))
+        return
+    tracks.write_crops(
+        args.inp, crops, info, args.image_shape, lambda f: tqdm(f, total=len(info.times), unit="frame", desc="cropping")
+    )
+    for track, box, out in crops:
+        print(f"{out}: {track.frames} frames from {track.start_time:.2f} s, {box.width} pixels at {box.left},{box.top}")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,1 @@
+"""DeepExpr: face reenactment with separate identity and expression embeddings."""

@@ -1,0 +1,228 @@
+"""The training data set: an item is a few frames of one clip, and depends on (seed, epoch, index) alone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from modules.config import DatasetParams
+from modules.data.augmentation import augment, made_view
+from modules.data.cache import FrameCache
+from modules.data.clips import Clip, UnreadableClip, find_clips
+from modules.errors import UserError
+
+MIN_GAP = 0.2  # seconds: frames closer than this may show the same expression, and are no negatives of one another
+ATTEMPTS = 20  # clips tried for an item before giving up
+
+log = logging.getLogger(__name__)
+
+
+class FrameDataset(Dataset):
+    """Frames of clips and photographs from one or several roots.
+
+    An item is a dict:
+
+    - ``frames``  float32 [F, 3, H, W] in [0, 1], F = ``frames_per_video``; 0 is the source, 1 the driving frame
+    - ``times``   float32 [F], seconds in the clip; photographs are 10 s apart, a photo's made views share its time
+    - ``identity`` and ``clip``  numbers over all roots (the photographs of a person are one clip)
+    - ``index``   the item's number in the epoch
+
+    It is asked for by ``(epoch, index)``; workers that live on from epoch to epoch need not be told anything.
+
+    Roots share the epoch by their weights: the length is ``num_repeats`` times the number of items of all roots, and a
+    root of weight w gets w / (sum of the weights) of it.  Its items then come round one after the other, over the end
+    of the epoch, so that each is seen equally often.
+
+    Raises:
+        UserError: a root is missing, empty, or has no clip that can be read.
+    """
+
+    def __init__(
+        self, params: DatasetParams, split: str = "train", seed: int = 0, num_repeats: int = 1, progress: bool = False
+    ):
+        self.params, self.split, self.seed = params, split, seed
+        self.clips: list[Clip] = []
+        self.bad_clips: dict[str, str] = {}  # path -> why it is left out
+        self.identities: list[int] = []  # of each clip
+        self._items: list[list[list[int]]] = []  # root -> item -> the clips it may be
+        for root in params.roots:
+            clips, bad = find_clips(root.path, split, params.frame_shape, params.random_seed, progress)
+            _report_bad(root.path, len(clips), bad)
+            self.bad_clips.update({str(path): reason for path, reason in bad.items()})
+            self._add_root(clips)
+        weights = np.array([root.weight for root in params.roots])
+        self._ends = _shares(num_repeats * sum(map(len, self._items)), weights).cumsum()
+        self.cache = FrameCache(params.cache_dir) if params.cache_dir else None
+        self._reported: set[Path] = set()
+
+    def _add_root(self, clips: list[Clip]) -> None:
+        """Number the people and clips of a root, and shuffle its items for good: see ``_item_of``."""
+        people = sorted({clip.identity for clip in clips})
+        first_person = max(self.identities, default=-1) + 1
+        numbers = {person: first_person + i for i, person in enumerate(people)}
+        groups: dict[int, list[int]] = {}
+        for number, clip in enumerate(clips, start=len(self.clips)):
+            groups.setdefault(numbers[clip.identity] if self.params.id_sampling else number, []).append(number)
+        self.identities += [numbers[clip.identity] for clip in clips]
+        self.clips += clips
+        items = list(groups.values())
+        order = np.random.default_rng([self.seed, len(self._items)]).permutation(len(items))
+        self._items.append([items[i] for i in order])
+
+    @property
+    def num_identities(self) -> int:
+        return len(set(self.identities))
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor | int]:
+        """The item ``(epoch, index)``; a plain index is of epoch 0."""
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        if not 0 <= index < len(self):
+            raise IndexError(f"item {index} of {len(self)}")
+        root, item = self._item_of(epoch, index)
+        for attempt in range(ATTEMPTS):
+            rng = np.random.default_rng([self.seed, epoch, index, attempt])
+            if attempt:  # the clip could not be read: any other of its root in its place
+                item = rng.integers(len(self._items[root]))
+            number = int(rng.choice(self._items[root][item]))
+            try:
+                frames, times = self._frames(self.clips[number], rng)
+            except UnreadableClip as error:
+                self._report(self.clips[number], error)
+                continue
+            frames = augment(frames, self.params.augmentation_params, rng)
+            return {
+                "frames": frames.contiguous(), "times": times,
+                "identity": self.identities[number], "clip": number, "index": index,
+            }
+        raise UserError(f"{self.params.roots[root].path}: {ATTEMPTS} clips in a row cannot be decoded; check the files")
+
+    def _item_of(self, epoch: int, index: int) -> tuple[int, int]:
+        """Root and item of an index; each root goes round its items, on from where the last epoch ended."""
+        root = int(np.searchsorted(self._ends, index, side="right"))
+        start = self._ends[root - 1] if root else 0
+        count = int(self._ends[root] - start)
+        return root, (epoch * count + index - int(start)) % len(self._items[root])
+
+    def _frames(self, clip: Clip, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """float32 [F, 3, H, W] frames of a clip, and their times [F]."""
+        count, still = self.params.frames_per_video, clip.is_photos or len(clip) == 1
+        chosen = choose_photos(len(clip), count, rng) if still else choose_frames(clip.times, count, rng)
+        flip = self.params.augmentation_params.flip_param
+        if flip is not None and flip.time_flip and rng.random() < 0.5:
+            chosen[:2] = chosen[1::-1]
+        needed, place = np.unique(chosen, return_inverse=True)
+        images = self.cache.read(clip, needed) if self.cache else clip.read(needed)
+        frames = torch.from_numpy(images).permute(0, 3, 1, 2)[place].float() / 255
+        if still:
+            frames = _vary_repeats(frames, chosen, rng)
+        return frames, torch.tensor(np.asarray(clip.times)[chosen], dtype=torch.float32)
+
+    def _report(self, clip: Clip, error: UnreadableClip) -> None:
+        if clip.path not in self._reported:
+            self._reported.add(clip.path)
+            log.warning("skipped: %s", error)
+
+    def prepare_cache(self, progress: bool = True) -> None:
+        """Decode all clips into ``cache_dir`` now; without it they are cached as they are first used."""
+        if self.cache is not None:
+            self.cache.prepare(self.clips, progress)
+
+
+def test_clips(params: DatasetParams) -> list[Clip]:
+    """The clips of the test split, root after root; those that cannot be read are named in the log and left out.
+
+    Raises:
+        UserError: as :class:`FrameDataset`.
+    """
+    clips = []
+    for root in params.roots:
+        found, bad = find_clips(root.path, "test", params.frame_shape, params.random_seed)
+        _report_bad(root.path, len(found), bad)
+        clips += found
+    return clips
+
+
+test_clips.__test__ = False  # its name is no invitation to pytest
+
+
+def _report_bad(root: str, good: int, bad: dict) -> None:
+    if bad:
+        named = "; ".join(f"{path.name}: {reason}" for path, reason in bad.items())
+        log.warning("%s: %d of %d files skipped: %s", root, len(bad), good + len(bad), named)
+
+
+def _shares(total: int, weights: np.ndarray) -> np.ndarray:
+    """Whole numbers in the proportion of the weights that add up to ``total`` (largest remainders)."""
+    exact = total * weights / weights.sum()
+    shares = np.floor(exact).astype(int)
+    shares[np.argsort(shares - exact, kind="stable")[: total - shares.sum()]] += 1
+    return shares
+
+
+def choose_frames(times: Sequence[float], count: int, rng: np.random.Generator) -> np.ndarray:
+    """[count] frames of a video: a random pair in order of time, then further ones, likewise.
+
+    Two frames are any two, as in FOMM.  More are over 0.2 s apart; in a shorter clip as far as it allows; and where
+    there are not enough frames, some are repeated.
+    """
+    total = len(times)
+    if total < count:
+        chosen = np.concatenate([rng.permutation(total), rng.integers(total, size=count - total)])
+    elif count == 2:
+        chosen = rng.choice(total, 2, replace=False)
+    else:
+        chosen = rng.permutation(_spread(np.asarray(times), count, rng))
+    return np.concatenate([np.sort(chosen[:2]), np.sort(chosen[2:])])
+
+
+def _spread(times: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Indices of ``count`` frames, each over MIN_GAP after the one before, or over the largest half of it that fits."""
+    gap = MIN_GAP
+    while (latest := _latest(times, count, gap)) is None:
+        gap = gap / 2 if gap > 0.01 else 0.0
+    for _ in range(20):  # most clips are long: the first or second draw will do
+        chosen = np.sort(rng.choice(len(times), count, replace=False))
+        if np.all(np.diff(times[chosen]) > gap):
+            return chosen
+    chosen, first = [], 0
+    for last in latest:  # each as late as leaves room for the others
+        chosen.append(int(rng.integers(first, last + 1)))
+        first = int(np.searchsorted(times, times[chosen[-1]] + gap, side="right"))
+    return np.array(chosen)
+
+
+def _latest(times: np.ndarray, count: int, gap: float) -> list[int] | None:
+    """The latest index each of ``count`` frames can have with gaps over ``gap``; None if they do not fit."""
+    latest = [len(times) - 1]
+    while len(latest) < count:
+        before = int(np.searchsorted(times, times[latest[-1]] - gap, side="left")) - 1
+        if before < 0:
+            return None
+        latest.append(before)
+    return latest[::-1]
+
+
+def choose_photos(total: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """[count] photographs of a person: different ones first, then some again (of which views are made)."""
+    chosen = rng.permutation(total)[:count]
+    return np.concatenate([chosen, rng.choice(chosen, count - len(chosen))])
+
+
+def _vary_repeats(frames: Tensor, chosen: np.ndarray, rng: np.random.Generator) -> Tensor:
+    """Replace all but one of the frames that show the same photograph, whichever comes first, by made views of it."""
+    order = rng.permutation(len(chosen))
+    kept = {int(chosen[i]): int(i) for i in order}
+    repeats = [i for i, photo in enumerate(chosen) if kept[int(photo)] != i]
+    if repeats:
+        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+        frames[repeats] = made_view(frames[repeats], generator)
+    return frames

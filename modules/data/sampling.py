@@ -1,0 +1,91 @@
+"""Which items make up which batch: one seeded order per epoch, shared out over the processes of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from modules.config import DatasetParams, TrainParams
+from modules.data.frames import FrameDataset
+from modules.errors import UserError
+
+
+class EpochSampler(Sampler):
+    """Batches of ``(epoch, index)`` keys for one rank, without repeats within an epoch over all ranks.
+
+    Global batch b holds the same items for any number of processes; rank r takes the r-th equal part of it.  Iterating
+    does not move the sampler: ``set_position`` says where the next iteration starts.
+
+    Args:
+        length: items in the data set.
+        batch_size: items a step, over all processes together.
+        drop_last: leave out the last, smaller batch; else it is kept, cut to a multiple of ``world_size``.
+
+    Raises:
+        UserError: the batch cannot be shared out evenly, or the data set is smaller than one batch.
+    """
+
+    def __init__(
+        self, length: int, batch_size: int, world_size: int = 1, rank: int = 0, seed: int = 0, drop_last: bool = True
+    ):
+        if batch_size % world_size:
+            raise UserError(f"batch_size {batch_size} cannot be shared by {world_size} processes; use a multiple")
+        self.length = length - length % (batch_size if drop_last else world_size)
+        if self.length == 0:
+            raise UserError(
+                f"the data set has {length} items an epoch, fewer than batch_size {batch_size}; "
+                "lower batch_size or raise num_repeats"
+            )
+        self.batch_size, self.world_size, self.rank, self.seed = batch_size, world_size, rank, seed
+        self.items = length
+        self.epoch, self.batches_done = 0, 0
+
+    def set_position(self, epoch: int, batches_done: int = 0) -> None:
+        """Start the next iteration in ``epoch`` after its first ``batches_done`` batches; those are not read."""
+        self.epoch, self.batches_done = epoch, batches_done
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return -(-self.length // self.batch_size)
+
+    def __len__(self) -> int:
+        """Batches left in the epoch."""
+        return max(0, self.batches_per_epoch - self.batches_done)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        # The spawn key keeps this stream apart from those of the items, which are seeded by (seed, epoch, index).
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, self.epoch], spawn_key=(1,)))
+        order, epoch = rng.permutation(self.items)[: self.length], self.epoch
+        for start in range(self.batches_done * self.batch_size, self.length, self.batch_size):
+            batch = order[start : start + self.batch_size]
+            share = len(batch) // self.world_size
+            yield [(epoch, int(i)) for i in batch[self.rank * share : (self.rank + 1) * share]]
+
+
+def build_loader(
+    params: DatasetParams,
+    train: TrainParams,
+    split: str = "train",
+    rank: int = 0,
+    world_size: int = 1,
+    progress: bool = False,
+) -> DataLoader:
+    """The loader of one process of a training run; ``loader.batch_sampler`` is its :class:`EpochSampler`.
+
+    Raises:
+        UserError: as :class:`FrameDataset` and :class:`EpochSampler`.
+    """
+    dataset = FrameDataset(params, split, train.seed, train.num_repeats, progress and rank == 0)
+    sampler = EpochSampler(len(dataset), train.batch_size, world_size, rank, train.seed)
+    # Worker processes run torch on one thread each; the loader sees to that by itself.
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=params.num_workers,
+        persistent_workers=params.num_workers > 0,
+        prefetch_factor=4 if params.num_workers else None,
+        pin_memory=torch.cuda.is_available(),
+    )

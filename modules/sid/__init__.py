@@ -1,0 +1,1 @@
+"""SID, Semantic and Identity Disentanglement: the first stage."""

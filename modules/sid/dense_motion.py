@@ -1,0 +1,78 @@
+"""Dense motion: from sparse key point motions to one flow field and an occlusion map (FOMM section 3.2)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from modules.config import DenseMotionParams
+from modules.geometry import coordinate_grid, full_precision, gaussian_heatmaps, sample
+from modules.sid.blocks import AntiAliasDownsample, Hourglass
+from modules.sid.keypoints import Keypoints
+
+
+class DenseMotion(NamedTuple):
+    """What the dense motion network says of a batch, at its own resolution h x w.
+
+    Attributes:
+        deformation: backward flow ``[B, h, w, 2]``: where in the source each driving pixel comes from.
+        occlusion: ``[B, 1, h, w]`` in [0, 1], 0 where the source cannot supply the pixel; None if not estimated.
+        mask: which of the K+1 motions applies, ``[B, K+1, h, w]``; entry 0 is the background.
+        sparse_deformed: the source under each single motion, ``[B, K+1, 3, h, w]``.
+    """
+
+    deformation: Tensor
+    occlusion: Tensor | None
+    mask: Tensor
+    sparse_deformed: Tensor
+
+
+def sparse_motions(source: Keypoints, driving: Keypoints, height: int, width: int) -> Tensor:
+    """Backward flow of each key point's affine neighbourhood, background first: ``[B, K+1, h, w, 2]`` (FOMM eq. 4)."""
+    identity = coordinate_grid(height, width, driving.value)
+    offset = identity - driving.value[:, :, None, None, :]
+    if driving.jacobian is not None:
+        with torch.autocast(driving.value.device.type, enabled=False):
+            transfer = source.jacobian @ torch.inverse(driving.jacobian)
+        offset = (transfer[:, :, None, None] * offset.unsqueeze(-2)).sum(-1)
+    motions = offset + source.value[:, :, None, None, :]
+    background = identity.expand(len(motions), 1, -1, -1, -1)
+    return torch.cat([background, motions], dim=1)
+
+
+class DenseMotionNetwork(nn.Module):
+    """Chooses softly, per pixel, among the K key point motions and a still background."""
+
+    def __init__(self, params: DenseMotionParams, num_kp: int, num_channels: int, estimate_occlusion_map: bool):
+        super().__init__()
+        in_features = (num_kp + 1) * (num_channels + 1)
+        self.hourglass = Hourglass(params.block_expansion, in_features, params.num_blocks, params.max_features)
+        self.mask = nn.Conv2d(self.hourglass.out_filters, num_kp + 1, kernel_size=7, padding=3)
+        self.occlusion = None
+        if estimate_occlusion_map:
+            self.occlusion = nn.Conv2d(self.hourglass.out_filters, 1, kernel_size=7, padding=3)
+        self.kp_variance = params.kp_variance
+        self.down = AntiAliasDownsample(num_channels, params.scale_factor) if params.scale_factor != 1 else None
+
+    def heatmap_difference(self, source: Keypoints, driving: Keypoints, height: int, width: int) -> Tensor:
+        """Gaussians at the driving minus those at the source points, background zero: ``[B, K+1, 1, h, w]``."""
+        driven, original = (gaussian_heatmaps(kp.value, height, width, self.kp_variance) for kp in (driving, source))
+        difference = driven - original
+        return torch.cat([torch.zeros_like(difference[:, :1]), difference], dim=1).unsqueeze(2)
+
+    def forward(self, source_image: Tensor, source: Keypoints, driving: Keypoints) -> DenseMotion:
+        if self.down is not None:
+            source_image = self.down(source_image)
+        height, width = source_image.shape[2:]
+        heatmaps = self.heatmap_difference(source, driving, height, width)
+        motions = sparse_motions(source, driving, height, width)
+        copies = source_image.unsqueeze(1).expand(-1, motions.shape[1], -1, -1, -1)
+        deformed = sample(copies.flatten(0, 1), motions.flatten(0, 1)).view_as(copies)
+
+        features = self.hourglass(torch.cat([heatmaps.to(deformed.dtype), deformed], dim=2).flatten(1, 2))
+        mask = torch.softmax(full_precision(self.mask(features)), dim=1)
+        deformation = (motions * mask[..., None]).sum(dim=1)
+        occlusion = None if self.occlusion is None else torch.sigmoid(full_precision(self.occlusion(features)))
+        return DenseMotion(deformation, occlusion, mask, deformed)

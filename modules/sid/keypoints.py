@@ -1,0 +1,63 @@
+"""Keypoint detector K: self-supervised key points, each with a local affine frame (FOMM section 3.1)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from modules.config import KPDetectorParams
+from modules.geometry import coordinate_grid, full_precision
+from modules.sid.blocks import AntiAliasDownsample, Hourglass
+
+
+class Keypoints(NamedTuple):
+    """Key points of a batch of frames.
+
+    Attributes:
+        value: positions ``[B, K, 2]`` in [-1, 1].
+        jacobian: local affine frames ``[B, K, 2, 2]``; None when the detector estimates none.
+    """
+
+    value: Tensor
+    jacobian: Tensor | None
+
+    def map(self, function) -> Keypoints:
+        """Apply ``function`` to both tensors."""
+        return Keypoints(function(self.value), None if self.jacobian is None else function(self.jacobian))
+
+    def detach(self) -> Keypoints:
+        return self.map(torch.Tensor.detach)
+
+
+class KeypointDetector(nn.Module):
+    """Hourglass, softmax heat-maps, expected position and heat-map-weighted jacobian.
+
+    ``[B, 3, H, W]`` in [0, 1] -> :class:`Keypoints`.
+    """
+
+    def __init__(self, params: KPDetectorParams, num_kp: int, num_channels: int = 3, estimate_jacobian: bool = True):
+        super().__init__()
+        self.predictor = Hourglass(params.block_expansion, num_channels, params.num_blocks, params.max_features)
+        self.kp = nn.Conv2d(self.predictor.out_filters, num_kp, kernel_size=7, padding=params.pad)
+        self.jacobian = None
+        if estimate_jacobian:
+            maps = 1 if params.single_jacobian_map else num_kp
+            self.jacobian = nn.Conv2d(self.predictor.out_filters, 4 * maps, kernel_size=7, padding=params.pad)
+            nn.init.zeros_(self.jacobian.weight)
+            self.jacobian.bias.data.copy_(torch.eye(2).flatten().repeat(maps))
+        self.temperature = params.temperature
+        self.down = AntiAliasDownsample(num_channels, params.scale_factor) if params.scale_factor != 1 else None
+
+    def forward(self, image: Tensor) -> Keypoints:
+        features = self.predictor(image if self.down is None else self.down(image))
+        logits = full_precision(self.kp(features))
+        heatmap = torch.softmax(logits.flatten(2) / self.temperature, dim=2).view_as(logits)
+        grid = coordinate_grid(*heatmap.shape[2:], like=heatmap)
+        value = (heatmap.unsqueeze(-1) * grid).sum(dim=(2, 3))
+        if self.jacobian is None:
+            return Keypoints(value, None)
+        entries = full_precision(self.jacobian(features)).unflatten(1, (-1, 4))
+        jacobian = (heatmap.unsqueeze(2) * entries).sum(dim=(3, 4))
+        return Keypoints(value, jacobian.unflatten(2, (2, 2)))

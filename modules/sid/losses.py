@@ -1,0 +1,132 @@
+"""SID's losses as pure functions of what the networks returned.  Every one is a mean over the global batch.
+
+Contrastive and covariance terms look at the whole global batch: :func:`gather` collects it over processes with
+gradients, so that N processes and one process descend the same function.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+
+from modules.geometry import RandomTransform
+from modules.sid.keypoints import Keypoints
+
+
+def gather(x: Tensor) -> Tensor:
+    """Concatenate ``[B, ...]`` over processes, own gradient included; ``x`` itself with one process."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return x
+    if not x.is_floating_point():
+        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+    from torch.distributed.nn.functional import all_gather  # its backward sums the gradients of all processes
+
+    return torch.cat(all_gather(x.contiguous()))
+
+
+# ------------------------------------------------------------------------------------------------------- adversarial
+
+
+def generator_gan(fake_scores: list[Tensor]) -> Tensor:
+    """LSGAN for the generator: fakes should score 1; mean over patches, summed over scales."""
+    return torch.stack([(1 - s).square().mean() for s in fake_scores]).sum()
+
+
+def discriminator_gan(real_scores: list[Tensor], fake_scores: list[Tensor]) -> Tensor:
+    """LSGAN for the discriminator: reals should score 1 and fakes 0."""
+    terms = [(1 - r).square().mean() + f.square().mean() for r, f in zip(real_scores, fake_scores, strict=True)]
+    return torch.stack(terms).sum()
+
+
+# ------------------------------------------------------------------------------------------- key points (FOMM sec. 3.3)
+
+
+def equivariance_value(driving: Keypoints, transformed: Keypoints, transform: RandomTransform) -> Tensor:
+    """Key points of a warped frame, mapped back, are the frame's own (FOMM eq. 9)."""
+    return (driving.value - transform.warp_points(transformed.value)).abs().mean()
+
+
+def equivariance_jacobian(driving: Keypoints, transformed: Keypoints, transform: RandomTransform) -> Tensor:
+    """Likewise for jacobians: ``J_driving^-1 T' J_transformed = 1`` (FOMM eq. 11)."""
+    with torch.autocast(driving.value.device.type, enabled=False):
+        mapped = transform.jacobian(transformed.value) @ transformed.jacobian
+        ratio = torch.inverse(driving.jacobian) @ mapped
+    return (torch.eye(2, dtype=ratio.dtype, device=ratio.device) - ratio).abs().mean()
+
+
+def jacobian_distance(predicted: Tensor, target: Tensor) -> Tensor:
+    """How far ``target^-1 predicted`` is from 1, for ``[B, K, 2, 2]``; the target gets no gradient."""
+    with torch.autocast(predicted.device.type, enabled=False):
+        ratio = torch.inverse(target.detach()) @ predicted
+    return (torch.eye(2, dtype=ratio.dtype, device=ratio.device) - ratio).abs().mean()
+
+
+def global_affine(source: Keypoints, driving: Keypoints) -> Tensor:
+    """Least-squares affine map from source to driving key points, minus the identity, ``[B, 6]``; no gradient.
+
+    The part of the motion all key points share: a pseudo-label for the change of head pose.
+    """
+    with torch.no_grad(), torch.autocast(source.value.device.type, enabled=False):
+        ones = torch.ones_like(source.value[..., :1])
+        design = torch.cat([source.value, ones], dim=-1)
+        # a little ridge keeps the fit defined while an untrained detector puts all points in one place
+        gram = design.mT @ design + 1e-3 * torch.eye(3, dtype=design.dtype, device=design.device)
+        change = torch.linalg.solve(gram, design.mT @ (driving.value - source.value))
+        return change.mT.flatten(1).clamp(-2, 2)
+
+
+# ------------------------------------------------------------------------------------------------------- embeddings
+
+
+def identity_contrast(z_id: Tensor, identity: Tensor, temperature: float) -> Tensor:
+    """Supervised InfoNCE (Khosla et al., 2020): unit ``z_id [N, d]`` with labels ``[N]``; rows of one label attract.
+
+    Rows are this process's; the columns are everybody's.  Each positive competes with the other people alone, not
+    with the person's further pictures.
+    """
+    columns, labels = gather(z_id), gather(identity)
+    same = identity[:, None] == labels[None]
+    itself = torch.zeros_like(same)
+    first = dist.get_rank() * len(z_id) if len(columns) > len(z_id) else 0
+    itself[:, first : first + len(z_id)].fill_diagonal_(True)
+    logits = z_id @ columns.T / temperature
+    others = logits.masked_fill(same, -torch.inf).logsumexp(dim=1, keepdim=True)
+    positive = same & ~itself
+    terms = torch.where(positive, torch.logaddexp(logits, others) - logits, 0.0)
+    return (terms.sum(dim=1) / positive.sum(dim=1).clamp(min=1)).mean()
+
+
+def semantic_contrast(first: Tensor, second: Tensor, times: Tensor, temperature: float, min_gap: float) -> Tensor:
+    """InfoNCE among the frames of one clip: two views ``[B, F, d]`` of frames at ``times [B, F]`` seconds.
+
+    A frame's other view is its positive, frames of the *same clip* more than ``min_gap`` seconds away its negatives:
+    who it is helps nobody, only what changes over time does.
+    """
+    first, second = F.normalize(first, dim=-1), F.normalize(second, dim=-1)
+    logits = first @ second.mT / temperature
+    apart = (times[:, :, None] - times[:, None]).abs() > min_gap
+    own = torch.eye(times.shape[1], dtype=torch.bool, device=times.device)
+    logits = logits.masked_fill(~(apart | own), -torch.inf)
+    target = own.float().argmax(dim=1).expand(len(times), -1)
+    return 0.5 * sum(F.cross_entropy(view.flatten(0, 1), target.flatten()) for view in (logits, logits.mT))
+
+
+def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Mean of ``1 - cos`` over rows; ``b`` gets no gradient."""
+    return (1 - F.cosine_similarity(a, b.detach(), dim=-1)).mean()
+
+
+def cross_covariance(z_id: Tensor, z_sem: Tensor) -> Tensor:
+    """Mean squared correlation between every number of ``z_id`` and every number of ``z_sem`` over the global batch."""
+    left, right = gather(z_id), gather(z_sem)
+
+    def standard(z: Tensor) -> Tensor:
+        centred = z - z.mean(dim=0)
+        return centred / (centred.square().mean(dim=0) + 1e-6).sqrt()
+
+    correlation = standard(left).T @ standard(right) / len(left)
+    return correlation.square().mean()

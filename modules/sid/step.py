@@ -1,0 +1,250 @@
+"""SID's training step: one pass of the generator side, one of the discriminator."""
+
+from __future__ import annotations
+
+import copy
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from modules.config import TrainParams
+from modules.data.augmentation import semantic_view, similarity_view
+from modules.geometry import RandomTransform
+from modules.sid import losses
+from modules.sid.discriminator import MultiScaleDiscriminator
+from modules.sid.encoders import Semantics
+from modules.sid.generator import Generated
+from modules.sid.keypoints import Keypoints
+from modules.sid.model import SID
+from modules.sid.perceptual import ImagePyramid, build_perceptual, feature_distance
+
+MIN_GAP = 0.2  # seconds between frames that count as different expressions
+TARGET_DECAY = 0.99  # of the frozen copies of the encoders that judge generated images
+
+
+class Rendered(NamedTuple):
+    """What the generator side hands on: the pair, its key points and the picture made from them."""
+
+    source: Tensor
+    driving: Tensor
+    kp_source: Keypoints
+    kp_driving: Keypoints
+    generated: Generated
+
+
+class Embedded(NamedTuple):
+    """Embeddings of the pair: identities and semantics of source and driving frame."""
+
+    id_source: Tensor
+    id_driving: Tensor
+    sem_source: Semantics
+    sem_driving: Semantics
+
+
+def _generator_for(device: torch.device) -> torch.Generator:
+    """A generator on ``device`` seeded from the global random state, which the loop seeds once per step."""
+    return torch.Generator(device).manual_seed(int(torch.randint(2**62, ())))
+
+
+class GeneratorStep(nn.Module):
+    """Losses of key point detector, generator and encoders on one batch.
+
+    ``forward(batch)`` takes what :class:`modules.data.FrameDataset` yields and returns the weighted losses by name
+    and a :class:`Rendered`.
+    """
+
+    def __init__(self, model: SID, discriminator: MultiScaleDiscriminator, params: TrainParams):
+        super().__init__()
+        self.model = model
+        self._discriminator = [discriminator]  # in a list: judged by, not trained with, this step
+        self.params, self.weights = params, params.loss_weights
+        weights = self.weights
+        self.pyramid = ImagePyramid(params.scales)
+        self.perceptual = build_perceptual(params.perceptual_network) if sum(weights.perceptual) else None
+        self.cycles = model.encoders is not None and bool(weights.cycle_identity or weights.cycle_semantics)
+        self.targets = copy.deepcopy(model.encoders).requires_grad_(False) if self.cycles else None
+
+    @torch.no_grad()
+    def update_targets(self) -> None:
+        """Move the judging copies of the encoders a little towards the encoders."""
+        if self.targets is not None:
+            for target, online in zip(self.targets.parameters(), self.model.encoders.parameters(), strict=True):
+                target.lerp_(online, 1 - TARGET_DECAY)
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Rendered]:
+        frames = batch["frames"]
+        source, driving = frames[:, 0], frames[:, 1]
+        kp_source, kp_driving = self.model.kp_detector(source), self.model.kp_detector(driving)
+        terms: dict[str, Tensor] = {}
+        shown, condition = kp_driving, None
+        if self.model.encoders is not None:
+            embedded = self._embed(source, driving)
+            condition = self.model.condition(embedded.id_source, embedded.sem_driving)
+            head = self._head_keypoints(kp_source, embedded.sem_source, embedded.sem_driving)
+            shown = self._mix(kp_driving, head)
+            terms |= self._embedding_losses(batch, embedded)
+            terms |= self._pose_losses(driving, embedded, kp_source, kp_driving)
+            terms |= self._head_losses(head, kp_driving)
+        generated = self.model.generator(source, kp_source, shown, condition)
+        terms |= self._picture_losses(generated.prediction, driving, kp_driving)
+        terms |= self._equivariance_losses(driving, kp_driving)
+        if self.cycles:
+            terms |= self._cycle_losses(source, driving, kp_source, embedded)
+        return terms, Rendered(source, driving, kp_source, shown, generated)
+
+    # ------------------------------------------------------------------------------------------ pictures and key points
+
+    def _picture_losses(self, prediction: Tensor, driving: Tensor, keypoints: Keypoints) -> dict[str, Tensor]:
+        weights, terms = self.weights, {}
+        fake, real = self.pyramid(prediction), self.pyramid(driving)
+        if self.perceptual is not None:
+            distances = [
+                feature_distance(self.perceptual(real[s]), self.perceptual(fake[s]), weights.perceptual)
+                for s in self.params.scales
+            ]
+            terms["perceptual"] = torch.stack(distances).sum()
+        if weights.pixel:
+            terms["pixel"] = weights.pixel * (prediction - driving).abs().mean()
+        if weights.generator_gan:
+            terms |= self._adversarial_losses(fake, real, keypoints.detach())
+        return terms
+
+    def _adversarial_losses(self, fake, real, keypoints: Keypoints) -> dict[str, Tensor]:
+        (discriminator,) = self._discriminator
+        discriminator.requires_grad_(False)  # its weights get their gradient from their own step alone
+        with torch.no_grad():
+            real_maps = discriminator(real, keypoints)
+        fake_maps = discriminator(fake, keypoints)
+        discriminator.requires_grad_(True)
+        terms = {"gen_gan": self.weights.generator_gan * losses.generator_gan([scores for _, scores in fake_maps])}
+        if sum(self.weights.feature_matching):
+            pairs = zip(real_maps, fake_maps, strict=True)
+            matched = [feature_distance(r, f, self.weights.feature_matching) for (r, _), (f, _) in pairs]
+            terms["feature_matching"] = torch.stack(matched).sum()
+        return terms
+
+    def _equivariance_losses(self, driving: Tensor, kp_driving: Keypoints) -> dict[str, Tensor]:
+        weights, shape = self.weights, self.params.transform_params
+        if not (weights.equivariance_value or weights.equivariance_jacobian):
+            return {}
+        transform = RandomTransform.draw(
+            len(driving), driving, shape.sigma_affine, shape.sigma_tps, shape.points_tps
+        )
+        transformed = self.model.kp_detector(transform.warp_image(driving))
+        terms = {}
+        if weights.equivariance_value:
+            value = losses.equivariance_value(kp_driving, transformed, transform)
+            terms["equivariance_value"] = weights.equivariance_value * value
+        if weights.equivariance_jacobian and kp_driving.jacobian is not None:
+            value = losses.equivariance_jacobian(kp_driving, transformed, transform)
+            terms["equivariance_jacobian"] = weights.equivariance_jacobian * value
+        return terms
+
+    # --------------------------------------------------------------------------------------------------- embeddings
+
+    def _embed(self, source: Tensor, driving: Tensor) -> Embedded:
+        both = torch.cat([source, driving])
+        encoders = self.model.encoders
+        expression, pose = encoders.semantic(both)
+        halves = zip(expression.chunk(2), pose.chunk(2), strict=True)
+        return Embedded(*encoders.identity(both).chunk(2), *(Semantics(*half) for half in halves))
+
+    def _head_keypoints(self, kp_source: Keypoints, before: Semantics, after: Semantics) -> Keypoints:
+        # detached: the detector is taught by its own losses, not by what would be easy for the head
+        return self.model.encoders.motion_head(kp_source.detach(), before, after)
+
+    def _mix(self, detected: Keypoints, head: Keypoints) -> Keypoints:
+        """Per item, the head's key points with ``head_probability``, the detector's otherwise."""
+        if not self.params.head_probability:
+            return detected
+        chosen = torch.rand(len(detected.value), device=detected.value.device) < self.params.head_probability
+        value = torch.where(chosen[:, None, None], head.value, detected.value)
+        if detected.jacobian is None:
+            return Keypoints(value, None)
+        return Keypoints(value, torch.where(chosen[:, None, None, None], head.jacobian, detected.jacobian))
+
+    def _head_losses(self, head: Keypoints, detected: Keypoints) -> dict[str, Tensor]:
+        weights, terms = self.weights, {}
+        if weights.motion_value:
+            terms["motion_value"] = weights.motion_value * (head.value - detected.value.detach()).abs().mean()
+        if weights.motion_jacobian and head.jacobian is not None:
+            distance = losses.jacobian_distance(head.jacobian, detected.jacobian)
+            terms["motion_jacobian"] = weights.motion_jacobian * distance
+        return terms
+
+    def _embedding_losses(self, batch: dict[str, Tensor], embedded: Embedded) -> dict[str, Tensor]:
+        weights, terms = self.weights, {}
+        z_id = torch.cat([embedded.id_source, embedded.id_driving])
+        if weights.identity_contrast:
+            value = losses.identity_contrast(z_id, batch["identity"].repeat(2), self.params.temperature)
+            terms["identity_contrast"] = weights.identity_contrast * value
+        if weights.semantic_contrast:
+            frames = batch["frames"]
+            generator = _generator_for(frames.device)
+            flat = frames.flatten(0, 1)
+            views = torch.cat([semantic_view(flat, generator), semantic_view(flat, generator)])
+            expression = self.model.encoders.semantic(views).expression.unflatten(0, (2, *frames.shape[:2]))
+            value = losses.semantic_contrast(*expression, batch["times"], self.params.temperature, MIN_GAP)
+            terms["semantic_contrast"] = weights.semantic_contrast * value
+        if weights.independence:
+            z_sem = torch.cat([embedded.sem_source.cat(), embedded.sem_driving.cat()])
+            terms["independence"] = weights.independence * losses.cross_covariance(z_id, z_sem)
+        return terms
+
+    def _pose_losses(
+        self, driving: Tensor, embedded: Embedded, kp_source: Keypoints, kp_driving: Keypoints
+    ) -> dict[str, Tensor]:
+        """z_pose follows a known similarity transform and the shared part of the motion; z_exp ignores the former."""
+        weights, terms = self.weights, {}
+        if not (weights.pose_equivariance or weights.expression_invariance):
+            return terms
+        encoders = self.model.encoders
+        view, theta = similarity_view(driving, _generator_for(driving.device))
+        moved = encoders.semantic(view)
+        if weights.pose_equivariance:
+            known = (theta - torch.eye(2, 3, dtype=theta.dtype, device=theta.device)).flatten(1)
+            shared = losses.global_affine(kp_source, kp_driving)
+            by_view = (encoders.readout(embedded.sem_driving, moved) - known).abs().mean()
+            by_motion = (encoders.readout(embedded.sem_driving, embedded.sem_source) - shared).abs().mean()
+            terms["pose_equivariance"] = weights.pose_equivariance * (by_view + by_motion)
+        if weights.expression_invariance:
+            value = losses.cosine_distance(moved.expression, embedded.sem_driving.expression)
+            terms["expression_invariance"] = weights.expression_invariance * value
+        return terms
+
+    def _cycle_losses(
+        self, source: Tensor, driving: Tensor, kp_source: Keypoints, embedded: Embedded
+    ) -> dict[str, Tensor]:
+        """Everybody driven by their neighbour in the batch: the result is the source's person and the driver's face."""
+        weights, terms = self.weights, {}
+        other = Semantics(*(z.roll(1, dims=0) for z in embedded.sem_driving))
+        keypoints = self._head_keypoints(kp_source, embedded.sem_source, other)
+        condition = self.model.condition(embedded.id_source, other)
+        crossed = self.model.generator(source, kp_source, keypoints, condition).prediction
+        if weights.cycle_identity:
+            value = losses.cosine_distance(self.targets.identity(crossed), self.targets.identity(source))
+            terms["cycle_identity"] = weights.cycle_identity * value
+        if weights.cycle_semantics:
+            made, wanted = self.targets.semantic(crossed), self.targets.semantic(driving.roll(1, dims=0))
+            value = losses.cosine_distance(made.expression, wanted.expression)
+            value = value + losses.cosine_distance(made.pose, wanted.pose)
+            terms["cycle_semantics"] = weights.cycle_semantics * value
+        return terms
+
+
+class DiscriminatorStep(nn.Module):
+    """The discriminator's loss on what the generator step rendered."""
+
+    def __init__(self, discriminator: MultiScaleDiscriminator, params: TrainParams):
+        super().__init__()
+        self.discriminator = discriminator
+        self.pyramid = ImagePyramid(params.scales)
+        self.weight = params.loss_weights.discriminator_gan
+
+    def forward(self, rendered: Rendered) -> tuple[dict[str, Tensor], Rendered]:
+        keypoints = rendered.kp_driving.detach()
+        real = self.discriminator(self.pyramid(rendered.driving), keypoints)
+        fake = self.discriminator(self.pyramid(rendered.generated.prediction.detach()), keypoints)
+        value = losses.discriminator_gan([scores for _, scores in real], [scores for _, scores in fake])
+        return {"disc_gan": self.weight * value}, rendered

@@ -1,0 +1,390 @@
+"""Configurations: the published values, what may be written, and the one line for what may not."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import pytest
+import yaml
+
+from modules import config as configuration
+from modules.config import config_from_dict, config_to_dict, load_config, save_config, section_from_dict
+from modules.errors import UserError
+
+CONFIGS = Path(__file__).parents[1] / "config"
+PUBLISHED = json.loads((Path(__file__).parent / "data" / "fomm_configs.json").read_text())
+SMALLEST = {"dataset_params": {"root_dir": "data"}, "model_params": {}, "train_params": {}}
+
+
+def leaves(values, path=()):
+    """(path, value) of every value of nested mappings; a list is one value."""
+    if not isinstance(values, dict):
+        return [(path, values)]
+    return [leaf for key, value in values.items() for leaf in leaves(value, (*path, key))]
+
+
+def get(values, path):
+    for key in path:
+        values = values[key]
+    return values
+
+
+def changed(path, value):
+    """The smallest valid configuration with the value at a dotted path set."""
+    values = copy.deepcopy(SMALLEST)
+    *sections, key = path.split(".")
+    place = values
+    for name in sections:
+        place = place.setdefault(name, {})
+    place[key] = value
+    return values
+
+
+def error_of(values):
+    with pytest.raises(UserError) as caught:
+        config_from_dict(values, where="my.yaml")
+    message = str(caught.value)
+    assert message.startswith("my.yaml: ") and "\n" not in message
+    return message
+
+
+# ------------------------------------------------------------------------------------------------ the published values
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_file_has_the_published_values_and_no_others(name):
+    path = CONFIGS / f"{name}.yaml"
+    assert yaml.safe_load(path.read_text(encoding="utf-8")) == PUBLISHED[name]
+    loaded = config_to_dict(load_config(path))
+    for key, value in leaves(PUBLISHED[name]):
+        assert get(loaded, key) == value, ".".join(key)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_key_of_a_file_is_explained(name):
+    lines = (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    explained = False    # a comment above a group of keys of one kind explains the group
+    for line in lines:
+        if line.strip().startswith("#"):
+            explained = True
+        elif line.strip():
+            explained = explained and line.startswith(" ") or "#" in line or line.rstrip().endswith("_params:")
+            assert explained, line
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_values_are_plain_fomm(name):
+    config = config_from_dict(PUBLISHED[name])
+    assert config.model_params.encoder_params is None
+    assert config.dataset_params.frames_per_video == 2
+    weights = config_to_dict(config.train_params.loss_weights)
+    assert all(not weights[term] for term in weights if term not in PUBLISHED[name]["train_params"]["loss_weights"])
+
+
+# ------------------------------------------------------------------------------------------------------- round trips
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_saved_configuration_loads_as_the_same(name, tmp_path):
+    config = config_from_dict(PUBLISHED[name])
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == config
+    assert config_from_dict(json.loads(json.dumps(config_to_dict(config)))) == config
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_every_kind_of_value_survives_a_round_trip(tmp_path):
+    values = copy.deepcopy(SMALLEST)
+    values["dataset_params"] = {
+        "root_dir": [{"path": "clips: ä", "weight": 2}, {"path": "photos"}],
+        "augmentation_params": {"rotation_param": {"degrees": [-5, 10]}, "crop_param": {"size": [128, 256]}},
+        "cache_dir": "on",
+    }
+    values["model_params"]["encoder_params"] = {"identity_dim": 64}
+    values["train_params"] = {"precision": "bf16", "gradient_clip": 1e-7, "ema_decay": 0.999, "batch_size": 2}
+    config = config_from_dict(values)
+    assert [root.weight for root in config.dataset_params.roots] == [2, 1]
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == config
+
+
+def test_whole_numbers_are_saved_without_a_point(tmp_path):
+    """FOMM's own code names modules after the scale as it is written: discs.1, not discs.1-0."""
+    save_config(config_from_dict(PUBLISHED["vox-256"]), tmp_path / "config.yaml")
+    assert "scales: [1]\n" in (tmp_path / "config.yaml").read_text()
+
+
+def test_configuration_cannot_be_changed():
+    config = config_from_dict(SMALLEST)
+    with pytest.raises(FrozenInstanceError):
+        config.train_params.batch_size = 2
+
+
+def test_lists_are_not_shared_between_configurations():
+    first, second = (config_from_dict(SMALLEST).train_params.scales for _ in range(2))
+    assert first == second and first is not second
+
+
+def test_one_root_has_weight_one():
+    (root,) = config_from_dict(SMALLEST).dataset_params.roots
+    assert (root.path, root.weight) == ("data", 1)
+
+
+def test_section_alone():
+    model = section_from_dict(configuration.ModelParams, {"common_params": {"num_kp": 4}})
+    assert model.common_params.num_kp == 4
+
+
+# -------------------------------------------------------------------------------------------------- spellings, absence
+
+
+@pytest.mark.parametrize("text", ["1e-4", "1E-4", "1.0e-4", ".0001", "0.0001", "+1e-04", '"0.0001"'])
+def test_any_spelling_of_a_number_is_that_number(text, tmp_path):
+    path = tmp_path / "config.yaml"
+    text = f"dataset_params: {{root_dir: data}}\nmodel_params: {{}}\ntrain_params: {{lr_generator: {text}}}\n"
+    path.write_text(text)
+    assert load_config(path).train_params.lr_generator == 1e-4
+
+
+@pytest.mark.parametrize("value", [50, 50.0, "50", "5e1", "50.0", "0.5e2"])
+def test_a_whole_number_may_be_spelt_as_a_fraction(value):
+    batch_size = config_from_dict(changed("train_params.batch_size", value)).train_params.batch_size
+    assert batch_size == 50 and type(batch_size) is int
+
+
+def test_one_perceptual_weight_stands_for_all_five():
+    config = config_from_dict(changed("train_params.loss_weights.perceptual", "1e1"))
+    assert config.train_params.loss_weights.perceptual == [10.0] * 5
+
+
+def test_one_number_is_a_square_crop():
+    crop = config_from_dict(changed("dataset_params.augmentation_params.crop_param.size", 128))
+    assert crop.dataset_params.augmentation_params.crop_param.size == (128, 128)
+
+
+@pytest.mark.parametrize("path", [
+    "reconstruction_params", "animate_params.normalization_params", "visualizer_params", "model_params.encoder_params",
+    "model_params.generator_params.dense_motion_params", "train_params.loss_weights", "dataset_params.pairs_list",
+    "dataset_params.augmentation_params", "dataset_params.augmentation_params.flip_param", "train_params.ema_decay",
+])
+def test_null_for_what_is_optional_is_the_same_as_leaving_it_out(path):
+    assert config_from_dict(changed(path, None)) == config_from_dict(SMALLEST)
+
+
+# ------------------------------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize("path, nearest", [
+    ("train_params.lr_genrator", "train_params.lr_generator"),
+    ("train_params.loss_weights.perceptuel", "train_params.loss_weights.perceptual"),
+    ("model_params.generator_params.dense_motion_params.kp_varience",
+     "model_params.generator_params.dense_motion_params.kp_variance"),
+    ("datasets_params", "dataset_params"),
+    ("model_params.batch_size", "train_params.batch_size"),              # the right name in the wrong section
+])
+def test_unknown_key_names_the_nearest(path, nearest):
+    message = error_of(changed(path, 1))
+    assert message == f"my.yaml: {path}: expected a known key such as {nearest}, found an unknown key"
+
+
+def test_unknown_key_like_no_other_lists_the_choice():
+    message = error_of(changed("model_params.common_params.zzz", 1))
+    assert "expected one of num_kp, num_channels, estimate_jacobian, found an unknown key" in message
+
+
+@pytest.mark.parametrize("path, value, expected", [
+    ("train_params.batch_size", 2.5, "expected a whole number >= 1, found 2.5"),
+    ("train_params.batch_size", True, "expected a whole number >= 1, found true"),
+    ("train_params.batch_size", 0, "expected a whole number >= 1, found 0"),
+    ("train_params.batch_size", "many", "expected a whole number >= 1, found 'many'"),
+    ("train_params.batch_size", None, "expected a whole number >= 1, found null"),
+    ("train_params.batch_size", [1], "expected a whole number >= 1, found the list [1]"),
+    ("train_params.lr_generator", float("nan"), "expected a number >= 0, found nan"),
+    ("train_params.lr_generator", "1e999", "expected a number >= 0, found '1e999'"),
+    ("train_params.lr_generator", -1e-4, "expected a number >= 0, found -0.0001"),
+    ("train_params.num_epochs", 10**400, "expected a whole number >= 1, found 1000"),
+    ("train_params.ema_decay", 1, "expected a number >= 0 and < 1 or null, found 1"),
+    ("train_params.head_probability", 1.5, "expected a number >= 0 and <= 1, found 1.5"),
+    ("train_params.precision", "fp16", "expected fp32 or bf16, found 'fp16'"),
+    ("train_params.epoch_milestones", [90, 60], "expected a list in increasing order, each a whole number >= 1, found"),
+    ("train_params.epoch_milestones", 60, "expected a list in increasing order, each a whole number >= 1, found 60"),
+    ("train_params.scales", [], "expected a list, each a number 1/n for a whole n, found the list []"),
+    ("train_params.loss_weights.perceptual", [1, 2], "expected a list of 5, each a number >= 0, found the list [1, 2]"),
+    ("train_params.loss_weights", 3, "expected a mapping with the keys generator_gan, discriminator_gan"),
+    ("model_params.kp_detector_params.scale_factor", 0.3, "expected a number 1/n for a whole n, found 0.3"),
+    ("model_params.kp_detector_params.scale_factor", 0, "expected a number 1/n for a whole n, found 0"),
+    ("model_params.encoder_params.block_expansion", 12, "expected a whole number >= 8 and a multiple of 8, found 12"),
+    ("dataset_params.id_sampling", "yes", "expected true or false, found 'yes'"),
+    ("dataset_params.id_sampling", 1, "expected true or false, found 1"),
+    ("dataset_params.root_dir", 2020, "expected text or a list, each a mapping with the keys path, weight, found 2020"),
+    ("dataset_params.root_dir", "", "expected text or a list"),
+    ("dataset_params.root_dir", [], "expected text or a list"),
+    ("dataset_params.frame_shape", [256, 256],
+     "expected a list of 3: [a whole number >= 1, a whole number >= 1, 3], found the list [256, 256]"),
+    ("dataset_params.frames_per_video", 1, "expected a whole number >= 2, found 1"),
+    ("dataset_params.augmentation_params.resize_param.ratio", [1.1, 0.9], "in increasing order"),
+    ("dataset_params.augmentation_params.jitter_param.hue", 0.6, "expected a number >= 0 and <= 0.5, found 0.6"),
+    ("model_params.common_params.num_channels", 1, "expected 3, found 1"),
+    ("model_params.discriminator_params.num_blocks", 10**9, "expected a whole number >= 1 and <= 10, found 1000000000"),
+    ("reconstruction_params.format", "mp4", "expected .mp4 or .mov or .mkv or .avi or .webm or .gif, found 'mp4'"),
+    ("train_params.batch\nsize", 1, "expected a known key such as train_params.batch_size, found an unknown key"),
+    ("animate_params.motion", "head", "expected embedding or keypoints or null, found 'head'"),
+    ("visualizer_params.kp_size", {"a": 1}, "expected a whole number >= 1, found the mapping {'a': 1}"),
+])
+def test_wrong_value_is_named_with_what_was_expected(path, value, expected):
+    message = error_of(changed(path, value))
+    assert message.startswith(f"my.yaml: {' '.join(path.split())}: ") and expected in message
+    assert len(message) < 400
+
+
+def test_value_within_a_list_is_named_by_its_place():
+    values = changed("dataset_params.root_dir", [{"path": "a"}, {"path": "b", "weight": 0}])
+    assert error_of(values) == "my.yaml: dataset_params.root_dir[1].weight: expected a number > 0, found 0"
+    values = changed("dataset_params.root_dir", [{"weight": 1}])
+    assert error_of(values) == "my.yaml: dataset_params.root_dir[0].path: expected text, found nothing: it is missing"
+    values = changed("dataset_params.frame_shape", [256, 256, 1])
+    assert error_of(values) == "my.yaml: dataset_params.frame_shape[2]: expected 3, found 1"
+
+
+@pytest.mark.parametrize("name", ["dataset_params", "model_params", "train_params"])
+@pytest.mark.parametrize("how", ["absent", "null"])
+def test_missing_section_is_named(name, how):
+    values = {**SMALLEST, name: None}
+    if how == "absent":
+        del values[name]
+    message = error_of(values)
+    assert message.startswith(f"my.yaml: {name}: expected a mapping with the keys ")
+    assert message.endswith("found nothing: it is missing")
+
+
+@pytest.mark.parametrize("text, expected", [
+    (None, "cannot read the configuration: No such file or directory"),
+    ("", "the file is empty; expected the sections dataset_params, model_params"),
+    ("# nothing\n", "the file is empty"),
+    ("- a\n- b\n", "top level: expected a mapping with the keys dataset_params, "),
+    ("a: 1\nb: ]\n", "not valid YAML at line 2: "),
+    ("a: \x00", "not valid YAML: "),
+    ("a: 2020-99-99", "not valid YAML: month must be in 1..12"),
+    ("a: 1\nb:\n  c: 1\n  c: 2\n", "not valid YAML at line 3: the key c is given twice"),
+    ("a: !!python/object:os.system {}\n", "not valid YAML at line 1: could not determine a constructor"),
+])
+def test_bad_file_is_one_line(text, expected, tmp_path):
+    path = tmp_path / "my.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        load_config(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: {expected}") and "\n" not in message
+
+
+def test_folder_in_place_of_a_file(tmp_path):
+    with pytest.raises(UserError, match="cannot read the configuration: Is a directory"):
+        load_config(tmp_path)
+
+
+def test_anchors_may_be_merged(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("dataset_params: {root_dir: data}\nmodel_params: {}\ntrain_params: {}\n"
+                    "reconstruction_params: &shared {format: .gif}\nanimate_params: {<<: *shared, num_pairs: 3}\n")
+    assert load_config(path).animate_params.format == ".gif"
+
+
+def test_failed_save_leaves_nothing(tmp_path):
+    (tmp_path / "config.yaml").mkdir()
+    with pytest.raises(UserError, match="cannot write the configuration"):
+        save_config(config_from_dict(SMALLEST), tmp_path / "config.yaml")
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+# -------------------------------------------------------------------------------- values that must fit one another
+
+
+def test_hourglass_must_halve_evenly():
+    assert error_of(changed("dataset_params.frame_shape", [96, 96, 3])) == (
+        "my.yaml: model_params.kp_detector_params.num_blocks: expected dataset_params.frame_shape * scale_factor "
+        "divisible by 2**num_blocks = 32, found 96 * 0.25 = 24")
+    values = changed("model_params.generator_params.dense_motion_params.num_blocks", 7)
+    assert "my.yaml: model_params.generator_params.dense_motion_params.num_blocks: expected" in error_of(values)
+
+
+def test_crop_must_fit_the_networks_too():
+    message = error_of(changed("dataset_params.augmentation_params.crop_param.size", [256, 200]))
+    assert "augmentation_params.crop_param.size * scale_factor divisible by 2**num_blocks = 32, found 200" in message
+
+
+def test_generator_must_halve_evenly():
+    values = changed("model_params.kp_detector_params", {"scale_factor": 1, "num_blocks": 1})
+    values["dataset_params"]["frame_shape"] = [256, 66, 3]
+    expected = "height and width divisible by 2**model_params.generator_params.num_down_blocks = 4, found 256 x 66"
+    assert error_of(values) == f"my.yaml: dataset_params.frame_shape: expected {expected}"
+
+
+def test_small_frames_need_padded_heat_maps_and_a_short_pyramid():
+    values = changed("dataset_params.frame_shape", [16, 16, 3])
+    detector = values["model_params"]["kp_detector_params"] = {"num_blocks": 2}
+    values["train_params"]["scales"] = [1]
+    assert "kp_detector_params.pad: expected heat maps of at least 2 pixels" in error_of(values)
+    detector["pad"] = 3
+    config_from_dict(values)
+
+
+def test_perceptual_network_needs_sixteen_pixels_at_the_smallest_scale():
+    values = changed("dataset_params.frame_shape", [64, 64, 3])
+    values["model_params"]["kp_detector_params"] = {"num_blocks": 3}
+    assert error_of(values) == ("my.yaml: train_params.scales: expected scale * frame size >= 16 pixels, "
+                                "which the perceptual network needs, found 0.125 * 64 = 8")
+    values["train_params"]["scales"] = [1, 0.5, 0.25]
+    config_from_dict(values)
+    values["train_params"] = {"loss_weights": {"perceptual": 0}}
+    config_from_dict(values)
+
+
+@pytest.mark.parametrize("path", [
+    "train_params.loss_weights.identity_contrast", "train_params.loss_weights.cycle_semantics",
+    "train_params.loss_weights.motion_value", "train_params.head_probability",
+])
+def test_terms_of_the_encoders_need_encoders(path):
+    values = changed(path, 0.5)
+    assert error_of(values) == f"my.yaml: {path}: expected 0 where model_params.encoder_params is missing, found 0.5"
+    values["model_params"]["encoder_params"] = {}
+    config_from_dict(values)
+
+
+def test_motion_from_the_embedding_needs_encoders():
+    message = error_of(changed("animate_params.motion", "embedding"))
+    assert "animate_params.motion: expected keypoints or null where model_params.encoder_params is missing" in message
+
+
+def test_discriminator_sees_only_scales_of_the_pyramid():
+    values = changed("model_params.discriminator_params.scales", [1, 0.2])
+    config_from_dict(values)                                 # no adversarial term: the discriminator is not used
+    values["train_params"]["loss_weights"] = {"generator_gan": 1}
+    assert "scales: expected scales among train_params.scales = [1, 0.5, 0.25, 0.125], found 0.2" in error_of(values)
+
+
+def test_feature_matching_has_a_weight_for_each_block():
+    values = changed("train_params.loss_weights", {"generator_gan": 1, "feature_matching": [10]})
+    expected = "a weight for each of discriminator_params.num_blocks = 4 blocks, found 1 weights"
+    assert error_of(values) == f"my.yaml: train_params.loss_weights.feature_matching: expected {expected}"
+    values["train_params"]["loss_weights"]["feature_matching"] = []
+    config_from_dict(values)
+
+
+def test_discriminator_keeps_some_patches():
+    """Four blocks need 64 pixels: 64 -> 61, 30 -> 27, 13 -> 10, 5 -> 2 after each convolution and pooling."""
+    values = changed("model_params.kp_detector_params", {"num_blocks": 3})
+    values["dataset_params"]["frame_shape"] = [64, 64, 3]
+    values["train_params"] = {"loss_weights": {"generator_gan": 1, "perceptual": 0}}
+    config_from_dict(values)
+    values["model_params"]["discriminator_params"] = {"scales": [1, 0.5]}
+    assert "num_blocks: expected blocks that leave at least 2 x 2 patches of 32 pixels" in error_of(values)
+
+
+def test_encoders_halve_no_more_than_the_frame_allows():
+    values = changed("model_params.encoder_params", {"num_blocks": 9})
+    expected = "dataset_params.frame_shape * scale_factor >= 2**num_blocks = 512, found 256"
+    assert error_of(values) == f"my.yaml: model_params.encoder_params.num_blocks: expected {expected}"

@@ -1,0 +1,422 @@
+"""The data layer on real files: layouts, grouping, determinism, sharing out, the cache, corrupt clips, photographs."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from skimage.data import astronaut
+from torch.utils.data import DataLoader
+
+from modules import media
+from modules.config import AugmentationParams, DatasetParams, TrainParams, section_from_dict
+from modules.data.astronaut import moving_face, write_clips
+from modules.data.augmentation import augment, made_view, semantic_view, similarity_view
+from modules.data.clips import find_clips, strip_length
+from modules.data.frames import FrameDataset, choose_frames, test_clips
+from modules.data.sampling import EpochSampler, build_loader
+from modules.errors import UserError
+
+SHAPE = (32, 32, 3)
+EVERY_AUGMENTATION = {
+    "flip_param": {"horizontal_flip": True, "time_flip": True},
+    "jitter_param": {"brightness": 0.1, "contrast": 0.1, "saturation": 0.1, "hue": 0.1},
+    "rotation_param": {"degrees": 10},
+    "resize_param": {"ratio": [0.9, 1.1]},
+    "crop_param": {"size": [32, 32]},
+}
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory) -> Path:
+    """Six training clips of three people and two test clips of a fourth, 32 pixels, 1.6 s at 25 fps."""
+    return write_clips(tmp_path_factory.mktemp("clips"), clips=8, frames=40, size=32, people=4)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory) -> Path:
+    """Three photographs of ``anna``, one of ``ben``, in ``train``; another size than the frames."""
+    root = tmp_path_factory.mktemp("photos")
+    (root / "train").mkdir()
+    for name, i in (("anna#01_a", 0), ("anna#02_b", 9), ("anna#03_c", 18), ("ben", 27)):
+        media.write_image(root / "train" / f"{name}.png", moving_face(0, 30, 48)[i])
+    return root
+
+
+def params(root, **options) -> DatasetParams:
+    return section_from_dict(DatasetParams, {"root_dir": str(root), "frame_shape": list(SHAPE)} | options)
+
+
+def loader_of(root, batch_size=2, **options) -> DataLoader:
+    return build_loader(params(root, **options), TrainParams(batch_size=batch_size))
+
+
+def folder_of_names(root: Path, names: list[str]) -> Path:
+    """Folders of two frames each under the given names."""
+    for name in names:
+        (root / name).mkdir(parents=True)
+        for i in range(2):
+            media.write_image(root / name / f"{i}.png", np.full(SHAPE, 60 * i, np.uint8))
+    return root
+
+
+# --- layouts ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_layout_yields_its_frames_in_order(tmp_path):
+    """Video, gif, folder in natural order, and strip hold the same 12 frames; the loss-less ones exactly."""
+    frames = moving_face(0, 12, 32)
+    root = tmp_path / "train"
+    (root / "folder").mkdir(parents=True)
+    for i, frame in enumerate(frames):
+        media.write_image(root / "folder" / f"frame{i + 1}.png", frame)
+    media.write_image(root / "strip.png", np.concatenate(frames, axis=1))
+    for name in ("video.mp4", "picture.gif"):
+        with media.VideoWriter(root / name, 32, 32, 25) as writer:
+            for i, frame in enumerate(frames):
+                writer.write(frame, i / 25)
+    found, bad = find_clips(tmp_path, "train", SHAPE)
+    assert bad == {} and [clip.name for clip in found] == ["folder", "picture", "strip", "video"]
+    for clip in found:
+        assert len(clip) == 12
+        # Four of the gif's hundredths of a second are one frame at 25 fps; folders and strips are taken to be 25 fps.
+        assert clip.times == pytest.approx([i / 25 for i in range(12)], abs=1e-3)
+        read, streamed = clip.read(range(12)), np.stack(list(clip.frames()))
+        assert np.array_equal(read, streamed)
+        if clip.name in ("folder", "strip"):
+            assert np.array_equal(read, np.stack(frames))
+        else:  # a gif has 256 colours, mp4 coarser colour: a few grey levels on average, far less than a wrong frame
+            assert np.abs(read.astype(float) - np.stack(frames)).mean() < 8
+
+
+def test_strips_are_told_from_photographs():
+    assert strip_length(320, 32, SHAPE) == 10
+    assert strip_length(64, 32, SHAPE) == 2
+    assert strip_length(32, 32, SHAPE) is None
+    assert strip_length(1280, 256, SHAPE) == 5, "a strip of larger frames"
+    assert strip_length(512, 256, SHAPE) is None, "a photograph may be twice as wide as high"
+    assert strip_length(1000, 256, SHAPE) is None
+
+
+def test_without_train_and_test_a_seeded_split_keeps_each_person_on_one_side(tmp_path):
+    root = folder_of_names(tmp_path, [f"id{i}#{j}" for i in range(10) for j in range(2)])
+    train, test = (find_clips(root, split, SHAPE, seed=3)[0] for split in ("train", "test"))
+    assert len(train) == 16 and len(test) == 4
+    assert not {clip.identity for clip in train} & {clip.identity for clip in test}
+    assert [clip.name for clip in find_clips(root, "test", SHAPE, seed=3)[0]] == [clip.name for clip in test]
+    others = {tuple(clip.name for clip in find_clips(root, "test", SHAPE, seed=s)[0]) for s in range(5)}
+    assert len(others) > 1, "the seed decides"
+
+
+def test_people_are_grouped_by_the_exact_name_before_the_hash(tmp_path):
+    folder_of_names(tmp_path / "train", ["id1#a", "id1#b", "id10#a", "id1", "id#1#x", "id#2"])
+    dataset = FrameDataset(params(tmp_path, id_sampling=True))
+    groups = {}
+    for clip, person in zip(dataset.clips, dataset.identities, strict=True):
+        groups.setdefault(person, set()).add(clip.name)
+    assert sorted(map(sorted, groups.values())) == [["id#1#x", "id#2"], ["id1", "id1#a", "id1#b"], ["id10#a"]]
+    assert len(dataset) == 3
+    seen = {person: set() for person in groups}
+    for epoch in range(30):  # a clip of three is missed in 30 draws once in 60,000 cases
+        for index in range(3):
+            item = dataset[epoch, index]
+            seen[item["identity"]].add(dataset.clips[item["clip"]].name)
+    assert seen == groups
+
+
+def test_test_clips_stream_fitted_frames(clips):
+    found = test_clips(params(clips, frame_shape=[16, 16, 3]))
+    assert [clip.name for clip in found] == ["person4#01", "person4#02"]
+    assert found[0].identity == "person4" and found[0].frame_rate == 25
+    frames = list(found[0].frames())
+    assert len(frames) == len(found[0].times) == 40
+    assert all(frame.shape == (16, 16, 3) and frame.dtype == np.uint8 for frame in frames)
+
+
+@pytest.mark.parametrize("make", [lambda p: None, lambda p: p.mkdir(), lambda p: (p / "train").mkdir(parents=True)])
+def test_missing_or_empty_root_is_named(tmp_path, make):
+    make(tmp_path / "nothing")
+    with pytest.raises(UserError, match="nothing") as caught:
+        FrameDataset(params(tmp_path / "nothing"))
+    assert "\n" not in str(caught.value)
+
+
+# --- items ------------------------------------------------------------------------------------------------------------
+
+
+def test_items_have_the_promised_shapes_and_ranges(clips):
+    dataset = FrameDataset(params(clips, frames_per_video=4, augmentation_params=EVERY_AUGMENTATION))
+    item = dataset[0]
+    assert item["frames"].shape == (4, 3, 32, 32) and item["frames"].dtype == torch.float32
+    assert item["frames"].min() >= 0 and item["frames"].max() <= 1
+    assert item["times"].shape == (4,) and item["times"].dtype == torch.float32
+    assert dataset.num_identities == 3 and len(dataset) == 6
+    with pytest.raises(IndexError):
+        dataset[6]
+
+
+def test_two_frames_are_distinct_and_in_order_unless_flipped(clips):
+    items = [FrameDataset(params(clips))[epoch, 0]["times"] for epoch in range(50)]
+    assert all(first < second for first, second in items)
+    flip = {"augmentation_params": {"flip_param": {"time_flip": True}}}
+    flipped = FrameDataset(params(clips, **flip))
+    backwards = sum(bool(first > second) for first, second in (flipped[e, 0]["times"] for e in range(50)))
+    assert 10 <= backwards <= 40, "half of them: outside these bounds once in 100,000 seeds"
+
+
+@pytest.mark.parametrize("seconds, count", [(12.0, 4), (1.0, 4), (0.96, 5), (3.0, 8)])
+def test_more_than_two_frames_are_over_a_fifth_of_a_second_apart(seconds, count):
+    times = np.arange(round(seconds * 25) + 1) / 25
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        gaps = np.diff(np.sort(times[choose_frames(times, count, rng)]))
+        assert gaps.min() > 0.2
+    uneven = np.sort(np.concatenate([times, np.random.default_rng(1).uniform(0, seconds, 50)]))
+    assert np.diff(np.sort(uneven[choose_frames(uneven, count, rng)])).min() > 0.2
+
+
+def test_short_clips_give_what_they_have():
+    rng = np.random.default_rng(0)
+    assert len(set(choose_frames(np.arange(10) / 25, 5, rng))) == 5, "too short for the gap, but distinct"
+    assert set(choose_frames([0.0, 0.04], 5, rng)) == {0, 1}, "repeats, but of all frames"
+
+
+def test_items_and_order_do_not_depend_on_the_number_of_workers(clips):
+    def batches(workers):
+        options = {"frames_per_video": 3, "augmentation_params": EVERY_AUGMENTATION, "num_workers": workers}
+        loader = loader_of(clips, **options)
+        result = []
+        for epoch in range(2):
+            loader.batch_sampler.set_position(epoch)
+            result += list(loader)
+        return result
+
+    alone, shared = batches(0), batches(2)
+    assert len(alone) == len(shared) == 6
+    for a, b in zip(alone, shared, strict=True):
+        assert all(torch.equal(a[key], b[key]) for key in ("frames", "times", "identity", "clip", "index"))
+    assert not torch.equal(alone[0]["frames"], alone[3]["frames"]), "the second epoch is another draw"
+
+
+def test_photographs_of_a_person_are_pairs_and_single_ones_get_made_views(photos):
+    dataset = FrameDataset(params(photos, frames_per_video=4))
+    names = {dataset.clips[i].name: i for i in range(2)}
+    assert set(names) == {"anna", "ben"}
+    for epoch in range(10):
+        items = {dataset[epoch, i]["clip"]: dataset[epoch, i] for i in range(2)}
+        anna, ben = items[names["anna"]], items[names["ben"]]
+        assert abs(anna["times"][0] - anna["times"][1]) >= 10, "two different photographs"
+        assert len(set(anna["times"].tolist())) == 3, "all of them, and a view of one"
+        assert ben["times"].tolist() == [0] * 4
+        photo = torch.from_numpy(dataset.clips[names["ben"]].read([0])[0]).permute(2, 0, 1) / 255
+        changes = [(frame - photo).abs().mean().item() for frame in ben["frames"]]
+        assert sorted(changes)[0] == 0 and sorted(changes)[1] > 0.01, "one photograph as it is, three views"
+        assert max(changes) < 0.35, "of the same picture"
+
+
+def test_roots_share_an_epoch_by_weight_and_items_within_them_evenly(clips, photos):
+    roots = [{"path": str(clips), "weight": 3}, {"path": str(photos), "weight": 1}]
+    dataset = FrameDataset(params("", root_dir=roots), num_repeats=10)
+    assert len(dataset) == 10 * (6 + 2)
+    drawn = [dataset._item_of(epoch, i) for epoch in range(3) for i in range(len(dataset))]
+    assert sum(root == 0 for root, _ in drawn) == 3 * 60
+    counts = np.unique([item for root, item in drawn if root == 0], return_counts=True)[1]
+    assert counts.tolist() == [30] * 6
+    identities = {dataset[0, i]["identity"] for i in range(len(dataset))}
+    assert identities == set(range(5)) and dataset.num_identities == 5
+
+
+# --- sampling ---------------------------------------------------------------------------------------------------------
+
+
+def indices(sampler) -> list[list[int]]:
+    return [[index for _, index in batch] for batch in sampler]
+
+
+def test_ranks_share_the_same_global_batches_without_repeats():
+    alone = indices(EpochSampler(50, 8, seed=5))
+    ranks = [indices(EpochSampler(50, 8, 4, rank, seed=5)) for rank in range(4)]
+    assert [sum(parts, []) for parts in zip(*ranks, strict=True)] == alone
+    flat = sum(alone, [])
+    assert len(flat) == len(set(flat)) == 48, "the last two do not fill a batch"
+    kept = [sum(indices(EpochSampler(50, 8, 2, rank, seed=5, drop_last=False)), []) for rank in range(2)]
+    assert len(kept[0]) == len(kept[1]) == 25 and len(set(kept[0] + kept[1])) == 50
+
+
+def test_epochs_differ_and_resuming_continues_the_epoch(clips):
+    loader = loader_of(clips, augmentation_params=EVERY_AUGMENTATION, num_workers=0)
+    sampler = loader.batch_sampler
+    sampler.set_position(4)
+    whole = list(loader)
+    sampler.set_position(4, 1)
+    rest = list(loader)
+    assert len(loader) == len(rest) == len(whole) - 1
+    assert all(torch.equal(a["frames"], b["frames"]) for a, b in zip(whole[1:], rest, strict=True))
+    orders = set()
+    for epoch in range(5):
+        sampler.set_position(epoch)
+        orders.add(str(indices(sampler)))
+    assert len(orders) > 1
+
+
+def test_impossible_batches_are_refused():
+    with pytest.raises(UserError, match="batch_size 6 .* 4 processes"):
+        EpochSampler(50, 6, world_size=4)
+    with pytest.raises(UserError, match="num_repeats"):
+        EpochSampler(5, 6)
+
+
+# --- the cache --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("up_front", [True, False])
+def test_cached_and_decoded_items_are_equal(clips, photos, tmp_path, up_front):
+    roots = [{"path": str(clips)}, {"path": str(photos)}]
+    options = {"root_dir": roots, "frames_per_video": 3, "frame_shape": [24, 20, 3]}
+    plain = FrameDataset(params("", **options))
+    cached = FrameDataset(params("", cache_dir=str(tmp_path / "cache"), **options))
+    if up_front:
+        cached.prepare_cache(progress=False)
+    for _ in range(2):  # as it is built, and as it is used
+        for key in ((epoch, index) for epoch in range(2) for index in range(len(plain))):
+            assert torch.equal(plain[key]["frames"], cached[key]["frames"])
+    files = list((tmp_path / "cache").iterdir())
+    assert len(files) == 8 and all(file.suffix == ".npy" for file in files)
+    used = {file: file.stat().st_mtime_ns for file in files}
+    FrameDataset(params("", cache_dir=str(tmp_path / "cache"), **options)).prepare_cache(progress=False)
+    assert used == {file: file.stat().st_mtime_ns for file in files}, "a second run finds them"
+
+
+def test_a_changed_clip_is_cached_anew(tmp_path):
+    folder_of_names(tmp_path / "data" / "train", ["a"])
+    options = params(tmp_path / "data", cache_dir=str(tmp_path / "cache"))
+    assert FrameDataset(options)[0]["frames"].max() == pytest.approx(60 / 255)
+    media.write_image(tmp_path / "data" / "train" / "a" / "1.png", np.full(SHAPE, 200, np.uint8))
+    assert FrameDataset(options)[0]["frames"].max() == pytest.approx(200 / 255)
+
+
+def test_several_workers_build_one_cache(clips, tmp_path):
+    plain = loader_of(clips, num_workers=0)
+    cached = loader_of(clips, cache_dir=str(tmp_path / "cache"), num_workers=2)
+    for a, b in zip(plain, cached, strict=True):
+        assert torch.equal(a["frames"], b["frames"])
+    assert not list((tmp_path / "cache").glob("*.part"))
+
+
+# --- corrupt material -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def damaged(tmp_path, clips) -> Path:
+    """A sound clip, three that cannot be probed, and one that breaks off in the middle of its pictures."""
+    root = tmp_path / "data" / "train"
+    (root / "empty").mkdir(parents=True)
+    (root / "good.mp4").write_bytes((clips / "train" / "person1#01.mp4").read_bytes())
+    (root / "text.mp4").write_text("not a video")
+    (root / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (root / "folder").mkdir()
+    media.write_image(root / "folder" / "0.png", astronaut())
+    whole = (root / "folder" / "0.png").read_bytes()
+    for i in range(3):
+        (root / "folder" / f"{i}.png").write_bytes(whole[: len(whole) // 2])
+    return tmp_path / "data"
+
+
+def test_clips_that_cannot_be_probed_are_skipped_and_named(damaged, caplog):
+    with caplog.at_level(logging.WARNING):
+        dataset = FrameDataset(params(damaged))
+    assert {Path(path).name for path in dataset.bad_clips} == {"empty", "text.mp4", "broken.png"}
+    assert [clip.name for clip in dataset.clips] == ["folder", "good"]
+    assert "3 of 5" in caplog.text and all(name in caplog.text for name in ("empty", "text.mp4", "broken.png"))
+
+
+def test_clips_that_break_while_reading_are_replaced_and_named_once(damaged, caplog):
+    dataset, again = FrameDataset(params(damaged)), FrameDataset(params(damaged))
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        items = [dataset[epoch, index] for epoch in range(3) for index in range(2)]
+    assert {dataset.clips[item["clip"]].name for item in items} == {"good"}
+    assert sum("folder" in record.message for record in caplog.records) == 1
+    for item, other in zip(items, (again[epoch, index] for epoch in range(3) for index in range(2)), strict=True):
+        assert torch.equal(item["frames"], other["frames"])
+
+
+def test_a_root_of_bad_clips_only_is_refused(damaged):
+    (damaged / "train" / "good.mp4").unlink()
+    dataset = FrameDataset(params(damaged))
+    with pytest.raises(UserError, match="in a row"):
+        dataset[0]
+    for i in range(3):
+        (damaged / "train" / "folder" / f"{i}.png").unlink()
+    with pytest.raises(UserError, match="none of the 4 train clips"):
+        FrameDataset(params(damaged))
+
+
+# --- augmentation and views -------------------------------------------------------------------------------------------
+
+
+def face(size: int = 64, width: int | None = None) -> torch.Tensor:
+    frame = moving_face(0, 1, size)[0][:, : width or size]
+    return torch.from_numpy(frame.copy()).permute(2, 0, 1)[None] / 255
+
+
+def test_augmentation_treats_all_frames_alike():
+    options = section_from_dict(AugmentationParams, EVERY_AUGMENTATION)
+    frames = face(32).repeat(3, 1, 1, 1)
+    for seed in range(20):
+        result = augment(frames, options, np.random.default_rng(seed))
+        assert result.shape == frames.shape and torch.equal(result[0], result[1]) and torch.equal(result[0], result[2])
+        assert result.min() >= 0 and result.max() <= 1 + 1e-6
+    assert torch.equal(augment(frames, AugmentationParams(), np.random.default_rng(0)), frames)
+
+
+def test_rotation_turns_by_the_angle_without_black_corners():
+    options = section_from_dict(AugmentationParams, {"rotation_param": {"degrees": [90, 90]}})
+    frames = face(33)
+    turned = augment(frames, options, np.random.default_rng(0))
+    # A quarter turn maps pixel centres on pixel centres; float32 grids leave 1e-5 of a pixel.
+    quarter = min((turned - torch.rot90(frames, k, (2, 3))).abs().max() for k in (1, 3))
+    assert quarter < 1e-4
+    white = torch.ones(1, 3, 32, 32)
+    options = section_from_dict(AugmentationParams, {"rotation_param": {"degrees": 45}})
+    assert augment(white, options, np.random.default_rng(0)).min() > 0.999
+
+
+@pytest.mark.parametrize("view", [semantic_view, made_view])
+def test_views_are_seeded_change_the_picture_and_differ_within_a_batch(view):
+    frames = face().repeat(4, 1, 1, 1)
+    views = view(frames, torch.Generator().manual_seed(1))
+    assert views.shape == frames.shape and views.min() >= 0 and views.max() <= 1
+    assert torch.equal(views, view(frames, torch.Generator().manual_seed(1)))
+    for i in range(4):
+        assert (views[i] - frames[0]).abs().mean() > 0.01
+        assert all((views[i] - views[j]).abs().mean() > 0.01 for j in range(i))
+
+
+@pytest.mark.parametrize("width", [64, 48])
+def test_similarity_view_is_the_frame_at_theta(width):
+    """Brightness that is linear in x and y is sampled exactly: the view of (x, y) shows where its points come from."""
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 64), torch.linspace(-1, 1, width), indexing="ij")
+    frames = torch.stack([x, y, torch.zeros_like(x)])[None].repeat(3, 1, 1, 1)
+    views, theta = similarity_view(frames, torch.Generator().manual_seed(0))
+    points = torch.stack([x, y, torch.ones_like(x)])
+    expected = torch.einsum("bij,jhw->bihw", theta, points).clamp(-1, 1)  # the edge continues
+    assert torch.allclose(views[:, :2], expected, atol=1e-4)
+    pixels = torch.tensor([width - 1.0, 63.0]) / 2  # from [-1, 1] to pixels
+    linear = theta[:, :, :2] * pixels[:, None] / pixels[None]
+    gram = linear @ linear.mT
+    # Equal scale both ways, and right angles, but for float32.
+    assert torch.allclose(gram, gram[:, :1, :1] * torch.eye(2), atol=1e-5)
+    assert ((gram[:, 0, 0] > 0.8**2) & (gram[:, 0, 0] < 1.2**2)).all()
+
+
+def test_views_stay_in_single_precision_under_autocast():
+    frames = face().repeat(2, 1, 1, 1)
+    plain = similarity_view(frames, torch.Generator().manual_seed(0))[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = similarity_view(frames, torch.Generator().manual_seed(0))[0]
+        assert semantic_view(frames, torch.Generator().manual_seed(0)).dtype == torch.float32
+    assert torch.equal(plain, cast)
