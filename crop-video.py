@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 from modules.errors import UserError, run_script
 
@@ -15,33 +16,21 @@ def shape(text: str) -> tuple[int, int]:
     return width, height
 
 
-def fraction(text: str) -> float:
-    """A number from 0 to 1."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise ValueError
-    return value
+def number(kind: type, low: float, high: float) -> Callable[[str], float]:
+    """A parser of numbers of ``kind`` from ``low`` to ``high``."""
 
+    def parse(text: str) -> float:
+        value = kind(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not from {low} to {high}")
+        return value
 
-def positive(text: str) -> int:
-    """A whole number above 0."""
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
-
-
-def increase(text: str) -> float:
-    """A number from 0 to 10."""
-    value = float(text)
-    if not 0 <= value <= 10:
-        raise ValueError
-    return value
+    return parse
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--inp", required=True, metavar="VIDEO", default=argparse.SUPPRESS, help="the video")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--inp", required=True, metavar="VIDEO", help="the video")
     parser.add_argument(
         "--out",
         metavar="DIR",
@@ -49,30 +38,42 @@ def arguments() -> argparse.Namespace:
         "printed, which keep the sound",
     )
     parser.add_argument(
-        "--image_shape", type=shape, default=(256, 256), metavar="W,H", help="size of the crops; they are cut square"
+        "--image_shape",
+        type=shape,
+        default="256,256",
+        metavar="W,H",
+        help="size of the crops; they are cut square (default %(default)s)",
     )
     parser.add_argument(
-        "--increase", type=increase, default=0.4, help="room around the face on each side, in face sizes"
+        "--increase",
+        type=number(float, 0, 10),
+        default=0.4,
+        help="room around the face on each side, in face sizes (default %(default)s)",
     )
     parser.add_argument(
         "--iou_with_initial",
-        type=fraction,
+        type=number(float, 0, 1),
         default=0.25,
-        help="a track ends when its box overlaps its first one by less (intersection over union)",
+        help="a track ends when its box overlaps its first one by less (intersection over union) (default %(default)s)",
     )
-    parser.add_argument("--min_frames", type=positive, default=150, help="shorter tracks are left out")
+    parser.add_argument(
+        "--min_frames",
+        type=number(int, 1, 10**9),
+        default=150,
+        help="shorter tracks are left out (default %(default)s)",
+    )
     parser.add_argument(
         "--min_size",
-        type=positive,
+        type=number(int, 1, 10**9),
         metavar="PIXELS",
-        help="smaller faces are left out; small values are slow (default: 1/12 of the longer side of the video)",
+        help="smaller faces are left out; small values are slow (default 1/12 of the longer side of the video)",
     )
     parser.add_argument(
         "--detector",
         choices=("auto", "face-alignment", "lbp"),
         default="auto",
         help="face-alignment finds faces in all poses and fetches its weights (86 MB) once; lbp finds frontal ones and "
-        "needs no network; auto takes the first if it can be had",
+        "needs no network; auto takes the first if it can be had (default %(default)s)",
     )
     parser.add_argument("--cpu", action="store_true", help="do not use the GPU")
     return parser.parse_args()
@@ -86,6 +87,9 @@ def main() -> None:
 
     from modules import faces, media, tracks  # late, so that --help is quick
 
+    folder = Path(args.out or "")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--out {folder} is not a folder: name another")
     info = media.probe_video(args.inp)
     detector = faces.load_detector(args.detector, args.cpu)
     frames = tqdm(media.read_video(args.inp), total=len(info.times), unit="frame", desc="finding faces")
@@ -97,7 +101,6 @@ def main() -> None:
         longest = max(track.frames for track in found)
         raise UserError(f"no face stays for {args.min_frames} frames in {args.inp}: set --min_frames {longest} or less")
 
-    folder = Path(args.out or "")
     size = (info.width, info.height)
     crops = [(track, track.crop(size, args.increase), folder / f"crop-{n}.mp4") for n, track in enumerate(kept)]
     if args.out is None:

@@ -21,9 +21,12 @@ from modules.errors import UserError
 
 DETECTORS = ("auto", "face-alignment", "lbp")
 
-# On each side of the face box, in face sizes.  The LBP box covers 0.59 (median) of the side of crops made in the way of
-# VoxCeleb for FOMM, movement included; 0.4 gives 0.56 for a still face.
+# Room on each side of the face box, in face sizes.  In crops made in the way of VoxCeleb for FOMM the box takes 0.59 of
+# the side (median), movement included; in published portrait crops 0.47.  0.4 gives 0.56 for a still face.
 INCREASE = 0.4
+LEAST_INCREASE = 0.2  # what is left of it before a picture is padded: the face takes 0.71
+LIKELY = 0.75  # score of a face in a picture that was chosen for its face
+TILTS = (0, 25, -25)  # degrees: cascades see upright heads
 
 
 class Box(NamedTuple):
@@ -166,7 +169,10 @@ class FaceAlignmentDetector:
         device = "cuda" if torch.cuda.is_available() and not cpu else "cpu"
         self.stride = 1 if device == "cuda" else 5
         weights = _fetched(sfd_detector.models_urls["s3fd"])
-        self._network = sfd_detector.SFDDetector(device, path_to_detector=str(weights))
+        try:
+            self._network = sfd_detector.SFDDetector(device, path_to_detector=str(weights))
+        except Exception as error:  # what torch raises for a broken file depends on how it is broken
+            raise OSError(f"{weights} is not what it should be, delete it: {type(error).__name__}") from error
 
     def __call__(self, image: np.ndarray, min_size: float | None = None, tilt: float = 0.0) -> list[Detection]:
         """Faces, surest first; the network needs no help with tilted heads, so ``tilt`` is passed over."""
@@ -175,12 +181,13 @@ class FaceAlignmentDetector:
         size = max(1, round(width * scale)), max(1, round(height * scale))
         small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
         detections = []
-        for left, top, right, bottom, probability in self._network.detect_from_image(small):
+        for found in self._network.detect_from_image(small):
+            left, top, right, bottom, probability = map(float, found)
             # Its box reaches from the hair line to the chin, and narrows as the head turns.
             side = max(right - left, 0.75 * (bottom - top)) / scale
             if side >= (min_size or max(height, width) / 12):
                 box = Box.square((left + right) / 2 / scale, (top + bottom) / 2 / scale, side)
-                detections.append(Detection(box, float(probability) / 0.8))
+                detections.append(Detection(box, probability / 0.8))
         return sorted(detections, key=lambda d: -d.score)
 
 
@@ -194,7 +201,6 @@ def _fetched(url: str) -> Path:
     if path.is_file():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    print(f"fetching the face detector {url}", file=sys.stderr)
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(10)  # without a network some systems would wait for minutes
     try:
@@ -218,7 +224,7 @@ def load_detector(name: str = "auto", cpu: bool = False) -> Detector:
     except ImportError as error:
         reason, remedy = f"cannot be imported ({error})", "install it with `pip install face-alignment`"
     except OSError as error:
-        reason, remedy = f"has no weights ({error})", "run it once with a network connection"
+        reason, remedy = f"has no usable weights ({error})", "run it once with a network connection"
     if name == "face-alignment":
         raise UserError(f"the detector face-alignment {reason}: {remedy}, or use the detector lbp")
     print(f"face-alignment {reason}: using the detector lbp instead", file=sys.stderr)
@@ -229,14 +235,16 @@ def load_detector(name: str = "auto", cpu: bool = False) -> Detector:
 
 
 def find_face(image: np.ndarray, detector: Detector) -> Box | None:
-    """The box of the main face of ``image`` (large and central), or None."""
-    for tilt in (0, 25, -25):
-        # One image has no neighbours to confirm it, but a picture somebody chose to crop does have a face: 0.75.
-        found = [d for d in detector(image, tilt=tilt) if d.score >= 0.75]
-        found = [d for d in found if d.score >= 0.3 * found[0].score]
-        if found:
-            return max(found, key=lambda d: _prominence(d.box, image)).box
-    return None
+    """The box of the main face of ``image`` (large and central), or None.  The head may lean by some 35 degrees."""
+    found: list[Detection] = []
+    for tilt in TILTS:
+        # One image has no neighbours to confirm it, but a picture somebody chose to crop does have a face.
+        found += [d for d in detector(image, tilt=tilt) if d.score >= LIKELY]
+        if any(d.score >= 2 for d in found):
+            break  # beyond doubt; else a chance pattern must not win over a face that leans
+    best = max((d.score for d in found), default=0)
+    main = [d.box for d in found if d.score >= 0.5 * best]
+    return max(main, key=lambda box: _prominence(box, image), default=None)
 
 
 def _prominence(box: Box, image: np.ndarray) -> float:
@@ -250,10 +258,12 @@ def crop_box(box: Box, image_size: tuple[int, int], increase: float = INCREASE, 
     """The square crop, in whole and even pixels, that shows ``box`` and ``increase`` face sizes on each side of it.
 
     ``image_size`` is (width, height); ``face`` is the size of the face when ``box`` is the larger place it moves in.
-    The square is moved inside the image where it fits; where it does not, it sticks out and :func:`cut` pads it.
+    The square is moved inside the image, and where it is larger gives up some of its room.  Where the rest does not fit
+    either, it sticks out and :func:`cut` pads it.
     """
-    side = max(box.width, box.height) + 2 * increase * (face or max(box.width, box.height))
-    side = max(2, 2 * round(side / 2))
+    extent = max(box.width, box.height)
+    side, least = (extent + 2 * room * (face or extent) for room in (increase, min(increase, LEAST_INCREASE)))
+    side = max(2, 2 * round(max(min(side, min(image_size)), least) / 2))
     corner = []
     for middle, length in zip(box.centre, image_size, strict=True):
         low, high = sorted((0, length - side))
@@ -273,8 +283,8 @@ def cut(image: np.ndarray, box: Box, size: int | tuple[int, int] | None = None) 
     part = image[rows[:, None], columns]
     if size is None:
         return part
-    shape = (size, size) if isinstance(size, int) else size
-    return np.asarray(Image.fromarray(part).resize(shape, Image.Resampling.LANCZOS))
+    width, height = (size, size) if isinstance(size, int) else size
+    return media.resize(part, height, width)
 
 
 def crop_image(image: np.ndarray, detector: Detector, where: str = "the image") -> np.ndarray:
@@ -294,11 +304,11 @@ def video_box(path: str | Path, detector: Detector) -> Box:
     info = media.probe_video(path)
     count = len(info.times)
     samples = np.linspace(0, count - 1, min(count, max(8, min(48, round(2 * info.duration))))).round().astype(int)
-    for tilt in (0, 25, -25):
+    for tilt in TILTS:
         faces = []
         for index in samples:
             image = media.read_frames(path, [int(index)], info)[0]
-            faces.append([d.box for d in detector(image, tilt=tilt) if d.score >= 0.75])
+            faces.append([d.box for d in detector(image, tilt=tilt) if d.score >= LIKELY])
         place = _main_place(faces, image)
         if place:
             edges = np.array(place)

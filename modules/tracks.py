@@ -63,9 +63,9 @@ class Track:
     def crop(self, image_size: tuple[int, int], increase: float = INCREASE) -> Box:
         """The square crop of the track, in whole pixels, inside the (width, height) of the video."""
         box = crop_box(self.place, image_size, increase, self._sizes[0] / self._sizes[1])
-        side = 2 * (min(box.width, *image_size) // 2)  # a larger one cannot be cut out: as much as there is, around it
-        if side < box.width:
-            box = crop_box(Box.square(*box.centre, side), image_size, increase=0.0)
+        side = 2 * (min(image_size) // 2)
+        if box.width > side:  # more than there is: as much as can be cut out
+            box = crop_box(Box.square(*self.place.centre, side), image_size, increase=0.0)
         return box
 
 
@@ -147,7 +147,8 @@ def ffmpeg_command(
     start = math.floor(track.start_time * 1000) / 1000
     duration = math.floor((track.end_time - track.start_time + float(1 / info.frame_rate)) * 1000) / 1000
     crop = f"crop={box.width}:{box.height}:{box.left}:{box.top}, scale={size[0]}:{size[1]}"
-    return f'ffmpeg -i {shlex.quote(str(path))} -ss {start:.3f} -t {duration:.3f} -filter:v "{crop}" {shlex.quote(str(out))}'
+    source, result = shlex.quote(str(path)), shlex.quote(str(out))
+    return f'ffmpeg -i {source} -ss {start:.3f} -t {duration:.3f} -filter:v "{crop}" {result}'
 
 
 def write_crops(

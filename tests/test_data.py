@@ -168,8 +168,9 @@ def test_two_frames_are_distinct_and_in_order_unless_flipped(clips):
 
 
 @pytest.mark.parametrize("seconds, count", [(12.0, 4), (1.0, 4), (0.96, 5), (3.0, 8)])
-def test_more_than_two_frames_are_over_a_fifth_of_a_second_apart(seconds, count):
-    times = np.arange(round(seconds * 25) + 1) / 25
+@pytest.mark.parametrize("rate", [25, 30000 / 1001])
+def test_more_than_two_frames_are_over_a_fifth_of_a_second_apart(seconds, count, rate):
+    times = np.arange(round(seconds * rate) + 1) / rate
     rng = np.random.default_rng(0)
     for _ in range(200):
         gaps = np.diff(np.sort(times[choose_frames(times, count, rng)]))
@@ -180,7 +181,9 @@ def test_more_than_two_frames_are_over_a_fifth_of_a_second_apart(seconds, count)
 
 def test_short_clips_give_what_they_have():
     rng = np.random.default_rng(0)
-    assert len(set(choose_frames(np.arange(10) / 25, 5, rng))) == 5, "too short for the gap, but distinct"
+    for length in range(5, 40):
+        assert len(set(choose_frames(np.arange(length) / 30, 5, rng))) == 5, "too short for the gap, but distinct"
+    assert len(set(choose_frames(np.zeros(10), 5, rng))) == 5, "all at one time"
     assert set(choose_frames([0.0, 0.04], 5, rng)) == {0, 1}, "repeats, but of all frames"
 
 

@@ -78,14 +78,17 @@ def _colour_jitter(frames: Tensor, params: JitterParams, rng: np.random.Generato
 
 
 def made_view(photos: Tensor, generator: torch.Generator) -> Tensor:
-    """A second view of each of [B, 3, H, W] photographs: moved, turned, gently warped, under another light."""
+    """A second view of each of [B, 3, H, W] photographs: moved, turned, gently warped, under a slightly other light.
+
+    Only slightly: photograph and view become source and driving frame, and no generator can guess a colour.
+    """
     with _float32(photos):
         draw = _Draw(len(photos), generator, photos.device)
         theta = _similarity(draw.uniform(-math.radians(15), math.radians(15)), draw.uniform(0.85, 1.15), photos)
         theta[:, :, :2] += draw.uniform(-0.05, 0.05, (2, 2))  # a little shear and stretch
         theta[:, :, 2] = draw.uniform(-0.1, 0.1, (2,))
         grid = affine_grid(theta, photos) + thin_plate_offsets(draw.normal(0.04, (TPS_POINTS**2, 2)), photos)
-        return _recolour(warp(photos.float(), grid), draw, strength=0.15, hue=0.03)
+        return _recolour(warp(photos.float(), grid), draw, strength=0.08, hue=0.01)
 
 
 def semantic_view(frames: Tensor, generator: torch.Generator) -> Tensor:
@@ -103,8 +106,8 @@ def semantic_view(frames: Tensor, generator: torch.Generator) -> Tensor:
         views = _recolour(warp(frames.float(), grid), draw, strength=0.4, hue=0.5)
         grey = V.rgb_to_grayscale(views, num_output_channels=3)
         views = torch.where(draw.uniform(0, 1, (1, 1, 1)) < 0.2, grey, views)
-        # Up to one pixel of 64: more would wipe out the eyelids.
-        return _blur(views, draw.uniform(0.05, 1.0) * frames.shape[-1] / 64, frames.shape[-1] / 64)
+        largest = 0.7 * frames.shape[-1] / 64  # pixels: more would wipe out the eyelids
+        return _blur(views, draw.uniform(0.1, 1.0) * largest, largest)
 
 
 def similarity_view(frames: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

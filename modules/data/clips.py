@@ -231,8 +231,11 @@ def _photographs(person: str, files: list[Path], frame_shape: tuple[int, int, in
 
 def _image_size(path: Path) -> tuple[int, int]:
     """(width, height) from the file's header; the pixels are left alone."""
-    with Image.open(path) as image:
-        return image.size
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: is not a picture that can be read") from error
 
 
 def _even_times(count: int) -> tuple[float, ...]:

@@ -120,6 +120,7 @@ class FrameDataset(Dataset):
         if flip is not None and flip.time_flip and rng.random() < 0.5:
             chosen[:2] = chosen[1::-1]
         needed, place = np.unique(chosen, return_inverse=True)
+        needed = needed.tolist()
         images = self.cache.read(clip, needed) if self.cache else clip.read(needed)
         frames = torch.from_numpy(images).permute(0, 3, 1, 2)[place].float() / 255
         if still:
@@ -185,26 +186,29 @@ def choose_frames(times: Sequence[float], count: int, rng: np.random.Generator) 
 
 
 def _spread(times: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Indices of ``count`` frames, each over MIN_GAP after the one before, or over the largest half of it that fits."""
-    gap = MIN_GAP
-    while (latest := _latest(times, count, gap)) is None:
-        gap = gap / 2 if gap > 0.01 else 0.0
+    """Indices of ``count`` frames over MIN_GAP apart, or over half, a quarter of it where only that fits."""
+    for gap in (MIN_GAP, MIN_GAP / 2, MIN_GAP / 4):
+        ends = times + gap + 1e-6  # 0.2 s in floating point may be a little more than 0.2 s
+        if latest := _latest(times, ends, count):
+            break
+    else:
+        return rng.choice(len(times), count, replace=False)
     for _ in range(20):  # most clips are long: the first or second draw will do
         chosen = np.sort(rng.choice(len(times), count, replace=False))
-        if np.all(np.diff(times[chosen]) > gap):
+        if np.all(times[chosen[1:]] > ends[chosen[:-1]]):
             return chosen
     chosen, first = [], 0
-    for last in latest:  # each as late as leaves room for the others
+    for last in latest:  # each late enough after the one before, and early enough for the others
         chosen.append(int(rng.integers(first, last + 1)))
-        first = int(np.searchsorted(times, times[chosen[-1]] + gap, side="right"))
+        first = int(np.searchsorted(times, ends[chosen[-1]], side="right"))
     return np.array(chosen)
 
 
-def _latest(times: np.ndarray, count: int, gap: float) -> list[int] | None:
-    """The latest index each of ``count`` frames can have with gaps over ``gap``; None if they do not fit."""
+def _latest(times: np.ndarray, ends: np.ndarray, count: int) -> list[int] | None:
+    """The latest index each of ``count`` frames can have if it ends before the next one's time; None if none fit."""
     latest = [len(times) - 1]
     while len(latest) < count:
-        before = int(np.searchsorted(times, times[latest[-1]] - gap, side="left")) - 1
+        before = int(np.searchsorted(ends, times[latest[-1]], side="left")) - 1
         if before < 0:
             return None
         latest.append(before)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,6 +13,9 @@ from torch.utils.data import DataLoader, Sampler
 from modules.config import DatasetParams, TrainParams
 from modules.data.frames import FrameDataset
 from modules.errors import UserError
+
+# A forked worker must not collect garbage it inherits: FFmpeg's objects would wait for threads that only the parent has.
+os.register_at_fork(before=gc.freeze, after_in_parent=gc.unfreeze)
 
 
 class EpochSampler(Sampler):

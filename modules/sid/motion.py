@@ -2,11 +2,121 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
 import torch
 from scipy.spatial import ConvexHull
 from torch import Tensor
 
+from modules.errors import UserError
+from modules.sid.encoders import Semantics
 from modules.sid.keypoints import Keypoints
+from modules.sid.model import SID
+
+
+@dataclass(frozen=True)
+class MotionOptions:
+    """How a driver moves a source."""
+
+    motion: Literal["embedding", "keypoints"] | None = None  # None: embedding with encoders, FOMM's key points without
+    drive: Literal["both", "expression", "pose"] = "both"    # what is taken from the driver; needs embedding motion
+    relative: bool = False       # transfer the change since the driver's first (or best) frame, not its absolute state
+    adapt_scale: bool = False    # relative key points: scale movements by the ratio of face sizes
+    relative_jacobian: bool | None = None  # relative key points: jacobians likewise; None: as ``relative``
+    strength: float = 1.0        # 0 leaves the source as it is, 1 transfers all, more exaggerates
+
+    def resolved(self, has_encoders: bool) -> Literal["embedding", "keypoints"]:
+        """The motion in effect for a model with or without encoders.  Raises UserError where they cannot be had."""
+        motion = self.motion or ("embedding" if has_encoders else "keypoints")
+        if motion == "embedding" and not has_encoders:
+            raise UserError("--motion embedding needs a model with encoders; this one has none, use --motion keypoints")
+        if motion == "keypoints" and self.drive != "both":
+            raise UserError(f"--drive {self.drive} needs --motion embedding: key points do not part expression from pose")
+        return motion
+
+
+class Source(NamedTuple):
+    """All that is computed once of a source image ``[1, 3, H, W]``; ``z_id`` and ``semantics`` are None in FOMM."""
+
+    image: Tensor
+    features: Tensor
+    keypoints: Keypoints
+    z_id: Tensor | None
+    semantics: Semantics | None
+
+
+class Driver(NamedTuple):
+    """What is read off a batch of driving frames; ``semantics`` is None without encoders."""
+
+    keypoints: Keypoints
+    semantics: Semantics | None
+
+
+def read_source(model: SID, image: Tensor) -> Source:
+    """Encode ``image [1, 3, H, W]``."""
+    encoders = model.encoders
+    z_id, semantics = (None, None) if encoders is None else (encoders.identity(image), encoders.semantic(image))
+    return Source(image, model.generator.encode(image), model.kp_detector(image), z_id, semantics)
+
+
+def read_driver(model: SID, frames: Tensor) -> Driver:
+    """Key points and semantics of ``frames [B, 3, H, W]``."""
+    return Driver(model.kp_detector(frames), None if model.encoders is None else model.encoders.semantic(frames))
+
+
+def transfer(
+    model: SID, source: Source, driver: Driver, first: Driver, options: MotionOptions, pose: Driver | None = None
+) -> tuple[Keypoints, Tensor | None]:
+    """Key points and condition that give the source what the driver does.
+
+    Args:
+        driver: B frames.
+        first: one frame, the origin of relative motion.
+        pose: B frames of a second driver that replace the pose of ``driver``.
+
+    Returns:
+        key points for the generator, and its condition ``[B, d]`` (None without encoders).
+    """
+    motion = options.resolved(model.encoders is not None)
+    condition = semantics = None
+    if model.encoders is not None:
+        semantics = compose(source.semantics, driver.semantics, first.semantics, options, pose and pose.semantics)
+        condition = model.condition(source.z_id, semantics)
+    if motion == "embedding":
+        batch = len(semantics.pose)
+        kp_source = source.keypoints.map(lambda t: t.expand(batch, *t.shape[1:]))
+        before = Semantics(*(z.expand(batch, -1) for z in source.semantics))
+        return model.encoders.motion_head(kp_source, before, semantics), condition
+    relative_jacobian = options.relative if options.relative_jacobian is None else options.relative_jacobian
+    keypoints = normalize_keypoints(
+        source.keypoints,
+        driver.keypoints,
+        first.keypoints,
+        adapt_scale=options.adapt_scale,
+        relative_value=options.relative,
+        relative_jacobian=relative_jacobian,
+    )
+    if options.strength != 1:
+        pairs = zip(source.keypoints, keypoints, strict=True)
+        keypoints = Keypoints(*(s if s is None else s + options.strength * (d - s) for s, d in pairs))
+    return keypoints, condition
+
+
+def compose(
+    source: Semantics, driver: Semantics, first: Semantics, options: MotionOptions, pose: Semantics | None = None
+) -> Semantics:
+    """The semantics to render: driver (or source + change of the driver), per part, at the wanted strength."""
+    wanted = Semantics(driver.expression, driver.pose if pose is None else pose.pose)
+    if options.relative:
+        # with a second driver for the pose its own absolute pose is meant: there is no first frame of it to compare
+        expression = source.expression + wanted.expression - first.expression
+        wanted = Semantics(expression, wanted.pose if pose is not None else source.pose + wanted.pose - first.pose)
+    if options.drive == "expression" and pose is None:
+        wanted = Semantics(wanted.expression, source.pose.expand_as(wanted.pose))
+    if options.drive == "pose":
+        wanted = Semantics(source.expression.expand_as(wanted.expression), wanted.pose)
+    return Semantics(*(s + options.strength * (w - s) for s, w in zip(source, wanted, strict=True)))
 
 
 def hull_area(value: Tensor) -> float:
@@ -40,3 +150,14 @@ def normalize_keypoints(
     if relative_jacobian and jacobian is not None:
         jacobian = jacobian @ torch.inverse(driving_initial.jacobian) @ source.jacobian
     return Keypoints(value, jacobian)
+
+
+def pose_distance(a: Keypoints, b: Keypoints) -> Tensor:
+    """How differently two faces are posed, ``[B]``: squared distance of key points centred and scaled to unit hull."""
+
+    def shape(value: Tensor) -> Tensor:
+        centred = value - value.mean(dim=1, keepdim=True)
+        sizes = torch.tensor([hull_area(v[None]) for v in value], dtype=value.dtype, device=value.device)
+        return centred / sizes.sqrt()[:, None, None]
+
+    return (shape(a.value) - shape(b.value)).square().sum(dim=(1, 2))

@@ -47,6 +47,13 @@ def _generator_for(device: torch.device) -> torch.Generator:
     return torch.Generator(device).manual_seed(int(torch.randint(2**62, ())))
 
 
+def _detached(x):
+    """Tensors of nested named tuples without their graph: what a step hands on is for looking at."""
+    if isinstance(x, tuple):
+        return type(x)(*map(_detached, x))
+    return x if x is None else x.detach()
+
+
 class GeneratorStep(nn.Module):
     """Losses of key point detector, generator and encoders on one batch.
 
@@ -91,7 +98,7 @@ class GeneratorStep(nn.Module):
         terms |= self._equivariance_losses(driving, kp_driving)
         if self.cycles:
             terms |= self._cycle_losses(source, driving, kp_source, embedded)
-        return terms, Rendered(source, driving, kp_source, shown, generated)
+        return terms, _detached(Rendered(source, driving, kp_source, shown, generated))
 
     # ------------------------------------------------------------------------------------------ pictures and key points
 
@@ -243,8 +250,7 @@ class DiscriminatorStep(nn.Module):
         self.weight = params.loss_weights.discriminator_gan
 
     def forward(self, rendered: Rendered) -> tuple[dict[str, Tensor], Rendered]:
-        keypoints = rendered.kp_driving.detach()
-        real = self.discriminator(self.pyramid(rendered.driving), keypoints)
-        fake = self.discriminator(self.pyramid(rendered.generated.prediction.detach()), keypoints)
+        real = self.discriminator(self.pyramid(rendered.driving), rendered.kp_driving)
+        fake = self.discriminator(self.pyramid(rendered.generated.prediction), rendered.kp_driving)
         value = losses.discriminator_gan([scores for _, scores in real], [scores for _, scores in fake])
         return {"disc_gan": self.weight * value}, rendered

@@ -1,0 +1,75 @@
+"""Picture metrics per frame, their means per clip and per person, and the trivial answers to beat."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
+from modules.geometry import coordinate_grid, sample
+
+Figures = dict[str, float]
+LOWER_IS_BETTER = {"L1": True, "PSNR": False, "SSIM": False}
+WARP_STEPS, WARP_LR = 150, 0.01
+
+
+def picture_metrics(prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """L1, PSNR (dB) and SSIM of each frame, ``[B]`` each, for ``[B, 3, H, W]`` in [0, 1]."""
+    return {
+        "L1": (prediction - target).abs().mean(dim=(1, 2, 3)),
+        "PSNR": peak_signal_noise_ratio(prediction, target, data_range=1.0, reduction="none", dim=(1, 2, 3)),
+        "SSIM": structural_similarity_index_measure(prediction, target, data_range=1.0, reduction="none"),
+    }
+
+
+def clip_metrics(prediction: Tensor, target: Tensor) -> Figures:
+    """Means over a clip's frames ``[N, 3, H, W]``.  Two equal frames have infinite PSNR; it is counted as 100 dB."""
+    values = picture_metrics(prediction, target)
+    values["PSNR"] = values["PSNR"].clamp(max=100.0)
+    return {name: float(value.double().mean()) for name, value in values.items()}
+
+
+def mean_over_people(figures: Iterable[tuple[str, Figures]]) -> Figures:
+    """Mean over people of each person's mean over clips, from (person, figures of one clip) pairs."""
+    by_person: dict[str, list[Figures]] = defaultdict(list)
+    for person, values in figures:
+        by_person[person].append(values)
+    people = [_mean(clips) for clips in by_person.values()]
+    return _mean(people)
+
+
+def _mean(rows: list[Figures]) -> Figures:
+    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+
+
+def best_affine_warp(source: Tensor, targets: Tensor) -> Tensor:
+    """The one affine warp of ``source [1, 3, H, W]`` nearest to each of ``targets [N, 3, H, W]``, as images.
+
+    Found by gradient descent on the squared difference, from the identity, blurred at first so that it does not stop
+    at the nearest edge; what the warp brings in from outside repeats the border.
+    """
+    count, _, height, width = targets.shape
+    grid = coordinate_grid(height, width, targets).reshape(1, -1, 2)
+    theta = torch.eye(2, 3).repeat(count, 1, 1).requires_grad_(True)
+    optimizer = torch.optim.Adam([theta], lr=WARP_LR)
+    images = source.expand(count, -1, -1, -1)
+
+    def warped(pictures: Tensor) -> Tensor:
+        points = torch.einsum("bij,bnj->bni", theta[:, :, :2], grid.expand(count, -1, -1)) + theta[:, None, :, 2]
+        return sample(pictures, points.view(count, height, width, 2), padding_mode="border")
+
+    with torch.enable_grad():
+        for step in range(WARP_STEPS):
+            blur = 4 if step < WARP_STEPS // 3 else 2 if step < 2 * WARP_STEPS // 3 else 1
+            difference = F.avg_pool2d(warped(images) - targets, blur)
+            optimizer.zero_grad()
+            difference.square().mean(dim=(1, 2, 3)).sum().backward()
+            optimizer.step()
+    # no step back: where descent ended worse than doing nothing, doing nothing is the better warp
+    result = warped(images).detach()
+    worse = (result - targets).square().mean(dim=(1, 2, 3)) > (images - targets).square().mean(dim=(1, 2, 3))
+    return torch.where(worse[:, None, None, None], images, result)

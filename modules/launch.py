@@ -1,0 +1,70 @@
+"""One process per device: spawned here for ``--device_ids``, or found already started by torchrun or accelerate."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from modules.errors import UserError
+
+
+def device_list(text: str | None) -> list[int]:
+    """``"0,1,3"`` as numbers.  Raises UserError for anything else."""
+    if text is None:
+        return []
+    try:
+        devices = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"--device_ids: expected numbers separated by commas, such as 0,1; found {text!r}") from None
+    if len(set(devices)) != len(devices) or min(devices) < 0:
+        raise UserError(f"--device_ids: expected different numbers from 0 up; found {text!r}")
+    return devices
+
+
+def launched() -> bool:
+    """Whether this process is one of several that a launcher started."""
+    return "LOCAL_RANK" in os.environ or "OMPI_COMM_WORLD_LOCAL_RANK" in os.environ
+
+
+def select_devices(devices: list[int], cpu: bool = False) -> None:
+    """Make the numbered GPUs the only ones this process and its children see; numbers count what is visible now."""
+    import torch
+
+    # device_count asks the driver without starting CUDA, which would fix what this process sees
+    available = torch.cuda.device_count() if devices and not cpu else 0
+    if not available:
+        return
+    if max(devices) >= available:
+        raise UserError(f"--device_ids: there is no GPU {max(devices)}; {available} can be seen, numbered from 0")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else [str(i) for i in range(available)]
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names[i] for i in devices)
+
+
+def spawn(processes: int) -> None:
+    """Run this very command line in ``processes`` processes on this machine and exit with their status.
+
+    PyTorch's elastic agent starts them, passes signals on, and stops all when one fails.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id="deepexpr",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+    )
+    # each process computes with its share of the cores unless the user says otherwise
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    try:
+        elastic_launch(config, sys.executable)("-u", *sys.argv)
+    except ChildFailedError as error:
+        sys.exit(error.get_first_failure()[1].exitcode)
+    except SignalException as error:
+        sys.exit(128 + int(error.sigval))
+    sys.exit(0)

@@ -1,0 +1,109 @@
+"""The animate flow: frames in, key points and semantics, motion transfer, generator, frames out; all of it streamed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modules.sid.model import SID
+from modules.sid.motion import Driver, MotionOptions, Source, pose_distance, read_driver, read_source, transfer
+
+
+def to_tensor(images: list[np.ndarray], device: torch.device | str = "cpu") -> Tensor:
+    """uint8 ``[H, W, 3]`` images as ``float32 [B, 3, H, W]`` in [0, 1]."""
+    batch = torch.from_numpy(np.stack(images)).to(device)
+    return batch.permute(0, 3, 1, 2).float() / 255
+
+
+def to_images(batch: Tensor) -> list[np.ndarray]:
+    """``[B, 3, H, W]`` in [0, 1] as uint8 ``[H, W, 3]`` images."""
+    return list((batch.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
+
+
+class Animator:
+    """A source person, encoded once, driven by any number of frames.
+
+    Example::
+
+        animator = Animator(model, source_image)
+        for result in animator.animate(frames):
+            ...
+
+    Args:
+        model: in evaluation mode, on its device.
+        source: uint8 ``[H, W, 3]`` at the model's size.
+        batch_size: driving frames computed together; results do not depend on it.
+    """
+
+    def __init__(self, model: SID, source: np.ndarray, options: MotionOptions = MotionOptions(), batch_size: int = 8):
+        options.resolved(model.encoders is not None)  # say at once what cannot work
+        self.model, self.options, self.batch_size = model, options, batch_size
+        self.device = next(model.parameters()).device
+        with torch.inference_mode():
+            self.source: Source = read_source(model, to_tensor([source], self.device))
+        self.first: Driver | None = None
+
+    @torch.inference_mode()
+    def start_from_best(self, frames: Iterable[np.ndarray]) -> int:
+        """Take the driving frame posed most like the source as the origin of relative motion; return its index."""
+        best, index = float("inf"), 0
+        for number, batch in enumerate(_batches(frames, self.batch_size)):
+            driver = read_driver(self.model, to_tensor(batch, self.device))
+            distances = pose_distance(driver.keypoints, self.source.keypoints).tolist()
+            for i, distance in enumerate(distances):
+                if distance < best:
+                    best, index, self.first = distance, number * self.batch_size + i, _one(driver, i)
+        return index
+
+    @torch.inference_mode()
+    def animate(self, frames: Iterable[np.ndarray], pose_frames: Iterable[np.ndarray] | None = None) -> Iterator[np.ndarray]:
+        """Yield one result, uint8 ``[H, W, 3]``, per driving frame; at most a batch of frames is held at a time.
+
+        ``pose_frames`` gives the head pose in place of the driver's; a shorter one stays on its last frame.
+        """
+        poses = None if pose_frames is None else _endless(pose_frames)
+        for batch in _batches(frames, self.batch_size):
+            driver = read_driver(self.model, to_tensor(batch, self.device))
+            if self.first is None:
+                self.first = _one(driver, 0)
+            pose = None
+            if poses is not None:
+                pose = read_driver(self.model, to_tensor(list(itertools.islice(poses, len(batch))), self.device))
+            yield from to_images(self.render(driver, pose))
+
+    def render(self, driver: Driver, pose: Driver | None = None) -> Tensor:
+        """The source as the driver has it, ``[B, 3, H, W]``; ``self.first`` must be set."""
+        source = self.source
+        keypoints, condition = transfer(self.model, source, driver, self.first, self.options, pose)
+        count = len(keypoints.value)
+        return self.model.generator(
+            source.image.expand(count, -1, -1, -1),
+            source.keypoints.map(lambda t: t.expand(count, *t.shape[1:])),
+            keypoints,
+            condition,
+            source.features.expand(count, -1, -1, -1),
+        ).prediction
+
+
+def _batches(frames: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
+    frames = iter(frames)
+    while batch := list(itertools.islice(frames, size)):
+        yield batch
+
+
+def _endless(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    for frame in frames:
+        yield frame
+    yield from itertools.repeat(frame)
+
+
+def _one(driver: Driver, index: int) -> Driver:
+    def pick(t: Tensor) -> Tensor:
+        return t[index : index + 1]
+
+    semantics = driver.semantics
+    return Driver(driver.keypoints.map(pick), semantics and type(semantics)(*map(pick, semantics)))

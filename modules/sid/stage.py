@@ -1,0 +1,92 @@
+"""SID as the training loop sees it: two phases, their optimisers, and what a checkpoint holds."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from modules import checkpoint as files
+from modules.config import Config, config_to_dict
+from modules.sid import weights
+from modules.sid.model import SID, build_discriminator
+from modules.sid.step import DiscriminatorStep, GeneratorStep, Rendered
+from modules.sid.visualizer import Visualizer
+from modules.training import Phase
+
+ADAM_BETAS = (0.5, 0.999)  # FOMM's, usual for adversarial training
+
+
+def _adam(module: torch.nn.Module, lr: float) -> torch.optim.Adam:
+    return torch.optim.Adam(module.parameters(), lr=lr, betas=ADAM_BETAS)
+
+
+class SIDStage:
+    """Builds everything SID trains from a configuration; see :class:`modules.training.Stage`."""
+
+    def __init__(self, config: Config):
+        train = config.train_params
+        torch.manual_seed(train.seed)
+        self.config = config
+        self.model = SID(config.model_params)
+        self.discriminator = build_discriminator(config.model_params)
+        self.generator_step = GeneratorStep(self.model, self.discriminator, train)
+        optimizers = {
+            "optimizer_generator": _adam(self.model.generator, train.lr_generator),
+            "optimizer_kp_detector": _adam(self.model.kp_detector, train.lr_kp_detector),
+        }
+        if self.model.encoders is not None:
+            optimizers["optimizer_encoders"] = _adam(self.model.encoders, train.lr_encoders)
+        self.phases = [Phase(self.generator_step, optimizers)]
+        if train.loss_weights.generator_gan:
+            step = DiscriminatorStep(self.discriminator, train)
+            self.phases.append(Phase(step, {"optimizer_discriminator": _adam(self.discriminator, train.lr_discriminator)}))
+        self.ema = None
+        if train.ema_decay is not None:
+            self.ema = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(train.ema_decay))
+        self.visualizer = Visualizer(config.visualizer_params)
+
+    def to(self, device: torch.device) -> None:
+        for phase in self.phases:
+            phase.module.to(device)
+        if self.ema is not None:
+            self.ema.to(device)
+
+    def after_step(self) -> None:
+        """Bring the averages up to date with the weights just stepped."""
+        self.generator_step.update_targets()
+        if self.ema is not None:
+            self.ema.update_parameters(self.model)
+
+    def state(self) -> dict[str, Any]:
+        """The checkpoint entries of networks and averages (the loop adds optimisers and position)."""
+        entries: dict[str, Any] = weights.state(self.model)
+        entries["discriminator"] = self.discriminator.state_dict()
+        if self.generator_step.targets is not None:
+            entries["targets"] = self.generator_step.targets.state_dict()
+        if self.ema is not None:
+            entries["ema"] = weights.state(self.ema.module)
+            entries["ema_updates"] = int(self.ema.n_averaged)
+        entries["model_params"] = config_to_dict(self.config.model_params)
+        return entries
+
+    def load(self, checkpoint: dict[str, Any], path: str | os.PathLike) -> list[str]:
+        """Take over a checkpoint's networks; return the names a warm start left at their initial values."""
+        missing = weights.load_state(self.model, checkpoint, path, warm_start=True)
+        if "discriminator" in checkpoint:
+            files.restore(self.discriminator, checkpoint["discriminator"], f"{path}: discriminator")
+        if self.generator_step.targets is not None:
+            # a run that had no cycle terms has no judging copies; they then start as the encoders are
+            entries = checkpoint.get("targets") or self.model.encoders.state_dict()
+            files.restore(self.generator_step.targets, entries, f"{path}: targets")
+        if self.ema is not None:
+            weights.load_state(self.ema.module, checkpoint.get("ema") or weights.state(self.model), path)
+            self.ema.n_averaged.fill_(checkpoint.get("ema_updates", 0))
+        return missing
+
+    def picture(self, rendered: Rendered) -> Tensor:
+        """One training picture, uint8 ``[H, W, 3]``."""
+        return self.visualizer.sheet(rendered)

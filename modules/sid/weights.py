@@ -1,0 +1,77 @@
+"""SID's weights in checkpoints: which entry belongs to which network."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from torch import nn
+
+from modules import checkpoint as files
+from modules.config import ModelParams, config_to_dict
+from modules.errors import UserError
+from modules.sid.model import SID
+
+ENCODER_ENTRY = "encoders"
+
+
+def networks(model: SID) -> dict[str, nn.Module]:
+    """The networks of a model by the name of their checkpoint entry."""
+    named = {"generator": model.generator, "kp_detector": model.kp_detector}
+    return named if model.encoders is None else named | {ENCODER_ENTRY: model.encoders}
+
+
+def state(model: SID) -> dict[str, dict[str, torch.Tensor]]:
+    """Entry -> state dict; without encoders exactly what FOMM's own loader expects."""
+    return {name: module.state_dict() for name, module in networks(model).items()}
+
+
+def _added(name: str) -> bool:
+    return name.startswith("film.")
+
+
+def load_state(model: SID, checkpoint: dict[str, Any], path: str | os.PathLike, warm_start: bool = False) -> list[str]:
+    """Load a model's networks from a checkpoint; return the names it lacked.
+
+    Strict, with one exception: ``warm_start`` lets a checkpoint without encoders (FOMM's own) start a model with
+    them, and then only the encoders, the motion head and the FiLM layers may be missing.
+
+    Raises:
+        UserError: checkpoint and configuration do not fit; the line says where.
+    """
+    for required in ("generator", "kp_detector"):
+        if not isinstance(checkpoint.get(required), dict):
+            raise UserError(f"{path}: not a SID or FOMM checkpoint: it has no entry {required!r}")
+    plain = ENCODER_ENTRY not in checkpoint
+    if plain and model.encoders is not None and not warm_start:
+        raise UserError(f"{path}: has no encoders, but the configuration has model_params.encoder_params; remove them")
+    if not plain and model.encoders is None:
+        raise UserError(f"{path}: has encoders, but the configuration has no model_params.encoder_params; add them")
+    missing = []
+    for entry, module in networks(model).items():
+        if entry == ENCODER_ENTRY and plain:
+            missing += [f"{entry}.{name}" for name in module.state_dict()]
+            continue
+        excused = _added if plain else (lambda name: False)
+        missing += [f"{entry}.{n}" for n in files.restore(module, checkpoint[entry], f"{path}: {entry}", excused)]
+    return missing
+
+
+def load_model(params: ModelParams, path: str | os.PathLike) -> SID:
+    """A model for inference: evaluation mode, averaged weights where the checkpoint keeps them."""
+    checkpoint = files.load(path)
+    model = SID(params)
+    load_state(model, checkpoint.get("ema") or checkpoint, path)
+    return model.eval().requires_grad_(False)
+
+
+def export(checkpoint: dict[str, Any], params: ModelParams, dtype: torch.dtype = torch.float16) -> dict[str, Any]:
+    """What inference needs of a training checkpoint: averaged weights if there are any, in ``dtype``."""
+    weights = checkpoint.get("ema") or checkpoint
+    entries = {
+        entry: {name: t.to(dtype) if t.is_floating_point() else t for name, t in weights[entry].items()}
+        for entry in ("generator", "kp_detector", ENCODER_ENTRY)
+        if entry in weights
+    }
+    return entries | {"model_params": config_to_dict(params)}

@@ -1,0 +1,305 @@
+"""The training loop both stages share.
+
+``batch -> phase (losses) -> backward -> step -> averages -> log -> checkpoint``, one straight line.  Everything random
+in step *n* on rank *r* follows from (seed, n, r) alone: a resumed run needs no random states to continue exactly where
+the interrupted one would have gone, whatever killed it.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from modules import checkpoint as files
+from modules import media
+from modules.config import TrainParams
+from modules.errors import UserError
+
+LATEST = "latest-checkpoint.pth.tar"  # written by the clock and on signals; numbered ones are written by epochs
+LR_DECAY = 0.1  # at each of epoch_milestones
+
+
+@dataclass
+class Phase:
+    """One module that returns ``(losses by name, hand-over to the next phase)`` and the optimisers it steps.
+
+    The first phase is called with the batch, each later one with what the one before handed over.
+    """
+
+    module: nn.Module
+    optimizers: dict[str, Optimizer]
+
+
+class Stage(Protocol):
+    """What the loop needs of SID or MEF."""
+
+    phases: list[Phase]
+
+    def to(self, device: torch.device) -> None: ...
+    def after_step(self) -> None: ...
+    def state(self) -> dict[str, Any]: ...
+    def load(self, checkpoint: dict[str, Any], path: str | os.PathLike) -> list[str]: ...
+    def picture(self, hand_over: Any) -> Tensor: ...
+
+
+@dataclass
+class Position:
+    """Where a run stands: batches already done of ``epoch``, steps of the run, and the epoch's sums of losses."""
+
+    epoch: int = 0
+    batches_done: int = 0
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+
+
+def build_accelerator(params: TrainParams, cpu: bool = False) -> Accelerator:
+    """Accelerate's launcher state for this process.  Some loss settings leave some weights unused, which it must know."""
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    precision = {"fp32": "no", "bf16": "bf16"}[params.precision]
+    return Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=[unused])
+
+
+class _Signals(contextlib.AbstractContextManager):
+    """Remembers SIGTERM and SIGINT so that the loop can finish its step and save; a second one acts at once."""
+
+    received: int = 0
+
+    def __enter__(self) -> _Signals:
+        self.previous = {s: signal.signal(s, self._remember) for s in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    def _remember(self, number: int, frame: object) -> None:
+        self.received = number
+        signal.signal(number, self.previous[number])
+
+
+class Trainer:
+    """Runs a stage through the epochs of a loader, writing everything to ``folder``.
+
+    Args:
+        loader: its ``batch_sampler`` is an :class:`modules.data.sampling.EpochSampler` for this process.
+        folder: of the run; ``log.txt``, TensorBoard events, ``train-vis`` and checkpoints go there.
+    """
+
+    def __init__(self, stage: Stage, loader: DataLoader, params: TrainParams, folder: Path, accelerator: Accelerator):
+        self.stage, self.loader, self.params = stage, loader, params
+        self.folder, self.accelerator = folder, accelerator
+        self.position = Position()
+        stage.to(accelerator.device)
+        self.optimizers = {name: o for phase in stage.phases for name, o in phase.optimizers.items()}
+        self.base_lr = {name: o.defaults["lr"] for name, o in self.optimizers.items()}
+        if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+            for phase in stage.phases:  # there is no synchronised batch norm on a CPU
+                phase.module = nn.SyncBatchNorm.convert_sync_batchnorm(phase.module)
+        self.modules = [accelerator.prepare(phase.module) for phase in stage.phases]
+        self.saved_at = time.monotonic()
+
+    # --------------------------------------------------------------------------------------------------- checkpoints
+
+    def resume(self, checkpoint: dict[str, Any], path: str | os.PathLike) -> list[str]:
+        """Continue from a checkpoint of this run or one like it; return the names a warm start left initial.
+
+        A checkpoint that lacks a network (FOMM's, for a model with encoders) gives its weights alone: the run starts
+        at epoch 0 with fresh optimisers.
+        """
+        missing = self.stage.load(checkpoint, path)
+        if missing:
+            return missing
+        for name, optimizer in self.optimizers.items():
+            if name in checkpoint:
+                optimizer.load_state_dict(checkpoint[name])
+        if "training" in checkpoint:
+            self.position = Position(**checkpoint["training"])
+        elif "epoch" in checkpoint:  # FOMM's: the number of the last epoch done
+            epoch = int(checkpoint["epoch"]) + 1
+            self.position = Position(epoch=epoch, step=epoch * self.loader.batch_sampler.batches_per_epoch)
+        return []
+
+    def save(self, name: str, epoch: int) -> None:
+        """Write a checkpoint of the present position; ``epoch`` is the number FOMM's loader will read."""
+        position = {**vars(self.position), "sums": self._mean_sums()}
+        if not self.accelerator.is_main_process:
+            return
+        entries = self.stage.state() | {name: o.state_dict() for name, o in self.optimizers.items()}
+        files.save(entries | {"epoch": epoch, "training": position}, self.folder / name)
+        if name != LATEST:
+            (self.folder / LATEST).unlink(missing_ok=True)  # the numbered one is ahead of it
+        self.saved_at = time.monotonic()
+
+    def _mean_sums(self) -> dict[str, float]:
+        names = sorted(self.position.sums)
+        values = torch.tensor([float(self.position.sums[n]) for n in names], dtype=torch.float64)
+        mean = self.accelerator.reduce(values.to(self._reducible), reduction="mean")
+        return dict(zip(names, mean.tolist(), strict=True))
+
+    @property
+    def _reducible(self) -> torch.device:
+        return self.accelerator.device
+
+    # ---------------------------------------------------------------------------------------------------------- loop
+
+    def run(self) -> None:
+        """Train to the last epoch; a signal ends it early, after a checkpoint, with SystemExit 128 + signal."""
+        sampler, params = self.loader.batch_sampler, self.params
+        main = self.accelerator.is_main_process
+        if main:
+            _keep_log_before(self.folder / "log.txt", self.position.epoch)
+        bar = tqdm(
+            total=params.num_epochs * sampler.batches_per_epoch,
+            initial=self.position.step,
+            unit="step",
+            disable=not main,
+            dynamic_ncols=True,
+        )
+        writer = SummaryWriter(str(self.folder), purge_step=self.position.epoch) if main else None
+        with _Signals() as signals, bar:
+            for epoch in range(self.position.epoch, params.num_epochs):
+                sampler.set_position(epoch, self.position.batches_done)
+                self._set_learning_rates(epoch)
+                hand_over = None
+                for batch in self.loader:
+                    hand_over = self._step(batch)
+                    bar.update()
+                    self._checkpoint_by_clock_or_signal(signals)
+                self._end_epoch(epoch, hand_over, bar, writer)
+        if writer is not None:
+            writer.close()
+
+    def _set_learning_rates(self, epoch: int) -> None:
+        factor = LR_DECAY ** bisect.bisect_right(self.params.epoch_milestones, epoch)
+        for name, optimizer in self.optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = self.base_lr[name] * factor
+
+    def _step(self, batch: dict[str, Tensor]) -> Any:
+        position, device = self.position, self.accelerator.device
+        torch.manual_seed(_step_seed(self.params.seed, position.step, self.accelerator.process_index))
+        hand_over: Any = {k: v.to(device, non_blocking=True) for k, v in batch.items()}
+        for phase, module in zip(self.stage.phases, self.modules, strict=True):
+            terms, hand_over = module(hand_over)
+            for optimizer in phase.optimizers.values():
+                optimizer.zero_grad(set_to_none=True)
+            self.accelerator.backward(torch.stack(list(terms.values())).sum())
+            if self.params.gradient_clip is not None:
+                nn.utils.clip_grad_norm_(
+                    [p for o in phase.optimizers.values() for g in o.param_groups for p in g["params"]],
+                    self.params.gradient_clip,
+                )
+            for optimizer in phase.optimizers.values():
+                optimizer.step()
+            for name, value in terms.items():
+                position.sums[name] = position.sums.get(name, 0.0) + value.detach().double()
+        self.stage.after_step()
+        position.batches_done += 1
+        position.step += 1
+        return hand_over
+
+    def _checkpoint_by_clock_or_signal(self, signals: _Signals) -> None:
+        due = time.monotonic() - self.saved_at > self.params.checkpoint_minutes * 60
+        wanted = torch.tensor([due and self.accelerator.is_main_process, signals.received], dtype=torch.int64)
+        if self.accelerator.num_processes > 1:  # all must save, and stop, at the same step
+            wanted = self.accelerator.gather(wanted.to(self._reducible)[None]).amax(dim=0)
+        save, number = wanted.tolist()
+        if save or number:
+            self.save(LATEST, self.position.epoch)
+            self.saved_at = time.monotonic()
+        if number:
+            if self.accelerator.is_main_process:
+                where = self.folder / LATEST
+                print(f"\nstopped by {signal.Signals(number).name}; continue with --checkpoint '{where}'", file=sys.stderr)
+            self.accelerator.wait_for_everyone()
+            sys.exit(128 + number)
+
+    def _end_epoch(self, epoch: int, hand_over: Any, bar: tqdm, writer: SummaryWriter | None) -> None:
+        params, done = self.params, self.position.batches_done
+        sums = self._mean_sums()
+        self.position = Position(epoch=epoch + 1, step=self.position.step)
+        if writer is not None:
+            means = {name: value / done for name, value in sums.items()}
+            if not all(map(_finite, means.values())):
+                raise UserError(f"training diverged in epoch {epoch}: {means}; lower the learning rate or clip gradients")
+            line = "; ".join(f"{name} - {value:.5f}" for name, value in means.items())
+            with open(self.folder / "log.txt", "a", encoding="utf-8") as log:
+                log.write(f"{epoch:08d}) {line}\n")
+            for name, value in means.items():
+                writer.add_scalar(f"loss/{name}", value, epoch)
+            bar.set_postfix({name: f"{value:.3g}" for name, value in list(means.items())[:4]})
+            last = epoch + 1 == params.num_epochs
+            if hand_over is not None and (last or (epoch + 1) % params.visualize_every == 0):
+                media.write_image(
+                    self.folder / "train-vis" / f"{epoch:08d}-rec.png", self.stage.picture(hand_over).numpy()
+                )
+        if (epoch + 1) % params.checkpoint_freq == 0 or epoch + 1 == params.num_epochs:
+            self.save(f"{epoch:08d}-checkpoint.pth.tar", epoch)
+
+
+def _step_seed(seed: int, step: int, rank: int) -> int:
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0])
+
+
+def _finite(value: float) -> bool:
+    return value - value == 0
+
+
+def _keep_log_before(log: Path, epoch: int) -> None:
+    """Drop lines of epochs that will be run again, so that a resumed run's log has one line per epoch."""
+    if log.exists():
+        kept = [line for line in log.read_text(encoding="utf-8").splitlines(True) if int(line[:8]) < epoch]
+        with files.atomic_file(log) as file:
+            file.write("".join(kept).encode())
+
+
+# ---------------------------------------------------------------------------------------------------------- run folders
+
+
+def new_run_folder(log_dir: str | os.PathLike, config_path: str | os.PathLike) -> Path:
+    """``log/<config> <time>/``, made; a second run within the second gets a number."""
+    stamp = time.strftime("%d_%m_%y_%H.%M.%S")
+    for suffix in _suffixes():
+        folder = Path(log_dir) / f"{Path(config_path).stem} {stamp}{suffix}"
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise AssertionError("unreachable")
+
+
+def _suffixes() -> Iterator[str]:
+    yield ""
+    number = 2
+    while True:
+        yield f"-{number}"
+        number += 1
+
+
+def newest_checkpoint(log_dir: str | os.PathLike, config_path: str | os.PathLike) -> Path | None:
+    """The last checkpoint written by any run of this configuration under ``log_dir``; None if there is none."""
+    stem = Path(config_path).stem
+    found = [
+        path
+        for folder in Path(log_dir).glob("* *")
+        if folder.name.rsplit(" ", 1)[0] == stem
+        for path in folder.glob("*-checkpoint.pth.tar")
+    ]
+    return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)

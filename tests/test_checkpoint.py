@@ -1,0 +1,128 @@
+"""Checkpoints: safe to open, atomic, strict, and FOMM's."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from test_sid import tiny_params
+
+from modules import checkpoint as files
+from modules.config import ModelParams, section_from_dict
+from modules.errors import UserError
+from modules.sid import weights
+from modules.sid.model import SID, build_discriminator
+
+ROOT = Path(__file__).parent.parent
+FOMM = Path(__file__).parent / "data" / "fomm_small" / "checkpoint.pth.tar"
+
+
+class Intruder:
+    def __reduce__(self):
+        return (os.mkdir, ("owned",))
+
+
+def test_a_pickle_of_anything_else_is_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"generator": Intruder()}, "bad.pth")
+    with pytest.raises(UserError, match=r"bad.pth: refused: .*mkdir"):
+        files.load("bad.pth")
+    assert not Path("owned").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "no such checkpoint file"), (b"not a checkpoint", "refused: not a file of tensors"), (b"", "not a readable")],
+)
+def test_unreadable_files_are_named(tmp_path, content, message):
+    path = tmp_path / "x.pth"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=message) as error:
+        files.load(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_cut_off_checkpoint_is_named(tmp_path):
+    path = tmp_path / "cut.pth.tar"
+    path.write_bytes(FOMM.read_bytes()[:300_000])
+    with pytest.raises(UserError, match="cut.pth.tar: not a readable checkpoint"):
+        files.load(path)
+
+
+def test_killed_while_writing_leaves_the_old_file_readable(tmp_path):
+    path = tmp_path / "state.pth"
+    files.save({"epoch": 1, "x": torch.ones(10)}, path)
+    script = f"""
+import torch, sys
+sys.path.insert(0, {str(ROOT)!r})
+from modules import checkpoint
+print("ready", flush=True)
+while True:
+    checkpoint.save({{"epoch": 2, "x": torch.ones(3_000_000)}}, {str(path)!r})
+"""
+    for delay in (0.0, 0.02, 0.05, 0.11):
+        writer = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+        writer.stdout.readline()
+        signal.sigtimedwait([], delay)
+        writer.kill()
+        writer.wait()
+        assert files.load(path)["epoch"] in (1, 2)
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    with pytest.raises(ZeroDivisionError), files.atomic_file(tmp_path / "x") as file:
+        file.write(b"half")
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UserError, match="cannot write"):
+        files.save({}, tmp_path / "no" / "folder" / "x.pth")
+
+
+@pytest.mark.parametrize("suffix", [".pth.tar", ".safetensors"])
+def test_round_trip_of_half_precision_weights(tmp_path, suffix):
+    params = tiny_params()
+    model = SID(params).eval()
+    checkpoint = weights.state(model)
+    files.save(weights.export(checkpoint, params), tmp_path / f"model{suffix}")
+    loaded = weights.load_model(params, tmp_path / f"model{suffix}")
+    for (name, a), b in zip(model.state_dict().items(), loaded.state_dict().values(), strict=True):
+        assert b.dtype == a.dtype, name
+        torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)  # fp16 keeps 11 bits
+    assert files.load(tmp_path / f"model{suffix}")["model_params"]["common_params"]["num_kp"] == 5
+
+
+def test_misfits_are_named_in_one_line(tmp_path):
+    plain, full = tiny_params(encoders=False), tiny_params()
+    files.save(weights.state(SID(plain)), tmp_path / "plain.pth")
+    files.save(weights.state(SID(full)), tmp_path / "full.pth")
+    cases = [
+        (full, "plain.pth", "has no encoders"),
+        (plain, "full.pth", "has encoders, but the configuration has no"),
+    ]
+    for params, name, message in cases:
+        with pytest.raises(UserError, match=message):
+            weights.load_model(params, tmp_path / name)
+    with pytest.raises(UserError, match=r"has shape \[.*\], the configured model|it has |it lacks "):
+        weights.load_model(plain, FOMM)
+    files.save({"weights": 1}, tmp_path / "other.pth")
+    with pytest.raises(UserError, match="no entry 'generator'"):
+        weights.load_model(plain, tmp_path / "other.pth")
+
+
+def test_fomm_reads_ours(tmp_path):
+    """FOMM's demo does ``torch.load`` and a strict ``load_state_dict`` of these two entries, its trainer of all."""
+    folder = FOMM.parent
+    params = section_from_dict(ModelParams, yaml.safe_load((folder / "config.yaml").read_text())["model_params"])
+    files.save(weights.state(SID(params)) | {"epoch": 3}, tmp_path / "ours.pth.tar")
+    ours = torch.load(tmp_path / "ours.pth.tar", weights_only=True)
+    theirs = torch.load(FOMM, weights_only=True)
+    for part in ("generator", "kp_detector"):
+        assert {k: v.shape for k, v in ours[part].items()} == {k: v.shape for k, v in theirs[part].items()}
+    assert build_discriminator(params).state_dict().keys() == theirs["discriminator"].keys()

@@ -1,0 +1,490 @@
+"""Pictures and videos go in and out unharmed: sizes, colours, times, sound, rotation; and damage is named."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.data import astronaut
+
+from modules.errors import UserError
+from modules.media import (
+    VideoWriter,
+    fit,
+    is_image,
+    is_video,
+    probe_video,
+    read_frames,
+    read_image,
+    read_video,
+    resize,
+    write_image,
+)
+
+PHOTO = np.asarray(astronaut())  # uint8 [512, 512, 3]
+
+
+def scene(index: int, height: int = 96, width: int = 128) -> np.ndarray:
+    """A window that wanders over a photograph: every frame differs from every other."""
+    return np.ascontiguousarray(PHOTO[40 + 2 * index :, 100 + 3 * index :][:height, :width])
+
+
+def write_scenes(path: Path, times: list[float], height: int = 96, width: int = 128, **options) -> Path:
+    with VideoWriter(path, width, height, 25, **options) as writer:
+        for index, time in enumerate(times):
+            writer.write(scene(index % 60, height, width), time)
+    return path
+
+
+def encode(path: Path, count: int = 60, codec: str = "libx264", rotation: int = 0, aspect: Fraction | None = None,
+           options: dict[str, str] | None = None, container: dict[str, str] | None = None, start: float = 0.0,
+           sound: tuple[str, float, float] | None = None) -> Path:
+    """A video straight from PyAV, at 25 frames a second; ``sound`` is (codec, start, length)."""
+    with av.open(str(path), "w", options=container or {}) as file:
+        stream = file.add_stream(codec, rate=25, options=options or {})
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        stream.codec_context.time_base = stream.time_base = Fraction(1, 12800)
+        if aspect:
+            stream.codec_context.sample_aspect_ratio = aspect
+        if rotation:
+            stream.set_display_rotation(rotation)
+        packets = []
+        if sound:
+            tone = file.add_stream(sound[0], rate=16000, layout="mono")
+            packets += tone_packets(tone, *sound[1:])
+        for index in range(count):
+            frame = av.VideoFrame.from_ndarray(scene(index % 60), format="rgb24")
+            frame.pts, frame.time_base = round(start * 12800) + index * 512, Fraction(1, 12800)
+            packets += stream.encode(frame)
+        packets += stream.encode(None)
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            file.mux(packet)
+    return path
+
+
+def tone_packets(stream: av.AudioStream, start: float, length: float) -> list[av.Packet]:
+    samples = np.sin(np.arange(round(16000 * length)) * 2 * np.pi * 440 / 16000) * 8000
+    packets = []
+    for begin in range(0, len(samples), 1024):
+        block = samples[None, begin : begin + 1024].astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(block, format="s16", layout="mono")
+        frame.rate, frame.pts, frame.time_base = 16000, round(start * 16000) + begin, Fraction(1, 16000)
+        packets += stream.encode(frame)
+    return packets + stream.encode(None)
+
+
+def sound_of(path: Path) -> tuple[str, float, float]:
+    """(codec, start, length): the start is relative to the first video frame; all in seconds."""
+    with av.open(str(path)) as file:
+        video = next(file.decode(video=0)).time
+    with av.open(str(path)) as file:
+        frames = [(frame.time, frame.samples / frame.rate) for frame in file.decode(audio=0)]
+        name = file.streams.audio[0].codec.canonical_name
+    return name, frames[0][0] - video, sum(length for _, length in frames)
+
+
+def images_of(path: Path) -> list[np.ndarray]:
+    return [frame.image for frame in read_video(path)]
+
+
+# ---- reading videos
+
+
+def test_names_tell_videos_from_pictures():
+    assert is_video("a/b.MP4") and is_video("x.gif") and is_video("x.mkv")
+    assert is_image("a/b.JPG") and is_image(Path("x.png"))
+    assert not is_video("x.png") and not is_image("x.gif") and not is_video("mp4")
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("b_frames.mp4", "libx264", {"x264-params": "keyint=12:bframes=3:b-pyramid=normal"}),
+        ("one_group.mp4", "libx264", {"g": "600"}),
+        ("open_group.mkv", "libx264", {"x264-params": "open-gop=1:keyint=20:bframes=3"}),
+        ("short_groups.mp4", "libx264", {"x264-params": "keyint=2:bframes=1"}),
+        ("reordered.avi", "libx264", {}),
+        ("plain.avi", "mpeg4", {}),
+    ],
+)
+def test_random_access_gives_the_frames_of_the_stream(tmp_path, name, codec, options):
+    path = encode(tmp_path / name, codec=codec, options=options)
+    info, frames = probe_video(path), list(read_video(path))
+    assert len(frames) == len(info.times) == 60 and (info.width, info.height) == (128, 96)
+    assert info.frame_rate == 25 and not info.has_audio
+    assert info.duration == pytest.approx(2.4, abs=1e-3)  # Matroska and AVI count in steps of up to 1 ms
+    np.testing.assert_allclose([frame.time for frame in frames], info.times, atol=1e-9)
+    np.testing.assert_allclose(info.times, np.arange(60) / 25, atol=1e-3)
+    for index in (0, 1, 11, 12, 13, 19, 20, 37, 58, 59):
+        np.testing.assert_array_equal(read_frames(path, [index], info)[0], frames[index].image)
+    wanted = [59, 3, 3, 21, 0, 40]  # any order, repeated
+    for index, image in zip(wanted, read_frames(path, wanted), strict=True):
+        np.testing.assert_array_equal(image, frames[index].image)
+
+
+def test_an_index_that_does_not_exist_is_refused(tmp_path):
+    path = encode(tmp_path / "a.mp4", count=5)
+    for index in (-1, 5):
+        with pytest.raises(IndexError):
+            read_frames(path, [index])
+
+
+@pytest.mark.parametrize("rotation", [90, 180, -90])
+def test_rotated_videos_come_as_a_player_shows_them(tmp_path, rotation):
+    upright = images_of(encode(tmp_path / "upright.mp4", count=8))
+    path = encode(tmp_path / "rotated.mp4", count=8, rotation=rotation)
+    info, frames = probe_video(path), images_of(path)
+    assert (info.height, info.width) == ((128, 96) if abs(rotation) == 90 else (96, 128))
+    # The display matrix turns counter-clockwise, as np.rot90 does.
+    for image, reference in zip(frames, upright, strict=True):
+        np.testing.assert_array_equal(image, np.rot90(reference, rotation // 90))
+    np.testing.assert_array_equal(read_frames(path, [5])[0], frames[5])
+
+
+@pytest.mark.parametrize(("rotation", "shape"), [(0, (96, 171, 3)), (90, (171, 96, 3))])
+def test_pixels_that_are_not_square_are_made_square(tmp_path, rotation, shape):
+    path = encode(tmp_path / "a.mp4", count=4, aspect=Fraction(4, 3), rotation=rotation)
+    info = probe_video(path)
+    assert (info.height, info.width, 3) == shape  # 128 columns of 4/3 are 170.7
+    assert images_of(path)[0].shape == read_frames(path, [2], info)[0].shape == shape
+
+
+def test_a_video_that_begins_late_begins_at_zero(tmp_path):
+    path = encode(tmp_path / "late.mkv", count=10, start=0.6)
+    assert probe_video(path).times[0] == 0
+    assert [frame.time for frame in read_video(path)] == pytest.approx(list(np.arange(10) / 25), abs=1e-3)
+
+
+# ---- damage
+
+
+def only_error(path: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        for _ in read_video(path):
+            pass
+    message = str(caught.value)
+    assert "\n" not in message and str(path) in message
+    return message
+
+
+def test_what_is_no_video_is_named(tmp_path):
+    assert "no such file" in only_error(tmp_path / "missing.mp4")
+    assert "folder" in only_error(tmp_path)
+    text, empty = tmp_path / "text.mp4", tmp_path / "empty.mp4"
+    text.write_text("this is no video\n" * 100)
+    empty.touch()
+    assert "not a video" in only_error(text)
+    assert "not a video" in only_error(empty)
+    with pytest.raises(UserError, match="no such file"):
+        probe_video(tmp_path / "missing.mp4")
+
+
+def test_a_video_without_pictures_is_named(tmp_path):
+    sound = tmp_path / "sound.mp4"
+    with av.open(str(sound), "w") as file:
+        stream = file.add_stream("aac", rate=16000, layout="mono")
+        file.mux(tone_packets(stream, 0, 0.5))
+    assert "no video stream" in only_error(sound)
+    no_frame = tmp_path / "no_frame.avi"
+    with av.open(str(no_frame), "w") as file:
+        stream = file.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        file.start_encoding()
+    assert str(no_frame) in only_error(no_frame)
+    with pytest.raises(UserError):
+        probe_video(no_frame)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_bytes_smashed_in_the_middle_are_an_error_that_names_the_time(tmp_path, codec):
+    path = encode(tmp_path / "a.mp4", codec=codec, options={"g": "12"})
+    data = bytearray(path.read_bytes())
+    middle = (data.index(b"mdat") + data.rindex(b"moov")) // 2
+    data[middle : middle + 400] = np.random.default_rng(0).bytes(400)
+    path.write_bytes(data)
+    good = []
+    with pytest.raises(UserError, match=r"damaged after \d\.\d\d s"):
+        good.extend(read_video(path))  # extend keeps what came before the error
+    assert "damaged" in only_error(path)
+    assert len(probe_video(path).times) == 60  # the index is whole
+    np.testing.assert_array_equal(read_frames(path, [0])[0], next(read_video(path)).image)  # what is whole can be had
+    with pytest.raises(UserError, match="damaged"):
+        read_frames(path, range(60))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".gif"])
+def test_a_video_that_is_cut_off_is_an_error(tmp_path, suffix):
+    path = write_scenes(tmp_path / f"a{suffix}", [index / 25 for index in range(50)])
+    whole = path.read_bytes()
+    for share in (0.5, 0.7):
+        path.write_bytes(whole[: int(len(whole) * share)])
+        only_error(path)
+        with pytest.raises(UserError, match="cut off|complete"):
+            probe_video(path)
+
+
+def test_a_trimmed_video_is_not_taken_for_one_that_is_cut_off(tmp_path):
+    """Phones trim by an edit list: the file still holds, and counts, all frames."""
+    path = encode(tmp_path / "a.mp4", options={"g": "6", "bf": "0"})
+    data = bytearray(path.read_bytes())
+    place = data.index(b"elst") + 12  # after the name, version and number of edits: the duration in ms
+    assert int.from_bytes(data[place : place + 4], "big") == 2400
+    data[place : place + 4] = (1000).to_bytes(4, "big")
+    path.write_bytes(data)
+    times = [frame.time for frame in read_video(path)]
+    assert len(times) in (25, 26)  # the frame that begins where the edit ends may count
+    assert probe_video(path).times == pytest.approx(times)
+
+
+def test_a_mp4_without_its_index_is_an_error(tmp_path):
+    path = encode(tmp_path / "a.mp4")  # the index stands at the end
+    path.write_bytes(path.read_bytes()[:-4000])
+    assert "complete" in only_error(path)
+
+
+# ---- writing videos
+
+
+@pytest.mark.parametrize(
+    ("suffix", "tolerance"),
+    [(".mp4", 1e-4), (".mov", 1e-4), (".mkv", 1e-3), (".webm", 1e-3), (".gif", 0.0101)],  # the containers' time steps
+)
+def test_variable_frame_times_are_read_back(tmp_path, suffix, tolerance):
+    steps = np.random.default_rng(1).uniform(0.02, 0.11, 40)
+    times = [0.0, *np.cumsum(steps)]
+    path = write_scenes(tmp_path / "new" / f"a{suffix}", times, duration=times[-1] + 0.2)
+    info = probe_video(path)
+    np.testing.assert_allclose(info.times, times, atol=tolerance)
+    np.testing.assert_allclose([frame.time for frame in read_video(path)], info.times, atol=1e-9)
+    assert (info.width, info.height) == (128, 96)
+    if suffix in (".mp4", ".mov", ".gif"):  # Matroska does not store how long the last frame lasts
+        assert info.duration == pytest.approx(times[-1] + 0.2, abs=tolerance)
+    images = images_of(path)
+    np.testing.assert_array_equal(read_frames(path, [33], info)[0], images[33])
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(("suffix", "error"), [(".mp4", 5.0), (".mkv", 5.0), (".webm", 5.0), (".gif", 5.0)])
+def test_colours_survive(tmp_path, suffix, error):
+    picture = resize(PHOTO, 128, 128)
+    path = tmp_path / f"a{suffix}"
+    with VideoWriter(path, 128, 128, 25) as writer:
+        for index in range(3):
+            writer.write(picture, index / 25)
+    difference = images_of(path)[1].astype(float) - picture
+    # Half-resolution chroma or 256 colours cost some levels on fine detail; a wrong matrix or range would shift means.
+    assert np.abs(difference).mean() < error
+    assert np.abs(difference.mean(axis=(0, 1))).max() < 0.7
+
+
+def test_odd_sizes_are_padded_by_the_edge(tmp_path):
+    path = write_scenes(tmp_path / "a.mp4", [0, 0.04, 0.08], height=95, width=127)
+    image = images_of(path)[0]
+    assert image.shape == (96, 128, 3)
+    assert np.abs(image[:95, :127].astype(float) - scene(0, 95, 127)).mean() < 5  # as above
+    assert np.abs(image[95].astype(float) - image[94]).mean() < 5
+    gif = write_scenes(tmp_path / "a.gif", [0, 0.04], height=95, width=127)
+    assert images_of(gif)[0].shape == (95, 127, 3)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "codec"),
+    [
+        ("aac.mp4", ".mp4", "aac"),  # copied
+        ("aac.mp4", ".webm", "opus"),  # encoded
+        ("pcm_s16le.mov", ".mp4", "aac"),  # encoded
+        ("aac.mp4", ".mkv", "aac"),
+        ("aac.mp4", ".gif", None),
+    ],
+)
+def test_sound_is_kept_whole_and_in_step(tmp_path, source, target, codec):
+    sound_codec = source.split(".")[0]
+    for sound_start, video_start in ((0.0, 0.0), (0.5, 0.0), (0.0, 0.5)):
+        driver = encode(tmp_path / source, count=20, start=video_start, sound=(sound_codec, sound_start, 1.5))
+        path = tmp_path / f"result{target}"
+        with VideoWriter(path, 128, 96, 25, audio_from=driver) as writer:
+            for frame in read_video(driver):
+                writer.write(frame.image, frame.time)
+        info = probe_video(path)
+        assert info.has_audio == (codec is not None)
+        np.testing.assert_allclose(info.times, np.arange(20) / 25, atol=1e-3)
+        if codec is None:
+            continue
+        name, start, length = sound_of(path)
+        _, driver_start, driver_length = sound_of(driver)
+        frame = 1024 / 16000  # an AAC frame; encoders add up to one at the start and fill up the last
+        assert name == codec
+        assert length == pytest.approx(driver_length, abs=frame + 1e-3)
+        assert start == pytest.approx(driver_start, abs=frame + 1e-3)
+
+
+def test_a_driver_without_sound_gives_a_video_without_sound(tmp_path):
+    driver = encode(tmp_path / "driver.mp4", count=5)
+    path = write_scenes(tmp_path / "a.mp4", [0, 0.04], audio_from=driver)
+    assert not probe_video(path).has_audio
+
+
+def test_sound_and_pictures_are_interleaved(tmp_path):
+    driver = encode(tmp_path / "driver.mp4", count=150, sound=("aac", 0.0, 6.0))
+    path = write_scenes(tmp_path / "a.mp4", [index / 25 for index in range(150)], audio_from=driver)
+    with av.open(str(path)) as file:
+        packets = [(packet.pos, packet.stream.type, float(packet.dts * packet.time_base))
+                   for packet in file.demux() if packet.dts is not None]
+    behind, latest = 0.0, {"audio": 0.0, "video": 0.0}
+    for _, kind, time in sorted(packets):
+        latest[kind] = time
+        behind = max(behind, abs(latest["audio"] - latest["video"]))
+    assert behind < 1.2  # MP4 writes chunks of up to a second
+
+
+def test_an_exception_leaves_nothing_behind(tmp_path):
+    with pytest.raises(KeyError), VideoWriter(tmp_path / "a.mp4", 128, 96, 25) as writer:
+        for index in range(60):
+            writer.write(scene(index), index / 25)
+        raise KeyError("elsewhere")
+    with pytest.raises(UserError, match="no frame"), VideoWriter(tmp_path / "b.mp4", 128, 96, 25):
+        pass
+    with pytest.raises(ValueError, match="increase"), VideoWriter(tmp_path / "c.mp4", 128, 96, 25) as writer:
+        writer.write(scene(0), 0.5)
+        writer.write(scene(1), 0.5)
+    with pytest.raises(ValueError, match="expected"), VideoWriter(tmp_path / "d.mp4", 128, 96, 25) as writer:
+        writer.write(scene(0, 90), 0)
+    with pytest.raises(UserError, match="missing.mp4: no such file"):
+        VideoWriter(tmp_path / "e.mp4", 128, 96, 25, audio_from=tmp_path / "missing.mp4")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_exception_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_text("old")
+    with contextlib.suppress(KeyError), VideoWriter(path, 128, 96, 25) as writer:
+        writer.write(scene(0), 0)
+        raise KeyError
+    assert path.read_text() == "old"
+    write_scenes(path, [0, 0.04])
+    assert len(images_of(path)) == 2
+
+
+def test_places_that_cannot_be_written_are_named(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.mp4").mkdir()
+    for path, match in (
+        (tmp_path / "file" / "a.mp4", "cannot be written"),
+        (tmp_path / "folder.mp4", "is a folder"),
+        (tmp_path / "a.xyz", "use one of"),
+    ):
+        with pytest.raises(UserError, match=match) as caught:
+            VideoWriter(path, 128, 96, 25)
+        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+        with pytest.raises(UserError):
+            write_image(path.with_suffix(".png") if path.suffix == ".mp4" and path.parent.is_file() else path, PHOTO)
+
+
+def test_reading_streams(tmp_path):
+    """The first frames come without the rest: a generator is closed early and holds nothing."""
+    path = encode(tmp_path / "a.mp4", count=300)
+    stream = read_video(path)
+    assert len(list(itertools.islice(stream, 3))) == 3
+    stream.close()
+    path.unlink()
+
+
+# ---- pictures
+
+
+def test_png_is_exact_and_jpg_is_close(tmp_path):
+    write_image(tmp_path / "new" / "a.png", PHOTO)
+    np.testing.assert_array_equal(read_image(tmp_path / "new" / "a.png"), PHOTO)
+    write_image(tmp_path / "a.jpg", PHOTO)
+    assert np.abs(read_image(tmp_path / "a.jpg").astype(float) - PHOTO).mean() < 2  # quality 95
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.jpg", "new"]
+    with pytest.raises(UserError, match=r"use \.png or \.jpg"):
+        write_image(tmp_path / "a.bmp2", PHOTO)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(scene(0)).save(tmp_path / "a.png", exif=exif)
+    upright = {
+        1: lambda x: x, 2: np.fliplr, 3: lambda x: np.rot90(x, 2), 4: np.flipud,
+        5: lambda x: x.transpose(1, 0, 2), 6: lambda x: np.rot90(x, -1),
+        7: lambda x: np.rot90(x, 2).transpose(1, 0, 2), 8: np.rot90,
+    }[orientation]
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), upright(scene(0)))
+
+
+def test_transparency_lies_over_white(tmp_path):
+    rgba = np.dstack([scene(0), np.full((96, 128), 255, np.uint8)])
+    rgba[:48, :, 3] = 0
+    rgba[48:60, :, 3] = 128
+    Image.fromarray(rgba).save(tmp_path / "rgba.png")
+    image = read_image(tmp_path / "rgba.png")
+    assert (image[:48] == 255).all()
+    np.testing.assert_array_equal(image[60:], scene(0)[60:])
+    blend = scene(0)[48:60] * (128 / 255) + 255 * (127 / 255)
+    np.testing.assert_allclose(image[48:60], blend, atol=1)  # rounding
+    Image.fromarray(rgba).convert("LA").save(tmp_path / "la.png")
+    assert (read_image(tmp_path / "la.png")[:48] == 255).all()
+    palette = Image.fromarray(scene(0)).quantize(16)
+    palette.save(tmp_path / "p.png", transparency=palette.getpixel((0, 0)))
+    assert (read_image(tmp_path / "p.png")[0, 0] == 255).all()
+
+
+def test_grey_sixteen_bit_and_cmyk_pictures_become_rgb(tmp_path):
+    grey = np.tile(np.linspace(0, 65535, 256).astype(np.uint16), (4, 1))
+    Image.fromarray(grey).save(tmp_path / "grey16.png")
+    expected = np.repeat(np.round(grey / 257).astype(np.uint8)[..., None], 3, axis=2)
+    np.testing.assert_array_equal(read_image(tmp_path / "grey16.png"), expected)
+    Image.fromarray(grey).save(tmp_path / "grey16.tif")
+    np.testing.assert_array_equal(read_image(tmp_path / "grey16.tif"), expected)
+    Image.fromarray(scene(0)).convert("L").save(tmp_path / "grey.jpg")
+    assert read_image(tmp_path / "grey.jpg").shape == (96, 128, 3)
+    Image.fromarray(scene(0)).convert("1").save(tmp_path / "bits.png")
+    assert set(np.unique(read_image(tmp_path / "bits.png"))) == {0, 255}
+    Image.fromarray(scene(0)).convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
+    assert np.abs(read_image(tmp_path / "cmyk.jpg").astype(float) - scene(0)).mean() < 4  # JPEG
+
+
+def test_sixteen_bit_colour_keeps_its_brightness(tmp_path):
+    rgb = scene(0).astype(np.uint16) * 257
+    with av.open(str(tmp_path / "rgb16.png"), "w", format="image2", options={"update": "1"}) as file:
+        stream = file.add_stream("png", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "rgb48be"
+        file.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb48be")))
+        file.mux(stream.encode(None))
+    np.testing.assert_array_equal(read_image(tmp_path / "rgb16.png"), scene(0))
+
+
+def test_what_is_no_picture_is_named(tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    write_image(tmp_path / "cut.png", PHOTO)
+    write_image(tmp_path / "cut.jpg", PHOTO)
+    for name in ("cut.png", "cut.jpg"):
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:20000])
+    for name, match in (("missing.png", "no such file"), ("text.png", "not a picture"), ("", "folder"),
+                        ("cut.png", "complete"), ("cut.jpg", "complete")):
+        with pytest.raises(UserError, match=match) as caught:
+            read_image(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_resize_and_fit_are_antialiased_unbiased_and_centred():
+    assert resize(PHOTO, 512, 512) is PHOTO and fit(PHOTO, 512, 512) is PHOTO
+    small = resize(PHOTO, 64, 80)
+    assert small.shape == (64, 80, 3)
+    assert np.abs(small.mean(axis=(0, 1)) - PHOTO.mean(axis=(0, 1))).max() < 0.5  # rounding and clipped overshoot
+    checks = np.tile(np.indices((256, 256)).sum(0)[..., None] % 2 * 255, 3).astype(np.uint8)
+    inner = resize(checks, 32, 32)[2:-2, 2:-2]
+    assert inner.min() >= 124 and inner.max() <= 131  # one-pixel checks become grey, not a moire
+    wide = np.zeros((100, 300, 3), np.uint8)
+    wide[:, 100:200] = 200
+    assert fit(wide, 50, 50)[:, 2:-2].min() >= 199  # the middle third, but for rounding and the filter's reach
+    assert fit(PHOTO[:301, :200], 33, 57).shape == (33, 57, 3)

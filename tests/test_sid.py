@@ -1,0 +1,210 @@
+"""What SID adds to FOMM, and what must hold whatever the weights are."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny
+
+from modules.config import ModelParams, PerceptualParams, config_from_dict, config_to_dict, section_from_dict
+from modules.errors import UserError
+from modules.geometry import coordinate_grid
+from modules.sid import losses, weights
+from modules.sid.animator import Animator, to_tensor
+from modules.sid.encoders import Semantics
+from modules.sid.keypoints import Keypoints
+from modules.sid.model import SID, build_discriminator
+from modules.sid.motion import MotionOptions, compose, normalize_keypoints, read_source
+from modules.sid.perceptual import build_perceptual
+from modules.sid.step import GeneratorStep
+
+
+def tiny_params(encoders: bool = True) -> ModelParams:
+    values = config_to_dict(config_from_dict(tiny()).model_params)
+    if not encoders:
+        del values["encoder_params"]
+    return section_from_dict(ModelParams, values)
+
+
+def randomized(model: SID) -> SID:
+    """Weights off their neutral initial values: FiLM, head and jacobians start at zero and would hide mistakes."""
+    for parameter in model.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.05)
+    return model.eval()
+
+
+@torch.no_grad()
+def test_at_initialisation_encoders_change_nothing_bit_for_bit():
+    plain = SID(tiny_params(encoders=False)).eval()
+    full = SID(tiny_params()).eval()
+    missing = weights.load_state(full, weights.state(plain), "plain", warm_start=True)
+    assert missing and all(name.startswith(("generator.film.", "encoders.")) for name in missing)
+    added = {f"encoders.{name}" for name in full.encoders.state_dict()}
+    added |= {f"generator.{name}" for name in full.generator.state_dict() if name.startswith("film.")}
+    assert set(missing) == added
+
+    source, driving = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
+    kp_source, kp_driving = plain.kp_detector(source), plain.kp_detector(driving)
+    condition = full.condition(full.encoders.identity(source), full.encoders.semantic(driving))
+    expected = plain.generator(source, kp_source, kp_driving).prediction
+    assert torch.equal(full.generator(source, kp_source, kp_driving, condition).prediction, expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("seed", range(5))
+def test_same_source_and_driver_deform_by_the_identity(seed):
+    torch.manual_seed(seed)
+    model = randomized(SID(tiny_params()))
+    image = torch.rand(1, 3, 32, 32)
+    keypoints = model.kp_detector(image)
+    assert torch.linalg.cond(keypoints.jacobian).max() < 1000  # beyond it float32 cannot invert to 1e-4
+    deformation = model.generator.dense_motion_network(image, keypoints, keypoints).deformation
+    identity = coordinate_grid(*deformation.shape[1:3], like=deformation)
+    torch.testing.assert_close(deformation[0], identity, atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_motion_head_moves_nothing_without_a_change_of_semantics():
+    model = randomized(SID(tiny_params()))
+    source = read_source(model, torch.rand(1, 3, 32, 32))
+    moved = model.encoders.motion_head(source.keypoints, source.semantics, source.semantics)
+    assert torch.equal(moved.value, source.keypoints.value)
+    assert torch.equal(moved.jacobian, source.keypoints.jacobian)
+
+
+@torch.no_grad()
+def test_strength_drive_and_relative_compose_semantics():
+    source, first, driver, pose = (Semantics(torch.randn(1, 8), torch.randn(1, 4)) for _ in range(4))
+    both = compose(source, driver, first, MotionOptions())
+    assert torch.allclose(both.cat(), driver.cat(), atol=1e-6)
+    assert torch.equal(compose(source, driver, first, MotionOptions(strength=0)).cat(), source.cat())
+    expression = compose(source, driver, first, MotionOptions(drive="expression"))
+    assert torch.allclose(expression.expression, driver.expression, atol=1e-6)
+    assert torch.equal(expression.pose, source.pose)
+    other = compose(source, driver, first, MotionOptions(drive="pose"))
+    assert torch.equal(other.expression, source.expression)
+    relative = compose(source, first, first, MotionOptions(relative=True))
+    assert torch.allclose(relative.cat(), source.cat(), atol=1e-6)
+    with_pose = compose(source, driver, first, MotionOptions(drive="expression"), pose)
+    assert torch.allclose(with_pose.pose, pose.pose, atol=1e-6)
+
+
+def test_options_that_cannot_work_are_refused():
+    with pytest.raises(UserError, match="needs a model with encoders"):
+        MotionOptions("embedding").resolved(has_encoders=False)
+    with pytest.raises(UserError, match="--drive pose needs --motion embedding"):
+        MotionOptions(drive="pose").resolved(has_encoders=False)
+
+
+@torch.no_grad()
+def test_relative_motion_of_a_still_driver_is_the_source():
+    model = randomized(SID(tiny_params()))
+    source = read_source(model, torch.rand(1, 3, 32, 32))
+    driver = model.kp_detector(torch.rand(1, 3, 32, 32))
+    moved = normalize_keypoints(source.keypoints, driver, driver, adapt_scale=True)
+    torch.testing.assert_close(moved.value, source.keypoints.value)
+    # J J^-1 J_source: float32 rounding of an inverse and two products
+    torch.testing.assert_close(moved.jacobian, source.keypoints.jacobian, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("motion", ["embedding", "keypoints"])
+@pytest.mark.parametrize("relative", [False, True])
+def test_animation_does_not_depend_on_the_batch_size(motion, relative):
+    model = randomized(SID(tiny_params())).requires_grad_(False)
+    rng = np.random.default_rng(0)
+    source, *frames = rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    options = MotionOptions(motion, relative=relative)
+    one = np.stack(list(Animator(model, source, options, batch_size=1).animate(frames))).astype(int)
+    many = np.stack(list(Animator(model, source, options, batch_size=5).animate(frames))).astype(int)
+    assert len(one) == len(frames)
+    assert np.abs(one - many).max() <= 1  # convolution order differs with the batch: half a grey level
+
+
+def test_best_frame_is_the_one_posed_like_the_source():
+    model = randomized(SID(tiny_params())).requires_grad_(False)
+    frames = list(np.random.default_rng(1).integers(0, 256, (7, 32, 32, 3), dtype=np.uint8))
+    assert Animator(model, frames[4], MotionOptions("keypoints", relative=True), batch_size=3).start_from_best(frames) == 4
+
+
+# --------------------------------------------------------------------------------------------------------------- losses
+
+
+def test_identity_contrast_against_a_plain_loop():
+    z = torch.nn.functional.normalize(torch.randn(6, 4, dtype=torch.float64), dim=1)
+    labels = torch.tensor([0, 1, 2, 0, 1, 0])
+    expected = []
+    for i in range(6):
+        others = sum(math.exp(float(z[i] @ z[k]) / 0.1) for k in range(6) if labels[k] != labels[i])
+        positives = [math.exp(float(z[i] @ z[j]) / 0.1) for j in range(6) if j != i and labels[j] == labels[i]]
+        terms = [-math.log(p / (p + others)) for p in positives]
+        expected.append(sum(terms) / max(1, len(terms)))
+    value = losses.identity_contrast(z, labels, 0.1)
+    assert value.item() == pytest.approx(sum(expected) / 6, rel=1e-9)
+
+
+def test_identity_contrast_has_a_gradient_when_everybody_is_one_person():
+    z = torch.randn(4, 3, requires_grad=True)
+    losses.identity_contrast(z, torch.zeros(4, dtype=torch.long), 0.1).backward()
+    assert torch.isfinite(z.grad).all()
+
+
+def test_semantic_contrast_ignores_frames_of_the_same_moment():
+    first, second = torch.randn(1, 3, 5), torch.randn(1, 3, 5)
+    near = torch.tensor([[0.0, 0.1, 0.15]])
+    assert losses.semantic_contrast(first, second, near, 0.1, 0.2).item() == pytest.approx(0, abs=1e-6)
+    far = torch.tensor([[0.0, 1.0, 2.0]])
+    assert losses.semantic_contrast(first, second, far, 0.1, 0.2).item() > 0.1
+
+
+def test_cross_covariance_sees_dependence_and_only_that():
+    z = torch.randn(4096, 3)
+    assert losses.cross_covariance(z, torch.randn(4096, 2)).item() < 1e-3  # 1 / 4096 expected
+    assert losses.cross_covariance(z, z[:, :1]).item() > 0.3  # one number of three is copied: a third of ones
+
+
+def test_global_affine_recovers_a_known_map():
+    value = torch.rand(2, 10, 2, dtype=torch.float64) * 2 - 1
+    theta = torch.tensor([[0.1, -0.2, 0.05], [0.15, -0.1, -0.1]], dtype=torch.float64)
+    moved = value + value @ theta[:, :2].T + theta[:, 2]
+    found = losses.global_affine(Keypoints(value, None), Keypoints(moved, None))
+    # the ridge of 1e-3 against a Gram matrix of about 3 shrinks by about 3e-4 of the values
+    torch.testing.assert_close(found, theta.flatten().expand(2, -1), atol=2e-4, rtol=0)
+
+
+def test_perceptual_networks_of_both_untrained_kinds_and_the_missing_file():
+    image = torch.rand(1, 3, 32, 32)
+    for kind in ("small", "random"):
+        first, again = (build_perceptual(PerceptualParams(weights=kind))(image) for _ in range(2))
+        assert len(first) == 5 and all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+        assert all(f.std() > 1e-3 for f in first)
+    with pytest.raises(UserError, match=r"nowhere.pth: no such file; train_params.perceptual_network.path"):
+        build_perceptual(PerceptualParams(weights="imagenet", path="nowhere.pth"))
+
+
+def test_every_loss_reaches_the_weights_it_is_for():
+    config = config_from_dict(tiny())
+    model = randomized(SID(config.model_params)).train()
+    step = GeneratorStep(model, build_discriminator(config.model_params), config.train_params)
+    batch = {
+        "frames": torch.rand(4, 4, 3, 32, 32),
+        "times": torch.arange(4.0).expand(4, 4),
+        "identity": torch.tensor([0, 1, 2, 0]),
+    }
+    terms, rendered = step(batch)
+    weights_set = {k for k, v in config_to_dict(config.train_params.loss_weights).items() if v}
+    renamed = {"generator_gan": "gen_gan"}
+    assert set(terms) == {renamed.get(k, k) for k in weights_set} - {"discriminator_gan"}
+    sum(terms.values()).backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    # a convolution's bias before batch norm has no influence and so no gradient but rounding
+    assert [name for name in without if not name.endswith("bias")] == []
+    assert rendered.generated.prediction.shape == (4, 3, 32, 32)
+
+
+def test_to_tensor_keeps_all_256_levels():
+    image = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2)
+    assert torch.equal((to_tensor([image]) * 255).round().to(torch.uint8)[0, 0], torch.from_numpy(image[..., 0]))

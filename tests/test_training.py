@@ -1,0 +1,216 @@
+"""The training loop as users run it: real processes, killed, resumed, and shared out over two of them."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tiny import write_tiny
+
+from modules import checkpoint as files
+from modules.data.astronaut import write_clips
+
+ROOT = Path(__file__).parent.parent
+KILLS = int(os.environ.get("DEEPEXPR_KILLS", 2))  # each costs a start of Python; ten were done by hand
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory) -> Path:
+    return write_clips(tmp_path_factory.mktemp("clips"), clips=6, frames=24, size=32, people=4)
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def command(config: Path, log_dir: Path, *extra: str) -> list[str]:
+    return [sys.executable, str(ROOT / "train_sid.py"), "--config", str(config), "--log_dir", str(log_dir), "--cpu", *extra]
+
+
+def train(config: Path, log_dir: Path, *extra: str) -> subprocess.CompletedProcess:
+    return subprocess.run(command(config, log_dir, *extra), env=environment(), capture_output=True, text=True, timeout=300)
+
+
+def final_checkpoint(log_dir: Path, epoch: int = 1) -> dict:
+    (folder,) = log_dir.iterdir()
+    return files.load(folder / f"{epoch:08d}-checkpoint.pth.tar")
+
+
+def assert_identical(a: dict, b: dict, path: str = "") -> None:
+    assert a.keys() == b.keys(), path
+    for key, value in a.items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, b[key]), f"{path}{key}"
+        elif isinstance(value, dict):
+            assert_identical(value, b[key], f"{path}{key}.")
+        else:
+            assert value == b[key], f"{path}{key}"
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(clips, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    config = write_tiny(folder / "tiny.yaml", **{"dataset_params.root_dir": str(clips)})
+    result = train(config, folder / "log")
+    assert result.returncode == 0, result.stderr
+    return folder / "log"
+
+
+def test_a_run_writes_what_it_should(uninterrupted):
+    (folder,) = uninterrupted.iterdir()
+    assert folder.name.startswith("tiny ")
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("events"))
+    assert names == ["00000000-checkpoint.pth.tar", "00000001-checkpoint.pth.tar", "log.txt", "tiny.yaml", "train-vis"]
+    assert [p.name for p in sorted((folder / "train-vis").iterdir())] == ["00000000-rec.png", "00000001-rec.png"]
+    assert any(path.name.startswith("events") for path in folder.iterdir())
+    lines = (folder / "log.txt").read_text().splitlines()
+    assert [line[:8] for line in lines] == ["00000000", "00000001"]
+    assert "perceptual - " in lines[0] and "disc_gan - " in lines[0]
+    assert yaml.safe_load((folder / "tiny.yaml").read_text())["train_params"]["batch_size"] == 4
+
+
+def test_killed_again_and_again_it_ends_bit_identical(clips, uninterrupted, tmp_path):
+    """Two workers, augmentation, EMA, adversarial and cycle terms, checkpoints in the middle of epochs, kill -9."""
+    config = write_tiny(
+        tmp_path / "tiny.yaml", **{"dataset_params.root_dir": str(clips), "train_params.checkpoint_minutes": 1e-6}
+    )
+    rng = random.Random(0)
+    kills = 0
+    for _ in range(20 * KILLS):
+        run = subprocess.Popen(
+            command(config, tmp_path / "log", "--resume", "auto"),
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            assert run.wait(timeout=rng.uniform(4, 12) if kills < KILLS else 300) == 0
+            break
+        except subprocess.TimeoutExpired:
+            os.killpg(run.pid, signal.SIGKILL)
+            run.wait()
+            kills += 1
+        for path in (tmp_path / "log").glob("*/*-checkpoint.pth.tar"):
+            files.load(path)  # whatever is there can be read
+    expected, actual = final_checkpoint(uninterrupted), final_checkpoint(tmp_path / "log")
+    assert_identical(expected, actual)
+    (folder,) = (tmp_path / "log").iterdir()
+    (reference,) = uninterrupted.iterdir()
+    assert (folder / "log.txt").read_text() == (reference / "log.txt").read_text()
+
+
+def test_sigterm_saves_and_says_how_to_continue(clips, tmp_path):
+    config = write_tiny(
+        tmp_path / "tiny.yaml", **{"dataset_params.root_dir": str(clips), "train_params.num_epochs": 500}
+    )
+    run = subprocess.Popen(
+        command(config, tmp_path / "log"), env=environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "log").glob("*/log.txt")):  # the first epoch is done
+        assert time.monotonic() < deadline and run.poll() is None
+        time.sleep(0.1)
+    run.send_signal(signal.SIGTERM)
+    _, stderr = run.communicate(timeout=60)
+    assert run.returncode == 128 + signal.SIGTERM
+    assert "continue with --checkpoint" in stderr and "Traceback" not in stderr
+    (latest,) = (tmp_path / "log").glob("*/latest-checkpoint.pth.tar")
+    assert files.load(latest)["training"]["step"] > 0
+
+
+GRADIENTS = """
+import json, os, sys
+sys.path.insert(0, {root!r})
+import torch
+from accelerate.utils import broadcast_object_list
+from modules.config import load_config
+from modules.data.sampling import build_loader
+from modules.sid.stage import SIDStage
+from modules.training import Trainer, build_accelerator
+
+config = load_config({config!r})
+accelerator = build_accelerator(config.train_params, cpu=True)
+rank, world = accelerator.process_index, accelerator.num_processes
+loader = build_loader(config.dataset_params, config.train_params, rank=rank, world_size=world)
+stage = SIDStage(config)
+for p in stage.model.parameters():
+    if not p.any():  # the neutral initial values hide what flows through them
+        torch.nn.init.normal_(p, std=0.05, generator=torch.Generator().manual_seed(p.numel()))
+trainer = Trainer(stage, loader, config.train_params, None, accelerator)
+for module in trainer.modules:
+    module.eval()  # frozen norms
+loader.batch_sampler.set_position(0)
+keys = [list(map(int, key)) for batch in loader.batch_sampler for key in batch]
+batch = next(iter(loader))
+terms, _ = trainer.modules[0](batch)
+accelerator.backward(torch.stack(list(terms.values())).sum())
+gradients = {{n: p.grad for n, p in stage.model.named_parameters() if p.grad is not None}}
+torch.save({{"gradients": gradients, "keys": keys}}, f"{out}-{{world}}-{{rank}}.pth")
+"""
+
+
+def test_two_processes_descend_like_one(clips, tmp_path):
+    """With frozen norms the gradient of two gloo processes is one process's to 1e-5 of the largest entry.
+
+    Left out are the terms with random draws per process: equivariance, the random views, the head's share.
+    """
+    off = {f"train_params.loss_weights.{name}": 0 for name in (
+        "equivariance_value", "equivariance_jacobian", "semantic_contrast", "pose_equivariance", "expression_invariance",
+        "cycle_identity", "cycle_semantics")}
+    config = write_tiny(
+        tmp_path / "tiny.yaml",
+        **{"dataset_params.root_dir": str(clips), "dataset_params.num_workers": 0, "train_params.head_probability": 0} | off,
+    )
+    script = tmp_path / "gradients.py"
+    script.write_text(GRADIENTS.format(root=str(ROOT), config=str(config), out=str(tmp_path / "g")))
+    subprocess.run([sys.executable, str(script)], env=environment(), check=True, timeout=120)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", str(script)]
+    subprocess.run(launcher, env=environment(), check=True, timeout=120, capture_output=True)
+    one = torch.load(tmp_path / "g-1-0.pth", weights_only=True)
+    two = [torch.load(tmp_path / f"g-2-{rank}.pth", weights_only=True) for rank in (0, 1)]
+    together = [tuple(key) for part in two for key in part["keys"]]
+    assert len(set(together)) == len(together)  # no index twice on any rank
+    assert set(together) == {tuple(key) for key in one["keys"]}
+    assert one["gradients"].keys() == two[0]["gradients"].keys()
+    largest = max(float(g.abs().max()) for g in one["gradients"].values())
+    for name, gradient in one["gradients"].items():
+        assert torch.equal(two[0]["gradients"][name], two[1]["gradients"][name]), name
+        assert float((two[0]["gradients"][name] - gradient).abs().max()) <= 1e-5 * max(1.0, largest), name
+
+
+def test_device_ids_spawn_processes_that_stay_equal(clips, tmp_path):
+    """``--device_ids 0,1`` on a CPU: two gloo processes, one folder, one log; DDP's own check compares parameters."""
+    config = write_tiny(tmp_path / "tiny.yaml", **{"dataset_params.root_dir": str(clips), "train_params.num_epochs": 1})
+    result = train(config, tmp_path / "log", "--device_ids", "0,1")
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "2 process(es)" in result.stdout
+    (folder,) = (tmp_path / "log").iterdir()
+    assert len((folder / "log.txt").read_text().splitlines()) == 1
+    assert files.load(folder / "00000000-checkpoint.pth.tar")["training"]["epoch"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset_params.root_dir": "nowhere"}, "nowhere"),
+        ({"train_params.lr_genrator": 1e-4}, "train_params.lr_genrator"),
+        ({"train_params.perceptual_network": {"weights": "imagenet", "path": "vgg.pth"}}, "vgg.pth: no such file"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(clips, tmp_path, change, message):
+    config = write_tiny(tmp_path / "tiny.yaml", **{"dataset_params.root_dir": str(clips)} | change)
+    result = train(config, tmp_path / "log")
+    assert result.returncode == 2
+    assert message in result.stderr and len(result.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "log").exists()
+
+

@@ -1,0 +1,91 @@
+"""A model and run small enough for tests, yet with every part of SID in use."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+TINY: dict[str, Any] = {
+    "dataset_params": {
+        "root_dir": "data",
+        "frame_shape": [32, 32, 3],
+        "id_sampling": True,
+        "frames_per_video": 4,
+        "num_workers": 2,
+        "augmentation_params": {
+            "flip_param": {"horizontal_flip": True, "time_flip": True},
+            "jitter_param": {"brightness": 0.1, "contrast": 0.1, "saturation": 0.1, "hue": 0.1},
+        },
+    },
+    "model_params": {
+        "common_params": {"num_kp": 5},
+        "kp_detector_params": {"block_expansion": 4, "max_features": 16, "scale_factor": 0.5, "num_blocks": 2},
+        "generator_params": {
+            "block_expansion": 8,
+            "max_features": 16,
+            "num_down_blocks": 1,
+            "num_bottleneck_blocks": 2,
+            "estimate_occlusion_map": True,
+            "dense_motion_params": {"block_expansion": 4, "max_features": 16, "num_blocks": 2, "scale_factor": 0.5},
+        },
+        "discriminator_params": {"block_expansion": 8, "max_features": 16, "num_blocks": 2, "sn": True, "use_kp": True},
+        "encoder_params": {
+            "identity_dim": 8,
+            "expression_dim": 8,
+            "pose_dim": 4,
+            "block_expansion": 8,
+            "max_features": 16,
+            "num_blocks": 3,
+            "head_features": 16,
+        },
+    },
+    "train_params": {
+        "num_epochs": 2,
+        "num_repeats": 8,
+        "batch_size": 4,
+        "scales": [1, 0.5],
+        "checkpoint_freq": 1,
+        "ema_decay": 0.9,
+        "gradient_clip": 10,
+        "head_probability": 0.5,
+        "perceptual_network": {"weights": "small"},
+        "loss_weights": {
+            "generator_gan": 1,
+            "feature_matching": [10, 10],
+            "perceptual": 1,
+            "pixel": 10,
+            "identity_contrast": 0.1,
+            "semantic_contrast": 0.1,
+            "pose_equivariance": 1,
+            "expression_invariance": 0.1,
+            "cycle_identity": 0.1,
+            "cycle_semantics": 0.1,
+            "independence": 0.1,
+            "motion_value": 1,
+            "motion_jacobian": 1,
+        },
+    },
+}
+
+
+def tiny(**changes: Any) -> dict[str, Any]:
+    """The configuration with dotted changes, such as ``{"train_params.seed": 3}``; None removes the key."""
+    values = copy.deepcopy(TINY)
+    for path, value in changes.items():
+        *sections, key = path.split(".")
+        section = values
+        for name in sections:
+            section = section.setdefault(name, {})
+        if value is None:
+            section.pop(key, None)
+        else:
+            section[key] = value
+    return values
+
+
+def write_tiny(path: Path, **changes: Any) -> Path:
+    path.write_text(yaml.safe_dump(tiny(**changes)))
+    return path
