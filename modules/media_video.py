@@ -25,7 +25,14 @@ from modules.errors import UserError
 # swscale's fast paths round down, which darkens every picture by a level; this is exact on average.
 # SWS_AREA | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT | SWS_FULL_CHR_H_INP, which PyAV names from version 18 on.
 EXACT = 0x20 | 0x40000 | 0x2000 | 0x4000
-_Size = tuple[int, int]  # (width, height)
+
+
+class _Screen(NamedTuple):
+    """How the frames of a video are shown."""
+
+    width: int  # with square pixels, before rotation
+    height: int
+    matrix: np.ndarray  # int64 [2, 2], rows (a, b), (c, d): x' = a x + c y, y' = b x + d y, in pixels, y down
 
 
 class Frame(NamedTuple):
@@ -94,9 +101,9 @@ def read_video(path: str | Path) -> Iterator[Frame]:
         UserError: the file is missing, is no video, has no frame, is damaged or cut off.
     """
     first = None
-    for seconds, frame, size in _decoded(path):
+    for seconds, frame, screen in _decoded(path):
         first = seconds if first is None else first
-        yield Frame(_as_displayed(frame, size), seconds - first)
+        yield Frame(_as_displayed(frame, screen), seconds - first)
 
 
 def read_frames(path: str | Path, indices: Sequence[int], info: VideoInfo | None = None) -> list[np.ndarray]:
@@ -132,9 +139,9 @@ def _read_group(path: str | Path, info: VideoInfo, key: int, wanted: list[int]) 
     images: dict[int, np.ndarray] = {}
     # Where seeking fails, what is missing is read from the start; damage is found and told there.
     with contextlib.suppress(UserError), contextlib.closing(_decoded(path, start=info.pts[key])) as frames:
-        for _, frame, size in frames:
+        for _, frame, screen in frames:
             if frame.pts in index_of:
-                images[index_of[frame.pts]] = _as_displayed(frame, size)
+                images[index_of[frame.pts]] = _as_displayed(frame, screen)
             if len(images) == len(wanted) or frame.pts is None or frame.pts > info.pts[wanted[-1]]:
                 break
     return images
@@ -240,10 +247,10 @@ def _gif_is_closed(path: str | Path) -> bool:
         return file.read().rstrip(b"\0\r\n ").endswith(b";")
 
 
-def _decoded(path: str | Path, start: int | None = None) -> Iterator[tuple[float, av.VideoFrame, _Size]]:
+def _decoded(path: str | Path, start: int | None = None) -> Iterator[tuple[float, av.VideoFrame, _Screen]]:
     """Decode a video, from its begin or from the key frame at ``start`` (a pts).
 
-    Yields (seconds on the file's own clock, frame, (width, height) for square pixels before any rotation).
+    Yields (seconds on the file's own clock, frame, how it is shown).
     """
     with _opened(path) as (container, stream):
         # Without "explode" the decoder paints over what is damaged and says nothing.
@@ -263,9 +270,9 @@ def _decoded(path: str | Path, start: int | None = None) -> Iterator[tuple[float
                     stamp = stamps.popleft() if stamps else float(count / (stream.average_rate or 25))
                     now = frame.time if has_pts and frame.pts is not None else stamp
                     if count == 0:
-                        size = round(frame.width * (stream.sample_aspect_ratio or 1)), frame.height
+                        screen = _screen(stream, frame)
                     count += 1
-                    yield now, frame, size
+                    yield now, frame, screen
         except av.FFmpegError as error:
             message = f"{path}: the video is damaged after {now:.2f} s ({cause(error)}); get the file again"
             raise UserError(message) from None
@@ -289,16 +296,15 @@ def _packets_from(container: av.container.InputContainer, stream: av.VideoStream
             yield packet
 
 
-def _as_displayed(frame: av.VideoFrame, size: _Size) -> np.ndarray:
-    """The frame's picture, ``uint8 [H, W, 3]``, upright; ``size`` is (width, height) before rotation."""
-    width, height = size
+def _as_displayed(frame: av.VideoFrame, screen: _Screen) -> np.ndarray:
+    """The frame's picture, ``uint8 [H, W, 3]``, upright."""
+    width, height, matrix = screen
     has_alpha = any(component.is_alpha for component in frame.format.components) or frame.format.has_palette
     layout = "rgba" if has_alpha else "rgb24"
     image = frame.to_ndarray(format=layout, width=width, height=height, interpolation=EXACT)
     if has_alpha:
         alpha = image[..., 3:].astype(np.uint16)
         image = ((image[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-    matrix = _display_matrix(frame)
     turned = abs(matrix[0, 0]) + abs(matrix[1, 1]) < abs(matrix[0, 1]) + abs(matrix[1, 0])
     if turned:
         image = image.transpose(1, 0, 2)
@@ -307,9 +313,9 @@ def _as_displayed(frame: av.VideoFrame, size: _Size) -> np.ndarray:
     return np.ascontiguousarray(image[:: -1 if mirror_y else 1, :: -1 if mirror_x else 1])
 
 
-def _display_matrix(frame: av.VideoFrame) -> np.ndarray:
-    """The rows (a, b), (c, d) of the display matrix: x' = a x + c y, y' = b x + d y, in pixels, y down."""
+def _screen(stream: av.VideoStream, frame: av.VideoFrame) -> _Screen:
+    """Asked of the first frame only: ``side_data`` refers back to its frame, which then waits for the collector."""
     data = frame.side_data.get("DISPLAYMATRIX")
-    if data is None:
-        return np.eye(2, dtype=np.int64)
-    return np.frombuffer(bytes(data), np.int32).reshape(3, 3)[:2, :2].astype(np.int64)
+    matrix = np.eye(2) if data is None else np.frombuffer(bytes(data), np.int32).reshape(3, 3)[:2, :2]
+    width = round(frame.width * (stream.sample_aspect_ratio or 1))
+    return _Screen(width, frame.height, matrix.astype(np.int64))

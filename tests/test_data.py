@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -272,6 +274,26 @@ def test_impossible_batches_are_refused():
         EpochSampler(5, 6)
 
 
+def test_workers_survive_the_garbage_of_a_process_that_decoded_videos(clips):
+    """FFmpeg's objects have threads, which a fork lacks: freeing them there would wait for ever."""
+    context = loader_of(clips, num_workers=1).multiprocessing_context
+    frame = av.VideoFrame(256, 256, "yuv420p")
+    frame.reformat(format="rgb24", threads=4)  # leaves its threads with the frame
+    cycle = [frame]
+    cycle.append(cycle)
+    gc.disable()  # or it might be collected here, where that does no harm
+    try:
+        del frame, cycle
+        worker = context.Process(target=gc.collect)
+        worker.start()
+    finally:
+        gc.enable()
+    worker.join(60)  # seconds; it takes some, if the server has to be started first
+    alive = worker.is_alive()
+    worker.kill()
+    assert not alive
+
+
 # --- the cache --------------------------------------------------------------------------------------------------------
 
 
@@ -314,7 +336,7 @@ def test_several_workers_build_one_cache(clips, tmp_path):
 
 @pytest.fixture
 def damaged(tmp_path, clips) -> Path:
-    """A sound clip, three that cannot be probed, and one that breaks off in the middle of its pictures."""
+    """A sound clip, three entries that cannot be probed, and a folder whose pictures break off half-way."""
     root = tmp_path / "data" / "train"
     (root / "empty").mkdir(parents=True)
     (root / "good.mp4").write_bytes((clips / "train" / "person1#01.mp4").read_bytes())
@@ -336,8 +358,10 @@ def test_clips_that_cannot_be_probed_are_skipped_and_named(damaged, caplog):
     assert "3 of 5" in caplog.text and all(name in caplog.text for name in ("empty", "text.mp4", "broken.png"))
 
 
-def test_clips_that_break_while_reading_are_replaced_and_named_once(damaged, caplog):
-    dataset, again = FrameDataset(params(damaged)), FrameDataset(params(damaged))
+@pytest.mark.parametrize("cached", [False, True])
+def test_clips_that_break_while_reading_are_replaced_and_named_once(damaged, caplog, cached):
+    options = params(damaged, cache_dir=str(damaged.parent / "cache") if cached else None)
+    dataset, again = FrameDataset(options), FrameDataset(options)
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         items = [dataset[epoch, index] for epoch in range(3) for index in range(2)]
@@ -345,6 +369,8 @@ def test_clips_that_break_while_reading_are_replaced_and_named_once(damaged, cap
     assert sum("folder" in record.message for record in caplog.records) == 1
     for item, other in zip(items, (again[epoch, index] for epoch in range(3) for index in range(2)), strict=True):
         assert torch.equal(item["frames"], other["frames"])
+    if cached:
+        assert [file.suffix for file in (damaged.parent / "cache").iterdir()] == [".npy"], "nothing half-written"
 
 
 def test_a_root_of_bad_clips_only_is_refused(damaged):

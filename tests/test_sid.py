@@ -160,6 +160,15 @@ def test_semantic_contrast_ignores_frames_of_the_same_moment():
     assert losses.semantic_contrast(first, second, far, 0.1, 0.2).item() > 0.1
 
 
+def test_relative_distance_is_scale_free_and_one_for_strangers():
+    a, b = torch.randn(4096, 6), torch.randn(4096, 6)
+    assert losses.relative_distance(a, b).item() == pytest.approx(1, abs=0.05)  # 24576 draws: deviation about 0.01
+    near = b + 0.1 * a
+    value = losses.relative_distance(near, b).item()
+    assert losses.relative_distance(1e-2 * near, 1e-2 * b).item() == pytest.approx(value, rel=1e-2)
+    assert value < 0.01
+
+
 def test_cross_covariance_sees_dependence_and_only_that():
     z = torch.randn(4096, 3)
     assert losses.cross_covariance(z, torch.randn(4096, 2)).item() < 1e-3  # 1 / 4096 expected

@@ -30,6 +30,7 @@ class FrameCache:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         self._paths: dict[Path, Path] = {}
+        self._broken: dict[Path, str] = {}  # found out by this process; not to be decoded for nothing again and again
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -43,9 +44,15 @@ class FrameCache:
             UnreadableClip: the clip has to be decoded as a whole for its map, and cannot be.
             UserError: the cache folder is full or not writable.
         """
+        if clip.path in self._broken:
+            raise UnreadableClip(self._broken[clip.path])
         path = self._path(clip)
         if not path.exists():
-            self._build(clip, path)
+            try:
+                self._build(clip, path)
+            except UnreadableClip as error:
+                self._broken[clip.path] = str(error)
+                raise
         return np.load(path, mmap_mode="r")[np.asarray(indices)]
 
     def prepare(self, clips: Sequence[Clip], progress: bool = True) -> None:

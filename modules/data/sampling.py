@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gc
-import os
+import multiprocessing
+import signal
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,8 +14,9 @@ from modules.config import DatasetParams, TrainParams
 from modules.data.frames import FrameDataset
 from modules.errors import UserError
 
-# A forked worker must not collect garbage it inherits: FFmpeg's objects would wait for threads that only the parent has.
-os.register_at_fork(before=gc.freeze, after_in_parent=gc.unfreeze)
+# Workers come from a clean server process, not from a fork of this one: FFmpeg's and OpenMP's threads and locks do not
+# survive a fork, and a worker that meets one waits for ever.
+WORKER_START = "forkserver"
 
 
 class EpochSampler(Sampler):
@@ -85,12 +86,23 @@ def build_loader(
     """
     dataset = FrameDataset(params, split, train.seed, train.num_repeats, progress and rank == 0)
     sampler = EpochSampler(len(dataset), train.batch_size, world_size, rank, train.seed)
-    # Worker processes run torch on one thread each; the loader sees to that by itself.
+    context = None
+    if params.num_workers:
+        context = multiprocessing.get_context(WORKER_START)
+        context.set_forkserver_preload(["modules.data.frames"])  # imported once, not once per worker
     return DataLoader(
         dataset,
         batch_sampler=sampler,
         num_workers=params.num_workers,
         persistent_workers=params.num_workers > 0,
+        multiprocessing_context=context,
+        worker_init_fn=_leave_signals_to_the_trainer,
         prefetch_factor=4 if params.num_workers else None,
         pin_memory=torch.cuda.is_available(),
     )
+
+
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    """Ctrl-C and a group's SIGTERM reach workers too; they serve until the training process has saved and ends them."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

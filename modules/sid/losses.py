@@ -103,10 +103,12 @@ def identity_contrast(z_id: Tensor, identity: Tensor, temperature: float) -> Ten
 def semantic_contrast(first: Tensor, second: Tensor, times: Tensor, temperature: float, min_gap: float) -> Tensor:
     """InfoNCE among the frames of one clip: two views ``[B, F, d]`` of frames at ``times [B, F]`` seconds.
 
-    A frame's other view is its positive, frames of the *same clip* more than ``min_gap`` seconds away its negatives:
-    who it is helps nobody, only what changes over time does.
+    A frame's other view is its positive, frames of the *same clip* more than ``min_gap`` seconds away its negatives.
+    The clip's mean is taken off first: who it is helps nobody, and neither does one constant answer, only what changes
+    over time.
     """
-    first, second = F.normalize(first, dim=-1), F.normalize(second, dim=-1)
+    mean = 0.5 * (first + second).mean(dim=1, keepdim=True)
+    first, second = F.normalize(first - mean, dim=-1), F.normalize(second - mean, dim=-1)
     logits = first @ second.mT / temperature
     apart = (times[:, :, None] - times[:, None]).abs() > min_gap
     own = torch.eye(times.shape[1], dtype=torch.bool, device=times.device)
@@ -118,6 +120,16 @@ def semantic_contrast(first: Tensor, second: Tensor, times: Tensor, temperature:
 def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
     """Mean of ``1 - cos`` over rows; ``b`` gets no gradient."""
     return (1 - F.cosine_similarity(a, b.detach(), dim=-1)).mean()
+
+
+def relative_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Squared distance of paired rows ``[B, d]`` over twice the variance between rows: 1 for unrelated, 0 for equal.
+
+    Shrinking all embeddings to a point gains nothing, unlike with the distance alone.
+    """
+    rows = gather(b)
+    spread = (rows - rows.mean(dim=0)).square().sum(dim=1).mean()
+    return (a - b).square().sum(dim=1).mean() / (2 * spread + 1e-6)
 
 
 def cross_covariance(z_id: Tensor, z_sem: Tensor) -> Tensor:

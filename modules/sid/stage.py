@@ -46,7 +46,9 @@ class SIDStage:
             self.phases.append(Phase(step, {"optimizer_discriminator": _adam(self.discriminator, train.lr_discriminator)}))
         self.ema = None
         if train.ema_decay is not None:
-            self.ema = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(train.ema_decay))
+            # batch norm's statistics are averaged too: those of the moment belong to other weights
+            average = get_ema_multi_avg_fn(train.ema_decay)
+            self.ema = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
         self.visualizer = Visualizer(config.visualizer_params)
 
     def to(self, device: torch.device) -> None:

@@ -216,7 +216,7 @@ class GeneratorStep(nn.Module):
             by_motion = (encoders.readout(embedded.sem_driving, embedded.sem_source) - shared).abs().mean()
             terms["pose_equivariance"] = weights.pose_equivariance * (by_view + by_motion)
         if weights.expression_invariance:
-            value = losses.cosine_distance(moved.expression, embedded.sem_driving.expression)
+            value = losses.relative_distance(moved.expression, embedded.sem_driving.expression)
             terms["expression_invariance"] = weights.expression_invariance * value
         return terms
 

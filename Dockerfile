@@ -1,0 +1,20 @@
+# docker build -t deepexpr .
+# docker run --rm -it --gpus all -v "$PWD":/data deepexpr python3 Inference.py --help
+FROM nvidia/cuda:12.8.1-cudnn-runtime-ubuntu24.04
+
+RUN apt-get update \
+ && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends python3 python3-venv \
+ && rm -rf /var/lib/apt/lists/*
+
+# Ubuntu's image has a user of number 1000: files written to a mounted folder then belong to most people's own account
+USER ubuntu
+WORKDIR /home/ubuntu/deepexpr
+RUN python3 -m venv /home/ubuntu/venv
+ENV PATH=/home/ubuntu/venv/bin:$PATH PYTHONUNBUFFERED=1
+
+COPY --chown=ubuntu requirements.txt .
+RUN pip install --no-cache-dir -r requirements.txt
+COPY --chown=ubuntu . .
+
+VOLUME /data
+CMD ["python3", "Inference.py", "--help"]
