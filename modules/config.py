@@ -6,32 +6,17 @@ reports an unknown key, a wrong type or an impossible value in one line that nam
 
 from __future__ import annotations
 
-import difflib
-import math
 import operator
 import os
-from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from functools import cache, partial
-from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar
 
-import yaml
-
+from modules import schema
+from modules.config_checks import check_together
 from modules.errors import UserError
+from modules.schema import BadValue, option, section
 
-section = partial(dataclass, frozen=True, kw_only=True)
 T = TypeVar("T")
-VideoFormat = Literal[".mp4", ".mov", ".mkv", ".avi", ".webm", ".gif"]
-
-
-def option(default: Any = MISSING, **limits: Any) -> Any:
-    """A field with limits: those of ``_BOUNDS`` for each number in it; ``order`` between neighbours of a list;
-    ``filled``: no empty list; ``repeat``: a list of that length, for which a single number may stand."""
-    if isinstance(default, list):
-        return field(default_factory=default.copy, metadata=limits)
-    return field(default=default, metadata=limits)
+VideoFormat = Literal[".mp4", ".mov", ".mkv", ".webm", ".gif"]
 
 
 # ------------------------------------------------------------------------------------------------------ dataset_params
@@ -284,17 +269,9 @@ class Config:
 
 def load_config(path: str | os.PathLike) -> Config:
     """Read a YAML file.  Raises :class:`UserError`, one line, for a file that is missing, not YAML or not valid."""
-    try:
-        values = yaml.load(Path(path).read_bytes(), Loader=_Loader)
-    except OSError as error:
-        raise UserError(f"{path}: cannot read the configuration: {error.strerror}") from None
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise UserError(f"{path}: not valid YAML at line {line}: {error.problem}") from None
-    except (yaml.YAMLError, ValueError) as error:      # ValueError: a date or number YAML itself cannot build
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    values = schema.read_yaml(path)
     if values is None:
-        raise UserError(f"{path}: the file is empty; expected the sections {', '.join(_hints(Config))}")
+        raise UserError(f"{path}: the file is empty; expected the sections {', '.join(schema.hints(Config))}")
     return config_from_dict(values, where=str(path))
 
 
@@ -302,8 +279,8 @@ def config_from_dict(values: dict, where: str = "configuration") -> Config:
     """A checked configuration from plain values; ``where`` is what an error names as the place (the file)."""
     config = section_from_dict(Config, values, where)
     try:
-        _check_together(config)
-    except _BadValue as error:
+        check_together(config)
+    except BadValue as error:
         raise UserError(f"{where}: {error}") from None
     return config
 
@@ -311,288 +288,16 @@ def config_from_dict(values: dict, where: str = "configuration") -> Config:
 def section_from_dict(kind: type[T], values: dict, where: str = "configuration") -> T:
     """One section (``ModelParams``, ...) from plain values, every value checked on its own."""
     try:
-        return _section(kind, values, "")
-    except _BadValue as error:
+        return schema.from_values(kind, values, root=Config)
+    except BadValue as error:
         raise UserError(f"{where}: {error}") from None
 
 
 def config_to_dict(config: Any) -> Any:
     """Plain YAML/JSON values of a configuration or a section; ``config_from_dict`` is the inverse."""
-    if is_dataclass(config):
-        return {f.name: config_to_dict(getattr(config, f.name)) for f in fields(config)}
-    if isinstance(config, list | tuple):
-        return [config_to_dict(value) for value in config]
-    if isinstance(config, float) and config.is_integer():    # 1, not 1.0: FOMM's own code names modules by the scale
-        return int(config)
-    return config
+    return schema.to_values(config)
 
 
 def save_config(config: Config, path: str | os.PathLike) -> None:
     """Write the configuration with every default spelled out; the file appears whole or not at all."""
-    text = yaml.dump(config_to_dict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-    temporary = Path(f"{path}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot write the configuration: {error.strerror}") from None
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key given twice, of which YAML would silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes lists on one line."""
-
-
-_Dumper.add_representer(list, lambda dumper, items: dumper.represent_sequence("tag:yaml.org,2002:seq", items, True))
-
-
-# ------------------------------------------------------------------------------- from plain values to typed ones
-
-
-class _BadValue(Exception):
-    """A value that cannot be; the caller puts the file in front."""
-
-    def __init__(self, path: str, expected: str, found: str):
-        message = f"{path or 'top level'}: expected {expected}, found {found}"
-        super().__init__(" ".join(message.split()))          # one line, even where a key holds a line break
-
-
-def _fail(path: str, expected: str, value: Any) -> NoReturn:
-    if value is None or isinstance(value, bool):
-        found = {True: "true", False: "false", None: "null"}[value]
-    else:
-        found = {dict: "the mapping ", list: "the list "}.get(type(value), "") + repr(value)
-    raise _BadValue(path, expected, f"{found[:77]}..." if len(found) > 80 else found)
-
-
-@cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
-def _section(kind: type[T], values: Any, path: str) -> T:
-    if not isinstance(values, dict):
-        _fail(path, f"a mapping with the keys {', '.join(_hints(kind))}", values)
-    prefix = f"{path}." if path else ""
-    for key in values:
-        if key not in _hints(kind):
-            raise _BadValue(prefix + str(key), _nearest(str(key), kind, prefix), "an unknown key")
-    arguments = {}
-    for f in fields(kind):
-        hint, required = _hints(kind)[f.name], f.default is MISSING and f.default_factory is MISSING
-        missing = f.name not in values or (values[f.name] is None and is_dataclass(hint))    # a bare `section:`
-        if missing and required:
-            raise _BadValue(prefix + f.name, _describe(hint, f.metadata), "nothing: it is missing")
-        if not missing:
-            arguments[f.name] = _convert(values[f.name], hint, f.metadata, prefix + f.name)
-    return kind(**arguments)
-
-
-def _convert(value: Any, hint: Any, limits: Any, path: str, expected: str | None = None) -> Any:
-    """The value as the type ``hint`` asks for, or :class:`_BadValue`."""
-    expected = expected or _describe(hint, limits)
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        if value is None and type(None) in parts:
-            return None
-        choices = [part for part in parts if part is not type(None)]
-        fitting = [part for part in choices if (get_origin(part) in (list, tuple)) == isinstance(value, list)]
-        return _convert(value, (fitting or choices)[0], limits, path, expected)
-    if is_dataclass(hint):
-        return _section(hint, value, path)
-    if origin in (list, tuple):
-        return _sequence(value, origin, parts, limits, path, expected)
-    if hint is bool or hint is str:
-        return value if isinstance(value, hint) and value != "" else _fail(path, expected, value)
-    if origin is Literal:
-        known = value if isinstance(value, str) and value in parts else _number(value)
-        return next((part for part in parts if part == known), None) or _fail(path, expected, value)
-    number = _number(value)
-    if number is None or (hint is int and number != int(number)) or not _within(number, limits):
-        _fail(path, expected, value)
-    return hint(number)
-
-
-def _sequence(value: Any, kind: type, parts: tuple, limits: Any, path: str, expected: str) -> Any:
-    length = limits.get("repeat") or (len(parts) if kind is tuple else None)
-    if "repeat" in limits and _number(value) is not None:
-        value = [value] * length
-    if not isinstance(value, list | tuple) or (length and len(value) != length) or (limits.get("filled") and not value):
-        _fail(path, expected, value)
-    hints = parts if kind is tuple else parts * len(value)
-    items = [_convert(item, hints[i], limits, f"{path}[{i}]") for i, item in enumerate(value)]
-    if "order" in limits and not all(map(limits["order"], items, items[1:])):
-        _fail(path, expected, value)
-    return kind(items)
-
-
-def _number(value: Any) -> int | float | None:
-    """The finite number a value spells, or None.  YAML 1.1 reads ``1e-4`` as text; a bool is no number."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    if not math.isfinite(number):
-        return None
-    return value if isinstance(value, int) else number
-
-
-_BOUNDS = {
-    "low": (operator.ge, ">= {}"),
-    "above": (operator.gt, "> {}"),
-    "high": (operator.le, "<= {}"),
-    "below": (operator.lt, "< {}"),
-    "multiple": (lambda number, step: number % step == 0, "a multiple of {}"),
-    "reciprocal": (lambda number, _: 0 < number <= 1 and 1 / number - int(1 / number) < 1e-6, "1/n for a whole n"),
-}
-
-
-def _within(number: float, limits: Any) -> bool:
-    return all(holds(number, limits[name]) for name, (holds, _) in _BOUNDS.items() if name in limits)
-
-
-def _describe(hint: Any, limits: Any) -> str:
-    """What a field takes, in words, for the error line."""
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        return " or ".join("null" if part is type(None) else _describe(part, limits) for part in parts)
-    if origin is Literal:
-        return " or ".join(str(part) for part in parts)
-    order = " in increasing order" if "order" in limits else ""
-    if origin is tuple:
-        return f"a list of {len(parts)}{order}: [{', '.join(_describe(part, limits) for part in parts)}]"
-    if origin is list:
-        length = f" of {limits['repeat']}" if "repeat" in limits else ""
-        return f"a list{length}{order}, each {_describe(parts[0], limits)}"
-    if is_dataclass(hint):
-        return f"a mapping with the keys {', '.join(_hints(hint))}"
-    bounds = " and ".join(words.format(limits[name]) for name, (_, words) in _BOUNDS.items() if name in limits)
-    words = {bool: "true or false", str: "text", int: "a whole number", float: "a number"}[hint]
-    return f"{words} {bounds}" if bounds and hint in (int, float) else words
-
-
-def _nearest(key: str, kind: type, prefix: str) -> str:
-    """Advice on an unknown key: the nearest of its section, else where a key of that name belongs, else the choice."""
-    near, far = (difflib.get_close_matches(key, _hints(kind), n=1, cutoff=cutoff) for cutoff in (0.75, 0.5))
-    elsewhere = [path for path in _paths(Config) if path.rpartition(".")[2] == key]
-    for path in (*(prefix + name for name in near), *elsewhere, *(prefix + name for name in far)):
-        return f"a known key such as {path}"
-    return f"one of {', '.join(_hints(kind))}"
-
-
-def _paths(kind: type, prefix: str = "") -> Iterator[str]:
-    for name, hint in _hints(kind).items():
-        yield prefix + name
-        for part in (hint, *get_args(hint)):
-            if is_dataclass(part):
-                yield from _paths(part, f"{prefix}{name}.")
-
-
-# -------------------------------------------------------------------------------- values that must fit one another
-
-
-_ENCODER_TERMS = (
-    "identity_contrast", "semantic_contrast", "pose_equivariance", "expression_invariance", "cycle_identity",
-    "cycle_semantics", "independence", "motion_value", "motion_jacobian",
-)
-
-
-def _check_together(config: Config) -> None:
-    """Raise :class:`_BadValue` where options contradict each other or the networks cannot be built from them."""
-    _check_sizes(config)
-    if config.train_params.loss_weights.generator_gan > 0:
-        _check_adversarial(config)
-    if config.model_params.encoder_params is None:
-        _check_without_encoders(config)
-
-
-def _check_sizes(config: Config) -> None:
-    data, train = config.dataset_params, config.train_params
-    _check_frame(config.model_params, "dataset_params.frame_shape", data.frame_shape[:2])
-    crop = data.augmentation_params.crop_param
-    if crop is not None:                                                      # what training then sees
-        _check_frame(config.model_params, "dataset_params.augmentation_params.crop_param.size", crop.size)
-    scale, side = min(train.scales), _smallest_side(data)
-    if any(train.loss_weights.perceptual) and side * scale < 16:              # its five stages halve four times
-        expected = "scale * frame size >= 16 pixels, which the perceptual network needs"
-        raise _BadValue("train_params.scales", expected, f"{scale:g} * {side} = {side * scale:g}")
-
-
-def _smallest_side(data: DatasetParams) -> int:
-    crop = data.augmentation_params.crop_param
-    return min(*data.frame_shape[:2], *(crop.size if crop else ()))
-
-
-def _check_frame(model: ModelParams, path: str, shape: tuple[int, ...]) -> None:
-    """Whether the networks fit frames of this size, which the option at ``path`` sets."""
-    detector, generator = model.kp_detector_params, model.generator_params
-    motion = generator.dense_motion_params
-    _check_hourglass("model_params.kp_detector_params", detector, path, shape)
-    if motion is not None:
-        _check_hourglass("model_params.generator_params.dense_motion_params", motion, path, shape)
-    step = 2**generator.num_down_blocks
-    if any(side % step for side in shape):
-        expected = f"height and width divisible by 2**model_params.generator_params.num_down_blocks = {step}"
-        raise _BadValue(path, expected, f"{shape[0]} x {shape[1]}")
-    heat_map = min(shape) * detector.scale_factor + 2 * detector.pad - 6      # a 7x7 convolution takes 6 off
-    if heat_map < 2:                                                          # a grid of one point has no extent
-        expected = f"heat maps of at least 2 pixels ({path} * scale_factor + 2 * pad - 6; pad 3 keeps the size)"
-        raise _BadValue("model_params.kp_detector_params.pad", expected, f"{heat_map:g}")
-    encoder = model.encoder_params
-    if encoder is not None and min(shape) * encoder.scale_factor < 2**encoder.num_blocks:
-        expected = f"{path} * scale_factor >= 2**num_blocks = {2**encoder.num_blocks}"
-        raise _BadValue("model_params.encoder_params.num_blocks", expected, f"{min(shape) * encoder.scale_factor:g}")
-
-
-def _check_hourglass(path: str, network: Any, frame: str, shape: tuple[int, ...]) -> None:
-    """Its skips join maps that were halved and doubled again: every halving must come out even."""
-    step = 2**network.num_blocks
-    for side in shape:
-        if side * network.scale_factor % step:
-            expected = f"{frame} * scale_factor divisible by 2**num_blocks = {step}"
-            found = f"{side} * {network.scale_factor:g} = {side * network.scale_factor:g}"
-            raise _BadValue(f"{path}.num_blocks", expected, found)
-
-
-def _check_adversarial(config: Config) -> None:
-    discriminator, train = config.model_params.discriminator_params, config.train_params
-    for scale in discriminator.scales:
-        if scale not in train.scales:
-            expected = f"scales among train_params.scales = {config_to_dict(train.scales)}"
-            raise _BadValue("model_params.discriminator_params.scales", expected, f"{scale:g}")
-    side = int(_smallest_side(config.dataset_params) * min(discriminator.scales))
-    patches = side
-    for block in range(discriminator.num_blocks):
-        patches = (patches - 3) // (1 if block == discriminator.num_blocks - 1 else 2)    # convolution, pooling
-    if patches < 2:                                          # instance normalisation needs more than one pixel
-        expected = f"blocks that leave at least 2 x 2 patches of {side} pixels (each takes 3 off, then halves)"
-        raise _BadValue("model_params.discriminator_params.num_blocks", expected, f"{discriminator.num_blocks}")
-    matching = train.loss_weights.feature_matching
-    if any(matching) and len(matching) < discriminator.num_blocks:
-        expected = f"a weight for each of discriminator_params.num_blocks = {discriminator.num_blocks} blocks"
-        raise _BadValue("train_params.loss_weights.feature_matching", expected, f"{len(matching)} weights")
-
-
-def _check_without_encoders(config: Config) -> None:
-    weights, without = config.train_params.loss_weights, "where model_params.encoder_params is missing"
-    values = {f"train_params.loss_weights.{term}": getattr(weights, term) for term in _ENCODER_TERMS}
-    values["train_params.head_probability"] = config.train_params.head_probability
-    for path, value in values.items():
-        if value > 0:
-            raise _BadValue(path, f"0 {without}", f"{value:g}")
-    for name in ("reconstruction_params", "animate_params"):
-        if getattr(config, name).motion == "embedding":
-            raise _BadValue(f"{name}.motion", f"keypoints or null {without}", "embedding")
+    schema.write_yaml(schema.to_values(config), path)

@@ -62,7 +62,12 @@ class RandomTransform:
 
     @classmethod
     def draw(
-        cls, batch: int, like: Tensor, sigma_affine: float, sigma_tps: float | None = None, points_tps: int | None = None
+        cls,
+        batch: int,
+        like: Tensor,
+        sigma_affine: float,
+        sigma_tps: float | None = None,
+        points_tps: int | None = None,
     ) -> RandomTransform:
         """Draw ``batch`` transforms from the global random state, with the dtype and device of ``like``."""
         options = {"dtype": like.dtype, "device": like.device}

@@ -71,7 +71,7 @@ class Position:
 
 
 def build_accelerator(params: TrainParams, cpu: bool = False) -> Accelerator:
-    """Accelerate's launcher state for this process.  Some loss settings leave some weights unused, which it must know."""
+    """Accelerate's state of this process.  Some loss settings leave some weights unused, which it must know."""
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     precision = {"fp32": "no", "bf16": "bf16"}[params.precision]
     return Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=[unused])
@@ -227,8 +227,8 @@ class Trainer:
             self.saved_at = time.monotonic()
         if number:
             if self.accelerator.is_main_process:
-                where = self.folder / LATEST
-                print(f"\nstopped by {signal.Signals(number).name}; continue with --checkpoint '{where}'", file=sys.stderr)
+                name, where = signal.Signals(number).name, self.folder / LATEST
+                print(f"\nstopped by {name}; continue with --checkpoint '{where}'", file=sys.stderr)
             self.accelerator.wait_for_everyone()
             sys.exit(128 + number)
 
@@ -239,7 +239,7 @@ class Trainer:
         if writer is not None:
             means = {name: value / done for name, value in sums.items()}
             if not all(map(_finite, means.values())):
-                raise UserError(f"training diverged in epoch {epoch}: {means}; lower the learning rate or clip gradients")
+                raise UserError(f"training diverged in epoch {epoch}: {means}; lower learning rates or clip gradients")
             line = "; ".join(f"{name} - {value:.5f}" for name, value in means.items())
             with open(self.folder / "log.txt", "a", encoding="utf-8") as log:
                 log.write(f"{epoch:08d}) {line}\n")

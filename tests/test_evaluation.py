@@ -72,8 +72,8 @@ def test_animation_of_listed_and_of_drawn_pairs(trained):
 
     first, second = sorted(path.stem for path in (trained / "clips" / "test").iterdir())[:2]
     (trained / "pairs.csv").write_text(f"source,driving\n{first},{second}.mp4\n")
-    changes = {"dataset_params.root_dir": str(trained / "clips"), "dataset_params.pairs_list": str(trained / "pairs.csv")}
-    write_tiny(trained / "listed.yaml", **changes)
+    data = {"root_dir": str(trained / "clips"), "pairs_list": str(trained / "pairs.csv")}
+    write_tiny(trained / "listed.yaml", **{f"dataset_params.{key}": value for key, value in data.items()})
     assert work(trained, "animate", "listed.yaml").returncode == 0
     assert [path.stem for path in (trained / "animation").glob("*.mp4")] == [f"{first}-{second}"]
 

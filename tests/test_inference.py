@@ -133,7 +133,8 @@ def test_every_kind_of_picture_gives_the_picture_of_its_plain_copy(workshop, tmp
     _variants()[name].save(tmp_path / name)
     Image.fromarray(media.read_image(tmp_path / name)).save(tmp_path / "plain.png")
     for source, result in ((name, "a.png"), ("plain.png", "b.png")):
-        succeed(workshop, tmp_path, source_image=source, driving_video=str(workshop / "source.png"), result_image=result)
+        driver = str(workshop / "source.png")
+        succeed(workshop, tmp_path, source_image=source, driving_video=driver, result_image=result)
     assert np.array_equal(media.read_image(tmp_path / "a.png"), media.read_image(tmp_path / "b.png"))
 
 

@@ -127,7 +127,8 @@ def test_animation_does_not_depend_on_the_batch_size(motion, relative):
 def test_best_frame_is_the_one_posed_like_the_source():
     model = randomized(SID(tiny_params())).requires_grad_(False)
     frames = list(np.random.default_rng(1).integers(0, 256, (7, 32, 32, 3), dtype=np.uint8))
-    assert Animator(model, frames[4], MotionOptions("keypoints", relative=True), batch_size=3).start_from_best(frames) == 4
+    animator = Animator(model, frames[4], MotionOptions("keypoints", relative=True), batch_size=3)
+    assert animator.start_from_best(frames) == 4
 
 
 # --------------------------------------------------------------------------------------------------------------- losses

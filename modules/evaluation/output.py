@@ -47,9 +47,9 @@ def table(header: list[str], rows: Iterable[list[str]]) -> str:
     """Columns aligned for a terminal: the first to the left, numbers to the right."""
     rows = [header, *rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    lines = [
-        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
-    ]
+    lines = []
+    for row in rows:
+        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append("  ".join([row[0].ljust(widths[0]), *cells[1:]]))
     lines.insert(1, "  ".join("-" * w for w in widths))
     return "\n".join(lines)

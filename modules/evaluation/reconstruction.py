@@ -87,4 +87,5 @@ def _print(summary: dict, results: list[dict], skipped: dict[str, str]) -> None:
         print(table(["", "L1", "PSNR", "SSIM"], [row(name, members[name]) for name in ("model", "affine", "repeat")]))
     for name, reason in skipped.items():
         print(f"left out: {name}: {reason}")
-    print(f"\n{len(results)} clips, frames after the first, mean over people; LPIPS, AKD, AED need weights: not measured")
+    print(f"\n{len(results)} clips, frames after the first, mean over people")
+    print("not measured, for want of weights: LPIPS, AKD, AED, CSIM")

@@ -39,7 +39,8 @@ class Animator:
         batch_size: driving frames computed together; results do not depend on it.
     """
 
-    def __init__(self, model: SID, source: np.ndarray, options: MotionOptions = MotionOptions(), batch_size: int = 8):
+    def __init__(self, model: SID, source: np.ndarray, options: MotionOptions | None = None, batch_size: int = 8):
+        options = options or MotionOptions()
         options.resolved(model.encoders is not None)  # say at once what cannot work
         self.model, self.options, self.batch_size = model, options, batch_size
         self.device = next(model.parameters()).device
@@ -60,7 +61,9 @@ class Animator:
         return index
 
     @torch.inference_mode()
-    def animate(self, frames: Iterable[np.ndarray], pose_frames: Iterable[np.ndarray] | None = None) -> Iterator[np.ndarray]:
+    def animate(
+        self, frames: Iterable[np.ndarray], pose_frames: Iterable[np.ndarray] | None = None
+    ) -> Iterator[np.ndarray]:
         """Yield one result, uint8 ``[H, W, 3]``, per driving frame; at most a batch of frames is held at a time.
 
         ``pose_frames`` gives the head pose in place of the driver's; a shorter one stays on its last frame.

@@ -94,8 +94,9 @@ def animate_video(
     columns = 3 if framing.side_by_side else 1
     count = 0
     with contextlib.ExitStack() as stack:
+        shape = (columns * width, height)
         writer = stack.enter_context(
-            media.VideoWriter(result, columns * width, height, info.frame_rate, audio_from=driver, duration=info.duration)
+            media.VideoWriter(result, *shape, info.frame_rate, audio_from=driver, duration=info.duration)
         )
         waiting: list[tuple[np.ndarray, float]] = []  # driving frames whose results are still being computed
 

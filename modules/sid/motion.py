@@ -30,9 +30,9 @@ class MotionOptions:
         """The motion in effect for a model with or without encoders.  Raises UserError where they cannot be had."""
         motion = self.motion or ("embedding" if has_encoders else "keypoints")
         if motion == "embedding" and not has_encoders:
-            raise UserError("--motion embedding needs a model with encoders; this one has none, use --motion keypoints")
+            raise UserError("--motion embedding needs a model with encoders; use --motion keypoints with this one")
         if motion == "keypoints" and self.drive != "both":
-            raise UserError(f"--drive {self.drive} needs --motion embedding: key points do not part expression from pose")
+            raise UserError(f"--drive {self.drive} needs --motion embedding: key points mix expression and pose")
         return motion
 
 

@@ -46,7 +46,8 @@ def _vgg19_stages(weights: dict[str, Tensor] | None) -> list[nn.Module]:
         torch.manual_seed(SMALL_SEED)  # without ImageNet weights the random ones are the same in every run
         layers = vgg19(weights=None).features
     if weights is not None:
-        layers.load_state_dict({k.removeprefix("features."): v for k, v in weights.items() if k.startswith("features.")})
+        prefix = "features."
+        layers.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
     for layer in layers:
         if isinstance(layer, nn.ReLU):
             layer.inplace = False  # an in-place ReLU would overwrite the features handed out before it
@@ -65,7 +66,7 @@ def _imagenet_weights(path: str | None) -> dict[str, Tensor]:
     except OSError as error:  # no network, or the hub refuses
         raise UserError(
             f"the perceptual loss needs VGG-19's ImageNet weights and they cannot be fetched ({error}): set "
-            "train_params.perceptual_network.path to a downloaded vgg19-dcbb9e9d.pth, or choose weights: small or random"
+            "train_params.perceptual_network.path to a downloaded vgg19-dcbb9e9d.pth, or choose weights small or random"
         ) from error
 
 

@@ -43,7 +43,8 @@ class SIDStage:
         self.phases = [Phase(self.generator_step, optimizers)]
         if train.loss_weights.generator_gan:
             step = DiscriminatorStep(self.discriminator, train)
-            self.phases.append(Phase(step, {"optimizer_discriminator": _adam(self.discriminator, train.lr_discriminator)}))
+            optimizer = _adam(self.discriminator, train.lr_discriminator)
+            self.phases.append(Phase(step, {"optimizer_discriminator": optimizer}))
         self.ema = None
         if train.ema_decay is not None:
             # batch norm's statistics are averaged too: those of the moment belong to other weights

@@ -1,0 +1,103 @@
+"""Values of a configuration that must fit one another: sizes the networks can be built for, terms that need a part."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from modules.schema import BadValue, to_values
+
+if TYPE_CHECKING:
+    from modules.config import Config, DatasetParams, ModelParams
+
+_ENCODER_TERMS = (
+    "identity_contrast", "semantic_contrast", "pose_equivariance", "expression_invariance", "cycle_identity",
+    "cycle_semantics", "independence", "motion_value", "motion_jacobian",
+)
+
+
+def check_together(config: Config) -> None:
+    """Raise :class:`BadValue` where options contradict each other or the networks cannot be built from them."""
+    _check_sizes(config)
+    if config.train_params.loss_weights.generator_gan > 0:
+        _check_adversarial(config)
+    if config.model_params.encoder_params is None:
+        _check_without_encoders(config)
+
+
+def _check_sizes(config: Config) -> None:
+    data, train = config.dataset_params, config.train_params
+    _check_frame(config.model_params, "dataset_params.frame_shape", data.frame_shape[:2])
+    crop = data.augmentation_params.crop_param
+    if crop is not None:                                                      # what training then sees
+        _check_frame(config.model_params, "dataset_params.augmentation_params.crop_param.size", crop.size)
+    scale, side = min(train.scales), _smallest_side(data)
+    if any(train.loss_weights.perceptual) and side * scale < 16:              # its five stages halve four times
+        expected = "scale * frame size >= 16 pixels, which the perceptual network needs"
+        raise BadValue("train_params.scales", expected, f"{scale:g} * {side} = {side * scale:g}")
+
+
+def _smallest_side(data: DatasetParams) -> int:
+    crop = data.augmentation_params.crop_param
+    return min(*data.frame_shape[:2], *(crop.size if crop else ()))
+
+
+def _check_frame(model: ModelParams, path: str, shape: tuple[int, ...]) -> None:
+    """Whether the networks fit frames of this size, which the option at ``path`` sets."""
+    detector, generator = model.kp_detector_params, model.generator_params
+    motion = generator.dense_motion_params
+    _check_hourglass("model_params.kp_detector_params", detector, path, shape)
+    if motion is not None:
+        _check_hourglass("model_params.generator_params.dense_motion_params", motion, path, shape)
+    step = 2**generator.num_down_blocks
+    if any(side % step for side in shape):
+        expected = f"height and width divisible by 2**model_params.generator_params.num_down_blocks = {step}"
+        raise BadValue(path, expected, f"{shape[0]} x {shape[1]}")
+    heat_map = min(shape) * detector.scale_factor + 2 * detector.pad - 6      # a 7x7 convolution takes 6 off
+    if heat_map < 2:                                                          # a grid of one point has no extent
+        expected = f"heat maps of at least 2 pixels ({path} * scale_factor + 2 * pad - 6; pad 3 keeps the size)"
+        raise BadValue("model_params.kp_detector_params.pad", expected, f"{heat_map:g}")
+    encoder = model.encoder_params
+    if encoder is not None and min(shape) * encoder.scale_factor < 2**encoder.num_blocks:
+        expected = f"{path} * scale_factor >= 2**num_blocks = {2**encoder.num_blocks}"
+        raise BadValue("model_params.encoder_params.num_blocks", expected, f"{min(shape) * encoder.scale_factor:g}")
+
+
+def _check_hourglass(path: str, network: Any, frame: str, shape: tuple[int, ...]) -> None:
+    """Its skips join maps that were halved and doubled again: every halving must come out even."""
+    step = 2**network.num_blocks
+    for side in shape:
+        if side * network.scale_factor % step:
+            expected = f"{frame} * scale_factor divisible by 2**num_blocks = {step}"
+            found = f"{side} * {network.scale_factor:g} = {side * network.scale_factor:g}"
+            raise BadValue(f"{path}.num_blocks", expected, found)
+
+
+def _check_adversarial(config: Config) -> None:
+    discriminator, train = config.model_params.discriminator_params, config.train_params
+    for scale in discriminator.scales:
+        if scale not in train.scales:
+            expected = f"scales among train_params.scales = {to_values(train.scales)}"
+            raise BadValue("model_params.discriminator_params.scales", expected, f"{scale:g}")
+    side = int(_smallest_side(config.dataset_params) * min(discriminator.scales))
+    patches = side
+    for block in range(discriminator.num_blocks):
+        patches = (patches - 3) // (1 if block == discriminator.num_blocks - 1 else 2)    # convolution, pooling
+    if patches < 2:                                          # instance normalisation needs more than one pixel
+        expected = f"blocks that leave at least 2 x 2 patches of {side} pixels (each takes 3 off, then halves)"
+        raise BadValue("model_params.discriminator_params.num_blocks", expected, f"{discriminator.num_blocks}")
+    matching = train.loss_weights.feature_matching
+    if any(matching) and len(matching) < discriminator.num_blocks:
+        expected = f"a weight for each of discriminator_params.num_blocks = {discriminator.num_blocks} blocks"
+        raise BadValue("train_params.loss_weights.feature_matching", expected, f"{len(matching)} weights")
+
+
+def _check_without_encoders(config: Config) -> None:
+    weights, without = config.train_params.loss_weights, "where model_params.encoder_params is missing"
+    values = {f"train_params.loss_weights.{term}": getattr(weights, term) for term in _ENCODER_TERMS}
+    values["train_params.head_probability"] = config.train_params.head_probability
+    for path, value in values.items():
+        if value > 0:
+            raise BadValue(path, f"0 {without}", f"{value:g}")
+    for name in ("reconstruction_params", "animate_params"):
+        if getattr(config, name).motion == "embedding":
+            raise BadValue(f"{name}.motion", f"keypoints or null {without}", "embedding")
