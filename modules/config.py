@@ -218,6 +218,7 @@ class TrainParams:
     ema_decay: float | None = option(None, low=0, below=1)   # of the weights' moving average; null = none kept
     visualize_every: int = option(1, low=1)                  # epochs between pictures in train-vis
     temperature: float = option(0.1, above=0)                # of the contrastive losses
+    frozen_norms: bool = False                               # batch norms use, and keep, their running statistics
     head_probability: float = option(0.0, low=0, high=1)     # share of items rendered with the motion head's key points
     perceptual_network: PerceptualParams = PerceptualParams()
 

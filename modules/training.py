@@ -113,7 +113,7 @@ class Trainer:
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             for phase in stage.phases:  # there is no synchronised batch norm on a CPU
                 phase.module = nn.SyncBatchNorm.convert_sync_batchnorm(phase.module)
-        self.modules = [accelerator.prepare(phase.module) for phase in stage.phases]
+        self.modules = [accelerator.prepare(phase.module.train()) for phase in stage.phases]
         self.saved_at = time.monotonic()
 
     # --------------------------------------------------------------------------------------------------- checkpoints

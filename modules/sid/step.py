@@ -72,6 +72,19 @@ class GeneratorStep(nn.Module):
         self.cycles = model.encoders is not None and bool(weights.cycle_identity or weights.cycle_semantics)
         self.targets = copy.deepcopy(model.encoders).requires_grad_(False) if self.cycles else None
 
+    def train(self, mode: bool = True) -> GeneratorStep:
+        """Training mode; with ``frozen_norms`` batch norms stay as they are.
+
+        Small batches give noisy statistics, and a picture's colours then depend on its neighbours in the batch:
+        freezing them for the last part of a run makes training see what inference does.
+        """
+        super().train(mode)
+        if self.params.frozen_norms:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
     @torch.no_grad()
     def update_targets(self) -> None:
         """Move the judging copies of the encoders a little towards the encoders."""

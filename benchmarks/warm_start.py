@@ -1,0 +1,78 @@
+"""Warm start of config/sid-vox-256.yaml from FOMM-shaped weights: what is new, and one full-size training step.
+
+    python benchmarks/warm_start.py [--checkpoint vox-cpk.pth.tar] [--batch_size 2] [--cpu]
+
+Without a checkpoint FOMM's networks get random weights: names, shapes, time and memory are the same.  The perceptual
+network is VGG-19 with random weights, which costs what ImageNet's do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+
+from modules import checkpoint as files  # noqa: E402
+from modules.config import PerceptualParams, load_config  # noqa: E402
+from modules.sid import weights  # noqa: E402
+from modules.sid.inference import best_device  # noqa: E402
+from modules.sid.model import SID  # noqa: E402
+from modules.sid.stage import SIDStage  # noqa: E402
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint")
+    parser.add_argument("--batch_size", type=int, default=2)
+    parser.add_argument("--cpu", action="store_true")
+    args = parser.parse_args()
+    device = best_device(args.cpu)
+    config = load_config(ROOT / "config" / "sid-vox-256.yaml")
+    train = replace(config.train_params, perceptual_network=PerceptualParams(weights="random"))
+    config = replace(config, train_params=train)
+
+    if args.checkpoint is not None:
+        fomm = files.load(args.checkpoint)
+    else:
+        fomm = weights.state(SID(load_config(ROOT / "config" / "vox-256.yaml").model_params))
+    stage = SIDStage(config)
+    missing = stage.load(fomm, args.checkpoint or "random FOMM weights")
+    groups = sorted({".".join(name.split(".")[:2]) for name in missing})
+    print(f"{len(missing)} names are new: {', '.join(groups)}")
+    print(f"{sum(p.numel() for p in stage.model.parameters()) / 1e6:.1f} M parameters")
+
+    stage.to(device)
+    frames = torch.rand(args.batch_size, config.dataset_params.frames_per_video, 3, 256, 256, device=device)
+    batch = {
+        "frames": frames,
+        "times": torch.arange(frames.shape[1], device=device).expand(len(frames), -1).float(),
+        "identity": torch.arange(len(frames), device=device),
+    }
+    (phase,) = stage.phases
+    for attempt in ("first", "second"):
+        start = time.perf_counter()
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            terms, _ = phase.module(batch)
+        torch.stack(list(terms.values())).sum().backward()
+        for optimizer in phase.optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad()
+        stage.after_step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        print(f"{attempt} step, batch {args.batch_size}, bf16, {device.type}: {time.perf_counter() - start:.1f} s")
+    if device.type == "cuda":
+        print(f"peak GPU memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
+    print(f"peak memory of the process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB")
+
+
+if __name__ == "__main__":
+    main()
