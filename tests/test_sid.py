@@ -11,7 +11,7 @@ from tiny import tiny
 
 from modules.config import ModelParams, PerceptualParams, config_from_dict, config_to_dict, section_from_dict
 from modules.errors import UserError
-from modules.geometry import coordinate_grid
+from modules.geometry import coordinate_grid, sample
 from modules.sid import losses, weights
 from modules.sid.animator import Animator, to_tensor
 from modules.sid.encoders import Semantics
@@ -218,3 +218,13 @@ def test_every_loss_reaches_the_weights_it_is_for():
 def test_to_tensor_keeps_all_256_levels():
     image = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2)
     assert torch.equal((to_tensor([image]) * 255).round().to(torch.uint8)[0, 0], torch.from_numpy(image[..., 0]))
+
+
+def test_half_precision_features_are_sampled_with_a_full_precision_grid():
+    width = 256
+    ramp = torch.arange(float(width)).expand(1, 1, 4, width)
+    grid = coordinate_grid(4, width, like=ramp)[None]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        sampled = sample(ramp.bfloat16(), grid)
+    # at its own pixel centres an image is itself; bfloat16 coordinates would be off by up to half a pixel here
+    assert torch.equal(sampled, ramp.bfloat16())

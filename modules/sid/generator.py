@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modules.config import GeneratorParams
-from modules.geometry import resize_grid, sample
+from modules.geometry import full_precision, resize_grid, sample
 from modules.sid.blocks import DownBlock, ResBlock, SameBlock, UpBlock, widths
 from modules.sid.dense_motion import DenseMotion, DenseMotionNetwork
 from modules.sid.keypoints import Keypoints
@@ -100,4 +100,4 @@ class Generator(nn.Module):
             out = block(out)
             if self.film is not None:
                 out = self.film[i](out, condition)
-        return Generated(torch.sigmoid(self.final(out)), deformed, motion)
+        return Generated(torch.sigmoid(full_precision(self.final(out))), deformed, motion)

@@ -52,12 +52,17 @@ class KeypointDetector(nn.Module):
 
     def forward(self, image: Tensor) -> Keypoints:
         features = self.predictor(image if self.down is None else self.down(image))
-        logits = full_precision(self.kp(features))
+        # the temperature multiplies what half precision rounds off tenfold: positions would tremble
+        with torch.autocast(image.device.type, enabled=False):
+            return self._locate(full_precision(features))
+
+    def _locate(self, features: Tensor) -> Keypoints:
+        logits = self.kp(features)
         heatmap = torch.softmax(logits.flatten(2) / self.temperature, dim=2).view_as(logits)
         grid = coordinate_grid(*heatmap.shape[2:], like=heatmap)
         value = (heatmap.unsqueeze(-1) * grid).sum(dim=(2, 3))
         if self.jacobian is None:
             return Keypoints(value, None)
-        entries = full_precision(self.jacobian(features)).unflatten(1, (-1, 4))
+        entries = self.jacobian(features).unflatten(1, (-1, 4))
         jacobian = (heatmap.unsqueeze(2) * entries).sum(dim=(3, 4))
         return Keypoints(value, jacobian.unflatten(2, (2, 2)))

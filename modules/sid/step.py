@@ -107,7 +107,7 @@ class GeneratorStep(nn.Module):
             terms |= self._pose_losses(driving, embedded, kp_source, kp_driving)
             terms |= self._head_losses(head, kp_driving)
         generated = self.model.generator(source, kp_source, shown, condition)
-        terms |= self._picture_losses(generated.prediction, driving, kp_driving)
+        terms |= self._picture_losses(generated, driving, kp_driving)
         terms |= self._equivariance_losses(driving, kp_driving)
         if self.cycles:
             terms |= self._cycle_losses(source, driving, kp_source, embedded)
@@ -115,9 +115,9 @@ class GeneratorStep(nn.Module):
 
     # ------------------------------------------------------------------------------------------ pictures and key points
 
-    def _picture_losses(self, prediction: Tensor, driving: Tensor, keypoints: Keypoints) -> dict[str, Tensor]:
+    def _picture_losses(self, generated: Generated, driving: Tensor, keypoints: Keypoints) -> dict[str, Tensor]:
         weights, terms = self.weights, {}
-        fake, real = self.pyramid(prediction), self.pyramid(driving)
+        fake, real = self.pyramid(generated.prediction), self.pyramid(driving)
         if self.perceptual is not None:
             distances = [
                 feature_distance(self.perceptual(real[s]), self.perceptual(fake[s]), weights.perceptual)
@@ -125,7 +125,11 @@ class GeneratorStep(nn.Module):
             ]
             terms["perceptual"] = torch.stack(distances).sum()
         if weights.pixel:
-            terms["pixel"] = weights.pixel * (prediction - driving).abs().mean()
+            terms["pixel"] = weights.pixel * (generated.prediction - driving).abs().mean()
+        if weights.warp and generated.deformed is not None:
+            # straight to the motion: through a generator that has yet to learn sharpness it gets little to follow
+            warped = self.pyramid(generated.deformed)
+            terms["warp"] = weights.warp * torch.stack([(warped[s] - real[s]).abs().mean() for s in real]).mean()
         if weights.generator_gan:
             terms |= self._adversarial_losses(fake, real, keypoints.detach())
         return terms
