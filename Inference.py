@@ -39,39 +39,45 @@ def main() -> None:
     if args.driving_video is None and args.reference_image is None:
         raise UserError("--driving_video or --reference_image is needed: what should the face do?")
 
+    from dataclasses import replace
+
     from modules import media
     from modules.config import load_config
     from modules.sid import inference
     from modules.sid.motion import MotionOptions
 
-    inference.check_inputs(args.source_image, args.driving_video, args.reference_image, args.pose_video)
+    drivers = [path for path in (args.driving_video, args.reference_image) if path is not None]
+    pictures = [path for path in drivers if media.is_image(path)]
+    if len(drivers) == 2 and len(pictures) != 1:
+        raise UserError("with both --driving_video and --reference_image one must be a video, the other a picture")
+    inference.check_inputs(args.source_image, *drivers, args.pose_video)
     config = load_config(args.config)
-    relative = args.relative or args.find_best_frame
-    options = MotionOptions(args.motion, args.drive, relative, args.adapt_scale, None, args.strength)
+    options = MotionOptions(
+        motion=args.motion,
+        drive=args.drive,
+        relative=args.relative or args.find_best_frame,
+        adapt_scale=args.adapt_scale,
+        other_pose=args.pose_video is not None,
+        strength=args.strength,
+    )
+    motion = options.resolved(config.model_params.encoder_params is not None)
+    if args.adapt_scale and motion == "embedding":
+        print("--adapt_scale: embedding motion is built on the source's own key points and needs no scaling")
     model = inference.prepare_model(config.model_params, args.checkpoint, inference.best_device(args.cpu))
     size = config.dataset_params.frame_shape[:2]
     framing = inference.Framing(size, args.crop, args.detector, args.side_by_side, args.cpu)
-
-    drivers = [path for path in (args.driving_video, args.reference_image) if path is not None]
     for path in drivers:
-        if media.is_image(path):
-            still = MotionOptions(args.motion, args.drive, False, False, None, args.strength)
-            if relative:
-                print("a single driving picture has no first frame: --relative does not apply to it")
-            inference.animate_image(model, args.source_image, path, args.result_image, framing, still)
+        if path in pictures:
+            if options.relative:
+                print("--relative: a single driving picture has no first frame; its absolute face is taken")
+            still = replace(options, relative=False)
+            inference.animate_image(model, args.source_image, path, args.result_image, framing, still, args.pose_video)
             print(f"wrote {args.result_image}")
         else:
-            count = inference.animate_video(
-                model,
-                args.source_image,
-                path,
-                args.result_video,
-                framing,
-                options,
-                args.pose_video,
-                args.find_best_frame,
-            )
-            print(f"wrote {args.result_video} ({count} frames)")
+            result, best = args.result_video, args.find_best_frame
+            source, pose = args.source_image, args.pose_video
+            count = inference.animate_video(model, source, path, result, framing, options, pose, best)
+            print(f"wrote {result} ({count} frames)")
 
 
 if __name__ == "__main__":

@@ -10,9 +10,12 @@ from modules.errors import UserError, run_script
 
 def shape(text: str) -> tuple[int, int]:
     """``256,256`` -> (256, 256): width and height of a crop, even, since most videos cannot be odd."""
-    width, height = map(int, text.split(","))
+    try:
+        width, height = map(int, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not two whole numbers such as 256,256") from None
     if min(width, height) < 2 or width % 2 or height % 2:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text}: width and height must be even, and 2 or more")
     return width, height
 
 
@@ -20,7 +23,10 @@ def number(kind: type, low: float, high: float) -> Callable[[str], float]:
     """A parser of numbers of ``kind`` from ``low`` to ``high``."""
 
     def parse(text: str) -> float:
-        value = kind(text)
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
         if not low <= value <= high:
             raise argparse.ArgumentTypeError(f"{text} is not from {low} to {high}")
         return value

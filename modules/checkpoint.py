@@ -7,44 +7,21 @@ A checkpoint is a nested dict of tensors and plain values.  FOMM's entries keep 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pickle
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import nn
 
+from modules.atomic import replacing, writing_errors
 from modules.errors import UserError
 
 CONFIG_KEY = "model_params"
-
-
-@contextlib.contextmanager
-def atomic_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """A binary file that appears under ``path`` complete and on disk, or not at all."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot write: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # folders cannot be opened for syncing on every system
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def save(checkpoint: dict[str, Any], path: str | os.PathLike) -> None:
@@ -54,11 +31,11 @@ def save(checkpoint: dict[str, Any], path: str | os.PathLike) -> None:
 
         flat = {f"{part}.{name}": tensor.contiguous() for part, name, tensor in _tensors(checkpoint)}
         metadata = {CONFIG_KEY: json.dumps(checkpoint[CONFIG_KEY])} if CONFIG_KEY in checkpoint else None
-        with atomic_file(path) as file:
-            file.write(to_bytes(flat, metadata))
+        with replacing(path) as temporary, writing_errors(path):
+            temporary.write_bytes(to_bytes(flat, metadata))
     else:
-        with atomic_file(path) as file:
-            torch.save(checkpoint, file)
+        with replacing(path) as temporary, writing_errors(path):
+            torch.save(checkpoint, temporary)
 
 
 def _tensors(checkpoint: dict[str, Any]) -> Iterator[tuple[str, str, torch.Tensor]]:

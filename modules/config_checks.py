@@ -22,6 +22,8 @@ def check_together(config: Config) -> None:
         _check_adversarial(config)
     if config.model_params.encoder_params is None:
         _check_without_encoders(config)
+    else:
+        _check_contrast(config)
 
 
 def _check_sizes(config: Config) -> None:
@@ -101,3 +103,15 @@ def _check_without_encoders(config: Config) -> None:
     for name in ("reconstruction_params", "animate_params"):
         if getattr(config, name).motion == "embedding":
             raise BadValue(f"{name}.motion", f"keypoints or null {without}", "embedding")
+
+
+def _check_contrast(config: Config) -> None:
+    """Terms that compare items or moments need several of them."""
+    weights, train = config.train_params.loss_weights, config.train_params
+    terms = ("identity_contrast", "expression_invariance", "independence")
+    compared = [term for term in terms if getattr(weights, term)]
+    if compared and train.batch_size < 2:
+        raise BadValue("train_params.batch_size", f"2 or more where loss_weights.{compared[0]} is not 0", "1")
+    if weights.semantic_contrast and config.dataset_params.frames_per_video < 4:
+        expected = "4 or more where train_params.loss_weights.semantic_contrast is not 0"
+        raise BadValue("dataset_params.frames_per_video", expected, str(config.dataset_params.frames_per_video))

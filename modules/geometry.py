@@ -85,8 +85,9 @@ class RandomTransform:
 
     def warp_points(self, points: Tensor) -> Tensor:
         """Map points ``[B or 1, N, 2]`` to ``[B, N, 2]``."""
-        linear, shift = self.theta[:, :, :2], self.theta[:, :, 2]
-        warped = torch.einsum("bij,bnj->bni", linear, points.expand(len(linear), -1, -1)) + shift[:, None]
+        linear, shift = self.theta[:, None, :, :2], self.theta[:, None, :, 2]
+        # multiplied and summed: autocast would compute a matrix product in half precision
+        warped = (linear * points[:, :, None, :]).sum(-1) + shift
         if self.control_points is None:
             return warped
         distance = (points[:, :, None] - self.control_points).abs().sum(-1)

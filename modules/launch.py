@@ -46,10 +46,13 @@ def spawn(processes: int) -> None:
 
     PyTorch's elastic agent starts them, passes signals on, and stops all when one fails.
     """
+    import logging
+
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # processes speak for themselves
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from modules.atomic import replacing
 from modules.errors import UserError
 from modules.media_video import Frame, VideoInfo, probe_video, read_frames, read_video
-from modules.media_writer import WRITABLE_VIDEOS, VideoWriter, replacing, writing_errors
+from modules.media_writer import WRITABLE_VIDEOS, VideoWriter, writing_errors
 
 __all__ = [
     "Frame", "VideoInfo", "VideoWriter", "fit", "is_image", "is_video", "probe_video", "read_frames", "read_image",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,6 +12,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
+from modules.atomic import replacing
 from modules.errors import UserError
 from modules.media_video import EXACT, cause, first_time, open_container
 
@@ -58,27 +58,6 @@ def writing_errors(path: str | Path) -> Iterator[None]:
         yield
     except (OSError, av.FFmpegError) as error:
         raise UserError(f"{path}: cannot be written ({cause(error)}); free space or choose another place") from None
-
-
-@contextlib.contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path`` to write to; rename it at the end, or remove it on an exception."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; give the name of a file")
-    try:
-        with writing_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.touch()
-        yield temporary
-        with writing_errors(path):
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 class VideoWriter(contextlib.AbstractContextManager):
@@ -145,14 +124,20 @@ class VideoWriter(contextlib.AbstractContextManager):
             self._audio = stack.enter_context(_Audio(audio_from, self._container, self._format))
 
     def write(self, image: np.ndarray, time: float) -> None:
-        """Add ``image``, ``uint8 [height, width, 3]``, shown from ``time`` on: seconds, more than the time before."""
+        """Add ``image``, ``uint8 [height, width, 3]``, shown from ``time`` on: seconds, not before the last.
+
+        Of frames within one time step (10 ms in a ``.gif``, 11 microseconds elsewhere) the last is kept.
+        """
         if image.shape != (self.height, self.width, 3) or image.dtype != np.uint8:
             expected = f"uint8 {(self.height, self.width, 3)}"
             raise ValueError(f"{self.path}: {expected} expected, {image.dtype} {image.shape} given")
         pts = self._ticks(time)
         if self._pending is not None:
-            if pts <= self._pending[1]:
-                raise ValueError(f"{self.path}: the frame times do not increase by a time step at {time:.4f} s")
+            if pts < self._pending[1]:
+                raise ValueError(f"{self.path}: the frame times go back at {time:.4f} s")
+            if pts == self._pending[1]:  # finer than the format's time step: the later frame stands for both
+                self._pending = (image.copy(), pts)
+                return
             self._encode_pending(pts - self._pending[1])
         self._pending = (image.copy(), pts)
 

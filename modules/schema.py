@@ -19,6 +19,7 @@ from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin,
 
 import yaml
 
+from modules.atomic import write_text
 from modules.errors import UserError
 
 section = partial(dataclass, frozen=True, kw_only=True)
@@ -51,14 +52,7 @@ def read_yaml(path: str | os.PathLike) -> Any:
 
 def write_yaml(values: Any, path: str | os.PathLike) -> None:
     """Write plain values as YAML; the file appears whole or not at all."""
-    text = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-    temporary = Path(f"{path}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot write the configuration: {error.strerror}") from None
+    write_text(path, yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
 class _Loader(yaml.SafeLoader):

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import math
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from tqdm import tqdm
 
 from modules import checkpoint as files
 from modules import media
+from modules.atomic import write_text
 from modules.config import TrainParams
 from modules.errors import UserError
 
@@ -48,6 +50,13 @@ class Phase:
     optimizers: dict[str, Optimizer]
 
 
+class Loaded(NamedTuple):
+    """What a checkpoint could not give: tensors a warm start left new, and whole networks that start anew."""
+
+    missing: list[str]
+    fresh: list[str]
+
+
 class Stage(Protocol):
     """What the loop needs of SID or MEF."""
 
@@ -56,7 +65,7 @@ class Stage(Protocol):
     def to(self, device: torch.device) -> None: ...
     def after_step(self) -> None: ...
     def state(self) -> dict[str, Any]: ...
-    def load(self, checkpoint: dict[str, Any], path: str | os.PathLike) -> list[str]: ...
+    def load(self, checkpoint: dict[str, Any], path: str | os.PathLike) -> Loaded: ...
     def picture(self, hand_over: Any) -> Tensor: ...
 
 
@@ -71,10 +80,15 @@ class Position:
 
 
 def build_accelerator(params: TrainParams, cpu: bool = False) -> Accelerator:
-    """Accelerate's state of this process.  Some loss settings leave some weights unused, which it must know."""
+    """Accelerate's state of this process: CUDA devices, else the CPU."""
+    # some loss settings leave some weights unused, which the reduction of gradients must know
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     precision = {"fp32": "no", "bf16": "bf16"}[params.precision]
-    return Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=[unused])
+    try:
+        cpu = cpu or not torch.cuda.is_available()
+        return Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=[unused])
+    except ValueError as error:
+        raise UserError(f"train_params.precision: {params.precision} does not work on this device ({error})") from error
 
 
 class _Signals(contextlib.AbstractContextManager):
@@ -96,16 +110,18 @@ class _Signals(contextlib.AbstractContextManager):
 
 
 class Trainer:
-    """Runs a stage through the epochs of a loader, writing everything to ``folder``.
+    """Runs a stage through the epochs of a loader, writing everything to its ``folder``.
 
     Args:
         loader: its ``batch_sampler`` is an :class:`modules.data.sampling.EpochSampler` for this process.
-        folder: of the run; ``log.txt``, TensorBoard events, ``train-vis`` and checkpoints go there.
+
+    Set ``folder``, where ``log.txt``, TensorBoard events, ``train-vis`` and checkpoints go, before :meth:`run`.
     """
 
-    def __init__(self, stage: Stage, loader: DataLoader, params: TrainParams, folder: Path, accelerator: Accelerator):
-        self.stage, self.loader, self.params = stage, loader, params
-        self.folder, self.accelerator = folder, accelerator
+    folder: Path
+
+    def __init__(self, stage: Stage, loader: DataLoader, params: TrainParams, accelerator: Accelerator):
+        self.stage, self.loader, self.params, self.accelerator = stage, loader, params, accelerator
         self.position = Position()
         stage.to(accelerator.device)
         self.optimizers = {name: o for phase in stage.phases for name, o in phase.optimizers.items()}
@@ -115,27 +131,36 @@ class Trainer:
                 phase.module = nn.SyncBatchNorm.convert_sync_batchnorm(phase.module)
         self.modules = [accelerator.prepare(phase.module.train()) for phase in stage.phases]
         self.saved_at = time.monotonic()
+        self.unreadable: set[str] = set()
 
     # --------------------------------------------------------------------------------------------------- checkpoints
 
-    def resume(self, checkpoint: dict[str, Any], path: str | os.PathLike) -> list[str]:
-        """Continue from a checkpoint of this run or one like it; return the names a warm start left initial.
+    def resume(self, checkpoint: dict[str, Any], path: str | os.PathLike, weights_alone: bool = False) -> Loaded:
+        """Continue from a checkpoint of this run or one like it; say what it could not give.
 
-        A checkpoint that lacks a network (FOMM's, for a model with encoders) gives its weights alone: the run starts
-        at epoch 0 with fresh optimisers.
+        With ``weights_alone``, and where it lacks the encoders (FOMM's, for a model with them), the run starts at
+        epoch 0 with fresh optimisers.
+
+        Raises:
+            UserError: it does not fit, or the run it is of has reached ``num_epochs``.
         """
-        missing = self.stage.load(checkpoint, path)
-        if missing:
-            return missing
+        loaded = self.stage.load(checkpoint, path)
+        if loaded.missing or weights_alone:
+            return loaded
         for name, optimizer in self.optimizers.items():
-            if name in checkpoint:
+            if name in checkpoint and name.removeprefix("optimizer_") not in loaded.fresh:
                 optimizer.load_state_dict(checkpoint[name])
         if "training" in checkpoint:
             self.position = Position(**checkpoint["training"])
         elif "epoch" in checkpoint:  # FOMM's: the number of the last epoch done
             epoch = int(checkpoint["epoch"]) + 1
             self.position = Position(epoch=epoch, step=epoch * self.loader.batch_sampler.batches_per_epoch)
-        return []
+        if self.position.epoch >= self.params.num_epochs:
+            raise UserError(
+                f"{path}: all {self.params.num_epochs} epochs are done: raise train_params.num_epochs, or start a new "
+                "run from its weights with --finetune"
+            )
+        return loaded
 
     def save(self, name: str, epoch: int) -> None:
         """Write a checkpoint of the present position; ``epoch`` is the number FOMM's loader will read."""
@@ -151,12 +176,13 @@ class Trainer:
     def _mean_sums(self) -> dict[str, float]:
         names = sorted(self.position.sums)
         values = torch.tensor([float(self.position.sums[n]) for n in names], dtype=torch.float64)
-        mean = self.accelerator.reduce(values.to(self._reducible), reduction="mean")
-        return dict(zip(names, mean.tolist(), strict=True))
-
-    @property
-    def _reducible(self) -> torch.device:
-        return self.accelerator.device
+        mean = self.accelerator.reduce(values.to(self.accelerator.device), reduction="mean").tolist()
+        sums = dict(zip(names, mean, strict=True))
+        if not all(map(math.isfinite, mean)):  # on every process, and before anything is saved
+            raise UserError(
+                f"training diverged in epoch {self.position.epoch}: {sums}; lower the learning rates or clip gradients"
+            )
+        return sums
 
     # ---------------------------------------------------------------------------------------------------------- loop
 
@@ -173,19 +199,29 @@ class Trainer:
             disable=not main,
             dynamic_ncols=True,
         )
-        writer = SummaryWriter(str(self.folder), purge_step=self.position.epoch) if main else None
-        with _Signals() as signals, bar:
+        with contextlib.ExitStack() as stack:
+            signals = stack.enter_context(_Signals())
+            stack.enter_context(bar)
+            writer = SummaryWriter(str(self.folder), purge_step=self.position.epoch) if main else None
+            if writer is not None:
+                stack.callback(writer.close)
             for epoch in range(self.position.epoch, params.num_epochs):
                 sampler.set_position(epoch, self.position.batches_done)
                 self._set_learning_rates(epoch)
                 hand_over = None
-                for batch in self.loader:
+                for batch in _batches(self.loader):
+                    self.log_left_out(filter(None, batch.pop("unreadable", ())))
                     hand_over = self._step(batch)
                     bar.update()
                     self._checkpoint_by_clock_or_signal(signals)
                 self._end_epoch(epoch, hand_over, bar, writer)
-        if writer is not None:
-            writer.close()
+
+    def log_left_out(self, reasons: Iterable[str]) -> None:
+        """Count and name in ``log.txt``, once each, the items of the data set that could not be read."""
+        for reason in sorted(set(reasons) - self.unreadable):
+            self.unreadable.add(reason)
+            with open(self.folder / "log.txt", "a", encoding="utf-8") as log:
+                log.write(f"# left out, {len(self.unreadable)} so far: {reason}\n")
 
     def _set_learning_rates(self, epoch: int) -> None:
         factor = LR_DECAY ** bisect.bisect_right(self.params.epoch_milestones, epoch)
@@ -220,7 +256,7 @@ class Trainer:
         due = time.monotonic() - self.saved_at > self.params.checkpoint_minutes * 60
         wanted = torch.tensor([due and self.accelerator.is_main_process, signals.received], dtype=torch.int64)
         if self.accelerator.num_processes > 1:  # all must save, and stop, at the same step
-            wanted = self.accelerator.gather(wanted.to(self._reducible)[None]).amax(dim=0)
+            wanted = self.accelerator.gather(wanted.to(self.accelerator.device)[None]).amax(dim=0)
         save, number = wanted.tolist()
         if save or number:
             self.save(LATEST, self.position.epoch)
@@ -238,8 +274,6 @@ class Trainer:
         self.position = Position(epoch=epoch + 1, step=self.position.step)
         if writer is not None:
             means = {name: value / done for name, value in sums.items()}
-            if not all(map(_finite, means.values())):
-                raise UserError(f"training diverged in epoch {epoch}: {means}; lower learning rates or clip gradients")
             line = "; ".join(f"{name} - {value:.5f}" for name, value in means.items())
             with open(self.folder / "log.txt", "a", encoding="utf-8") as log:
                 log.write(f"{epoch:08d}) {line}\n")
@@ -255,20 +289,29 @@ class Trainer:
             self.save(f"{epoch:08d}-checkpoint.pth.tar", epoch)
 
 
+def _batches(loader: DataLoader) -> Iterator[dict[str, Any]]:
+    """The loader's batches; an error of ours in a worker process comes out as the one line it was there."""
+    batches = iter(loader)
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except UserError as error:
+            raise UserError(str(error).strip().splitlines()[-1].partition("UserError: ")[2] or str(error)) from error
+        yield batch
+
+
 def _step_seed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0])
-
-
-def _finite(value: float) -> bool:
-    return value - value == 0
 
 
 def _keep_log_before(log: Path, epoch: int) -> None:
     """Drop lines of epochs that will be run again, so that a resumed run's log has one line per epoch."""
     if log.exists():
-        kept = [line for line in log.read_text(encoding="utf-8").splitlines(True) if int(line[:8]) < epoch]
-        with files.atomic_file(log) as file:
-            file.write("".join(kept).encode())
+        lines = log.read_text(encoding="utf-8").splitlines(True)
+        kept = [line for line in lines if not line[:8].isdigit() or int(line[:8]) < epoch]
+        write_text(log, "".join(kept))
 
 
 # ---------------------------------------------------------------------------------------------------------- run folders
@@ -279,9 +322,14 @@ def new_run_folder(log_dir: str | os.PathLike, config_path: str | os.PathLike) -
     stamp = time.strftime("%d_%m_%y_%H.%M.%S")
     for suffix in _suffixes():
         folder = Path(log_dir) / f"{Path(config_path).stem} {stamp}{suffix}"
-        with contextlib.suppress(FileExistsError):
+        try:
             folder.mkdir(parents=True)
-            return folder
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another --log_dir") from error
+        (folder / "log.txt").touch()  # what marks a run's folder
+        return folder
     raise AssertionError("unreachable")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -59,7 +58,6 @@ class FrameDataset(Dataset):
         weights = np.array([root.weight for root in params.roots])
         self._ends = _shares(num_repeats * sum(map(len, self._items)), weights).cumsum()
         self.cache = FrameCache(params.cache_dir) if params.cache_dir else None
-        self._reported: set[Path] = set()
 
     def _add_root(self, clips: list[Clip]) -> None:
         """Number the people and clips of a root, and shuffle its items for good: see ``_item_of``."""
@@ -88,6 +86,7 @@ class FrameDataset(Dataset):
         if not 0 <= index < len(self):
             raise IndexError(f"item {index} of {len(self)}")
         root, item = self._item_of(epoch, index)
+        unreadable = ""
         for attempt in range(ATTEMPTS):
             rng = np.random.default_rng([self.seed, epoch, index, attempt])
             if attempt:  # the clip could not be read: any other of its root in its place
@@ -96,12 +95,13 @@ class FrameDataset(Dataset):
             try:
                 frames, times = self._frames(self.clips[number], rng)
             except UnreadableClip as error:
-                self._report(self.clips[number], error)
+                unreadable = str(error)
                 continue
             frames = augment(frames, self.params.augmentation_params, rng)
             return {
                 "frames": frames.contiguous(), "times": times,
                 "identity": self.identities[number], "clip": number, "index": index,
+                "unreadable": unreadable,  # why another clip had to stand in, if one had
             }
         raise UserError(f"{self.params.roots[root].path}: {ATTEMPTS} clips in a row cannot be decoded; check the files")
 
@@ -126,11 +126,6 @@ class FrameDataset(Dataset):
         if still:
             frames = _vary_repeats(frames, chosen, rng)
         return frames, torch.tensor(np.asarray(clip.times)[chosen], dtype=torch.float32)
-
-    def _report(self, clip: Clip, error: UnreadableClip) -> None:
-        if clip.path not in self._reported:
-            self._reported.add(clip.path)
-            log.warning("skipped: %s", error)
 
     def prepare_cache(self, progress: bool = True) -> None:
         """Decode all clips into ``cache_dir`` now; without it they are cached as they are first used."""

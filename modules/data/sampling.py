@@ -28,18 +28,15 @@ class EpochSampler(Sampler):
     Args:
         length: items in the data set.
         batch_size: items a step, over all processes together.
-        drop_last: leave out the last, smaller batch; else it is kept, cut to a multiple of ``world_size``.
 
     Raises:
         UserError: the batch cannot be shared out evenly, or the data set is smaller than one batch.
     """
 
-    def __init__(
-        self, length: int, batch_size: int, world_size: int = 1, rank: int = 0, seed: int = 0, drop_last: bool = True
-    ):
+    def __init__(self, length: int, batch_size: int, world_size: int = 1, rank: int = 0, seed: int = 0):
         if batch_size % world_size:
             raise UserError(f"batch_size {batch_size} cannot be shared by {world_size} processes; use a multiple")
-        self.length = length - length % (batch_size if drop_last else world_size)
+        self.length = length - length % batch_size  # the last, smaller batch is left out
         if self.length == 0:
             raise UserError(
                 f"the data set has {length} items an epoch, fewer than batch_size {batch_size}; "
@@ -55,7 +52,7 @@ class EpochSampler(Sampler):
 
     @property
     def batches_per_epoch(self) -> int:
-        return -(-self.length // self.batch_size)
+        return self.length // self.batch_size
 
     def __len__(self) -> int:
         """Batches left in the epoch."""
@@ -67,7 +64,7 @@ class EpochSampler(Sampler):
         order, epoch = rng.permutation(self.items)[: self.length], self.epoch
         for start in range(self.batches_done * self.batch_size, self.length, self.batch_size):
             batch = order[start : start + self.batch_size]
-            share = len(batch) // self.world_size
+            share = self.batch_size // self.world_size
             yield [(epoch, int(i)) for i in batch[self.rank * share : (self.rank + 1) * share]]
 
 

@@ -9,12 +9,13 @@ import numpy as np
 from tqdm import tqdm
 
 from modules.config import Config
-from modules.data.clips import Clip
+from modules.data.clips import Clip, UnreadableClip
 from modules.data.frames import test_clips
 from modules.errors import UserError
 from modules.evaluation.output import clip_files
 from modules.sid.animator import Animator
 from modules.sid.inference import best_device, prepare_model
+from modules.sid.model import SID
 from modules.sid.motion import MotionOptions
 
 
@@ -31,21 +32,28 @@ def animate_pairs(config: Config, checkpoint: str | Path, cpu: bool = False) -> 
     pairs = choose_pairs(test_clips(config.dataset_params), config)
     model = prepare_model(config.model_params, checkpoint, best_device(cpu))
     folder = Path(checkpoint).parent / "animation"
+    skipped = []
     for source, driving in tqdm(pairs, unit="pair"):
-        source_image = next(source.frames())
-        animator = Animator(model, source_image, options)
-        waiting: list[np.ndarray] = []
-        with clip_files(folder, f"{source.name}-{driving.name}", params.format, driving.frame_rate) as add:
-
-            def shown(waiting: list[np.ndarray] = waiting, driving: Clip = driving):
-                for frame in driving.frames():
-                    waiting.append(frame)
-                    yield frame
-
-            for picture, time in zip(animator.animate(shown()), driving.times, strict=True):
-                add([source_image, waiting.pop(0), picture], time)
-    print(f"{len(pairs)} animations in '{folder}'")
+        try:
+            _animate(model, source, driving, folder, params.format, options)
+        except UnreadableClip as error:
+            skipped.append(str(error))
+    for reason in skipped:
+        print(f"left out: {reason}")
+    if len(skipped) == len(pairs):
+        raise UserError("none of the pairs could be animated")
+    print(f"{len(pairs) - len(skipped)} animations in '{folder}'")
     return folder
+
+
+def _animate(model: SID, source: Clip, driving: Clip, folder: Path, suffix: str, options: MotionOptions) -> None:
+    source_image, frames = next(source.frames()), list(driving.frames())
+    if len(frames) != len(driving):
+        raise UnreadableClip(f"{driving.path}: {len(driving)} frames announced, {len(frames)} decoded")
+    with clip_files(folder, f"{source.name}-{driving.name}", suffix, driving.frame_rate) as add:
+        pictures = Animator(model, source_image, options).animate(frames)
+        for frame, picture, time in zip(frames, pictures, driving.times, strict=True):
+            add([source_image, frame, picture], time)
 
 
 def choose_pairs(clips: list[Clip], config: Config) -> list[tuple[Clip, Clip]]:

@@ -13,7 +13,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 from modules.geometry import coordinate_grid, sample
 
 Figures = dict[str, float]
-LOWER_IS_BETTER = {"L1": True, "PSNR": False, "SSIM": False}
+CHUNK = 64  # frames measured or warped at once: SSIM keeps several copies of them
 WARP_STEPS, WARP_LR = 150, 0.01
 
 
@@ -28,7 +28,9 @@ def picture_metrics(prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
 
 def clip_metrics(prediction: Tensor, target: Tensor) -> Figures:
     """Means over a clip's frames ``[N, 3, H, W]``.  Two equal frames have infinite PSNR; it is counted as 100 dB."""
-    values = picture_metrics(prediction, target)
+    parts = zip(prediction.split(CHUNK), target.split(CHUNK), strict=True)
+    rows = [picture_metrics(*part) for part in parts]
+    values = {name: torch.cat([row[name].reshape(-1) for row in rows]) for name in rows[0]}
     values["PSNR"] = values["PSNR"].clamp(max=100.0)
     return {name: float(value.double().mean()) for name, value in values.items()}
 
@@ -52,9 +54,13 @@ def best_affine_warp(source: Tensor, targets: Tensor) -> Tensor:
     Found by gradient descent on the squared difference, from the identity, blurred at first so that it does not stop
     at the nearest edge; what the warp brings in from outside repeats the border.
     """
+    return torch.cat([_best_affine_warp(source, part) for part in targets.split(CHUNK)])
+
+
+def _best_affine_warp(source: Tensor, targets: Tensor) -> Tensor:
     count, _, height, width = targets.shape
     grid = coordinate_grid(height, width, targets).reshape(1, -1, 2)
-    theta = torch.eye(2, 3).repeat(count, 1, 1).requires_grad_(True)
+    theta = torch.eye(2, 3, device=targets.device).repeat(count, 1, 1).requires_grad_(True)
     optimizer = torch.optim.Adam([theta], lr=WARP_LR)
     images = source.expand(count, -1, -1, -1)
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from modules import checkpoint as files
 from modules import media
+from modules.atomic import write_text
 
 AddFrame = Callable[[list[np.ndarray], float], None]
 
@@ -39,8 +39,7 @@ def clip_files(folder: Path, name: str, suffix: str, rate: Fraction) -> Iterator
 
 def write_json(path: Path, values: Any) -> None:
     """Write ``values`` as readable JSON, atomically."""
-    with files.atomic_file(path) as file:
-        file.write(json.dumps(values, indent=1, ensure_ascii=False).encode())
+    write_text(path, json.dumps(values, indent=1, ensure_ascii=False))
 
 
 def table(header: list[str], rows: Iterable[list[str]]) -> str:

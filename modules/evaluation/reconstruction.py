@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from modules.config import Config
@@ -38,6 +37,8 @@ def reconstruct(config: Config, checkpoint: str | Path, cpu: bool = False) -> Pa
             results.append(_rebuild(model, clip, config, folder))
         except UnreadableClip as error:
             skipped[clip.name] = str(error)
+    if not results:
+        raise UserError(f"none of the {len(skipped)} test clips can be read; the first: {next(iter(skipped.values()))}")
     summary = _summary(results)
     write_json(folder / "metrics.json", {"summary": summary, "clips": results, "skipped": skipped})
     _print(summary, results, skipped)
@@ -46,17 +47,19 @@ def reconstruct(config: Config, checkpoint: str | Path, cpu: bool = False) -> Pa
 
 def _rebuild(model: SID, clip: Clip, config: Config, folder: Path) -> dict:
     frames = list(clip.frames())
+    if len(frames) != len(clip):
+        raise UnreadableClip(f"{clip.path}: {len(clip)} frames announced, {len(frames)} decoded")
     animator = Animator(model, frames[0], MotionOptions(config.reconstruction_params.motion))
     with clip_files(folder, clip.name, config.reconstruction_params.format, clip.frame_rate) as add:
         predictions = []
         for frame, picture, time in zip(frames, animator.animate(frames), clip.times, strict=True):
             add([frames[0], frame, picture], time)
             predictions.append(picture)
-    target, first = to_tensor(frames[1:]), to_tensor(frames[:1])
+    target, first = to_tensor(frames[1:], animator.device), to_tensor(frames[:1], animator.device)
     answers = {
-        "model": to_tensor(predictions[1:]),
+        "model": to_tensor(predictions[1:], animator.device),
         "repeat": first.expand_as(target),
-        "affine": torch.cat([best_affine_warp(first, part) for part in target.split(64)]),
+        "affine": best_affine_warp(first, target),
     }
     figures = {name: clip_metrics(images, target) for name, images in answers.items()}
     return {"clip": clip.name, "person": clip.identity, "frames": len(frames), **figures}

@@ -66,9 +66,9 @@ class Animator:
     ) -> Iterator[np.ndarray]:
         """Yield one result, uint8 ``[H, W, 3]``, per driving frame; at most a batch of frames is held at a time.
 
-        ``pose_frames`` gives the head pose in place of the driver's; a shorter one stays on its last frame.
+        ``pose_frames``, as many as ``frames``, give the head pose in place of the driver's.
         """
-        poses = None if pose_frames is None else _endless(pose_frames)
+        poses = None if pose_frames is None else iter(pose_frames)
         for batch in _batches(frames, self.batch_size):
             driver = read_driver(self.model, to_tensor(batch, self.device))
             if self.first is None:
@@ -96,12 +96,6 @@ def _batches(frames: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarra
     frames = iter(frames)
     while batch := list(itertools.islice(frames, size)):
         yield batch
-
-
-def _endless(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    for frame in frames:
-        yield frame
-    yield from itertools.repeat(frame)
 
 
 def _one(driver: Driver, index: int) -> Driver:

@@ -49,7 +49,8 @@ class ImageEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         features = self.features(image if self.down is None else self.down(image))
-        return full_precision(self.project(F.adaptive_avg_pool2d(features, POOLED).flatten(1)))
+        with torch.autocast(image.device.type, enabled=False):  # embeddings are compared and subtracted
+            return self.project(full_precision(F.adaptive_avg_pool2d(features, POOLED).flatten(1)))
 
 
 class IdentityEncoder(ImageEncoder):
@@ -96,13 +97,13 @@ class MotionHead(nn.Module):
         self.num_kp = num_kp
 
     def forward(self, source: Keypoints, z_source: Semantics, z_driving: Semantics) -> Keypoints:
-        flat = torch.cat([t.flatten(1) for t in source if t is not None], dim=1)
-        moved, rest = (self.layers(torch.cat([flat, z.cat()], dim=1)) for z in (z_driving, z_source))
-        change = full_precision(moved - rest).unflatten(1, (self.num_kp, -1))
-        value = source.value + change[..., :2]
-        if source.jacobian is None:
-            return Keypoints(value, None)
-        with torch.autocast(value.device.type, enabled=False):
+        with torch.autocast(source.value.device.type, enabled=False):  # a small difference of two large outputs
+            flat = torch.cat([t.flatten(1) for t in source if t is not None], dim=1)
+            moved, rest = (self.layers(torch.cat([flat, z.cat()], dim=1)) for z in (z_driving, z_source))
+            change = (moved - rest).unflatten(1, (self.num_kp, -1))
+            value = source.value + change[..., :2]
+            if source.jacobian is None:
+                return Keypoints(value, None)
             turn = torch.eye(2, dtype=value.dtype, device=value.device) + change[..., 2:].unflatten(-1, (2, 2))
             return Keypoints(value, turn @ source.jacobian)
 
@@ -115,7 +116,8 @@ class SemanticReadout(nn.Module):
         self.affine = nn.Linear(params.pose_dim, 6, bias=False)
 
     def forward(self, before: Semantics, after: Semantics) -> Tensor:
-        return full_precision(self.affine(after.pose - before.pose))
+        with torch.autocast(after.pose.device.type, enabled=False):
+            return self.affine(after.pose - before.pose)
 
 
 class Encoders(nn.Module):

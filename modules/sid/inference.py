@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from modules.sid.motion import MotionOptions
 from modules.sid.weights import load_model
 
 Fit = Callable[[np.ndarray], np.ndarray]
+CLOCK_SLACK = 1e-3  # seconds: times of equal frame rates differ by rounding
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,19 @@ def prepare_model(params: ModelParams, checkpoint: str | Path, device: torch.dev
     return load_model(params, checkpoint).to(device)
 
 
-def animate_image(model: SID, source: str, driver: str, result: str, framing: Framing, options: MotionOptions) -> None:
-    """Write the source with the face of one driving picture."""
+def animate_image(
+    model: SID,
+    source: str,
+    driver: str,
+    result: str,
+    framing: Framing,
+    options: MotionOptions,
+    pose: str | None = None,
+) -> None:
+    """Write the source with the face of one driving picture, and the pose of another picture or video's first frame."""
     source_image, driving_image = framing.image(source), framing.image(driver)
-    animator = Animator(model, source_image, options)
-    (picture,) = animator.animate([driving_image])
+    pose_frames = None if pose is None else poses_at(pose, framing, iter([0.0]))
+    (picture,) = Animator(model, source_image, options).animate([driving_image], pose_frames)
     shown = [source_image, driving_image, picture] if framing.side_by_side else [picture]
     media.write_image(result, np.concatenate(shown, axis=1))
 
@@ -74,12 +82,13 @@ def animate_video(
     result: str,
     framing: Framing,
     options: MotionOptions,
-    pose_video: str | None = None,
+    pose: str | None = None,
     find_best_frame: bool = False,
 ) -> int:
     """Write the source moved by a driving video, with the driver's timing and sound; return the number of frames.
 
-    Frames are read, rendered and written as they come: memory does not grow with the video's length.
+    Frames are read, rendered and written as they come: memory does not grow with the video's length.  ``pose`` is a
+    second driver, video or picture, for the head pose; it runs by the clock, whatever the two frame rates.
     """
     source_image = framing.image(source)
     info, fit = media.probe_video(driver), framing.video(driver)
@@ -87,25 +96,18 @@ def animate_video(
     if find_best_frame:
         index = animator.start_from_best(_fitted(driver, fit, len(info.times), "searching"))
         print(f"relative to the driver's frame {index}, which is posed most like the source", file=sys.stderr)
-    pose_frames = None
-    if pose_video is not None:
-        pose_frames = _pose_frames(pose_video, framing)
+    pose_frames = None if pose is None else poses_at(pose, framing, iter(info.times))
     height, width = framing.size
-    columns = 3 if framing.side_by_side else 1
+    shape = ((3 if framing.side_by_side else 1) * width, height)
+    waiting: list[tuple[np.ndarray, float]] = []  # driving frames whose results are still being computed
+
+    def driving() -> Iterator[np.ndarray]:
+        for frame in tqdm(media.read_video(driver), total=len(info.times), unit="frame", desc=Path(result).name):
+            waiting.append((fit(frame.image), frame.time))
+            yield waiting[-1][0]
+
     count = 0
-    with contextlib.ExitStack() as stack:
-        shape = (columns * width, height)
-        writer = stack.enter_context(
-            media.VideoWriter(result, *shape, info.frame_rate, audio_from=driver, duration=info.duration)
-        )
-        waiting: list[tuple[np.ndarray, float]] = []  # driving frames whose results are still being computed
-
-        def driving() -> Iterator[np.ndarray]:
-            for frame in tqdm(media.read_video(driver), total=len(info.times), unit="frame", desc=Path(result).name):
-                image = fit(frame.image)
-                waiting.append((image, frame.time))
-                yield image
-
+    with media.VideoWriter(result, *shape, info.frame_rate, audio_from=driver, duration=info.duration) as writer:
         for picture in animator.animate(driving(), pose_frames):
             image, time = waiting.pop(0)
             shown = [source_image, image, picture] if framing.side_by_side else [picture]
@@ -114,16 +116,23 @@ def animate_video(
     return count
 
 
+def poses_at(path: str, framing: Framing, times: Iterator[float]) -> Iterator[np.ndarray]:
+    """What the pose driver shows at each of the increasing ``times`` (seconds); after its end, its last frame."""
+    if media.is_image(path):
+        image = framing.image(path)
+        yield from (image for _ in times)
+        return
+    fit, frames = framing.video(path), media.read_video(path)
+    shown = following = next(frames)
+    for time in times:
+        while following is not None and following.time <= time + CLOCK_SLACK:
+            shown, following = following, next(frames, None)
+        yield fit(shown.image)
+
+
 def _fitted(path: str, fit: Fit, total: int, what: str) -> Iterator[np.ndarray]:
     for frame in tqdm(media.read_video(path), total=total, unit="frame", desc=what):
         yield fit(frame.image)
-
-
-def _pose_frames(path: str, framing: Framing) -> Iterator[np.ndarray]:
-    if media.is_image(path):
-        return iter([framing.image(path)])
-    fit = framing.video(path)
-    return (fit(frame.image) for frame in media.read_video(path))
 
 
 def check_inputs(*paths: str | None) -> None:

@@ -6,6 +6,8 @@ gradients, so that N processes and one process descend the same function.
 
 from __future__ import annotations
 
+from functools import wraps
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -28,6 +30,18 @@ def gather(x: Tensor) -> Tensor:
     return torch.cat(all_gather(x.contiguous()))
 
 
+def in_full_precision(function):
+    """Compute a loss of coordinates or embeddings outside autocast; its first argument names the device."""
+
+    @wraps(function)
+    def wrapped(first, *arguments):
+        tensor = first.value if isinstance(first, Keypoints) else first
+        with torch.autocast(tensor.device.type, enabled=False):
+            return function(first, *arguments)
+
+    return wrapped
+
+
 # ------------------------------------------------------------------------------------------------------- adversarial
 
 
@@ -45,32 +59,34 @@ def discriminator_gan(real_scores: list[Tensor], fake_scores: list[Tensor]) -> T
 # ------------------------------------------------------------------------------------------- key points (FOMM sec. 3.3)
 
 
+@in_full_precision
 def equivariance_value(driving: Keypoints, transformed: Keypoints, transform: RandomTransform) -> Tensor:
     """Key points of a warped frame, mapped back, are the frame's own (FOMM eq. 9)."""
     return (driving.value - transform.warp_points(transformed.value)).abs().mean()
 
 
+@in_full_precision
 def equivariance_jacobian(driving: Keypoints, transformed: Keypoints, transform: RandomTransform) -> Tensor:
     """Likewise for jacobians: ``J_driving^-1 T' J_transformed = 1`` (FOMM eq. 11)."""
-    with torch.autocast(driving.value.device.type, enabled=False):
-        mapped = transform.jacobian(transformed.value) @ transformed.jacobian
-        ratio = torch.inverse(driving.jacobian) @ mapped
+    mapped = transform.jacobian(transformed.value) @ transformed.jacobian
+    ratio = torch.inverse(driving.jacobian) @ mapped
     return (torch.eye(2, dtype=ratio.dtype, device=ratio.device) - ratio).abs().mean()
 
 
+@in_full_precision
 def jacobian_distance(predicted: Tensor, target: Tensor) -> Tensor:
     """How far ``target^-1 predicted`` is from 1, for ``[B, K, 2, 2]``; the target gets no gradient."""
-    with torch.autocast(predicted.device.type, enabled=False):
-        ratio = torch.inverse(target.detach()) @ predicted
+    ratio = torch.inverse(target.detach()) @ predicted
     return (torch.eye(2, dtype=ratio.dtype, device=ratio.device) - ratio).abs().mean()
 
 
+@in_full_precision
 def global_affine(source: Keypoints, driving: Keypoints) -> Tensor:
     """Least-squares affine map from source to driving key points, minus the identity, ``[B, 6]``; no gradient.
 
     The part of the motion all key points share: a pseudo-label for the change of head pose.
     """
-    with torch.no_grad(), torch.autocast(source.value.device.type, enabled=False):
+    with torch.no_grad():
         ones = torch.ones_like(source.value[..., :1])
         design = torch.cat([source.value, ones], dim=-1)
         # a little ridge keeps the fit defined while an untrained detector puts all points in one place
@@ -82,6 +98,7 @@ def global_affine(source: Keypoints, driving: Keypoints) -> Tensor:
 # ------------------------------------------------------------------------------------------------------- embeddings
 
 
+@in_full_precision
 def identity_contrast(z_id: Tensor, identity: Tensor, temperature: float) -> Tensor:
     """Supervised InfoNCE (Khosla et al., 2020): unit ``z_id [N, d]`` with labels ``[N]``; rows of one label attract.
 
@@ -100,6 +117,7 @@ def identity_contrast(z_id: Tensor, identity: Tensor, temperature: float) -> Ten
     return (terms.sum(dim=1) / positive.sum(dim=1).clamp(min=1)).mean()
 
 
+@in_full_precision
 def semantic_contrast(first: Tensor, second: Tensor, times: Tensor, temperature: float, min_gap: float) -> Tensor:
     """InfoNCE among the frames of one clip: two views ``[B, F, d]`` of frames at ``times [B, F]`` seconds.
 
@@ -117,11 +135,13 @@ def semantic_contrast(first: Tensor, second: Tensor, times: Tensor, temperature:
     return 0.5 * sum(F.cross_entropy(view.flatten(0, 1), target.flatten()) for view in (logits, logits.mT))
 
 
+@in_full_precision
 def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
     """Mean of ``1 - cos`` over rows; ``b`` gets no gradient."""
     return (1 - F.cosine_similarity(a, b.detach(), dim=-1)).mean()
 
 
+@in_full_precision
 def relative_distance(a: Tensor, b: Tensor) -> Tensor:
     """Squared distance of paired rows ``[B, d]`` over twice the variance between rows: 1 for unrelated, 0 for equal.
 
@@ -132,6 +152,7 @@ def relative_distance(a: Tensor, b: Tensor) -> Tensor:
     return (a - b).square().sum(dim=1).mean() / (2 * spread + 1e-6)
 
 
+@in_full_precision
 def cross_covariance(z_id: Tensor, z_sem: Tensor) -> Tensor:
     """Mean squared correlation between every number of ``z_id`` and every number of ``z_sem`` over the global batch."""
     left, right = gather(z_id), gather(z_sem)

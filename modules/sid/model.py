@@ -11,9 +11,6 @@ from modules.sid.encoders import Encoders, Semantics, condition_dim
 from modules.sid.generator import Generator
 from modules.sid.keypoints import KeypointDetector
 
-# modules a checkpoint without encoders leaves out, and the warm start from one may therefore lack
-ADDED_BY_ENCODERS = ("generator.film.", "encoders.")
-
 
 class SID(nn.Module):
     """Keypoint detector, generator and, with ``encoder_params``, the encoders.  The discriminator is training's own.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-from scipy.spatial import ConvexHull
+from scipy.spatial import ConvexHull, QhullError
 from torch import Tensor
 
 from modules.errors import UserError
@@ -24,6 +24,7 @@ class MotionOptions:
     relative: bool = False       # transfer the change since the driver's first (or best) frame, not its absolute state
     adapt_scale: bool = False    # relative key points: scale movements by the ratio of face sizes
     relative_jacobian: bool | None = None  # relative key points: jacobians likewise; None: as ``relative``
+    other_pose: bool = False     # the pose comes from a second driver; needs embedding motion
     strength: float = 1.0        # 0 leaves the source as it is, 1 transfers all, more exaggerates
 
     def resolved(self, has_encoders: bool) -> Literal["embedding", "keypoints"]:
@@ -33,6 +34,8 @@ class MotionOptions:
             raise UserError("--motion embedding needs a model with encoders; use --motion keypoints with this one")
         if motion == "keypoints" and self.drive != "both":
             raise UserError(f"--drive {self.drive} needs --motion embedding: key points mix expression and pose")
+        if motion == "keypoints" and self.other_pose:
+            raise UserError("--pose_video needs --motion embedding: key points mix expression and pose")
         return motion
 
 
@@ -121,7 +124,11 @@ def compose(
 
 def hull_area(value: Tensor) -> float:
     """Area of the convex hull of key points ``[1, K, 2]``."""
-    return float(ConvexHull(value[0].detach().double().cpu().numpy()).volume)  # scipy calls a 2D hull's area volume
+    try:
+        hull = ConvexHull(value[0].detach().double().cpu().numpy())
+    except (QhullError, ValueError) as error:
+        raise UserError("the key points lie in one place or line: no face size to compare; train longer") from error
+    return float(hull.volume)  # scipy calls a 2D hull's area volume
 
 
 def normalize_keypoints(

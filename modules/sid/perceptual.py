@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modules import checkpoint as files
 from modules.config import PerceptualParams
 from modules.errors import UserError
 from modules.sid.blocks import AntiAliasDownsample
@@ -47,7 +48,8 @@ def _vgg19_stages(weights: dict[str, Tensor] | None) -> list[nn.Module]:
         layers = vgg19(weights=None).features
     if weights is not None:
         prefix = "features."
-        layers.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
+        entries = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        files.restore(layers, entries, "VGG-19's weights")
     for layer in layers:
         if isinstance(layer, nn.ReLU):
             layer.inplace = False  # an in-place ReLU would overwrite the features handed out before it
@@ -60,10 +62,10 @@ def _imagenet_weights(path: str | None) -> dict[str, Tensor]:
     if path is not None:
         if not Path(path).is_file():
             raise UserError(f"{path}: no such file; train_params.perceptual_network.path must name VGG-19 weights")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return files.load(path)
     try:
         return VGG19_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
-    except OSError as error:  # no network, or the hub refuses
+    except (OSError, RuntimeError) as error:  # no network, the hub refuses, or what came is not the file
         raise UserError(
             f"the perceptual loss needs VGG-19's ImageNet weights and they cannot be fetched ({error}): set "
             "train_params.perceptual_network.path to a downloaded vgg19-dcbb9e9d.pth, or choose weights small or random"

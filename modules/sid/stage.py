@@ -11,11 +11,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from modules import checkpoint as files
 from modules.config import Config, config_to_dict
+from modules.errors import UserError
 from modules.sid import weights
 from modules.sid.model import SID, build_discriminator
 from modules.sid.step import DiscriminatorStep, GeneratorStep, Rendered
 from modules.sid.visualizer import Visualizer
-from modules.training import Phase
+from modules.training import Loaded, Phase
 
 ADAM_BETAS = (0.5, 0.999)  # FOMM's, usual for adversarial training
 
@@ -76,19 +77,27 @@ class SIDStage:
         entries["model_params"] = config_to_dict(self.config.model_params)
         return entries
 
-    def load(self, checkpoint: dict[str, Any], path: str | os.PathLike) -> list[str]:
-        """Take over a checkpoint's networks; return the names a warm start left at their initial values."""
+    def load(self, checkpoint: dict[str, Any], path: str | os.PathLike) -> Loaded:
+        """Take over a checkpoint's networks; say which tensors a warm start left new, and which networks start anew."""
         missing = weights.load_state(self.model, checkpoint, path, warm_start=True)
-        if "discriminator" in checkpoint:
-            files.restore(self.discriminator, checkpoint["discriminator"], f"{path}: discriminator")
+        fresh = [] if self._load_discriminator(checkpoint) else ["discriminator"]
         if self.generator_step.targets is not None:
             # a run that had no cycle terms has no judging copies; they then start as the encoders are
             entries = checkpoint.get("targets") or self.model.encoders.state_dict()
             files.restore(self.generator_step.targets, entries, f"{path}: targets")
         if self.ema is not None:
-            weights.load_state(self.ema.module, checkpoint.get("ema") or weights.state(self.model), path)
-            self.ema.n_averaged.fill_(checkpoint.get("ema_updates", 0))
-        return missing
+            average = None if missing else checkpoint.get("ema")
+            weights.load_state(self.ema.module, average or weights.state(self.model), path)
+            self.ema.n_averaged.fill_(checkpoint.get("ema_updates", 0) if average else 0)
+        return Loaded(missing, fresh)
+
+    def _load_discriminator(self, checkpoint: dict[str, Any]) -> bool:
+        """Whether the checkpoint's discriminator could be used; FOMM's adversarial configurations have another one."""
+        try:
+            files.restore(self.discriminator, checkpoint.get("discriminator"), "discriminator")
+        except UserError:
+            return False
+        return True
 
     def picture(self, rendered: Rendered) -> Tensor:
         """One training picture, uint8 ``[H, W, 3]``."""

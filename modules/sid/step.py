@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from modules.config import TrainParams
 from modules.data.augmentation import semantic_view, similarity_view
+from modules.data.frames import MIN_GAP
 from modules.geometry import RandomTransform
 from modules.sid import losses
 from modules.sid.discriminator import MultiScaleDiscriminator
@@ -19,12 +20,14 @@ from modules.sid.keypoints import Keypoints
 from modules.sid.model import SID
 from modules.sid.perceptual import ImagePyramid, build_perceptual, feature_distance
 
-MIN_GAP = 0.2  # seconds between frames that count as different expressions
 TARGET_DECAY = 0.99  # of the frozen copies of the encoders that judge generated images
 
 
 class Rendered(NamedTuple):
-    """What the generator side hands on: the pair, its key points and the picture made from them."""
+    """What the generator side hands on: the pair, the detector's key points, and the picture made of them.
+
+    For a ``head_probability`` of the items the picture was made of the motion head's instead.
+    """
 
     source: Tensor
     driving: Tensor
@@ -111,7 +114,7 @@ class GeneratorStep(nn.Module):
         terms |= self._equivariance_losses(driving, kp_driving)
         if self.cycles:
             terms |= self._cycle_losses(source, driving, kp_source, embedded)
-        return terms, _detached(Rendered(source, driving, kp_source, shown, generated))
+        return terms, _detached(Rendered(source, driving, kp_source, kp_driving, generated))
 
     # ------------------------------------------------------------------------------------------ pictures and key points
 

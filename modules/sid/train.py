@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from modules import checkpoint as files
-from modules.config import load_config, save_config
+from modules.config import Config, load_config, save_config
 from modules.data.sampling import build_loader
 from modules.errors import UserError
 from modules.launch import device_list, launched, select_devices, spawn
@@ -23,6 +25,7 @@ def train(
     log_dir: str = "log",
     device_ids: str | None = None,
     resume: str | None = None,
+    finetune: bool = False,
     cpu: bool = False,
 ) -> Path:
     """Train SID; return the run's folder.
@@ -32,6 +35,7 @@ def train(
         device_ids: ``"0,1"`` runs one process per device, GPUs if there are any, else CPU processes over gloo.
         resume: ``"auto"`` continues the newest run of this configuration under ``log_dir``, or starts one; anything
             else is a checkpoint's path.
+        finetune: take the checkpoint's weights alone: a new run, at epoch 0.
     """
     config = load_config(config_path)
     if checkpoint is not None and resume is not None:
@@ -40,6 +44,11 @@ def train(
         checkpoint = newest_checkpoint(log_dir, config_path)
     elif resume is not None:
         checkpoint = resume
+    if finetune and checkpoint is None:
+        raise UserError("--finetune needs the --checkpoint to start from")
+    # read before processes are started or a folder is made: a bad checkpoint or data set then leaves nothing behind
+    found = files.load(checkpoint) if checkpoint is not None else None
+    _check_roots(config)
     devices = device_list(device_ids)
     if not launched():
         select_devices(devices, cpu)
@@ -47,36 +56,59 @@ def train(
             spawn(len(devices))
 
     accelerator = build_accelerator(config.train_params, cpu)
+    trainer, loaded = _build(config, accelerator, found, checkpoint, finetune)
     main = accelerator.is_main_process
-    # read before a folder is made: a bad checkpoint or data set leaves nothing behind
-    found = files.load(checkpoint) if checkpoint is not None else None
-    stage = SIDStage(config)
-    loader = build_loader(
-        config.dataset_params,
-        config.train_params,
-        rank=accelerator.process_index,
-        world_size=accelerator.num_processes,
-        progress=main,
-    )
-    folder = [_run_folder(found, checkpoint, log_dir, config_path) if main else None]
-    folder = Path(broadcast_object_list(folder)[0])
-    trainer = Trainer(stage, loader, config.train_params, folder, accelerator)
-    if found is not None:
-        missing = trainer.resume(found, checkpoint)
-        if main and missing:
-            print(f"warm start from {checkpoint}: {len(missing)} tensors of the encoders, FiLM and motion head are new")
+    own = _own_run_folder(found, checkpoint, config_path) if not finetune else None
+    folder = [str(own or new_run_folder(log_dir, config_path)) if main else None]
+    trainer.folder = Path(broadcast_object_list(folder)[0])
     if main:
-        save_config(config, folder / Path(config_path).name)
-        print(f"training in '{folder}' on {accelerator.num_processes} process(es), {accelerator.device}")
+        if own is None:
+            save_config(config, trainer.folder / Path(config_path).name)
+            trainer.log_left_out(f"{path}: {reason}" for path, reason in trainer.loader.dataset.bad_clips.items())
+        if loaded is not None and loaded.missing:
+            print(f"warm start from {checkpoint}: {len(loaded.missing)} tensors of encoders, FiLM, motion head are new")
+        if loaded is not None and loaded.fresh and config.train_params.loss_weights.generator_gan:
+            print(f"{checkpoint} has no {loaded.fresh[0]} of the configured kind: it starts anew")
+        print(f"training in '{trainer.folder}' on {accelerator.num_processes} process(es), {accelerator.device}")
+    del found  # as large as the model and its optimisers
     trainer.run()
     accelerator.wait_for_everyone()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-    return folder
+    return trainer.folder
 
 
-def _run_folder(found: dict | None, checkpoint: str | os.PathLike | None, log_dir: str, config_path: str) -> Path:
-    """The folder of the run the checkpoint comes from, or a new one."""
-    if found is not None and "training" in found and (Path(checkpoint).parent / Path(config_path).name).is_file():
-        return Path(checkpoint).parent
-    return new_run_folder(log_dir, config_path)
+def _check_roots(config: Config) -> None:
+    for root in config.dataset_params.roots:
+        if not Path(root.path).is_dir():
+            raise UserError(f"{root.path}: no such folder of training data; set dataset_params.root_dir")
+
+
+def _build(config: Config, accelerator: Accelerator, found: dict[str, Any] | None, checkpoint, finetune: bool):
+    """The trainer at its starting position, and what the checkpoint could not give (None without one)."""
+    train = config.train_params
+    rank, world = accelerator.process_index, accelerator.num_processes
+    weights = train.loss_weights
+    if (weights.cycle_identity or weights.cycle_semantics) and train.batch_size // world < 2:
+        raise UserError(
+            f"train_params.batch_size: {train.batch_size} over {world} process(es) leaves one item each; the cycle "
+            "terms drive everybody by a neighbour and need two"
+        )
+    stage = SIDStage(config)
+    loader = build_loader(config.dataset_params, train, rank=rank, world_size=world, progress=rank == 0)
+    with accelerator.local_main_process_first():
+        loader.dataset.prepare_cache(progress=rank == 0)
+    trainer = Trainer(stage, loader, train, accelerator)
+    loaded = trainer.resume(found, checkpoint, finetune) if found is not None else None
+    return trainer, loaded
+
+
+def _own_run_folder(
+    found: dict[str, Any] | None, checkpoint: str | os.PathLike | None, config_path: str
+) -> Path | None:
+    """The run folder the checkpoint lies in, if it is one of this configuration."""
+    if found is None or "training" not in found:
+        return None
+    folder = Path(checkpoint).parent
+    inside = (folder / "log.txt").is_file() and (folder / Path(config_path).name).is_file()
+    return folder if inside else None

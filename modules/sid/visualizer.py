@@ -10,6 +10,7 @@ from skimage.draw import disk
 from torch import Tensor
 
 from modules.config import VisualizerParams
+from modules.errors import UserError
 from modules.sid.keypoints import Keypoints
 from modules.sid.step import Rendered
 
@@ -21,6 +22,8 @@ class Visualizer:
 
     def __init__(self, params: VisualizerParams):
         self.kp_size, self.draw_border = params.kp_size, params.draw_border
+        if params.colormap not in matplotlib.colormaps:
+            raise UserError(f"visualizer_params.colormap: matplotlib has no colours called {params.colormap!r}")
         self.colormap = matplotlib.colormaps[params.colormap]
 
     def colours(self, count: int) -> np.ndarray:

@@ -1,0 +1,59 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from modules.errors import UserError
+
+
+@contextlib.contextmanager
+def writing_errors(path: str | os.PathLike) -> Iterator[None]:
+    """Turn what the system says while ``path`` is written into one line."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise UserError(f"{path}: cannot be written ({reason}); free space or choose another place") from error
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """Give a temporary name beside ``path`` to write to; on success sync and rename it, on an exception remove it.
+
+    The temporary name keeps the suffix.  Missing folders are made.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; give the name of a file")
+    try:
+        with writing_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.touch()
+        yield temporary
+        with writing_errors(path):
+            _sync(temporary, os.O_RDWR)
+            os.replace(temporary, path)
+            with contextlib.suppress(OSError):  # folders cannot be opened for syncing on every system
+                _sync(path.parent, os.O_RDONLY)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path, mode: int) -> None:
+    descriptor = os.open(path, mode)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write a text file atomically."""
+    with replacing(path) as temporary, writing_errors(path):
+        temporary.write_text(text, encoding="utf-8")
