@@ -180,7 +180,6 @@ class LossWeights:
     equivariance_value: float = option(10.0, low=0)          # key points follow a known transform
     equivariance_jacobian: float = option(10.0, low=0)       # and so do their jacobians
     pixel: float = option(0.0, low=0)                        # mean absolute difference of pixels
-    warp: float = option(0.0, low=0)                         # the same of the plainly warped source, at all scales
     identity_contrast: float = option(0.0, low=0)            # same person together, others apart (InfoNCE)
     semantic_contrast: float = option(0.0, low=0)            # same frame together, other moments apart (InfoNCE)
     pose_equivariance: float = option(0.0, low=0)            # pose embedding follows known similarity transforms

@@ -57,7 +57,6 @@ TINY: dict[str, Any] = {
             "feature_matching": [10, 10],
             "perceptual": 1,
             "pixel": 10,
-            "warp": 10,
             "identity_contrast": 0.1,
             "semantic_contrast": 0.1,
             "pose_equivariance": 1,

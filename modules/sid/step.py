@@ -129,10 +129,6 @@ class GeneratorStep(nn.Module):
             terms["perceptual"] = torch.stack(distances).sum()
         if weights.pixel:
             terms["pixel"] = weights.pixel * (generated.prediction - driving).abs().mean()
-        if weights.warp and generated.deformed is not None:
-            # straight to the motion: through a generator that has yet to learn sharpness it gets little to follow
-            warped = self.pyramid(generated.deformed)
-            terms["warp"] = weights.warp * torch.stack([(warped[s] - real[s]).abs().mean() for s in real]).mean()
         if weights.generator_gan:
             terms |= self._adversarial_losses(fake, real, keypoints.detach())
         return terms
