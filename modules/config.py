@@ -58,14 +58,23 @@ class CropParams:
 
 
 @section
+class MovementParams:
+    degrees: float = option(10.0, low=0)                     # rotation, up to this
+    scale: float = option(0.1, low=0, below=1)               # zoom by a factor from [1 - value, 1 + value]
+    translation: float = option(0.15, low=0)                 # shift along x and y, up to this, in half frame sizes
+    probability: float = option(0.5, low=0, high=1)          # share of the items this happens to
+
+
+@section
 class AugmentationParams:
-    """Random changes shared by the frames of an item; null = not applied."""
+    """Random changes, shared by the frames of an item but for ``movement_param``; null = not applied."""
 
     flip_param: FlipParams | None = None                     # mirroring in space and time
     jitter_param: JitterParams | None = None                 # colours
     rotation_param: RotationParams | None = None             # rotation in the image plane
     resize_param: ResizeParams | None = None                 # zoom, before the crop
     crop_param: CropParams | None = None                     # crop, padded where the frame is smaller
+    movement_param: MovementParams | None = None             # each frame moved on its own: more motion than the clips'
 
 
 @section

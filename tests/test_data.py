@@ -14,7 +14,7 @@ from skimage.data import astronaut
 from torch.utils.data import DataLoader
 
 from modules import media
-from modules.config import AugmentationParams, DatasetParams, TrainParams, section_from_dict
+from modules.config import AugmentationParams, DatasetParams, MovementParams, TrainParams, section_from_dict
 from modules.data.astronaut import moving_face, write_clips
 from modules.data.augmentation import augment, made_view, semantic_view, similarity_view
 from modules.data.clips import find_clips, strip_length
@@ -445,3 +445,14 @@ def test_views_stay_in_single_precision_under_autocast():
         cast = similarity_view(frames, torch.Generator().manual_seed(0))[0]
         assert semantic_view(frames, torch.Generator().manual_seed(0)).dtype == torch.float32
     assert torch.equal(plain, cast)
+
+
+def test_movement_moves_each_frame_on_its_own():
+    frames = torch.from_numpy(astronaut()[:200, 100:300]).permute(2, 0, 1)[None].repeat(3, 1, 1, 1).float() / 255
+    options = AugmentationParams(movement_param=MovementParams(probability=1.0))
+    moved = augment(frames, options, np.random.default_rng(0))
+    assert moved.shape == frames.shape and not torch.equal(moved[0], moved[1]) and not torch.equal(moved[1], moved[2])
+    assert torch.equal(moved, augment(frames, options, np.random.default_rng(0)))
+    still = AugmentationParams(movement_param=MovementParams(degrees=0, scale=0, translation=0, probability=1.0))
+    # the identity, resampled: rounding alone
+    torch.testing.assert_close(augment(frames, still, np.random.default_rng(0)), frames, atol=1e-4, rtol=0)
