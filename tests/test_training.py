@@ -22,7 +22,8 @@ from modules.data.astronaut import write_clips
 from modules.sid.stage import SIDStage
 
 ROOT = Path(__file__).parent.parent
-KILLS = int(os.environ.get("DEEPEXPR_KILLS", 2))  # each costs a start of Python; ten were done by hand
+KILLS = int(os.environ.get("DEEPEXPR_KILLS", 2))  # each costs a start of Python
+LENGTH = {"train_params.num_repeats": 4 * max(2, KILLS)}  # enough steps to be killed among
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def newest(log_dir: Path) -> int:
 @pytest.fixture(scope="module")
 def uninterrupted(clips, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("uninterrupted")
-    config = write_tiny(folder / "tiny.yaml", **{"dataset_params.root_dir": str(clips)})
+    config = write_tiny(folder / "tiny.yaml", **{"dataset_params.root_dir": str(clips)} | LENGTH)
     result = train(config, folder / "log")
     assert result.returncode == 0, result.stderr
     return folder / "log"
@@ -89,9 +90,8 @@ def test_a_run_writes_what_it_should(uninterrupted):
 
 def test_killed_again_and_again_it_ends_bit_identical(clips, uninterrupted, tmp_path):
     """Two workers, augmentation, EMA, adversarial and cycle terms, checkpoints in the middle of epochs, kill -9."""
-    config = write_tiny(
-        tmp_path / "tiny.yaml", **{"dataset_params.root_dir": str(clips), "train_params.checkpoint_minutes": 1e-6}
-    )
+    changes = {"dataset_params.root_dir": str(clips), "train_params.checkpoint_minutes": 1e-6}
+    config = write_tiny(tmp_path / "tiny.yaml", **changes | LENGTH)
     rng = random.Random(0)
     for kills in range(KILLS + 1):
         run = subprocess.Popen(
