@@ -19,11 +19,11 @@ def parse() -> argparse.Namespace:
     add("--result_image", default="result.png", help=".png or .jpg (result.png)")
     add("--motion", choices=["embedding", "keypoints"], help="our motion head (default with encoders) or FOMM's way")
     add("--drive", choices=["both", "expression", "pose"], default="both", help="what to take from the driver (both)")
-    add("--pose_video", help="second driver, video or picture, for the head pose alone")
-    add("--strength", type=float, default=1.0, help="0 no change ... 1 the driver's ... above exaggerates (1)")
+    add("--pose_video", help="second driver, video or picture, for the head pose, whatever --drive says")
+    add("--strength", type=float, default=1.0, help="0 no change, 1 the driver's, above exaggerates (1)")
     add("--relative", action="store_true", help="transfer what changes since the driver's first frame")
     add("--adapt_scale", action="store_true", help="with --relative key points: scale movements to the source's face")
-    add("--find_best_frame", action="store_true", help="relative to the driver's frame posed most like the source")
+    add("--find_best_frame", action="store_true", help="--relative to the driver's frame posed most like the source")
     add("--crop", action="store_true", help="find and cut out the face in source and driver")
     add("--detector", choices=["auto", "face-alignment", "lbp"], default="auto", help="face detector of --crop (auto)")
     add("--side_by_side", action="store_true", help="show source | driver | result")
@@ -50,7 +50,8 @@ def main() -> None:
     pictures = [path for path in drivers if media.is_image(path)]
     if len(drivers) == 2 and len(pictures) != 1:
         raise UserError("with both --driving_video and --reference_image one must be a video, the other a picture")
-    inference.check_inputs(args.source_image, *drivers, args.pose_video)
+    inputs = [args.source_image, *drivers, *filter(None, [args.pose_video])]
+    inference.check_inputs(inputs, [args.result_video, args.result_image])
     config = load_config(args.config)
     options = MotionOptions(
         motion=args.motion,

@@ -40,7 +40,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--out",
         metavar="DIR",
-        help="write the crops there as crop-0.mp4, crop-1.mp4, ... without sound; without it the ffmpeg commands are "
+        help="write the crops there as VIDEO#00.mp4, VIDEO#01.mp4, ... without sound; without it ffmpeg commands are "
         "printed, which keep the sound",
     )
     parser.add_argument(
@@ -108,11 +108,16 @@ def main() -> None:
         raise UserError(f"no face stays for {args.min_frames} frames in {args.inp}: set --min_frames {longest} or less")
 
     size = (info.width, info.height)
-    crops = [(track, track.crop(size, args.increase), folder / f"crop-{n}.mp4") for n, track in enumerate(kept)]
+    # written crops are named as training reads them: the video is the person until somebody renames them
+    name = "crop-{}.mp4" if args.out is None else f"{Path(args.inp).stem}#{{:02d}}.mp4"
+    crops = [(track, track.crop(size, args.increase), folder / name.format(n)) for n, track in enumerate(kept)]
     if args.out is None:
         for track, box, out in crops:
             print(tracks.ffmpeg_command(args.inp, track, info, box, args.image_shape, out))
         return
+    for *_, out in crops:
+        if out.exists():
+            raise UserError(f"{out}: is there already; name another --out, or move it away")
     tracks.write_crops(
         args.inp, crops, info, args.image_shape, lambda f: tqdm(f, total=len(info.times), unit="frame", desc="cropping")
     )

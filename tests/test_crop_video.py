@@ -71,10 +71,13 @@ def test_printed_commands_crop_each_face(printed: list[Path]) -> None:
 def test_out_writes_what_the_command_would(two_faces: Path, printed: list[Path], tmp_path: Path) -> None:
     done = run(tmp_path, "--inp", str(two_faces), *OPTIONS, "--out", "crops")
     assert done.returncode == 0, done.stderr
-    assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["crops/crop-0.mp4", "crops/crop-1.mp4"]
-    assert sorted(path.name for path in (tmp_path / "crops").iterdir()) == ["crop-0.mp4", "crop-1.mp4"]
-    for path in printed:
-        ours = list(media.read_video(tmp_path / "crops" / path.name))
+    names = [f"{two_faces.stem}#{n:02d}.mp4" for n in range(2)]
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == [f"crops/{name}" for name in names]
+    assert sorted(path.name for path in (tmp_path / "crops").iterdir()) == names
+    again = run(tmp_path, "--inp", str(two_faces), *OPTIONS, "--out", "crops")
+    assert again.returncode == 2 and "is there already" in again.stderr
+    for path, name in zip(printed, names, strict=True):
+        ours = list(media.read_video(tmp_path / "crops" / name))
         theirs = list(media.read_video(path))
         assert len(ours) == len(theirs)
         assert ours[-1].time == pytest.approx(theirs[-1].time, abs=1e-3)

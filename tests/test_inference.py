@@ -200,6 +200,8 @@ BAD = {
     "config does not fit": ({"config": "other.yaml"}, (), "does not fit the configuration"),
     "no encoders": ({"config": "plain.yaml"}, (), "has encoders, but the configuration has no"),
     "not a checkpoint": ({"checkpoint": "text.png"}, (), "text.png: refused"),
+    "result is the driver": ({"driving_video": "copy.mp4", "result_video": "copy.mp4"}, (), "copy.mp4: is an input"),
+    "no strength": ({}, ("--strength", "nan"), "--strength: expected a number from 0 up"),
     "cannot write": ({"result_video": "result.txt"}, (), "result.txt"),
 }
 
@@ -209,6 +211,7 @@ def test_bad_input_is_one_line_with_status_2_and_nothing_written(workshop, tmp_p
     replaced, options, message = BAD[case]
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "copy.mp4").write_bytes((workshop / "driving.mp4").read_bytes())
     media.write_image(tmp_path / "empty.png", np.full((200, 200, 3), 90, np.uint8))
     video = bytearray((workshop / "driving.mp4").read_bytes())
     middle = video.index(b"mdat") + (len(video) - video.index(b"mdat")) // 2

@@ -120,9 +120,12 @@ def poses_at(path: str, framing: Framing, times: Iterator[float]) -> Iterator[np
     """What the pose driver shows at each of the increasing ``times`` (seconds); after its end, its last frame."""
     if media.is_image(path):
         image = framing.image(path)
-        yield from (image for _ in times)
-        return
-    fit, frames = framing.video(path), media.read_video(path)
+        return (image for _ in times)
+    return _frames_at(path, framing.video(path), times)
+
+
+def _frames_at(path: str, fit: Fit, times: Iterator[float]) -> Iterator[np.ndarray]:
+    frames = media.read_video(path)
     shown = following = next(frames)
     for time in times:
         while following is not None and following.time <= time + CLOCK_SLACK:
@@ -135,8 +138,11 @@ def _fitted(path: str, fit: Fit, total: int, what: str) -> Iterator[np.ndarray]:
         yield fit(frame.image)
 
 
-def check_inputs(*paths: str | None) -> None:
-    """Raise UserError for the first named file that is not there: before a model is built or a file begun."""
-    for path in paths:
-        if path is not None and not Path(path).is_file():
-            raise UserError(f"{path}: no such file")
+def check_inputs(inputs: list[str], results: list[str]) -> None:
+    """Before a model is built or a file begun: UserError for an input that is not there or that a result replaces."""
+    for path in inputs:
+        if not Path(path).is_file():
+            raise UserError(f"{path}: {'is a folder, not a file' if Path(path).is_dir() else 'no such file'}")
+        for result in results:
+            if Path(result).resolve() == Path(path).resolve():
+                raise UserError(f"{path}: is an input and would be replaced by the result; name another")

@@ -17,17 +17,28 @@ from modules.geometry import RandomTransform
 from modules.sid.keypoints import Keypoints
 
 
+class _Gather(torch.autograd.Function):
+    """All processes' rows in order of rank; the backward pass sums what every process wants of this one's."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.rows = len(x)
+        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        return gradient.narrow(0, dist.get_rank() * ctx.rows, ctx.rows)
+
+
 def gather(x: Tensor) -> Tensor:
     """Concatenate ``[B, ...]`` over processes, own gradient included; ``x`` itself with one process."""
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return x
-    if not x.is_floating_point():
-        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, x.contiguous())
-        return torch.cat(parts)
-    from torch.distributed.nn.functional import all_gather  # its backward sums the gradients of all processes
-
-    return torch.cat(all_gather(x.contiguous()))
+    return _Gather.apply(x)
 
 
 def in_full_precision(function):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -29,6 +30,8 @@ class MotionOptions:
 
     def resolved(self, has_encoders: bool) -> Literal["embedding", "keypoints"]:
         """The motion in effect for a model with or without encoders.  Raises UserError where they cannot be had."""
+        if not (math.isfinite(self.strength) and self.strength >= 0):
+            raise UserError(f"--strength: expected a number from 0 up, found {self.strength}")
         motion = self.motion or ("embedding" if has_encoders else "keypoints")
         if motion == "embedding" and not has_encoders:
             raise UserError("--motion embedding needs a model with encoders; use --motion keypoints with this one")

@@ -62,8 +62,10 @@ def train(
     folder = [str(own or new_run_folder(log_dir, config_path)) if main else None]
     trainer.folder = Path(broadcast_object_list(folder)[0])
     if main:
+        record = trainer.folder / Path(config_path).name
+        if record.resolve() != Path(config_path).resolve():
+            save_config(config, record)
         if own is None:
-            save_config(config, trainer.folder / Path(config_path).name)
             trainer.log_left_out(f"{path}: {reason}" for path, reason in trainer.loader.dataset.bad_clips.items())
         if loaded is not None and loaded.missing:
             print(f"warm start from {checkpoint}: {len(loaded.missing)} tensors of encoders, FiLM, motion head are new")
@@ -72,6 +74,8 @@ def train(
         print(f"training in '{trainer.folder}' on {accelerator.num_processes} process(es), {accelerator.device}")
     del found  # as large as the model and its optimisers
     trainer.run()
+    if main:
+        print(f"trained {config.train_params.num_epochs} epochs; the last checkpoint is in '{trainer.folder}'")
     accelerator.wait_for_everyone()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
