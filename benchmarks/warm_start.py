@@ -44,7 +44,7 @@ def main() -> None:
     else:
         fomm = weights.state(SID(load_config(ROOT / "config" / "vox-256.yaml").model_params))
     stage = SIDStage(config)
-    missing = stage.load(fomm, args.checkpoint or "random FOMM weights")
+    missing = stage.load(fomm, args.checkpoint or "random FOMM weights").missing
     groups = sorted({".".join(name.split(".")[:2]) for name in missing})
     print(f"{len(missing)} names are new: {', '.join(groups)}")
     print(f"{sum(p.numel() for p in stage.model.parameters()) / 1e6:.1f} M parameters")

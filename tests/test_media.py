@@ -351,9 +351,9 @@ def test_an_exception_leaves_nothing_behind(tmp_path):
         raise KeyError("elsewhere")
     with pytest.raises(UserError, match="no frame"), VideoWriter(tmp_path / "b.mp4", 128, 96, 25):
         pass
-    with pytest.raises(ValueError, match="increase"), VideoWriter(tmp_path / "c.mp4", 128, 96, 25) as writer:
+    with pytest.raises(ValueError, match="go back"), VideoWriter(tmp_path / "c.mp4", 128, 96, 25) as writer:
         writer.write(scene(0), 0.5)
-        writer.write(scene(1), 0.5)
+        writer.write(scene(1), 0.4)
     with pytest.raises(ValueError, match="expected"), VideoWriter(tmp_path / "d.mp4", 128, 96, 25) as writer:
         writer.write(scene(0, 90), 0)
     with pytest.raises(UserError, match="missing.mp4: no such file"):
@@ -370,6 +370,13 @@ def test_an_exception_leaves_the_old_file(tmp_path):
     assert path.read_text() == "old"
     write_scenes(path, [0, 0.04])
     assert len(images_of(path)) == 2
+
+
+def test_frames_finer_than_the_time_step_of_a_gif_are_merged(tmp_path):
+    write_scenes(tmp_path / "a.gif", [index / 240 for index in range(24)])  # 0.1 s at 240 a second
+    times = probe_video(tmp_path / "a.gif").times
+    assert len(times) < 24 and times == pytest.approx([index / 100 for index in range(len(times))], abs=1e-6)
+    assert times[-1] == pytest.approx(0.1, abs=0.011)  # one step of 10 ms
 
 
 def test_places_that_cannot_be_written_are_named(tmp_path):
