@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import itertools
 import math
 import os
 import signal
@@ -260,7 +261,6 @@ class Trainer:
         save, number = wanted.tolist()
         if save or number:
             self.save(LATEST, self.position.epoch)
-            self.saved_at = time.monotonic()
         if number:
             if self.accelerator.is_main_process:
                 name, where = signal.Signals(number).name, self.folder / LATEST
@@ -320,25 +320,17 @@ def _keep_log_before(log: Path, epoch: int) -> None:
 def new_run_folder(log_dir: str | os.PathLike, config_path: str | os.PathLike) -> Path:
     """``log/<config> <time>/``, made; a second run within the second gets a number."""
     stamp = time.strftime("%d_%m_%y_%H.%M.%S")
-    for suffix in _suffixes():
-        folder = Path(log_dir) / f"{Path(config_path).stem} {stamp}{suffix}"
+    for number in itertools.count(1):
+        folder = Path(log_dir) / f"{Path(config_path).stem} {stamp}{'' if number == 1 else f'-{number}'}"
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
             continue
         except OSError as error:
             raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another --log_dir") from error
-        (folder / "log.txt").touch()  # what marks a run's folder
-        return folder
-    raise AssertionError("unreachable")
-
-
-def _suffixes() -> Iterator[str]:
-    yield ""
-    number = 2
-    while True:
-        yield f"-{number}"
-        number += 1
+        break
+    (folder / "log.txt").touch()  # what marks a run's folder
+    return folder
 
 
 def newest_checkpoint(log_dir: str | os.PathLike, config_path: str | os.PathLike) -> Path | None:

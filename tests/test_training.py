@@ -127,6 +127,8 @@ def test_a_finished_run_says_so_and_finetune_begins_a_new_one(clips, uninterrupt
     last = str(folder / "00000001-checkpoint.pth.tar")
     result = train(config, tmp_path / "log", "--checkpoint", last)
     assert result.returncode == 2 and "all 2 epochs are done" in result.stderr
+    result = train(config, uninterrupted, "--resume", "auto")  # asked to go on if there is something to go on with
+    assert result.returncode == 0 and "nothing left to train" in result.stdout
     result = train(config, tmp_path / "log", "--checkpoint", last, "--finetune")
     assert result.returncode == 0, result.stderr
     assert final_checkpoint(tmp_path / "log")["training"]["epoch"] == 2

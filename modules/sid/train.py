@@ -48,6 +48,9 @@ def train(
         raise UserError("--finetune needs the --checkpoint to start from")
     # read before processes are started or a folder is made: a bad checkpoint or data set then leaves nothing behind
     found = files.load(checkpoint) if checkpoint is not None else None
+    if resume == "auto" and found is not None and _finished(found, config):
+        print(f"nothing left to train: {checkpoint} has all {config.train_params.num_epochs} epochs")
+        return Path(checkpoint).parent
     _check_roots(config)
     devices = device_list(device_ids)
     if not launched():
@@ -80,6 +83,10 @@ def train(
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     return trainer.folder
+
+
+def _finished(found: dict[str, Any], config: Config) -> bool:
+    return found.get("training", {}).get("epoch", 0) >= config.train_params.num_epochs
 
 
 def _check_roots(config: Config) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from modules import checkpoint as files
-from modules.config import ModelParams, config_to_dict
+from modules.config import ModelParams
 from modules.errors import UserError
 from modules.sid.model import SID
 
@@ -64,14 +64,3 @@ def load_model(params: ModelParams, path: str | os.PathLike) -> SID:
     model = SID(params)
     load_state(model, checkpoint.get("ema") or checkpoint, path)
     return model.eval().requires_grad_(False)
-
-
-def export(checkpoint: dict[str, Any], params: ModelParams, dtype: torch.dtype = torch.float16) -> dict[str, Any]:
-    """What inference needs of a training checkpoint: averaged weights if there are any, in ``dtype``."""
-    weights = checkpoint.get("ema") or checkpoint
-    entries = {
-        entry: {name: t.to(dtype) if t.is_floating_point() else t for name, t in weights[entry].items()}
-        for entry in ("generator", "kp_detector", ENCODER_ENTRY)
-        if entry in weights
-    }
-    return entries | {"model_params": config_to_dict(params)}
