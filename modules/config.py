@@ -132,6 +132,7 @@ class GeneratorParams:
     num_down_blocks: int = option(2, low=0, high=10)         # halvings before the warp
     num_bottleneck_blocks: int = option(6, low=0)            # residual blocks after it
     estimate_occlusion_map: bool = False                     # mask what warping cannot show
+    skips: bool = False                                      # what is not occluded is the warped source, as sharp
     dense_motion_params: DenseMotionParams | None = None     # null = no motion: source and driver are not warped
 
 

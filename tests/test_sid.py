@@ -29,6 +29,9 @@ def tiny_params(encoders: bool = True) -> ModelParams:
     return section_from_dict(ModelParams, values)
 
 
+FILM = ("generator.film.", "generator.dense_motion_network.film.")
+
+
 def randomized(model: SID) -> SID:
     """Weights off their neutral initial values: FiLM, head and jacobians start at zero and would hide mistakes."""
     for parameter in model.parameters():
@@ -42,14 +45,14 @@ def test_at_initialisation_encoders_change_nothing_bit_for_bit():
     plain = SID(tiny_params(encoders=False)).eval()
     full = SID(tiny_params()).eval()
     missing = weights.load_state(full, weights.state(plain), "plain", warm_start=True)
-    assert missing and all(name.startswith(("generator.film.", "encoders.")) for name in missing)
+    assert missing and all(name.startswith(FILM + ("encoders.",)) for name in missing)
     added = {f"encoders.{name}" for name in full.encoders.state_dict()}
-    added |= {f"generator.{name}" for name in full.generator.state_dict() if name.startswith("film.")}
+    added |= {f"generator.{name}" for name in full.generator.state_dict() if f"generator.{name}".startswith(FILM)}
     assert set(missing) == added
 
     source, driving = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
     kp_source, kp_driving = plain.kp_detector(source), plain.kp_detector(driving)
-    condition = full.condition(full.encoders.identity(source), full.encoders.semantic(driving))
+    condition = full.condition(full.encoders.identity(source), *map(full.encoders.semantic, (source, driving)))
     expected = plain.generator(source, kp_source, kp_driving).prediction
     assert torch.equal(full.generator(source, kp_source, kp_driving, condition).prediction, expected)
 
@@ -62,7 +65,8 @@ def test_same_source_and_driver_deform_by_the_identity(seed):
     image = torch.rand(1, 3, 32, 32)
     keypoints = model.kp_detector(image)
     assert torch.linalg.cond(keypoints.jacobian).max() < 1000  # beyond it float32 cannot invert to 1e-4
-    deformation = model.generator.dense_motion_network(image, keypoints, keypoints).deformation
+    no_change = torch.zeros(1, model.condition_size.semantic_dim)
+    deformation = model.generator.dense_motion_network(image, keypoints, keypoints, no_change).deformation
     identity = coordinate_grid(*deformation.shape[1:3], like=deformation)
     torch.testing.assert_close(deformation[0], identity, atol=1e-4, rtol=0)
 

@@ -88,7 +88,7 @@ class Animator:
             source.keypoints.map(lambda t: t.expand(count, *t.shape[1:])),
             keypoints,
             condition,
-            source.features.expand(count, -1, -1, -1),
+            [level.expand(count, -1, -1, -1) for level in source.features],
         ).prediction
 
 

@@ -42,10 +42,40 @@ def sparse_motions(source: Keypoints, driving: Keypoints, height: int, width: in
     return torch.cat([background, motions], dim=1)
 
 
-class DenseMotionNetwork(nn.Module):
-    """Chooses softly, per pixel, among the K key point motions and a still background."""
+class SemanticFlow(nn.Module):
+    """The motion that no key point carries (lids, lips): a flow read from features modulated by a change of semantics.
 
-    def __init__(self, params: DenseMotionParams, num_kp: int, num_channels: int, estimate_occlusion_map: bool):
+    Linear in the change, without biases: no change, no flow. Zero-initialised: at first there is none at all.
+    """
+
+    def __init__(self, semantic_dim: int, features: int):
+        super().__init__()
+        self.scale = nn.Linear(semantic_dim, features, bias=False)
+        self.shift = nn.Linear(semantic_dim, features, bias=False)
+        self.flow = nn.Conv2d(features, 2, kernel_size=7, padding=3, bias=False)
+        nn.init.zeros_(self.scale.weight)
+        nn.init.zeros_(self.shift.weight)
+
+    def forward(self, features: Tensor, change: Tensor) -> Tensor:
+        """``features [B, C, h, w]`` and ``change [B, semantic_dim]`` give a flow ``[B, h, w, 2]``."""
+        scale, shift = (layer(change)[:, :, None, None] for layer in (self.scale, self.shift))
+        return full_precision(self.flow(features * scale + shift)).permute(0, 2, 3, 1)
+
+
+class DenseMotionNetwork(nn.Module):
+    """Chooses softly, per pixel, among the K key point motions and a still background.
+
+    With ``semantic_dim`` a :class:`SemanticFlow` is added to that; without it this is FOMM's network, name by name.
+    """
+
+    def __init__(
+        self,
+        params: DenseMotionParams,
+        num_kp: int,
+        num_channels: int,
+        estimate_occlusion_map: bool,
+        semantic_dim: int | None = None,
+    ):
         super().__init__()
         in_features = (num_kp + 1) * (num_channels + 1)
         self.hourglass = Hourglass(params.block_expansion, in_features, params.num_blocks, params.max_features)
@@ -53,6 +83,7 @@ class DenseMotionNetwork(nn.Module):
         self.occlusion = None
         if estimate_occlusion_map:
             self.occlusion = nn.Conv2d(self.hourglass.out_filters, 1, kernel_size=7, padding=3)
+        self.film = None if semantic_dim is None else SemanticFlow(semantic_dim, self.hourglass.out_filters)
         self.kp_variance = params.kp_variance
         self.down = AntiAliasDownsample(num_channels, params.scale_factor) if params.scale_factor != 1 else None
 
@@ -62,7 +93,10 @@ class DenseMotionNetwork(nn.Module):
         difference = driven - original
         return torch.cat([torch.zeros_like(difference[:, :1]), difference], dim=1).unsqueeze(2)
 
-    def forward(self, source_image: Tensor, source: Keypoints, driving: Keypoints) -> DenseMotion:
+    def forward(
+        self, source_image: Tensor, source: Keypoints, driving: Keypoints, change: Tensor | None = None
+    ) -> DenseMotion:
+        """``change [B, semantic_dim]`` is semantics of the result minus the source's, if built for it."""
         if self.down is not None:
             source_image = self.down(source_image)
         height, width = source_image.shape[2:]
@@ -74,5 +108,7 @@ class DenseMotionNetwork(nn.Module):
         features = self.hourglass(torch.cat([heatmaps.to(deformed.dtype), deformed], dim=2).flatten(1, 2))
         mask = torch.softmax(full_precision(self.mask(features)), dim=1)
         deformation = (motions * mask[..., None]).sum(dim=1)
+        if self.film is not None:
+            deformation = deformation + self.film(features, change)
         occlusion = None if self.occlusion is None else torch.sigmoid(full_precision(self.occlusion(features)))
         return DenseMotion(deformation, occlusion, mask, deformed)

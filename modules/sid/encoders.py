@@ -129,8 +129,3 @@ class Encoders(nn.Module):
         self.semantic = SemanticEncoder(params, num_channels)
         self.motion_head = MotionHead(params, num_kp, estimate_jacobian)
         self.readout = SemanticReadout(params)
-
-
-def condition_dim(params: EncoderParams) -> int:
-    """Width of the generator's condition ``[z_id | z_exp | z_pose]``."""
-    return params.identity_dim + params.expression_dim + params.pose_dim

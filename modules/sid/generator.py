@@ -15,6 +15,25 @@ from modules.sid.dense_motion import DenseMotion, DenseMotionNetwork
 from modules.sid.keypoints import Keypoints
 
 
+class Condition(NamedTuple):
+    """What the embeddings tell the generator.
+
+    Attributes:
+        look: ``[z_id of the source | z_sem to show]``, ``[B, look_dim]``, for the FiLM layers.
+        change: ``z_sem`` to show minus the source's, ``[B, semantic_dim]``, for the dense motion.
+    """
+
+    look: Tensor
+    change: Tensor
+
+
+class ConditionSize(NamedTuple):
+    """Widths of a :class:`Condition`."""
+
+    look_dim: int
+    semantic_dim: int
+
+
 class Generated(NamedTuple):
     """Output of the generator: ``prediction`` and the plainly warped source ``deformed``, both ``[B, 3, H, W]``."""
 
@@ -40,16 +59,27 @@ class FiLM(nn.Module):
 class Generator(nn.Module):
     """Encodes the source, warps its features by the dense motion, hides what is occluded, decodes.
 
-    With ``condition_dim`` the bottleneck and up blocks are followed by :class:`FiLM` layers that take the condition
-    ``[z_id(source) | z_sem(driving)]``; without it this is FOMM's generator, name by name.
+    With a ``condition`` size the bottleneck and up blocks are followed by :class:`FiLM` layers and the dense motion
+    knows the change of semantics; without it this is FOMM's generator, name by name.
+
+    With ``params.skips`` warped source features of every resolution, and at last the source itself, replace what is
+    not occluded (Siarohin et al., CVPR 2021: "Motion Representations for Articulated Animation"): what the source
+    shows stays as sharp as it is there, and the network paints the rest.
     """
 
-    def __init__(self, params: GeneratorParams, num_kp: int, num_channels: int = 3, condition_dim: int | None = None):
+    def __init__(
+        self, params: GeneratorParams, num_kp: int, num_channels: int = 3, condition: ConditionSize | None = None
+    ):
         super().__init__()
+        self.skips = params.skips
         self.dense_motion_network = None
         if params.dense_motion_params is not None:
             self.dense_motion_network = DenseMotionNetwork(
-                params.dense_motion_params, num_kp, num_channels, params.estimate_occlusion_map
+                params.dense_motion_params,
+                num_kp,
+                num_channels,
+                params.estimate_occlusion_map,
+                condition and condition.semantic_dim,
             )
         levels = widths(params.block_expansion, params.max_features, params.num_down_blocks)
         self.first = SameBlock(num_channels, levels[0], kernel_size=7, padding=3)
@@ -61,43 +91,62 @@ class Generator(nn.Module):
             self.bottleneck.add_module(f"r{i}", ResBlock(levels[-1]))
         self.final = nn.Conv2d(levels[0], num_channels, kernel_size=7, padding=3)
         self.film = None
-        if condition_dim is not None:
+        if condition is not None:
             modulated = [levels[-1]] * params.num_bottleneck_blocks + rising[1:]
-            self.film = nn.ModuleList(FiLM(condition_dim, features) for features in modulated)
+            self.film = nn.ModuleList(FiLM(condition.look_dim, features) for features in modulated)
 
-    def encode(self, source_image: Tensor) -> Tensor:
-        """Source features at the bottleneck, ``[B, C, H/2**n, W/2**n]``: once per source, whatever the driver does."""
-        features = self.first(source_image)
+    def encode(self, source_image: Tensor) -> list[Tensor]:
+        """Source features ``[B, C_n, H/2**n, W/2**n]`` the decoder needs, finest first, the bottleneck's last.
+
+        They are the same for every driver: once per source is enough.
+        """
+        features = [self.first(source_image)]
         for block in self.down_blocks:
-            features = block(features)
-        return features
+            features.append(block(features[-1]))
+        return features if self.skips else features[-1:]
 
     def forward(
         self,
         source_image: Tensor,
         source: Keypoints,
         driving: Keypoints,
-        condition: Tensor | None = None,
-        features: Tensor | None = None,
+        condition: Condition | None = None,
+        features: list[Tensor] | None = None,
     ) -> Generated:
         """Render the source ``[B, 3, H, W]`` under the driving key points.
 
-        ``condition`` is ``[B, condition_dim]``, needed exactly if the generator was built with one; ``features`` is
-        what :meth:`encode` returned for this source, or None to compute it here.
+        ``condition`` is needed exactly if the generator was built with one; ``features`` is what
+        :meth:`encode` returned for this source, or None to compute it here.
         """
-        out = self.encode(source_image) if features is None else features
+        *skips, out = self.encode(source_image) if features is None else features
         motion = deformed = None
         if self.dense_motion_network is not None:
-            motion = self.dense_motion_network(source_image, source, driving)
-            out = sample(out, resize_grid(motion.deformation, *out.shape[2:]))
-            if motion.occlusion is not None:
-                occlusion = motion.occlusion
-                if occlusion.shape[2:] != out.shape[2:]:
-                    occlusion = F.interpolate(occlusion, size=out.shape[2:], mode="bilinear", align_corners=False)
-                out = out * occlusion.to(out.dtype)
+            change = None if condition is None else condition.change
+            motion = self.dense_motion_network(source_image, source, driving, change)
+            out = warped(out, motion)
             deformed = sample(source_image, resize_grid(motion.deformation, *source_image.shape[2:]))
+        bottleneck = len(self.bottleneck)
         for i, block in enumerate([*self.bottleneck, *self.up_blocks]):
+            if self.skips and i > bottleneck:
+                out = warped(skips.pop(), motion, out)
             out = block(out)
             if self.film is not None:
-                out = self.film[i](out, condition)
-        return Generated(torch.sigmoid(full_precision(self.final(out))), deformed, motion)
+                out = self.film[i](out, condition.look)
+        if skips:
+            out = warped(skips.pop(), motion, out)
+        prediction = torch.sigmoid(full_precision(self.final(out)))
+        if self.skips:
+            prediction = warped(source_image, motion, prediction)
+        return Generated(prediction, deformed, motion)
+
+
+def warped(image: Tensor, motion: DenseMotion, hidden: Tensor | None = None) -> Tensor:
+    """``image [B, C, H, W]`` moved by the motion; what is occluded shows ``hidden`` (nothing: zero)."""
+    out = sample(image, resize_grid(motion.deformation, *image.shape[2:]))
+    if motion.occlusion is None:
+        return out
+    occlusion = motion.occlusion
+    if occlusion.shape[2:] != out.shape[2:]:
+        occlusion = F.interpolate(occlusion, size=out.shape[2:], mode="bilinear", align_corners=False)
+    occlusion = occlusion.to(out.dtype)
+    return out * occlusion if hidden is None else out * occlusion + hidden * (1 - occlusion)

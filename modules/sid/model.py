@@ -5,17 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from modules.config import ModelParams
+from modules.config import EncoderParams, ModelParams
 from modules.sid.discriminator import MultiScaleDiscriminator
-from modules.sid.encoders import Encoders, Semantics, condition_dim
-from modules.sid.generator import Generator
+from modules.sid.encoders import Encoders, Semantics
+from modules.sid.generator import Condition, ConditionSize, Generator
 from modules.sid.keypoints import KeypointDetector
 
 
 class SID(nn.Module):
     """Keypoint detector, generator and, with ``encoder_params``, the encoders.  The discriminator is training's own.
 
-    ``encoders`` is None for plain FOMM.
+    ``encoders`` and ``condition_size`` are None for plain FOMM.
     """
 
     def __init__(self, params: ModelParams):
@@ -24,14 +24,20 @@ class SID(nn.Module):
         self.kp_detector = KeypointDetector(
             params.kp_detector_params, common.num_kp, common.num_channels, common.estimate_jacobian
         )
-        self.generator = Generator(
-            params.generator_params, common.num_kp, common.num_channels, encoder and condition_dim(encoder)
-        )
+        self.condition_size = encoder and condition_size(encoder)
+        self.generator = Generator(params.generator_params, common.num_kp, common.num_channels, self.condition_size)
         self.encoders = encoder and Encoders(encoder, common.num_kp, common.num_channels, common.estimate_jacobian)
 
-    def condition(self, z_id: Tensor, semantics: Semantics) -> Tensor:
-        """The generator's condition ``[B, d]`` from identity and semantics (batch 1 of the identity is repeated)."""
-        return torch.cat([z_id.expand(len(semantics.pose), -1), semantics.cat()], dim=1)
+    def condition(self, z_id: Tensor, source: Semantics, shown: Semantics) -> Condition:
+        """The generator's condition: the source's identity and semantics (batch B or 1), and what it is to show."""
+        after = shown.cat()
+        return Condition(torch.cat([z_id.expand(len(after), -1), after], dim=1), after - source.cat())
+
+
+def condition_size(params: EncoderParams) -> ConditionSize:
+    """Widths of the condition that encoders of these sizes make."""
+    semantic = params.expression_dim + params.pose_dim
+    return ConditionSize(params.identity_dim + semantic, semantic)
 
 
 def build_discriminator(params: ModelParams) -> MultiScaleDiscriminator:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from modules.errors import UserError
 from modules.sid.encoders import Semantics
+from modules.sid.generator import Condition
 from modules.sid.keypoints import Keypoints
 from modules.sid.model import SID
 
@@ -46,7 +47,7 @@ class Source(NamedTuple):
     """All that is computed once of a source image ``[1, 3, H, W]``; ``z_id`` and ``semantics`` are None in FOMM."""
 
     image: Tensor
-    features: Tensor
+    features: list[Tensor]
     keypoints: Keypoints
     z_id: Tensor | None
     semantics: Semantics | None
@@ -73,7 +74,7 @@ def read_driver(model: SID, frames: Tensor) -> Driver:
 
 def transfer(
     model: SID, source: Source, driver: Driver, first: Driver, options: MotionOptions, pose: Driver | None = None
-) -> tuple[Keypoints, Tensor | None]:
+) -> tuple[Keypoints, Condition | None]:
     """Key points and condition that give the source what the driver does.
 
     Args:
@@ -82,13 +83,13 @@ def transfer(
         pose: B frames of a second driver that replace the pose of ``driver``.
 
     Returns:
-        key points for the generator, and its condition ``[B, d]`` (None without encoders).
+        key points for the generator, and its condition (None without encoders).
     """
     motion = options.resolved(model.encoders is not None)
     condition = semantics = None
     if model.encoders is not None:
         semantics = compose(source.semantics, driver.semantics, first.semantics, options, pose and pose.semantics)
-        condition = model.condition(source.z_id, semantics)
+        condition = model.condition(source.z_id, source.semantics, semantics)
     if motion == "embedding":
         batch = len(semantics.pose)
         kp_source = source.keypoints.map(lambda t: t.expand(batch, *t.shape[1:]))

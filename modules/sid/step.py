@@ -103,7 +103,7 @@ class GeneratorStep(nn.Module):
         shown, condition = kp_driving, None
         if self.model.encoders is not None:
             embedded = self._embed(source, driving)
-            condition = self.model.condition(embedded.id_source, embedded.sem_driving)
+            condition = self.model.condition(embedded.id_source, embedded.sem_source, embedded.sem_driving)
             head = self._head_keypoints(kp_source, embedded.sem_source, embedded.sem_driving)
             shown = self._mix(kp_driving, head)
             terms |= self._embedding_losses(batch, embedded)
@@ -243,7 +243,7 @@ class GeneratorStep(nn.Module):
         weights, terms = self.weights, {}
         other = Semantics(*(z.roll(1, dims=0) for z in embedded.sem_driving))
         keypoints = self._head_keypoints(kp_source, embedded.sem_source, other)
-        condition = self.model.condition(embedded.id_source, other)
+        condition = self.model.condition(embedded.id_source, embedded.sem_source, other)
         crossed = self.model.generator(source, kp_source, keypoints, condition).prediction
         if weights.cycle_identity:
             value = losses.cosine_distance(self.targets.identity(crossed), self.targets.identity(source))

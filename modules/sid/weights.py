@@ -28,7 +28,7 @@ def state(model: SID) -> dict[str, dict[str, torch.Tensor]]:
 
 
 def _added(name: str) -> bool:
-    return name.startswith("film.")
+    return name.startswith(("film.", "dense_motion_network.film."))
 
 
 def load_state(model: SID, checkpoint: dict[str, Any], path: str | os.PathLike, warm_start: bool = False) -> list[str]:
