@@ -51,7 +51,7 @@ def _check_frame(model: ModelParams, path: str, shape: tuple[int, ...]) -> None:
     if motion is not None:
         _check_hourglass("model_params.generator_params.dense_motion_params", motion, path, shape)
     if generator.skips and (motion is None or not generator.estimate_occlusion_map):
-        raise BadValue("model_params.generator_params.skips", "false without dense_motion_params and occlusion map", "true")
+        raise BadValue("model_params.generator_params.skips", "false without dense motion and occlusion map", "true")
     step = 2**generator.num_down_blocks
     if any(side % step for side in shape):
         expected = f"height and width divisible by 2**model_params.generator_params.num_down_blocks = {step}"

@@ -323,6 +323,13 @@ def test_generator_must_halve_evenly():
     assert error_of(values) == f"my.yaml: dataset_params.frame_shape: expected {expected}"
 
 
+def test_skips_need_an_occlusion_map():
+    values = changed("model_params.generator_params.skips", True)
+    values["model_params"]["generator_params"]["estimate_occlusion_map"] = False
+    expected = "generator_params.skips: expected false without dense motion and occlusion map, found true"
+    assert expected in error_of(values)
+
+
 def test_small_frames_need_padded_heat_maps_and_a_short_pyramid():
     values = changed("dataset_params.frame_shape", [16, 16, 3])
     detector = values["model_params"]["kp_detector_params"] = {"num_blocks": 2}
