@@ -16,6 +16,7 @@ from modules.data.sampling import build_loader
 from modules.errors import UserError
 from modules.launch import device_list, launched, select_devices, spawn
 from modules.sid.stage import SIDStage
+from modules.sid.weights import to_start_from
 from modules.training import Trainer, build_accelerator, new_run_folder, newest_checkpoint
 
 
@@ -35,7 +36,7 @@ def train(
         device_ids: ``"0,1"`` runs one process per device, GPUs if there are any, else CPU processes over gloo.
         resume: ``"auto"`` continues the newest run of this configuration under ``log_dir``, or starts one; anything
             else is a checkpoint's path.
-        finetune: take the checkpoint's weights alone: a new run, at epoch 0.
+        finetune: take the checkpoint's weights alone, of a model for other frame sizes too: a new run, at epoch 0.
     """
     config = load_config(config_path)
     if checkpoint is not None and resume is not None:
@@ -51,6 +52,8 @@ def train(
     if resume == "auto" and found is not None and _finished(found, config):
         print(f"nothing left to train: {checkpoint} has all {config.train_params.num_epochs} epochs")
         return Path(checkpoint).parent
+    if finetune:
+        found = to_start_from(found, config.model_params)
     _check_roots(config)
     devices = device_list(device_ids)
     if not launched():
