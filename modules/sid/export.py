@@ -1,4 +1,4 @@
-"""``python -m modules.sid.export``: of a training checkpoint what inference needs, averaged weights in half precision."""
+"""``python -m modules.sid.export``: what inference needs of a training checkpoint, averaged, in half precision."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from modules.sid import weights
 
 
 def inference_checkpoint(params: ModelParams, path: str | Path) -> dict[str, Any]:
-    """Entries of a small checkpoint that :func:`modules.sid.weights.load_model` reads like the large one at ``path``."""
+    """A small checkpoint that :func:`modules.sid.weights.load_model` reads like the large one at ``path``."""
     state = weights.state(weights.load_model(params, path))
     entries = {entry: {name: _half(t, name, path) for name, t in network.items()} for entry, network in state.items()}
     return entries | {"model_params": config_to_dict(params)}
