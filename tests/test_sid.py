@@ -107,6 +107,10 @@ def test_with_skips_the_source_stays_sharp_where_nothing_is_occluded():
         )
     torch.testing.assert_close(pictures[0].prediction, pictures[0].deformed, atol=1e-6, rtol=0)
     assert (pictures[1].prediction - pictures[1].deformed).abs().mean() > 0.05
+    same = model.condition(source.z_id, source.semantics, source.semantics)
+    torch.nn.init.constant_(occlusion.bias, 100.0)
+    still = model.generator(source.image, source.keypoints, source.keypoints, same, source.features)
+    torch.testing.assert_close(still.prediction, source.image, atol=1e-4, rtol=0)  # at full resolution too
 
 
 @torch.no_grad()
