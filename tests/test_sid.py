@@ -72,6 +72,18 @@ def test_same_source_and_driver_deform_by_the_identity(seed):
     torch.testing.assert_close(deformation[0], identity, atol=1e-4, rtol=0)
 
 
+def test_key_points_in_one_place_are_pushed_apart_until_they_have_room():
+    crowd = torch.zeros(1, 3, 2) + 0.01 * torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    crowd.requires_grad_(True)
+    crowded = losses.keypoint_prior(Keypoints(crowd, None))
+    assert 0.99 < crowded < 1
+    crowded.backward()
+    apart = losses.keypoint_prior(Keypoints((crowd - 100 * crowd.grad).detach(), None))
+    assert apart < 0.9 * crowded
+    roomy = torch.tensor([[[-0.3, 0.0], [0.3, 0.0], [0.0, 0.3]]])
+    assert losses.keypoint_prior(Keypoints(roomy, None)) == 0
+
+
 @torch.no_grad()
 def test_a_change_of_semantics_moves_the_picture_beyond_its_key_points():
     torch.manual_seed(0)

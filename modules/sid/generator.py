@@ -140,8 +140,11 @@ class Generator(nn.Module):
         return Generated(prediction, deformed, motion)
 
     def _warp(self, image: Tensor, motion: DenseMotion) -> Tensor:
-        # what is shown as it is must not be shifted; FOMM's weights have learnt to live with half-pixel resizing
-        return sample(image, resize_grid(motion.deformation, *image.shape[2:], align_corners=self.skips))
+        if not self.skips:
+            return sample(image, resize_grid(motion.deformation, *image.shape[2:]))
+        # what is shown as it is must not be shifted as FOMM's weights have learnt to live with, nor end in black
+        grid = resize_grid(motion.deformation, *image.shape[2:], align_corners=True)
+        return sample(image, grid, padding_mode="border")
 
     def _show(self, image: Tensor, motion: DenseMotion, hidden: Tensor | None = None) -> Tensor:
         """``image [B, C, H, W]`` moved by the motion; what is occluded shows ``hidden`` (nothing: zero)."""
