@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 DISTANCE = 12.0  # of the camera from the middle of the head, in interocular distances: 75 cm
-HALF_FRAME = 3.05  # what half the frame shows at that distance
+HALF_FRAME = 2.9  # what half the frame shows at that distance
 CENTRE = -0.1  # height of the middle of the frame
 PIVOT = (0.0, -0.5, -0.15)  # the head turns about this point, between the ears
 BODY_SHARE = (0.25, 0.1, 0.12)  # of yaw, pitch and roll that the shoulders take part in

@@ -16,7 +16,7 @@ def body_colour(faces: Faces, place: Tensor, normal: Tensor, light: Light) -> Te
     """[3, B, M], linear, of the body at ``place`` [3, B, M] (unposed points)."""
     x, y, z = place
     side, kind = x.abs(), category(faces, "clothing")[:, None]
-    under_chin = 0.3 + 0.7 * step(y, -1.75, -2.55)
+    under_chin = 0.22 + 0.78 * step(y, -1.85, -2.55)
     occlusion = mix(under_chin, torch.ones_like(y), step(z, 0.3, -0.6) * 0.4)
     skin = colours.skin(faces) * (1 - 0.1 * bump(side, y, (0.16, -2.35), (0.05, 0.3)))
     skin = skin * (1 + 0.06 * torch.tensor([1.0, -0.6, -0.6], device=y.device)[:, None, None])

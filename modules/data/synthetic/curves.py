@@ -37,3 +37,13 @@ def polyline(x: Tensor, places: Tensor, values: Tensor) -> Tensor:
     index = torch.searchsorted(places, x.contiguous()).clamp(1, len(places) - 1)
     share = ((x - places[index - 1]) / (places[index] - places[index - 1])).clamp(0, 1)
     return torch.lerp(values.gather(1, index - 1), values.gather(1, index), share)
+
+
+def unit(vectors: Tensor, dim: int = 0) -> Tensor:
+    """Vectors of length 1.  (``norm`` over the first dimension is an order of magnitude slower on a CPU.)"""
+    return vectors * (vectors * vectors).sum(dim, keepdim=True).clamp(min=1e-12).rsqrt()
+
+
+def length(vectors: Tensor, dim: int = 0) -> Tensor:
+    """Lengths of vectors."""
+    return (vectors * vectors).sum(dim).clamp(min=1e-12).sqrt()

@@ -7,17 +7,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from modules.data.synthetic.curves import mix, step
+from modules.data.synthetic import colours
+from modules.data.synthetic.curves import length, mix, step, unit
 from modules.data.synthetic.head import EYE
 from modules.data.synthetic.light import Light
 from modules.data.synthetic.noise import noise
 from modules.data.synthetic.parameters import ACTION_UNITS, Faces, identity_column, sided
 
 HALF = 0.245  # half the width of the opening
-UPPER, LOWER = 0.098, 0.078  # heights of the lids over the line through the corners, eye at rest
+UPPER, LOWER = 0.112, 0.084  # heights of the lids over the line through the corners, eye at rest
 RADIUS = 0.215  # of the eyeball
-IRIS = 0.105
-_IRIS_COLORS = ((0.09, 0.045, 0.02), (0.2, 0.1, 0.035), (0.22, 0.17, 0.06), (0.16, 0.22, 0.12), (0.16, 0.26, 0.36), (0.3, 0.36, 0.4))
+IRIS = 0.11
+_IRIS_COLORS = ((0.09, 0.045, 0.02), (0.2, 0.1, 0.035), (0.17, 0.125, 0.05), (0.11, 0.15, 0.085), (0.1, 0.17, 0.26), (0.2, 0.25, 0.29))
 
 
 class Lids(NamedTuple):
@@ -79,7 +80,7 @@ def eye_colour(
     middle = mix(centre[0].T[..., None], centre[1].T[..., None], left)
     radius = RADIUS * (1 + 0.12 * identity_column(faces, "eye_size"))[:, None]
     ray = point - view.T[..., None]
-    ray = ray / ray.norm(dim=0, keepdim=True)
+    ray = unit(ray)
     offset = point - middle
     along = (offset * ray).sum(0)
     inside = (along**2 - (offset**2).sum(0) + radius**2).clamp(min=0)
@@ -89,18 +90,19 @@ def eye_colour(
     vergence = mix(torch.tensor(0.035), torch.tensor(-0.035), left)
     yaw = yaw + vergence
     gaze = torch.stack([yaw.sin() * pitch.cos(), pitch.sin().expand_as(yaw), yaw.cos() * pitch.cos()])
-    from_axis = (normal - gaze).norm(dim=0) * RADIUS / IRIS  # 1 at the rim of the iris
+    from_axis = length(normal - gaze) * RADIUS / IRIS  # 1 at the rim of the iris
     colour = _surface(faces, normal, gaze, from_axis)
 
     turned = torch.einsum("bij,jbm->ibm", rotation, normal)
-    shadow = step(top - y, -0.005, 0.075) * (0.55 + 0.45 * step(y - bottom, -0.02, 0.035))
+    shadow = step(top - y, -0.005, 0.1) * (0.55 + 0.45 * step(y - bottom, -0.02, 0.035))
     corner = step(1 - across(x).abs(), -0.05, 0.3)
     facing = (turned * light.direction.T[..., None]).sum(0)
-    lit = colour * (light.sky + light.lamp * (0.3 + 0.5 * facing.clamp(min=0))) * (0.3 + 0.7 * shadow) * (0.6 + 0.4 * corner)
+    skin = colours.skin(faces)[:1].clamp(max=0.55) / 0.55  # the surroundings of an eye light it
+    lit = colour * (0.55 + 0.45 * skin) * (light.sky + light.lamp * (0.3 + 0.5 * facing.clamp(min=0))) * (0.22 + 0.78 * shadow) * (0.6 + 0.4 * corner)
     half = light.direction.T[..., None] + torch.tensor([0.0, 0.0, 1.3], device=x.device)[:, None, None]
-    half = half / half.norm(dim=0, keepdim=True)
+    half = unit(half)
     bulge = turned + 0.45 * torch.einsum("bij,jbm->ibm", rotation, (normal - gaze) * (from_axis < 1.2))  # the cornea
-    bulge = bulge / bulge.norm(dim=0, keepdim=True)
+    bulge = unit(bulge)
     glint = (bulge * half).sum(0).clamp(min=0) ** 130 * step(top - y, 0.0, 0.03)
     return lit + 1.3 * light.lamp * glint
 
@@ -108,7 +110,7 @@ def eye_colour(
 def _surface(faces: Faces, normal: Tensor, gaze: Tensor, from_axis: Tensor) -> Tensor:
     """Albedo of white, iris and pupil, [3, B, M]."""
     device = normal.device
-    white = torch.tensor([0.74, 0.69, 0.66], device=device)[:, None, None]
+    white = torch.tensor([0.55, 0.5, 0.48], device=device)[:, None, None]
     place = (identity_column(faces, "iris_colour") * 0.5 + 0.5) * (len(_IRIS_COLORS) - 1)
     table = torch.tensor(_IRIS_COLORS, device=device)
     low = place.floor().long().clamp(max=len(table) - 2)
@@ -118,4 +120,4 @@ def _surface(faces: Faces, normal: Tensor, gaze: Tensor, from_axis: Tensor) -> T
     streaks = noise(angle * 5, from_axis * 1.5)
     iris = iris * (0.75 + 0.7 * streaks) * (1.25 - 0.55 * step(from_axis, 0.7, 1.0)) * (1.1 - 0.5 * side[1] / 0.4)
     colour = mix(iris, white, step(from_axis, 0.9, 1.12))
-    return colour * mix(torch.tensor(0.06, device=device), torch.tensor(1.0, device=device), step(from_axis, 0.32, 0.5))
+    return colour * mix(torch.tensor(0.06, device=device), torch.tensor(1.0, device=device), step(from_axis, 0.38, 0.56))

@@ -80,14 +80,14 @@ class Paint:
         amount = identity_column(self._faces, "freckles")[:, None]
         where = bump(side, y, (0.42, -0.38), (0.4, 0.24)) + 0.25 * bump(self.x, y, (0, 0.5), (0.8, 0.4))
         own = 31.7 * (amount + identity_column(self._faces, "nose_width")[:, None])  # their places are a person's own
-        spots = step(noise(self.x * 21 + own, y * 21 + own), 0.62, 0.8)
-        self.albedo = self.albedo * (1 - spots * where * (0.35 + 0.65 * amount).clamp(min=0) * self._colour(0.35, 0.5, 0.58))
+        spots = step(noise(self.x * 30 + own, y * 30 + own), 0.66, 0.86)
+        self.albedo = self.albedo * (1 - spots * where * (0.15 + 0.75 * amount).clamp(min=0) * self._colour(0.3, 0.45, 0.52))
 
     def _folds(self) -> None:
         dark = wrinkles(self._faces, self.x, self.y, self._left) * self._front
         self.albedo = self.albedo * (1 - dark.clamp(-0.6, 1.2) * self._colour(0.27, 0.34, 0.36))
         side, y = self._side, self.y
-        shadow = 0.32 * bump(side, y, (0.29, 0.06), (0.1, 0.12)) + 0.3 * bump(self.x, y, (0, -0.93), (0.22, 0.055))
+        shadow = 0.45 * bump(side, y, (0.27, 0.05), (0.11, 0.13)) + 0.3 * bump(side, y, (0.5, 0.06), (0.26, 0.12)) + 0.3 * bump(self.x, y, (0, -0.93), (0.22, 0.055))
         shadow = shadow + 0.26 * bump(self.x, y, (0, -1.43), (0.2, 0.06)) + 0.22 * bump(side, y, (0.5, 0.15), (0.2, 0.06))
         shadow = shadow + 0.28 * bump(side, y, (0.29, -0.77), (0.045, 0.09))  # crease of the nose's wing
         shadow = shadow + 0.5 * step(y, JAWLINE + 0.05, JAWLINE - 0.25)
@@ -107,7 +107,7 @@ class Paint:
         inside = torch.minimum(upper_lip(side) - y, y - lower_lip(side))
         red = step(inside, -0.015, 0.022) * step(side, MOUTH_HALF + 0.02, MOUTH_HALF - 0.05)
         tint = 0.5 + 0.5 * identity_column(self._faces, "lip_colour")[:, None]
-        colour = colours.skin(self._faces) * (0.95 - 0.15 * tint) * (1 - (0.25 + 0.5 * tint) * self._colour(0.0, 0.62, 0.5))
+        colour = colours.skin(self._faces) * (0.92 - 0.17 * tint) * (1 - (0.4 + 0.5 * tint) * self._colour(-0.05, 0.62, 0.5))
         streaks = 0.9 + 0.2 * noise(self.x * 38, y * 5)
         self._blend(colour * streaks, 0.85 * red)
         kind = category(self._faces, "makeup")[:, None]
@@ -134,9 +134,9 @@ class Paint:
         kind = category(self._faces, "makeup")[:, None]
         lined = ((kind == MAKEUPS.index("smoky eye make-up")) | (kind == MAKEUPS.index("blue eye shadow"))).float()
         reach = step(place, 1.12, 1.0) * step(place, -1.06, -0.8)
-        lash = bump(0, self.y - self.top, (0, 0.008), (1, 0.013)) * reach * (0.72 + 0.25 * lined)
+        lash = bump(0, self.y - self.top, (0, 0.007), (1, 0.02)) * reach * (0.92 + 0.08 * lined)
         lash = lash * (0.75 + 0.25 * step(place, -0.8, 0.3))
-        below = bump(0, self.y - self.bottom, (0, -0.006), (1, 0.01)) * reach * (0.3 + 0.4 * lined)
+        below = bump(0, self.y - self.bottom, (0, -0.006), (1, 0.01)) * reach * (0.42 + 0.4 * lined)
         rim = bump(0, self.y - self.bottom, (0, 0.004), (1, 0.01)) * within * self.open
         fold_at = self.top + (0.03 + 0.055 * (upper / 0.1).clamp(0.1, 1.2) * (0.65 + 0.35 * identity_column(self._faces, "lid_fold")[:, None]))
         arc = (1 - place * place).clamp(min=0)
@@ -154,7 +154,7 @@ class Paint:
         hairs = noise(self.x * 30 + 14 * y * torch.sign(self.x), y * 12)
         density = step(distance.abs() + 0.5 * (hairs - 0.5), 1.15, 0.35) * step(side, 0.17, 0.27) * step(side, 0.99, 0.86)
         dark = mix(self._hair, self._colour(0.03, 0.02, 0.014), torch.tensor(0.45, device=y.device))
-        bushy = 0.72 + 0.2 * identity_column(self._faces, "brow_thickness")[:, None]
+        bushy = 0.8 + 0.2 * identity_column(self._faces, "brow_thickness")[:, None]
         self._blend(dark * (0.75 + 0.5 * hairs), density * bushy * self._front)
 
     def _hairs(self, columns: Tensor) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from modules.data.synthetic import body, hair
 from modules.data.synthetic.action_units import unit_basis
-from modules.data.synthetic.curves import step
+from modules.data.synthetic.curves import step, unit
 from modules.data.synthetic.head import head_grid
 from modules.data.synthetic.parameters import Faces, identity_column, sided
 from modules.data.synthetic.person import identity_basis
@@ -164,7 +164,7 @@ def _normals(points: Tensor) -> Tensor:
     across = points.roll(-1, 2) - points.roll(1, 2)
     down = torch.cat([points[:, 1:2] - points[:, :1], points[:, 2:] - points[:, :-2], points[:, -1:] - points[:, -2:-1]], 1)
     normal = torch.linalg.cross(down, across)
-    return normal / normal.norm(dim=-1, keepdim=True).clamp(min=1e-9)
+    return unit(normal, -1)
 
 
 def _join(patches: list[Tensor]) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from modules.data.synthetic import camera
-from modules.data.synthetic.curves import mix, step
+from modules.data.synthetic.curves import length, mix, step
 from modules.data.synthetic.geometry import Surface
 from modules.data.synthetic.landmarks import eye_surface
 from modules.data.synthetic.light import Light
@@ -48,22 +48,22 @@ def _front(faces, pupils, ray, eye, rotation, near, light, chosen) -> tuple[Tens
     z = pupils[..., 2].mean(0)[:, None, None] + 0.19
     height = pupils[..., 1].mean(0)[:, None, None] - 0.03
     spacing = (pupils[1, :, 0] - pupils[0, :, 0])[:, None, None] / 2
-    length = (z - eye[:, 2, None, None]) / ray[:, 2]
-    x, y = eye[:, 0, None, None] + ray[:, 0] * length, eye[:, 1, None, None] + ray[:, 1] * length - height
+    reach = (z - eye[:, 2, None, None]) / ray[:, 2]
+    x, y = eye[:, 0, None, None] + ray[:, 0] * reach, eye[:, 1, None, None] + ray[:, 1] * reach - height
     side = x.abs()
     pixel = camera.HALF_FRAME / faces.pose[:, 5, None, None] * 2 / ray.shape[-1]
     soft = 0.7 * pixel
 
     round_lens = (((side - spacing) / 1.0) ** 2 + y**2).sqrt() - 0.34
     corner = torch.stack([(side - spacing - 0.01).abs() - 0.27, (y + 0.02).abs() - 0.17], 0)
-    square = corner.clamp(min=0).norm(dim=0) + corner.amax(0).clamp(max=0) - 0.09
+    square = length(corner.clamp(min=0)) + corner.amax(0).clamp(max=0) - 0.09
     distance = torch.where(kind == GLASSES.index("round glasses"), round_lens, square)
     thick = torch.where(kind == GLASSES.index("round glasses"), 0.028, 0.04)
     frame = step(distance.abs() - thick, soft, -soft)
     inner = spacing - torch.where(kind == GLASSES.index("round glasses"), 0.34, 0.37)
     bridge = step((y - 0.09 + 0.25 * (x / 0.3) ** 2).abs() - 0.025, soft, -soft) * step(side - inner, soft, -soft)
     lens = step(distance, soft, -soft)
-    before = length < near + 0.02
+    before = reach < near + 0.02
     frame, lens = torch.maximum(frame, bridge) * before, lens * before
 
     temple = torch.zeros_like(frame)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modules.data.synthetic.curves import step
+from modules.data.synthetic.curves import step, unit
 from modules.data.synthetic.head import head_grid
 from modules.data.synthetic.noise import noise
 from modules.data.synthetic.parameters import HAIR_STYLES, HATS, Faces, category, variation
@@ -26,8 +26,8 @@ _STYLES: dict[str, tuple[list[float], tuple[float, float, float, float], float, 
     "side-parted": ([1.12, 1.12, 1.0, 0.68, 0.3, -0.3, 0.1, -0.7, -1.1], (0.27, 0.11, 0.14, 0.2), 0, 0.1),
     "swept-back": ([1.24, 1.18, 0.98, 0.7, 0.36, -0.1, 0.1, -0.9, -1.3], (0.3, 0.09, 0.16, 0.2), 0, 0.05),
     "bob-cut": ([0.52, 0.5, 0.42, -1.3, -1.42, -1.48, -1.5, -1.55, -1.6], (0.24, 0.2, 0.24, 0.12), 0.15, 0),
-    "long straight": ([1.16, 1.1, 0.9, 0.2, -2.5, -2.9, -3.0, -3.0, -3.0], (0.2, 0.15, 0.2, 0.1), 0.1, 0),
-    "long wavy": ([1.14, 1.08, 0.8, -0.3, -2.3, -2.6, -2.7, -2.8, -2.8], (0.26, 0.22, 0.26, 0.14), 1.0, 0.1),
+    "long straight": ([1.16, 1.1, 0.9, 0.2, -2.8, -2.9, -3.0, -3.0, -3.0], (0.2, 0.15, 0.2, 0.1), 0.1, 0),
+    "long wavy": ([1.14, 1.08, 0.8, -0.5, -2.55, -2.6, -2.7, -2.8, -2.8], (0.26, 0.22, 0.26, 0.14), 1.0, 0.1),
     "long curly": ([1.06, 1.0, 0.75, -0.5, -1.9, -2.1, -2.2, -2.4, -2.5], (0.34, 0.36, 0.36, 0.2), 0.5, 0.9),
     "curly": ([1.02, 1.0, 0.86, 0.55, 0.1, -0.4, -0.5, -0.9, -1.2], (0.4, 0.26, 0.3, 0.22), 0, 1.0),
     "afro": ([1.05, 1.0, 0.82, 0.5, 0.0, -0.5, -0.7, -1.0, -1.2], (0.62, 0.58, 0.6, 0.35), 0, 0.7),
@@ -82,13 +82,13 @@ def hair_shell(faces: Faces, skull: Tensor) -> Tensor:
     thickness = thickness * (1 + 0.3 * variation(faces, "hair_volume")[:, None, None])
 
     seed = variation(faces, "hair_seed")[:, None, None]
-    lumps = noise(azimuth * 2.2 + 5 * seed, height * 3.2 + 0 * azimuth) - 0.5
-    thickness = thickness * (1 + (0.25 + 1.1 * curl) * lumps)
+    lumps = noise(2.1 * base[..., 0] + 9 * seed + 40, 2.1 * base[..., 1] + 1.3 * base[..., 2] + 40) - 0.5
+    thickness = thickness * (1 + (0.25 + 0.8 * curl) * lumps)
     thickness = thickness + 0.09 * wave * torch.sin(height * 5.5 + 3 * torch.sin(azimuth * 2) + 6 * seed) * step(height, 0.6, -0.6)
     middle = torch.tensor([0.0, 0.35, -0.15], device=skull.device)
     away = base - middle
     away = torch.stack([away[..., 0], away[..., 1].clamp(min=0), away[..., 2]], -1)
-    points = base + away / away.norm(dim=-1, keepdim=True).clamp(min=1e-6) * thickness[..., None]
+    points = base + unit(away, -1) * thickness[..., None]
     bald = (style == HAIR_STYLES.index("bald"))[:, None, None, None]
     return torch.where(bald, middle, points)
 
@@ -136,7 +136,7 @@ def hat_shell(faces: Faces, skull: Tensor) -> Tensor:
     base = hang(skull, height)
     middle = torch.tensor([0.0, 0.35, -0.15], device=skull.device)
     away = base - middle
-    away = away / away.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+    away = unit(away, -1)
     beanie = (kind == HATS.index("a beanie"))[:, None, None].float()
     cuff = 0.06 * beanie * step(t, 0.66, 0.7)
     points = base + away * (thickness + cuff)[..., None]

@@ -18,6 +18,7 @@ RADIUS = 1.15  # of the cylinder that face coordinates are wrapped on
 MOUTH = -1.18  # height of the line between the lips
 MOUTH_HALF = 0.41  # half the width of the slit
 EYE = 0.5  # |X| of the pupils
+LOWER_FACE = 0.93  # y of what is below the eyes, per face coordinate Y
 JAWLINE = -1.92  # face coordinate of the row along the edge of the jaw
 UNDER_ROWS = 5  # beneath it, to the throat
 
@@ -97,9 +98,10 @@ def _mean_points(x, y, azimuth, front, under) -> np.ndarray:
     sin, cos = np.sin(azimuth), np.cos(azimuth)
     centre = spline(row, _CENTRE)
     reach = np.where(cos > 0, spline(row, _FRONT) - centre, centre - spline(row, _BACK))
-    points = np.stack([spline(row, _HALF_WIDTH) * sin, row + _lift(row, cos), centre + reach * cos], -1)
+    points = np.stack([1.05 * spline(row, _HALF_WIDTH) * sin, row + _lift(row, cos), centre + reach * cos], -1)
     points += _sculpture(x, row, azimuth) * front[..., None]
-    throat = np.array([0.0, -1.55, 0.0])
+    points[..., 1] *= 1 - (1 - LOWER_FACE) * step(row, 0.1, -0.3)
+    throat = np.array([0.0, -1.5, 0.0])
     sag = -0.1 * np.sin(np.pi * under)[..., None] * np.array([0.0, 1.0, 0.0])
     return points + (throat - points) * under[..., None] + sag
 
@@ -133,17 +135,17 @@ def _sculpture(x: np.ndarray, y: np.ndarray, azimuth: np.ndarray) -> np.ndarray:
     forward -= 0.05 * bump(x, y, (0, -1.46), (0.25, 0.07))  # furrow above the chin
     points = relief[..., None] * outward(azimuth)
     points[..., 2] += forward
-    points[..., 1] -= 0.05 * bump(x, y, (0, -0.72), (0.12, 0.08))  # the tip hangs over the base
+    points[..., 1] -= 0.035 * bump(x, y, (0, -0.72), (0.14, 0.08))  # the tip hangs over the base
     return points
 
 
 def nose_height(y: np.ndarray) -> np.ndarray:
     """How far the ridge stands out at heights ``y``."""
-    return spline(y, {0.28: 0.0, 0.12: 0.05, -0.1: 0.15, -0.4: 0.3, -0.62: 0.43, -0.7: 0.44, -0.78: 0.33, -0.87: 0.05, -0.93: 0.0})
+    return spline(y, {0.28: 0.0, 0.12: 0.05, -0.1: 0.15, -0.4: 0.28, -0.58: 0.37, -0.69: 0.385, -0.78: 0.3, -0.87: 0.07, -0.93: 0.0})
 
 
 def _nose(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    width = spline(y, {0.2: 0.11, -0.1: 0.1, -0.45: 0.125, -0.66: 0.17, -0.85: 0.16})
+    width = spline(y, {0.2: 0.11, -0.1: 0.1, -0.4: 0.13, -0.66: 0.195, -0.85: 0.19})
     ridge = nose_height(y) * np.exp(-np.abs(x / width / 1.25) ** 2.4)
     wings = 0.19 * bump(np.abs(x), y, (0.2, -0.735), (0.075, 0.085)) * step(y, -0.9, -0.78)
     return ridge + wings

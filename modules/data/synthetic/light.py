@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from modules.data.synthetic.curves import unit
 from modules.data.synthetic.parameters import Faces, category, variation
 
 # Azimuth from the front (positive from the right of the image) and elevation, in degrees.
@@ -31,7 +32,7 @@ def light(faces: Faces) -> Light:
     elevation = torch.deg2rad(angles[:, 1] + 12 * variation(faces, "light_elevation"))
     direction = torch.stack([azimuth.sin() * elevation.cos(), elevation.sin(), azimuth.cos() * elevation.cos()], -1)
     color = torch.tensor(_COLORS, device=device)[category(faces, "light_color")].T[..., None]
-    contrast = 0.5 + 0.22 * variation(faces, "light_contrast")[None, :, None]
+    contrast = 0.45 + 0.2 * variation(faces, "light_contrast")[None, :, None]
     lamp = color * (0.62 + 0.75 * contrast)
     sky = (0.35 * color + 0.65) * (0.62 - 0.42 * contrast)
     return Light(direction, lamp, sky, sky * torch.tensor([0.72, 0.64, 0.6], device=device)[:, None, None])
@@ -57,7 +58,7 @@ def shade(
     up = 0.5 + 0.5 * normal[1]
     ambient = torch.lerp(light.ground, light.sky, up) * occlusion
     half = direction + torch.tensor([0.0, 0.0, 1.0], device=normal.device)[:, None, None]
-    half = half / half.norm(dim=0, keepdim=True)
+    half = unit(half)
     highlight = (normal * half).sum(0).clamp(min=0) ** power * gloss
     wrap = torch.tensor(softness, device=normal.device)[:, None, None]
     direct = ((facing + wrap) / (1 + wrap)).clamp(min=0) * (0.45 + 0.55 * occlusion)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from modules.data.synthetic.action_units import jaw_drop
 from modules.data.synthetic.curves import mix, step
-from modules.data.synthetic.head import MOUTH
+from modules.data.synthetic.head import LOWER_FACE, MOUTH
 from modules.data.synthetic.light import Light
 from modules.data.synthetic.parameters import Faces, identity_column
 
@@ -18,7 +18,7 @@ def mouth_colour(faces: Faces, point: Tensor, view: Tensor, light: Light) -> Ten
     """[3, B, M], linear, for rays from ``view`` [B, 3] through ``point`` [3, B, M], both in the head's space."""
     ray = point - view.T[..., None]
     ray = ray / ray[2:].clamp(max=-1e-3).neg()
-    scale = 1 + 0.065 * identity_column(faces, "head_length")[:, None]
+    scale = LOWER_FACE * (1 + 0.065 * identity_column(faces, "head_length")[:, None])
     shift = 0.065 * identity_column(faces, "mouth_height")[:, None]
     depth = (point[2] - (_FRONT - _CURVE * point[0] ** 2)).clamp(min=0)
     for _ in range(2):
@@ -33,7 +33,7 @@ def mouth_colour(faces: Faces, point: Tensor, view: Tensor, light: Light) -> Ten
     lower_edge = MOUTH - 0.045 - drop
     lower = step(y, lower_edge + 0.012, lower_edge - 0.01) * 0.8
     gaps = _gaps(x, 0.135) * upper + _gaps(x, 0.09) * lower
-    teeth = torch.tensor([0.8, 0.74, 0.64], device=x.device)[:, None, None] * (1 - 0.35 * gaps)
+    teeth = torch.tensor([0.95, 0.9, 0.8], device=x.device)[:, None, None] * (1 - 0.35 * gaps)
     away = step(x.abs(), 0.5, 0.12)
     shadow = (0.25 + 0.75 * away) * (0.4 + 0.6 * step(depth, 0.3, 0.04)) * (0.62 + 0.38 * step(y, MOUTH + 0.09, MOUTH))
 

@@ -17,6 +17,10 @@ def _table(device: torch.device) -> Tensor:
     return torch.from_numpy(values).to(device)
 
 
+def _read(index: Tensor) -> Tensor:
+    return _table(index.device).index_select(0, index.flatten()).view(index.shape)
+
+
 def noise(x: Tensor, y: Tensor) -> Tensor:
     """Value noise in [0, 1] with features of size 1, at coordinates that are broadcast against each other."""
     x, y = torch.broadcast_tensors(x, y)
@@ -26,12 +30,11 @@ def noise(x: Tensor, y: Tensor) -> Tensor:
     column, row = column.int() & (_SIDE - 1), row.int() & (_SIDE - 1)
     right, below = (column + 1) & (_SIDE - 1), ((row + 1) & (_SIDE - 1)) * _SIDE
     row = row * _SIDE
-    table = _table(x.device)
-    top = torch.lerp(table[row + column], table[row + right], u)
-    return torch.lerp(top, torch.lerp(table[below + column], table[below + right], u), v)
+    top = torch.lerp(_read(row + column), _read(row + right), u)
+    return torch.lerp(top, torch.lerp(_read(below + column), _read(below + right), u), v)
 
 
 def jitter(x: Tensor, y: Tensor) -> Tensor:
     """A random number in [0, 1] per unit square: the same all over it."""
     column, row = x.floor().int() & (_SIDE - 1), y.floor().int() & (_SIDE - 1)
-    return _table(x.device)[row * _SIDE + column]
+    return _read(row * _SIDE + column)

@@ -24,7 +24,7 @@ def rasterise(points: Tensor, depth: Tensor, triangles: Tensor, size: int) -> tu
         number of the triangle, int64 [B, size * size], -1 where there is none, and depth, float32 of the same shape.
     """
     batch, count = len(points), len(triangles)
-    corners = torch.cat([points, depth[..., None]], -1)[:, triangles.flatten()].view(batch * count, 3, 3)
+    corners = torch.cat([points, depth[..., None]], -1).index_select(1, triangles.flatten()).view(batch * count, 3, 3)
     a, b, c = corners.unbind(1)
     area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
     low = (torch.minimum(torch.minimum(a, b), c)[:, :2] - 0.5).ceil().clamp(0, size)
@@ -37,22 +37,23 @@ def rasterise(points: Tensor, depth: Tensor, triangles: Tensor, size: int) -> tu
     # Every pixel of every bounding box is a candidate: its triangle, and its place in the box.
     counts = number[chosen].long()
     triangle = torch.repeat_interleave(torch.arange(len(chosen), device=points.device), counts)
-    place = torch.arange(len(triangle), device=points.device) - (counts.cumsum(0) - counts)[triangle]
-    width = extent[chosen, 0].long()[triangle]
-    row = torch.div(place, width, rounding_mode="floor")
-    column = place - row * width
-    plane = planes[triangle]
-    x, y = column.float(), row.float()
+    place = torch.arange(len(triangle), device=points.device) - (counts.cumsum(0) - counts).index_select(0, triangle)
+    width = extent[chosen, 0].index_select(0, triangle)
+    place = place.float()  # boxes are small: exact
+    y = ((place + 0.5) / width).floor()
+    x = place - y * width
+    plane = planes.index_select(0, triangle)
     first = plane[:, 0] * x + plane[:, 1] * y + plane[:, 2]
     second = plane[:, 3] * x + plane[:, 4] * y + plane[:, 5]
     inside = ((first > _EDGE) & (second > _EDGE) & (first + second < 1 - _EDGE)).nonzero().squeeze(1)
 
-    triangle, plane, row, column = triangle[inside], plane[inside], row[inside], column[inside]
-    z = plane[:, 6] * x[inside] + plane[:, 7] * y[inside] + plane[:, 8]
-    original = chosen[triangle]
-    corner = low[chosen].long()[triangle]
-    image = torch.div(original, count, rounding_mode="floor")
-    pixel = (image * size + corner[:, 1] + row) * size + corner[:, 0] + column
+    triangle, plane = triangle.index_select(0, inside), plane.index_select(0, inside)
+    x, y = x.index_select(0, inside), y.index_select(0, inside)
+    z = plane[:, 6] * x + plane[:, 7] * y + plane[:, 8]
+    corner = low[chosen].index_select(0, triangle)
+    original = chosen.index_select(0, triangle)
+    image = (chosen // count).index_select(0, triangle)
+    pixel = (image * size + (corner[:, 1] + y).long()) * size + (corner[:, 0] + x).long()
     key = ((z * (_DEPTH_STEPS / 64)).long() << _INDEX_BITS) | (original - image * count)
     buffer = torch.full((batch * size * size,), _FAR, dtype=torch.int64, device=points.device)
     buffer.scatter_reduce_(0, pixel, key, "amin")
@@ -91,12 +92,14 @@ def interpolate(points: Tensor, triangles: Tensor, nearest: Tensor, pixel: Tenso
         [C, B, M].  Linear on the screen: triangles are too small for perspective to show within them.
     """
     batch, count = nearest.shape
-    vertex = triangles[nearest]  # [B, M, 3]
-    vertex = vertex + torch.arange(batch, device=points.device)[:, None, None] * points.shape[1]
+    vertex = triangles.index_select(0, nearest.flatten())  # [B * M, 3]
+    first = torch.arange(batch, device=points.device).repeat_interleave(count) * points.shape[1]
     packed = torch.cat([points, values], -1).flatten(0, 1)
-    a, b, c = (packed[vertex[..., i].flatten()] for i in range(3))
-    row = torch.div(pixel, size, rounding_mode="floor")
-    x, y = (pixel - row * size).flatten() + 0.5, row.flatten() + 0.5
+    a, b, c = (packed.index_select(0, vertex[:, i] + first) for i in range(3))
+    place = pixel.flatten().float()
+    y = ((place + 0.5) / size).floor()
+    x = place - y * size + 0.5
+    y = y + 0.5
     ab, ac = b - a, c - a
     inverse = 1 / (ab[:, 0] * ac[:, 1] - ab[:, 1] * ac[:, 0])
     dx, dy = x - a[:, 0], y - a[:, 1]

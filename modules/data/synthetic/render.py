@@ -11,7 +11,7 @@ from torch import Tensor
 from modules.data.synthetic import camera, colours, geometry
 from modules.data.synthetic.background import background
 from modules.data.synthetic.clothes import body_colour
-from modules.data.synthetic.curves import mix
+from modules.data.synthetic.curves import mix, unit
 from modules.data.synthetic.eyes import Lids, eye_colour, lids
 from modules.data.synthetic.features import Paint
 from modules.data.synthetic.geometry import BODY, EAR, HAIR, HAT, MOUTH, SKIN, Surface
@@ -95,7 +95,7 @@ def _render(faces: Faces, size: int) -> Render:
         pixel, valid = _compact(chosen)
         triangle = nearest.gather(1, pixel).clamp(min=0)
         mixed = interpolate(points, fixed.triangles, triangle, pixel, side, values)
-        normal = mixed[6:] / mixed[6:].norm(dim=0, keepdim=True).clamp(min=1e-6)
+        normal = unit(mixed[6:])
         return _Fragments(pixel, valid, mixed[:3], mixed[3:6], normal)
 
     lamp, canvas, eyes = light(faces), _Canvas(faces, side), lids(faces)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from modules.data.synthetic import colours
-from modules.data.synthetic.curves import step
+from modules.data.synthetic.curves import step, unit
 from modules.data.synthetic.light import Light, shade
 from modules.data.synthetic.noise import noise
 from modules.data.synthetic.parameters import HAIR_STYLES, HATS, Faces, category, variation
@@ -34,15 +34,15 @@ def hair_colour(faces: Faces, coordinates: Tensor, normal: Tensor, point: Tensor
 
     down = torch.stack([-normal[0] * normal[1], 1 - normal[1] ** 2, -normal[2] * normal[1]])
     tilt = (lock - 0.5) * torch.where(curled, 1.5, 0.7)
-    tangent = down / down.norm(dim=0, keepdim=True).clamp(min=1e-4)
+    tangent = unit(down)
     lit_normal = normal + 0.5 * tilt * torch.stack([normal[2], 0 * tilt, -normal[0]]) + 0.25 * tilt * tangent
-    lit_normal = lit_normal / lit_normal.norm(dim=0, keepdim=True)
+    lit_normal = unit(lit_normal)
     albedo = colours.hair(faces) * (0.5 + 0.7 * strand + 0.35 * (lock - 0.5))
     occlusion = (0.42 + 0.58 * step(share, 1.02, 0.75)) * (0.55 + 0.45 * lock) * (0.6 + 0.4 * step(height, -2.2, -0.3))
     colour = shade(albedo, lit_normal, light, occlusion, 0.0, 1, (0.3, 0.3, 0.3))
 
     half = light.direction.T[..., None] + torch.tensor([0.0, 0.0, 1.0], device=normal.device)[:, None, None]
-    half = half / half.norm(dim=0, keepdim=True)
+    half = unit(half)
     along = (tangent * half).sum(0) + 0.35 * (strand - 0.5)
     band = (1 - along**2).clamp(min=0) ** 14 * (normal * half).sum(0).clamp(min=0)
     sheen = (0.35 * colours.hair(faces) ** 0.5 + 0.03) * torch.where(curled, 0.4, 1.0)
