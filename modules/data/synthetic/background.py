@@ -100,7 +100,7 @@ def _lights(p: _Place) -> Tensor:
         u, v = p.x * scale + 7.7 * layer + 50, p.y * scale + 3.1 * layer + 50
         cx = u.floor() + 0.3 + 0.4 * jitter(u + 11, v)
         cy = v.floor() + 0.3 + 0.4 * jitter(u, v + 23)
-        disc = step(((u - cx) ** 2 + (v - cy) ** 2).sqrt(), 0.3, 0.22) * (jitter(u + 5, v + 5 + p.seed) > 0.45)
+        disc = step(((u - cx) ** 2 + (v - cy) ** 2).sqrt(), 0.3, 0.22) * (jitter(u + 5 + p.seed.floor(), v + 5) > 0.45)
         warm = jitter(u + 37, v + 41)
         lamp = torch.stack([0.95 - 0.5 * warm**4, 0.3 + 0.45 * warm, 0.08 + 0.75 * warm**3])
         colour = colour + lamp * disc * (0.25 + 0.5 * jitter(u + 71, v + 3))

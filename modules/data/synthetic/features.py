@@ -75,7 +75,7 @@ class Paint:
         blood = blood + 0.3 * bump(self.x, y, (0, -1.75), (0.3, 0.15)) + 0.35 * bump(side, y, (0.5, 0.0), (0.3, 0.14))
         mottle = noise(self.x * 7 + 40, y * 7 + 40) - 0.5
         rosy = 0.5 + 0.5 * identity_column(self._faces, "skin_hue")[:, None]
-        red = (blood * (0.16 + 0.16 * rosy) + 0.06 * mottle)
+        red = blood * (0.07 + 0.14 * rosy) + 0.06 * mottle
         self.albedo = self.albedo * (1 + red * self._colour(0.12, -0.75, -0.7)) * (1 + 0.05 * mottle)
         amount = identity_column(self._faces, "freckles")[:, None]
         where = bump(side, y, (0.42, -0.38), (0.4, 0.24)) + 0.25 * bump(self.x, y, (0, 0.5), (0.8, 0.4))
@@ -87,7 +87,7 @@ class Paint:
         dark = wrinkles(self._faces, self.x, self.y, self._left) * self._front
         self.albedo = self.albedo * (1 - dark.clamp(-0.6, 1.2) * self._colour(0.27, 0.34, 0.36))
         side, y = self._side, self.y
-        shadow = 0.45 * bump(side, y, (0.27, 0.05), (0.11, 0.13)) + 0.3 * bump(side, y, (0.5, 0.06), (0.26, 0.12)) + 0.3 * bump(self.x, y, (0, -0.93), (0.22, 0.055))
+        shadow = 0.45 * bump(side, y, (0.27, 0.05), (0.11, 0.13)) + 0.2 * bump(side, y, (0.5, 0.06), (0.26, 0.12)) + 0.3 * bump(self.x, y, (0, -0.93), (0.22, 0.055))
         shadow = shadow + 0.26 * bump(self.x, y, (0, -1.43), (0.2, 0.06)) + 0.22 * bump(side, y, (0.5, 0.15), (0.2, 0.06))
         shadow = shadow + 0.28 * bump(side, y, (0.29, -0.77), (0.045, 0.09))  # crease of the nose's wing
         shadow = shadow + 0.5 * step(y, JAWLINE + 0.05, JAWLINE - 0.25)

@@ -21,9 +21,9 @@ _KNOTS = np.radians([0, 25, 42, 55, 66, 78, 95, 125, 180])  # azimuths from the 
 # waves, curls.
 _STYLES: dict[str, tuple[list[float], tuple[float, float, float, float], float, float]] = {
     "bald": ([1.5] * 9, (0, 0, 0, 0), 0, 0),
-    "buzz-cut": ([1.2, 1.17, 1.02, 0.72, 0.34, -0.25, 0.2, -0.6, -0.95], (0.05, 0.035, 0.04, 0.02), 0, 0),
-    "short": ([1.1, 1.1, 0.98, 0.68, 0.3, -0.3, 0.15, -0.7, -1.05], (0.22, 0.09, 0.12, 0.12), 0, 0.25),
-    "side-parted": ([1.12, 1.12, 1.0, 0.68, 0.3, -0.3, 0.1, -0.7, -1.1], (0.27, 0.11, 0.14, 0.2), 0, 0.1),
+    "buzz-cut": ([1.2, 1.17, 1.02, 0.72, 0.34, -0.25, 0.2, -0.6, -0.95], (0.045, 0.035, 0.04, 0.01), 0, 0),
+    "short": ([1.1, 1.1, 0.98, 0.68, 0.3, -0.3, 0.15, -0.7, -1.05], (0.2, 0.08, 0.12, 0.07), 0, 0.3),
+    "side-parted": ([1.12, 1.12, 1.0, 0.68, 0.3, -0.3, 0.1, -0.7, -1.1], (0.27, 0.11, 0.14, 0.13), 0, 0.2),
     "swept-back": ([1.24, 1.18, 0.98, 0.7, 0.36, -0.1, 0.1, -0.9, -1.3], (0.3, 0.09, 0.16, 0.2), 0, 0.05),
     "bob-cut": ([0.52, 0.5, 0.42, -1.3, -1.42, -1.48, -1.5, -1.55, -1.6], (0.24, 0.2, 0.24, 0.12), 0.15, 0),
     "long straight": ([1.16, 1.1, 0.9, 0.2, -2.8, -2.9, -3.0, -3.0, -3.0], (0.2, 0.15, 0.2, 0.1), 0.1, 0),
@@ -83,7 +83,8 @@ def hair_shell(faces: Faces, skull: Tensor) -> Tensor:
 
     seed = variation(faces, "hair_seed")[:, None, None]
     lumps = noise(2.1 * base[..., 0] + 9 * seed + 40, 2.1 * base[..., 1] + 1.3 * base[..., 2] + 40) - 0.5
-    thickness = thickness * (1 + (0.25 + 0.8 * curl) * lumps)
+    tufts = noise(6.5 * base[..., 0] + 60, 6.5 * base[..., 1] + 4 * base[..., 2] + 9 * seed + 60) - 0.5
+    thickness = thickness * (1 + (0.25 + 0.8 * curl) * lumps + (0.1 + 0.5 * curl) * tufts)
     thickness = thickness + 0.09 * wave * torch.sin(height * 5.5 + 3 * torch.sin(azimuth * 2) + 6 * seed) * step(height, 0.6, -0.6)
     middle = torch.tensor([0.0, 0.35, -0.15], device=skull.device)
     away = base - middle

@@ -18,7 +18,7 @@ RADIUS = 1.15  # of the cylinder that face coordinates are wrapped on
 MOUTH = -1.18  # height of the line between the lips
 MOUTH_HALF = 0.41  # half the width of the slit
 EYE = 0.5  # |X| of the pupils
-LOWER_FACE = 0.93  # y of what is below the eyes, per face coordinate Y
+MOUTH_RISE = 0.1  # y of the mouth and chin over their face coordinate Y: noses are shorter than Y has room for
 JAWLINE = -1.92  # face coordinate of the row along the edge of the jaw
 UNDER_ROWS = 5  # beneath it, to the throat
 
@@ -98,9 +98,9 @@ def _mean_points(x, y, azimuth, front, under) -> np.ndarray:
     sin, cos = np.sin(azimuth), np.cos(azimuth)
     centre = spline(row, _CENTRE)
     reach = np.where(cos > 0, spline(row, _FRONT) - centre, centre - spline(row, _BACK))
-    points = np.stack([1.05 * spline(row, _HALF_WIDTH) * sin, row + _lift(row, cos), centre + reach * cos], -1)
+    points = np.stack([1.07 * spline(row, _HALF_WIDTH) * sin, row + _lift(row, cos), centre + reach * cos], -1)
     points += _sculpture(x, row, azimuth) * front[..., None]
-    points[..., 1] *= 1 - (1 - LOWER_FACE) * step(row, 0.1, -0.3)
+    points[..., 1] += spline(row, {0.1: 0.0, -0.85: MOUTH_RISE, -1.2: MOUTH_RISE})
     throat = np.array([0.0, -1.5, 0.0])
     sag = -0.1 * np.sin(np.pi * under)[..., None] * np.array([0.0, 1.0, 0.0])
     return points + (throat - points) * under[..., None] + sag
@@ -141,7 +141,7 @@ def _sculpture(x: np.ndarray, y: np.ndarray, azimuth: np.ndarray) -> np.ndarray:
 
 def nose_height(y: np.ndarray) -> np.ndarray:
     """How far the ridge stands out at heights ``y``."""
-    return spline(y, {0.28: 0.0, 0.12: 0.05, -0.1: 0.15, -0.4: 0.28, -0.58: 0.37, -0.69: 0.385, -0.78: 0.3, -0.87: 0.07, -0.93: 0.0})
+    return spline(y, {0.28: 0.0, 0.12: 0.05, -0.1: 0.15, -0.4: 0.28, -0.56: 0.345, -0.66: 0.37, -0.74: 0.345, -0.81: 0.23, -0.88: 0.06, -0.94: 0.0})
 
 
 def _nose(x: np.ndarray, y: np.ndarray) -> np.ndarray:

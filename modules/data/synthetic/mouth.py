@@ -7,7 +7,7 @@ from torch import Tensor
 
 from modules.data.synthetic.action_units import jaw_drop
 from modules.data.synthetic.curves import mix, step
-from modules.data.synthetic.head import LOWER_FACE, MOUTH
+from modules.data.synthetic.head import MOUTH, MOUTH_RISE
 from modules.data.synthetic.light import Light
 from modules.data.synthetic.parameters import Faces, identity_column
 
@@ -18,14 +18,14 @@ def mouth_colour(faces: Faces, point: Tensor, view: Tensor, light: Light) -> Ten
     """[3, B, M], linear, for rays from ``view`` [B, 3] through ``point`` [3, B, M], both in the head's space."""
     ray = point - view.T[..., None]
     ray = ray / ray[2:].clamp(max=-1e-3).neg()
-    scale = LOWER_FACE * (1 + 0.065 * identity_column(faces, "head_length")[:, None])
+    scale = 1 + 0.065 * identity_column(faces, "head_length")[:, None]
     shift = 0.065 * identity_column(faces, "mouth_height")[:, None]
     depth = (point[2] - (_FRONT - _CURVE * point[0] ** 2)).clamp(min=0)
     for _ in range(2):
         hit = point + ray * depth
         depth = (depth + hit[2] - (_FRONT - _CURVE * hit[0] ** 2)).clamp(0, 0.6)
     hit = point + ray * depth
-    x, y = hit[0], (hit[1] - shift) / scale
+    x, y = hit[0], (hit[1] - shift) / scale - MOUTH_RISE
     drop = jaw_drop(faces.action_units)[:, None]
 
     edge = MOUTH - 0.035 - 0.012 * step(x.abs(), 0.0, 0.25) * -1

@@ -12,6 +12,7 @@ from modules.data.synthetic.noise import noise
 from modules.data.synthetic.parameters import HAIR_STYLES, HATS, Faces, category, variation
 
 _CURLED = tuple(name in ("curly", "afro", "long curly") for name in HAIR_STYLES)
+_SHORT = tuple(name in ("short", "buzz-cut", "swept-back", "side-parted") for name in HAIR_STYLES)
 _WAVED = tuple(name in ("long wavy",) for name in HAIR_STYLES)
 
 
@@ -25,15 +26,17 @@ def hair_colour(faces: Faces, coordinates: Tensor, normal: Tensor, point: Tensor
     seed = 20 * variation(faces, "hair_seed")[:, None] + 60
     bend = noise(azimuth * 2 + seed, share * 3 + 50) * 1.2 + waved * 0.25 * torch.sin(height * 5.5 + 4 * azimuth.sin())
     across = azimuth * 9 + 1.5 * bend
-    strand = 0.5 * noise(across * 5.5 + seed, share * 4) + 0.5 * noise(across * 12, share * 7 + seed)
-    lock = noise(across * 1.3 + seed, share * 2.2 + 9)
+    short = torch.tensor(_SHORT, device=style.device)[style][:, None]
+    cut = torch.where(short, 2.6, 1.0)  # short hair lies in tufts
+    strand = 0.5 * noise(across * 5.5 + seed, share * 4 * cut) + 0.5 * noise(across * 12, share * 7 * cut + seed)
+    lock = noise(across * (0.7 + 0.6 * cut) + seed, share * 2.2 * cut**1.5 + 9)
     curl = noise(point[0] * 9 + seed, point[1] * 9 + point[2] * 4)
     fine = noise(point[0] * 22 + seed, point[1] * 22 + point[2] * 9)
     strand = torch.where(curled, 0.45 * fine + 0.55 * curl, strand)
     lock = torch.where(curled, curl, lock)
 
     down = torch.stack([-normal[0] * normal[1], 1 - normal[1] ** 2, -normal[2] * normal[1]])
-    tilt = (lock - 0.5) * torch.where(curled, 1.5, 0.7)
+    tilt = (lock - 0.5) * torch.where(curled, 1.6, 0.9)
     tangent = unit(down)
     lit_normal = normal + 0.5 * tilt * torch.stack([normal[2], 0 * tilt, -normal[0]]) + 0.25 * tilt * tangent
     lit_normal = unit(lit_normal)
