@@ -41,8 +41,7 @@ def _garment(faces: Faces, kind: Tensor, x: Tensor, y: Tensor, z: Tensor, side: 
     ahead = step(z, -0.7, 0.3)
     round_neck = -2.25 - 0.28 * ahead * (1 - (side / 0.9) ** 2).clamp(min=0)
     vee = -2.1 - 0.75 * ahead * (1 - side / 0.62).clamp(min=0)
-    tank = -2.5 - 0.62 * step(side, 0.95, 0.55) * ahead - 2.0 * step(side, 1.75, 2.0) - 0.2
-    tank = torch.where(side < 1.0, tank, -2.35 - 2.0 * step(side, 1.75, 2.0))
+    tank = -2.25 - 0.75 * step(side, 0.78, 0.5) * ahead - 2.2 * step(side, 1.3, 1.75)
     neck = torch.where(worn("turtleneck"), torch.full_like(y, -1.82), round_neck)
     neck = torch.where(worn("shirt"), vee + 0.12, neck)
     neck = torch.where(worn("suit"), torch.full_like(y, -2.12), neck)

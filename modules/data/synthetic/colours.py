@@ -26,8 +26,8 @@ def skin(faces: Faces) -> Tensor:
     low = place.floor().long().clamp(0, len(table) - 2)
     colour = torch.lerp(table[low], table[low + 1], (place - low)[:, None])
     hue = identity_column(faces, "skin_hue")[:, None]
-    tint = torch.tensor([0.06, -0.035, -0.1], device=hue.device)  # from yellowish to rosy
-    return (colour * (1 + hue * (tint + torch.tensor([0.0, -0.05, 0.22], device=hue.device)))).T[..., None]
+    tint = torch.tensor([0.06, -0.035, 0.14], device=hue.device)  # from yellowish to rosy
+    return (colour * (1 + hue * tint)).T[..., None]
 
 
 def hair(faces: Faces) -> Tensor:

@@ -52,6 +52,7 @@ class Paint:
         self.albedo = colours.skin(faces).expand(3, *x.shape)
         self.occlusion = torch.ones_like(x)
         self.gloss = 0.05 + 0.06 * bump(self.x, y, (0, -0.4), (0.16, 0.5)) + 0.03 * bump(self.x, y, (0, 0.8), (0.5, 0.3))
+        self._shut = torch.where(x > 0, *(step(upper, 0.06, -0.04)[:, None] for upper in (lids.upper[1], lids.upper[0])))
         self._complexion()
         self._folds()
         self._make_up()
@@ -87,7 +88,8 @@ class Paint:
         dark = wrinkles(self._faces, self.x, self.y, self._left) * self._front
         self.albedo = self.albedo * (1 - dark.clamp(-0.6, 1.2) * self._colour(0.27, 0.34, 0.36))
         side, y = self._side, self.y
-        shadow = 0.45 * bump(side, y, (0.27, 0.05), (0.11, 0.13)) + 0.2 * bump(side, y, (0.5, 0.06), (0.26, 0.12)) + 0.3 * bump(self.x, y, (0, -0.93), (0.22, 0.055))
+        shadow = 0.45 * bump(side, y, (0.27, 0.05), (0.11, 0.13)) + 0.2 * bump(side, y, (0.5, 0.06), (0.26, 0.12))
+        shadow = shadow * (1 - 0.7 * self._shut) + 0.3 * bump(self.x, y, (0, -0.93), (0.22, 0.055))
         shadow = shadow + 0.26 * bump(self.x, y, (0, -1.43), (0.2, 0.06)) + 0.22 * bump(side, y, (0.5, 0.15), (0.2, 0.06))
         shadow = shadow + 0.28 * bump(side, y, (0.29, -0.77), (0.045, 0.09))  # crease of the nose's wing
         shadow = shadow + 0.5 * step(y, JAWLINE + 0.05, JAWLINE - 0.25)
@@ -141,7 +143,7 @@ class Paint:
         fold_at = self.top + (0.03 + 0.055 * (upper / 0.1).clamp(0.1, 1.2) * (0.65 + 0.35 * identity_column(self._faces, "lid_fold")[:, None]))
         arc = (1 - place * place).clamp(min=0)
         fold = bump(0, self.y - fold_at - 0.015 * arc, (0, 0), (1, 0.016)) * step(place.abs(), 1.12, 0.8)
-        depth = 0.3 + 0.28 * identity_column(self._faces, "lid_fold")[:, None]
+        depth = (1 - 0.5 * self._shut) * (0.3 + 0.28 * identity_column(self._faces, "lid_fold")[:, None])
         self.albedo = self.albedo * (1 - fold * depth.clamp(min=0.05))
         self._blend(self._colour(0.012, 0.009, 0.008), (torch.maximum(lash, below) * self._front).clamp(max=0.92))
         self._blend(self._colour(0.5, 0.25, 0.2), 0.5 * rim)

@@ -48,11 +48,18 @@ def _tables() -> tuple[Tensor, Tensor, Tensor]:
     return tuple(torch.from_numpy(a.astype(np.float32)) for a in (lengths, figures, hats))
 
 
+def _columns(like: Tensor) -> Tensor:
+    """[C] azimuths of the head's columns."""
+    return torch.from_numpy(head_grid().columns.astype(np.float32)).to(like.device)
+
+
 def hair_ends(faces: Faces) -> Tensor:
     """[B, C] face coordinate Y at which the hair ends, over the columns of the head."""
     lengths = _tables()[0].to(faces.scene.device)[category(faces, "hair_style")]
     longer = variation(faces, "hair_length")[:, None]
     hanging = step(lengths, -0.6, -1.6)
+    ragged = noise(26 * _columns(lengths) + 30 * variation(faces, "hair_seed")[:, None] + 40, 0 * lengths + 9) - 0.5
+    lengths = lengths + 0.13 * ragged * step(lengths, 0.0, 0.3)
     return lengths * (1 + 0.16 * longer * hanging) + 0.05 * longer * (1 - hanging) * (lengths > 0.6)
 
 
@@ -60,7 +67,7 @@ def hair_shell(faces: Faces, skull: Tensor) -> Tensor:
     """Points of the hair [B, ROWS, C, 3] over the head's points ``skull`` [B, R, C, 3], without expression."""
     style = category(faces, "hair_style")
     figures = _tables()[1].to(skull.device)[style]
-    azimuth = torch.from_numpy(head_grid().columns.astype(np.float32)).to(skull.device)
+    azimuth = _columns(skull)
     ends = hair_ends(faces)
     t = torch.linspace(0, 1, ROWS, device=skull.device)[None, :, None]
     height = 1.855 + (ends[:, None] - 1.855) * t
@@ -128,7 +135,7 @@ def hat_shell(faces: Faces, skull: Tensor) -> Tensor:
     """Points of the hat [B, ROWS, C, 3]; a point inside the head where there is none."""
     kind = category(faces, "hat")
     front, back, thickness, visor, brim = (f[:, None, None] for f in _tables()[2].to(skull.device)[kind].T)
-    azimuth = torch.from_numpy(head_grid().columns.astype(np.float32)).to(skull.device)
+    azimuth = _columns(skull)
     crown_rows = ROWS - 8
     t = torch.cat([torch.linspace(0, 1, crown_rows), torch.ones(8)]).to(skull.device)[None, :, None]
     out = torch.cat([torch.zeros(crown_rows), torch.linspace(0, 1, 8)]).to(skull.device)[None, :, None]

@@ -29,7 +29,7 @@ def _skull(grid: HeadGrid, fields: dict[str, np.ndarray]) -> None:
     fields["head_length"][..., 1] = 0.065 * point[..., 1]
     fields["forehead"][..., 1] = 0.17 * step(y, 0.3, 1.5)
     fields["forehead"][..., 2] = 0.07 * bump(grid.x, y, (0, 0.85), (0.7, 0.35)) * grid.front
-    fields["cheekbones"] = 0.12 * (bump(x, y, (0.78, -0.34), (0.24, 0.16)))[..., None] * normal
+    fields["cheekbones"] = 0.1 * (bump(x, y, (0.76, -0.38), (0.26, 0.22)))[..., None] * normal
     fields["cheek_fullness"] = 0.14 * (bump(x, y, (0.72, -0.92), (0.26, 0.32)))[..., None] * normal
     fields["brow_ridge"] = 0.085 * (bump(x, y, (0.35, 0.24), (0.32, 0.09)))[..., None] * normal
 
@@ -39,7 +39,7 @@ def _jaw(grid: HeadGrid, fields: dict[str, np.ndarray]) -> None:
     jaw = step(y, -0.45, -1.3)
     fields["jaw_width"][..., 0] = 0.13 * grid.points[..., 0] * jaw * step(np.abs(x), 0.1, 0.6)
     fields["chin_length"][..., 1] = -0.17 * step(y, -1.3, -1.75) * step(np.abs(x), 1.1, 0.3)
-    fields["chin_width"][..., 0] = 0.13 * np.sin(np.pi * (x / 0.95).clip(-1, 1)) * step(y, -1.3, -1.7)
+    fields["chin_width"][..., 0] = 0.11 * np.sin(np.pi * (x / 0.95).clip(-1, 1)) * step(y, -1.3, -1.7)
     fields["chin_depth"][..., 2] = 0.16 * bump(x, y, (0, -1.78), (0.42, 0.24))
 
 

@@ -41,7 +41,7 @@ def hair_colour(faces: Faces, coordinates: Tensor, normal: Tensor, point: Tensor
     lit_normal = normal + 0.5 * tilt * torch.stack([normal[2], 0 * tilt, -normal[0]]) + 0.25 * tilt * tangent
     lit_normal = unit(lit_normal)
     albedo = colours.hair(faces) * (0.5 + 0.7 * strand + 0.35 * (lock - 0.5))
-    occlusion = (0.42 + 0.58 * step(share, 1.02, 0.75)) * (0.55 + 0.45 * lock) * (0.6 + 0.4 * step(height, -2.2, -0.3))
+    occlusion = (0.66 + 0.34 * step(share, 1.02, 0.8)) * (0.55 + 0.45 * lock) * (0.6 + 0.4 * step(height, -2.2, -0.3))
     colour = shade(albedo, lit_normal, light, occlusion, 0.0, 1, (0.3, 0.3, 0.3))
 
     half = light.direction.T[..., None] + torch.tensor([0.0, 0.0, 1.0], device=normal.device)[:, None, None]

@@ -45,7 +45,7 @@ def wrinkles(faces: Faces, x: Tensor, y: Tensor, left: Tensor) -> Tensor:
     brows = 0.55 * unit["AU1"] * _window(side, -1, 0.4, 0.3) + 0.55 * unit["AU2"] * _window(side, 0.25, 0.9, 0.3)
     arch = y - 0.06 * torch.cos(side * 5)
     lines = sum(_crease(arch - height, 0.022) for height in (0.58, 0.72, 0.86))
-    total = total + lines * _window(side, -1, 0.75, 0.25) * (0.5 * age + brows).clamp(max=1)
+    total = total + lines * _window(side, -1, 0.75, 0.25) * (0.36 * age + brows).clamp(max=1)
 
     frown = _crease(side - 0.1 - 0.05 * (y - 0.25), 0.026) * _window(y, 0.14, 0.42, 0.14)
     total = total + 0.9 * frown * (unit["AU4"] + 0.25 * age).clamp(max=1)
