@@ -23,7 +23,7 @@ EXPRESSIONS: dict[str, dict[str, float]] = {
 # Probabilities of scene categories that are not all alike.
 _CHANCES = {
     "hair_style": (0.05, 0.09, 0.13, 0.12, 0.1, 0.1, 0.1, 0.09, 0.06, 0.06, 0.05, 0.05),
-    "hair_color": (0.24, 0.2, 0.2, 0.14, 0.09, 0.08, 0.05),
+    "hair_color": (0.26, 0.22, 0.21, 0.11, 0.09, 0.07, 0.04),
     "beard": (0.62, 0.1, 0.06, 0.06, 0.09, 0.07),
     "makeup": (0.74, 0.08, 0.06, 0.06, 0.06),
     "glasses": (0.76, 0.09, 0.1, 0.05),

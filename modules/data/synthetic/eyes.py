@@ -15,7 +15,7 @@ from modules.data.synthetic.noise import noise
 from modules.data.synthetic.parameters import ACTION_UNITS, Faces, identity_column, sided
 
 HALF = 0.245  # half the width of the opening
-UPPER, LOWER = 0.112, 0.084  # heights of the lids over the line through the corners, eye at rest
+UPPER, LOWER = 0.118, 0.086  # heights of the lids over the line through the corners, eye at rest
 RADIUS = 0.215  # of the eyeball
 IRIS = 0.11
 _IRIS_COLORS = ((0.09, 0.045, 0.02), (0.2, 0.1, 0.035), (0.17, 0.125, 0.05), (0.11, 0.15, 0.085), (0.1, 0.17, 0.26), (0.2, 0.25, 0.29))
@@ -98,7 +98,7 @@ def eye_colour(
     corner = step(1 - across(x).abs(), -0.05, 0.3)
     facing = (turned * light.direction.T[..., None]).sum(0)
     skin = colours.skin(faces)[:1].clamp(max=0.55) / 0.55  # the surroundings of an eye light it
-    lit = colour * (0.55 + 0.45 * skin) * (light.sky + light.lamp * (0.3 + 0.5 * facing.clamp(min=0))) * (0.22 + 0.78 * shadow) * (0.6 + 0.4 * corner)
+    lit = colour * (0.4 + 0.6 * skin) * (light.sky + light.lamp * (0.3 + 0.5 * facing.clamp(min=0))) * (0.22 + 0.78 * shadow) * (0.6 + 0.4 * corner)
     half = light.direction.T[..., None] + torch.tensor([0.0, 0.0, 1.3], device=x.device)[:, None, None]
     half = unit(half)
     bulge = turned + 0.45 * torch.einsum("bij,jbm->ibm", rotation, (normal - gaze) * (from_axis < 1.2))  # the cornea
@@ -110,7 +110,7 @@ def eye_colour(
 def _surface(faces: Faces, normal: Tensor, gaze: Tensor, from_axis: Tensor) -> Tensor:
     """Albedo of white, iris and pupil, [3, B, M]."""
     device = normal.device
-    white = torch.tensor([0.55, 0.5, 0.48], device=device)[:, None, None]
+    white = torch.tensor([0.5, 0.455, 0.435], device=device)[:, None, None]
     place = (identity_column(faces, "iris_colour") * 0.5 + 0.5) * (len(_IRIS_COLORS) - 1)
     table = torch.tensor(_IRIS_COLORS, device=device)
     low = place.floor().long().clamp(max=len(table) - 2)

@@ -51,7 +51,8 @@ class Paint:
         self._hair = colours.hair(faces)
         self.albedo = colours.skin(faces).expand(3, *x.shape)
         self.occlusion = torch.ones_like(x)
-        self.gloss = 0.05 + 0.06 * bump(self.x, y, (0, -0.4), (0.16, 0.5)) + 0.03 * bump(self.x, y, (0, 0.8), (0.5, 0.3))
+        oily = 0.06 * bump(self.x, y, (0, -0.4), (0.16, 0.5)) + 0.05 * bump(self.x, y, (0, 0.8), (0.5, 0.3))
+        self.gloss = 0.065 + oily + 0.04 * bump(self._side, y, (0.62, -0.45), (0.22, 0.16))
         self._shut = torch.where(x > 0, *(step(upper, 0.06, -0.04)[:, None] for upper in (lids.upper[1], lids.upper[0])))
         self._complexion()
         self._folds()
@@ -118,7 +119,7 @@ class Paint:
         line = bump(side, y, (0, MOUTH), (1e3, 0.016)) * step(side, MOUTH_HALF + 0.05, MOUTH_HALF - 0.05)
         self.albedo = self.albedo * (1 - 0.72 * line)
         self.occlusion = self.occlusion * (1 - 0.25 * bump(side, y, (MOUTH_HALF + 0.02, MOUTH), (0.05, 0.045)))
-        self.gloss = self.gloss + red * (0.1 + 0.15 * (kind > 0) * (kind < 3))
+        self.gloss = self.gloss * (1 - 0.7 * bump(side, y, (0.45, 0.04), (0.25, 0.13))) + red * (0.1 + 0.15 * (kind > 0) * (kind < 3))
 
     def _nostrils(self) -> None:
         hole = bump(self._side - 0.25 * (self.y + 0.84), self.y, (0.115, -0.842), (0.042, 0.024))
@@ -150,13 +151,14 @@ class Paint:
 
     def _brows(self) -> None:
         side, y = self._side, self.y
-        thick = 0.062 * (1 + 0.5 * identity_column(self._faces, "brow_thickness")[:, None])
+        thick = 0.066 * (1 + 0.45 * identity_column(self._faces, "brow_thickness")[:, None])
         taper = mix(torch.tensor(1.0, device=y.device), torch.tensor(0.45, device=y.device), step(side, 0.5, 0.95))
         distance = (y - brow_height(side)) / (thick * taper)
         hairs = noise(self.x * 30 + 14 * y * torch.sign(self.x), y * 12)
         density = step(distance.abs() + 0.5 * (hairs - 0.5), 1.15, 0.35) * step(side, 0.17, 0.27) * step(side, 0.99, 0.86)
-        dark = mix(self._hair, self._colour(0.03, 0.02, 0.014), torch.tensor(0.45, device=y.device))
-        bushy = 0.8 + 0.2 * identity_column(self._faces, "brow_thickness")[:, None]
+        dark = mix(self._hair, self._colour(0.02, 0.013, 0.01), torch.tensor(0.5, device=y.device))
+        dark = torch.minimum(dark, 0.34 * colours.skin(self._faces))  # also blond and grey brows are darker than skin
+        bushy = 0.85 + 0.15 * identity_column(self._faces, "brow_thickness")[:, None]
         self._blend(dark * (0.75 + 0.5 * hairs), density * bushy * self._front)
 
     def _hairs(self, columns: Tensor) -> None:
@@ -181,7 +183,7 @@ class Paint:
         cut = y - ends.clamp(min=-0.35) + 0.12 * (noise(self.x * 22, y * 4) - 0.5)
         self._scalp = torch.where(bald, torch.zeros_like(y), step(cut, -0.02, 0.09))
         hair = self._hair * (0.6 + 0.7 * strands)
-        self._blend(hair, self.beard)
+        self._blend(0.6 * hair, self.beard)
         self._blend(hair * 0.8, 0.95 * self._scalp)
         under = step(cut, -0.16, 0.0) * (1 - self._scalp) * ~bald
         self.occlusion = self.occlusion * (1 - 0.35 * under)
