@@ -62,7 +62,8 @@ class Paint:
         self._lids(lids)
         self._brows()
         self._hairs(columns)
-        self.face = self._front * step(y, JAWLINE - 0.03, JAWLINE + 0.02) * step(self._side, 1.13, 1.05) * (1 - self._scalp)
+        self.face = self._front * step(y, JAWLINE - 0.03, JAWLINE + 0.02) * step(self._side, 1.13, 1.05) * step(y, 1.3, 1.15)
+        self.face = self.face * (1 - self._scalp)
 
     def _blend(self, colour: Tensor, share: Tensor) -> None:
         self.albedo = mix(self.albedo, colour, share)
