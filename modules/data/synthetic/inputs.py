@@ -1,0 +1,78 @@
+"""``python -m modules.data.synthetic.inputs`` renders ``Inputs/``: people of the face world nobody trains on."""
+
+from __future__ import annotations
+
+import argparse
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from modules import media
+from modules.data.synthetic import (
+    EXPRESSIONS,
+    Faces,
+    Render,
+    clip,
+    draw_identities,
+    draw_poses,
+    draw_scenes,
+    expression,
+    render,
+)
+from modules.errors import run_script
+
+SEED = 2_000_003  # people of data sets, of measuring networks and of measurements have other seeds
+SIZE = 256
+FRAMES, RATE = 100, 25
+PEOPLE = 6
+DRIVERS = 3
+
+
+def write_inputs(folder: Path) -> None:
+    """Write ``Identities``, ``driving videos`` and ``driving static images`` under ``folder``."""
+    identities, scenes = draw_identities(PEOPLE + 2 * DRIVERS, SEED), draw_scenes(PEOPLE + 2 * DRIVERS, SEED)
+    poses = draw_poses(PEOPLE + len(EXPRESSIONS), SEED, extent=0.25)
+    nothing = expression("neutral")
+    for number in tqdm(range(PEOPLE), desc="identities", unit="picture"):
+        face = _portrait(identities[number], scenes[number], nothing, poses[number])
+        _write_picture(folder / "Identities" / f"person-{number + 1}.png", render(face, SIZE))
+    for number in tqdm(range(DRIVERS), desc="driving videos", unit="video"):
+        who = PEOPLE + number
+        moving = clip(identities[who], scenes[who], SEED + number, FRAMES, RATE)
+        _write_video(folder / "driving videos" / f"driver-{number + 1}.mp4", moving)
+    for number, name in enumerate(tqdm(EXPRESSIONS, desc="driving pictures", unit="picture")):
+        who = PEOPLE + DRIVERS + number % DRIVERS
+        face = _portrait(identities[who], scenes[who], expression(name), poses[PEOPLE + number])
+        _write_picture(folder / "driving static images" / f"{name}.png", render(face, SIZE))
+
+
+def _portrait(identity: torch.Tensor, scene: torch.Tensor, units: torch.Tensor, pose: torch.Tensor) -> Faces:
+    return Faces(identity[None], units[None], torch.zeros(1, len(units)), torch.zeros(1, 2), pose[None], scene[None])
+
+
+def _pictures(rendered: Render):
+    return (rendered.image.permute(0, 2, 3, 1) * 255).round().byte().numpy()
+
+
+def _write_picture(path: Path, rendered: Render) -> None:
+    media.write_image(path, _pictures(rendered)[0])
+
+
+def _write_video(path: Path, faces: Faces) -> None:
+    with media.VideoWriter(path, SIZE, SIZE, Fraction(RATE)) as writer:
+        for start in range(0, len(faces.pose), 10):
+            part = faces.take(torch.arange(start, min(start + 10, len(faces.pose))))
+            for offset, picture in enumerate(_pictures(render(part, SIZE))):
+                writer.write(picture, (start + offset) / RATE)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", default="Inputs", help="folder to write (Inputs)")
+    write_inputs(Path(parser.parse_args().out))
+
+
+if __name__ == "__main__":
+    run_script(main)
