@@ -126,7 +126,7 @@ class Trainer:
     ):
         share = params.batch_size // accelerator.num_processes
         if share % accumulation:
-            raise UserError(f"gradient_accumulation: {accumulation} does not divide the {share} items a process has a step")
+            raise UserError(f"gradient_accumulation: {accumulation} does not divide a process's {share} items a step")
         self.stage, self.loader, self.params, self.accelerator = stage, loader, params, accelerator
         self.accumulation = accumulation
         self.position = Position()
