@@ -15,20 +15,19 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-WORDS = "a man woman in red blue green shirt hat with glasses before wall sea smiling happy".split()
 KINDS = ("sd15", "sd21", "sdxl")
 
 
 def tokenizer() -> CLIPTokenizer:
     letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
     vocabulary = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
-    return CLIPTokenizer(vocab={token: i for i, token in enumerate(vocabulary)}, merges=[], model_max_length=16)
+    return CLIPTokenizer(vocab={token: i for i, token in enumerate(vocabulary)}, merges=[], model_max_length=32)
 
 
 def text_config(width: int, projection: int) -> CLIPTextConfig:
     return CLIPTextConfig(
         vocab_size=60, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=3, num_attention_heads=2,
-        max_position_embeddings=16, projection_dim=projection, bos_token_id=0, eos_token_id=1, pad_token_id=1,
+        max_position_embeddings=32, projection_dim=projection, bos_token_id=0, eos_token_id=1, pad_token_id=1,
     )
 
 
@@ -74,7 +73,7 @@ def build(kind: str) -> StableDiffusionPipeline | StableDiffusionXLPipeline:
         vae=autoencoder(), text_encoder=CLIPTextModel(text_config(24 if kind == "sd15" else 32, 32)),
         tokenizer=tokenizer(), unet=unet(kind), safety_checker=None, feature_extractor=None,
         requires_safety_checker=False,
-        scheduler=DDIMScheduler(**schedule, prediction_type=prediction, clip_sample=False, set_alpha_to_one=False),
+        scheduler=DDIMScheduler(**schedule, steps_offset=1, prediction_type=prediction, clip_sample=False, set_alpha_to_one=False),
     )
 
 

@@ -56,7 +56,8 @@ def values(folder: Path, kind: str = "sd15", **changes: Any) -> dict[str, Any]:
     """A run's configuration with dotted changes; the folder holds bases, sid and portraits."""
     config: dict[str, Any] = {
         "dataset_params": {
-            "root_dir": str(folder / "portraits"), "resolution": 32, "num_workers": 0, "cache_dir": str(folder / "cache"),
+            "root_dir": str(folder / "portraits"), "resolution": 32, "num_workers": 0,
+            "cache_dir": str(folder / "cache"),
         },
         "model_params": {
             "base_params": {"path": str(folder / kind)},

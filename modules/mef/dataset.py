@@ -67,6 +67,11 @@ class PortraitDataset(Dataset):
         if not self._portraits:
             raise UserError("none of the portraits can be used: no picture can be read, or no face found in them")
 
+    @property
+    def portraits(self) -> list[Portrait]:
+        """Those that can be used."""
+        return [self.tables.portraits[row] for row in self._portraits]
+
     def __len__(self) -> int:
         return len(self._portraits) * self.params.num_repeats
 

@@ -74,13 +74,21 @@ class Embedder:
     length before its weight.
 
     Args:
-        crop: find the face in every picture and cut it out; else SID sees the picture's centre.
+        detector: find the face in every picture with it (:func:`modules.faces.load_detector`) and cut it out; None:
+            SID sees the picture's centre.
+        cpu: keep the detector off the GPU.
     """
 
-    def __init__(self, sid: SIDEncoders, compound: CompoundParams | None = None, crop: bool = False, cpu: bool = False):
+    def __init__(
+        self,
+        sid: SIDEncoders,
+        compound: CompoundParams | None = None,
+        detector: str | None = None,
+        cpu: bool = False,
+    ):
         self.sid = sid.eval().requires_grad_(False)
         self.compound = compound or CompoundParams()
-        self.crop, self.cpu = crop, cpu
+        self.detector, self.cpu = detector, cpu
         self.device = torch.device("cpu")
         self._clip = _load_clip(self.compound.clip) if self.compound.clip else None
         self._recognise = _load_arcface(self.compound.face_recognition) if self.compound.face_recognition else None
@@ -105,15 +113,20 @@ class Embedder:
         """uint8 ``[H, W, 3]`` pictures of any sizes -> identity ``[B, widths[0]]``, expression ``[B, widths[1]]``.
 
         Raises:
-            UserError: with ``crop``, no face is found; ``names`` says in which picture.
+            UserError: a detector finds no face; ``names`` says in which picture.
         """
-        if self.crop:
-            detector = faces.load_detector("auto", self.cpu)
+        if self.detector is not None:
+            detector = faces.load_detector(self.detector, self.cpu)
             names = names or [f"picture {i}" for i in range(len(pictures))]
             pictures = [faces.crop_image(p, detector, name) for p, name in zip(pictures, names, strict=True)]
         fitted = [media.fit(picture, *self.sid.size) for picture in pictures]
         identity, expression = self.sid(to_tensor(fitted, self.device))
         return torch.cat([identity, *self._extra_parts(pictures)], dim=1), expression
+
+    @torch.no_grad()
+    def expression(self, frames: Sequence[np.ndarray]) -> Tensor:
+        """The expression embedding of frames that are at SID's size already: ``[B, widths[1]]``."""
+        return self.sid(to_tensor(list(frames), self.device))[1]
 
     @torch.no_grad()
     def _extra_parts(self, pictures: Sequence[np.ndarray]) -> list[Tensor]:

@@ -21,7 +21,7 @@ from modules.config import config_to_dict, section_from_dict
 from modules.errors import UserError
 from modules.mef.adapters import NAMES, Adapters, Scale, attach
 from modules.mef.base import load_base
-from modules.mef.config import BaseParams, CompoundParams
+from modules.mef.config import BaseParams, CompoundParams, mef_config_from_dict
 from modules.mef.embedder import Embedder, SIDEncoders
 from modules.mef.guidance import GuidanceWeights, separate_guidance
 
@@ -46,7 +46,7 @@ class DeepExprPipeline(
 
     Example::
 
-        pipeline = DeepExprPipeline.from_pretrained("MEF_Checkpoints/demo").to("cuda")
+        pipeline = DeepExprPipeline.from_pretrained("log/.../adapters").to("cuda")
         images = pipeline("a man in a red shirt", identity_image=anna, expression_image=smile).images
 
     ``pipeline.base`` is a diffusers pipeline like any other: load LoRAs into it, change its scheduler.
@@ -105,8 +105,8 @@ class DeepExprPipeline(
         Raises:
             UserError: an empty prompt, an embedding of the wrong width, guidance that cannot be split.
         """
-        if "prompt_embeds" not in options and not _is_text(prompt):
-            raise UserError("the prompt is empty: say what the picture shows")
+        if "prompt_embeds" not in options:
+            check_prompt(prompt)
         embeddings = self.embed(identity_image, expression_image, identity_embedding, expression_embedding)
         guided = guidance_scale > 1
         weights = None
@@ -183,7 +183,7 @@ class DeepExprPipeline(
         base: str | Any | None = None,
         base_config: str | None = None,
         dtype: torch.dtype = torch.float32,
-        crop: bool = False,
+        detector: str | None = None,
         **_: Any,
     ) -> DeepExprPipeline:
         folder = Path(model_id)
@@ -210,7 +210,33 @@ class DeepExprPipeline(
             compound = section_from_dict(
                 CompoundParams, description["compound_params"], str(folder / CONFIG), CompoundParams
             )
-            embedder = Embedder(SIDEncoders.from_file(folder / SID_FILE, description["sid"]), compound, crop)
+            embedder = Embedder(SIDEncoders.from_file(folder / SID_FILE, description["sid"]), compound, detector)
+        return cls(pipeline, adapters, embedder, base_params)
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: str | Path,
+        *,
+        base: str | None = None,
+        base_config: str | None = None,
+        dtype: torch.dtype = torch.float32,
+        detector: str | None = None,
+    ) -> DeepExprPipeline:
+        """The (averaged) adapters of a training checkpoint, on the base and SID they were trained with.
+
+        Raises:
+            UserError: not a checkpoint of MEF, or the base is another.
+        """
+        checkpoint = files.load(path)
+        if "mef" not in checkpoint:
+            raise UserError(f"{path}: not a checkpoint of MEF; with --prompt give one of train_mef.py")
+        model = mef_config_from_dict(checkpoint["mef"], str(path)).model_params
+        base_params = BaseParams(path=base, config=base_config) if base else model.base_params
+        pipeline = load_base(base_params, dtype)
+        states = checkpoint.get("ema") or checkpoint
+        adapters = attach(pipeline.unet, [states[f"{name}_adapter"] for name in NAMES], [f"{path}: {n}" for n in NAMES])
+        embedder = Embedder(SIDEncoders.from_sid(model.sid_params), model.compound_params, detector)
         return cls(pipeline, adapters, embedder, base_params)
 
 
@@ -241,9 +267,11 @@ def _read_description(path: Path) -> dict[str, Any]:
     raise UserError(f"{path}: not a folder of DeepExpr adapters: it needs a {CONFIG} with {BASE_KEY}")
 
 
-def _is_text(prompt: str | Sequence[str] | None) -> bool:
+def check_prompt(prompt: str | Sequence[str] | None) -> None:
+    """Raise UserError for a prompt without words."""
     prompts = [prompt] if isinstance(prompt, str) else list(prompt or [])
-    return bool(prompts) and all(text.strip() for text in prompts)
+    if not prompts or not all(text.strip() for text in prompts):
+        raise UserError("the prompt is empty: say what the picture shows")
 
 
 def _mask(mask: Image.Image | None) -> Tensor | None:

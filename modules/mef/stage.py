@@ -14,8 +14,8 @@ from modules.config import config_to_dict
 from modules.errors import UserError
 from modules.mef.adapters import NAMES, attach_new
 from modules.mef.base import training_noise
-from modules.mef.cache import Tables
 from modules.mef.config import MEFConfig
+from modules.mef.dataset import PortraitDataset
 from modules.mef.encoder import Encoder
 from modules.mef.step import MEFStep
 from modules.mef.validation import Validation
@@ -29,7 +29,9 @@ class MEFStage:
         embeddings: ``[N, width]`` of the data set, identity then expression, to standardise by.
     """
 
-    def __init__(self, config: MEFConfig, encoder: Encoder, tables: Tables, embeddings: tuple[Tensor, Tensor]):
+    def __init__(
+        self, config: MEFConfig, encoder: Encoder, dataset: PortraitDataset, embeddings: tuple[Tensor, Tensor]
+    ):
         train, model = config.train_params, config.model_params
         torch.manual_seed(train.seed)
         self.config, self.base = config, encoder.base
@@ -42,8 +44,8 @@ class MEFStage:
         if train.gradient_checkpointing:
             unet.enable_gradient_checkpointing()
         self.encoder = encoder
-        self.validation = Validation(config.validation_params, encoder, tables, self.adapters)
-        step = MEFStep(unet, noise, encoder, tables, no_text, train)
+        self.validation = Validation(config.validation_params, encoder, dataset.portraits, self.adapters)
+        step = MEFStep(unet, noise, encoder, dataset.tables, no_text, train)
         optimizer = torch.optim.AdamW(parameters, lr=train.lr, weight_decay=train.weight_decay)
         self.phases = [Phase(step, {"optimizer_adapters": optimizer})]
         self.ema = None

@@ -36,7 +36,8 @@ def build_encoder(config: MEFConfig, cpu: bool = False) -> Encoder:
     data, model = config.dataset_params, config.model_params
     sid = SIDEncoders.from_sid(model.sid_params)
     base = load_base(model.base_params, DTYPES[config.train_params.precision])
-    return Encoder(base, Embedder(sid, model.compound_params, data.crop_faces, cpu), data.resolution)
+    detector = "auto" if data.crop_faces else None
+    return Encoder(base, Embedder(sid, model.compound_params, detector, cpu), data.resolution)
 
 
 def build_cache(config: MEFConfig, tables: Tables, encoder: Encoder, accelerator: Accelerator) -> Cache:
@@ -80,7 +81,7 @@ class MEFRecipe:
         dataset = PortraitDataset(tables, encoder.latent_shape, timesteps, train, cache)
         workers, rank, world = config.dataset_params.num_workers, accelerator.process_index, accelerator.num_processes
         loader = loader_of(dataset, train, workers, rank, world)
-        stage = MEFStage(config, encoder, tables, embedding_sample(cache, tables, encoder))
+        stage = MEFStage(config, encoder, dataset, embedding_sample(cache, tables, encoder))
         if cache is not None:
             encoder.forget_text()  # its states are all there: gigabytes for other things
         trainer = Trainer(stage, loader, train, accelerator, train.gradient_accumulation)

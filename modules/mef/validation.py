@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from modules import media
+from modules.data.portraits import Portrait
 from modules.mef.adapters import Adapters
 from modules.mef.base import is_xl, set_scheduler
-from modules.mef.cache import Tables
 from modules.mef.config import BaseParams, ValidationParams
 from modules.mef.encoder import Encoder
 from modules.mef.pipeline import DeepExprPipeline
@@ -20,13 +22,15 @@ DEFAULT_COUNT = 2  # people, expressions and prompts taken from the data set whe
 class Validation:
     """Embeds its pictures and prompts once; :meth:`grid` then needs the UNet and the VAE's decoder alone."""
 
-    def __init__(self, params: ValidationParams, encoder: Encoder, tables: Tables, adapters: Adapters):
+    def __init__(
+        self, params: ValidationParams, encoder: Encoder, portraits: Sequence[Portrait], adapters: Adapters
+    ):
         self.params, self.base = params, encoder.base
         self.side = encoder.resolution
-        first = {portrait.identity: str(portrait.image) for portrait in reversed(tables.portraits)}
+        first = {portrait.identity: str(portrait.image) for portrait in reversed(portraits)}
         people = params.identities or list(first.values())[::-1][:DEFAULT_COUNT]
-        expressions = params.expressions or [str(p.image) for p in tables.portraits[:DEFAULT_COUNT]]
-        prompts = params.prompts or list(dict.fromkeys(p.text for p in tables.portraits))[:DEFAULT_COUNT]
+        expressions = params.expressions or [str(p.image) for p in portraits[:DEFAULT_COUNT]]
+        prompts = params.prompts or list(dict.fromkeys(p.text for p in portraits))[:DEFAULT_COUNT]
         self.people, self.expressions = list(map(self._thumbnail, people)), list(map(self._thumbnail, expressions))
         self.identities = encoder.embeddings(people)["identity"].cpu()
         self.semantics = encoder.embeddings(expressions)["expression"].cpu()
