@@ -19,6 +19,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from ldm_layout import save_single_file
 from PIL import Image
 from tiny_mef import WIDTHS, write_workshop
 
@@ -361,3 +362,14 @@ def test_a_face_recognition_network_joins_the_identity(workshop, tmp_path):
     for name, message in (("none.onnx", "no such file"), ("broken.onnx", "not a readable .onnx file")):
         with pytest.raises(UserError, match=message):
             embedder(workshop, face_recognition=str(tmp_path / name))
+
+
+# ---------------------------------------------------------------------------------------------------------------- bases
+
+
+def test_a_base_may_be_one_file(workshop, tmp_path):
+    path = save_single_file(tiny_base.build("sd15"), tmp_path / "base.safetensors")
+    one = ours(workshop, "sd15", base=str(path), base_config=str(workshop / "sd15"))
+    assert np.array_equal(draw(one), draw(ours(workshop, "sd15")))
+    with pytest.raises(UserError, match="a base is a hub id, a folder or a .safetensors file"):
+        load_base(BaseParams(path=str(workshop / "sid.pth.tar")))

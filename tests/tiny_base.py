@@ -73,7 +73,9 @@ def build(kind: str) -> StableDiffusionPipeline | StableDiffusionXLPipeline:
         vae=autoencoder(), text_encoder=CLIPTextModel(text_config(24 if kind == "sd15" else 32, 32)),
         tokenizer=tokenizer(), unet=unet(kind), safety_checker=None, feature_extractor=None,
         requires_safety_checker=False,
-        scheduler=DDIMScheduler(**schedule, steps_offset=1, prediction_type=prediction, clip_sample=False, set_alpha_to_one=False),
+        scheduler=DDIMScheduler(
+            **schedule, steps_offset=1, prediction_type=prediction, clip_sample=False, set_alpha_to_one=False
+        ),
     )
 
 
