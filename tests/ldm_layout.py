@@ -56,8 +56,9 @@ def save_single_file(pipeline: StableDiffusionPipeline, path: Path) -> Path:
     up = [hasattr(block, "attentions") for block in unet.up_blocks]
     tensors = {unet_name(n, unet.config.layers_per_block, up): t for n, t in unet.state_dict().items()}
     for name, tensor in vae.state_dict().items():
-        is_attention = ".attentions." in name and tensor.ndim == 2
-        tensors[vae_name(name, len(vae.config.block_out_channels))] = tensor[..., None, None] if is_attention else tensor
+        if ".attentions." in name and tensor.ndim == 2:
+            tensor = tensor[..., None, None]  # linear layers here, 1 x 1 convolutions there
+        tensors[vae_name(name, len(vae.config.block_out_channels))] = tensor
     for name, tensor in pipeline.text_encoder.state_dict().items():
         name = name if name.startswith("text_model.") else f"text_model.{name}"
         tensors[f"cond_stage_model.transformer.{name}"] = tensor
