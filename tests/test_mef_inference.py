@@ -111,6 +111,7 @@ def test_the_person_alone_and_the_expression_alone(run):
         ({"base": "SHOP/sd21"}, "made for bases with cross-attention 24 wide; this base's is 32 wide"),
         ({"checkpoint": "SHOP/portraits"}, "not a folder of DeepExpr adapters"),
         ({"checkpoint": "SHOP/sid.pth.tar"}, "not a checkpoint of MEF"),
+        ({"checkpoint": "no such folder/adapters"}, "no such folder/adapters: no folder of adapters"),
         ({"checkpoint": None}, "--checkpoint is needed"),
         ({"source_image": "SHOP/none.png"}, "none.png: no such file"),
         ({"source_image": "SHOP/sid.yaml"}, "sid.yaml: is not a picture"),

@@ -22,8 +22,9 @@ from modules import checkpoint as files
 from modules import media
 from modules.data.portraits import read_portraits
 from modules.errors import UserError
+from modules.mef import cache
 from modules.mef.cache import Cache
-from modules.mef.config import mef_config_from_dict
+from modules.mef.config import load_mef_config, mef_config_from_dict
 from modules.mef.dataset import PortraitDataset
 from modules.mef.stage import MEFStage
 from modules.mef.train import build_encoder, embedding_sample, read_tables, train
@@ -195,6 +196,26 @@ def test_bad_portraits_are_left_out_and_named(workshop, tmp_path):
     assert "diffusion - " in log
 
 
+def test_the_cache_command_does_what_training_would(workshop, tmp_path, monkeypatch, capsys):
+    changes = {"dataset_params.cache_dir": str(tmp_path / "cache"), "train_params.num_epochs": 1}
+    config = write_config(tmp_path / "run.yaml", workshop, **changes)
+    monkeypatch.setattr(sys, "argv", ["cache", "--config", str(config), "--cpu"])
+    cache.main()
+    assert "8 latents, 3 text, 8 faces; 0 portraits are left out" in capsys.readouterr().out
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("*/*")}
+    train(config, log_dir=tmp_path / "log", cpu=True)
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("*/*")}
+    picture = workshop / "portraits" / "p0_0.png"
+    os.utime(picture)  # a changed file is another data set
+    assert Cache(load_mef_config(config), read_tables(load_mef_config(config))[0]).missing()
+
+
+def test_another_choice_of_layers_is_refused(workshop):
+    trained, other = Bench(workshop), Bench(workshop, **{"model_params.inject": "all"})
+    with pytest.raises(UserError, match="x.pth: its adapters are in other layers than model_params.inject says"):
+        other.stage.load(trained.stage.state(), "x.pth")
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -218,6 +239,7 @@ def test_bad_metadata_is_one_line(tmp_path, line, message):
         ({"train_params.learning_rate": 1}, "train_params.learning_rate"),
         ({"model_params.base_params.path": "nowhere"}, "nowhere: no Stable Diffusion base can be loaded"),
         ({"model_params.inject": ["left"]}, "no cross-attention in a block 'left'"),
+        ({"train_params.precision": "fp16"}, "train_params.precision: fp16 does not work on this device"),
         ({"train_params.gradient_accumulation": 3}, "gradient_accumulation: 3 does not divide"),
     ],
 )

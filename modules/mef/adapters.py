@@ -164,6 +164,10 @@ class Adapters(nn.Module):
     @torch.no_grad()
     def load(self, entries: dict[str, Any], where: str) -> None:
         """Take over what :meth:`state` gave.  Raises UserError, naming ``where``, where it does not fit."""
+        saved = entries.get(f"{NAMES[0]}_adapter", {}).get("ip_adapter", {})
+        held = [bool(saved.get(f"{2 * i + 1}.to_k_ip.weight", torch.zeros(1)).any()) for i in range(len(self.layers))]
+        if held != self.injected:
+            raise UserError(f"{where}: its adapters are in other layers than model_params.inject says")
         for name, own in self.state().items():
             for part, tensors in own.items():
                 saved = entries.get(name, {}).get(part, {})

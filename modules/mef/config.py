@@ -6,7 +6,6 @@ import os
 from typing import Any, Literal
 
 from modules.config import LoopParams, read_sections, section_from_dict
-from modules.errors import UserError
 from modules.schema import option, section
 
 
@@ -84,7 +83,7 @@ class MEFTrainParams(LoopParams):
     gradient_checkpointing: bool = False                     # recompute activations: slower, less memory
     min_snr_gamma: float | None = option(5.0, above=0)       # min-SNR weighting (Hang et al., 2023); null = none
     noise_offset: float = option(0.0, low=0)                 # deviation of a shift of each channel's noise
-    face_weight: float = option(1.0, low=0)                  # loss inside the face mask, relative to outside
+    face_weight: float = option(1.0, above=0)                # loss inside the face mask, relative to outside
     other_photo: float = option(1.0, low=0, high=1)          # share of identities read off another photo of the person
     dropout_params: DropoutParams = DropoutParams()
     loss_weights: MEFLossWeights = MEFLossWeights()
@@ -117,7 +116,4 @@ def load_mef_config(path: str | os.PathLike) -> MEFConfig:
 
 def mef_config_from_dict(values: dict[str, Any], where: str = "configuration") -> MEFConfig:
     """A checked configuration from plain values; ``where`` is what an error names as the place (the file)."""
-    config = section_from_dict(MEFConfig, values, where, MEFConfig)
-    if config.train_params.face_weight == 0 and config.train_params.loss_weights == MEFLossWeights():
-        raise UserError(f"{where}: train_params.face_weight: 0 leaves the face untrained; expected a number above 0")
-    return config
+    return section_from_dict(MEFConfig, values, where, MEFConfig)

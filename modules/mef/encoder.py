@@ -11,6 +11,7 @@ from torch import Tensor
 
 from modules import media
 from modules.data.portraits import Portrait
+from modules.errors import UserError
 from modules.mef.base import Base, is_xl
 from modules.mef.embedder import Embedder
 from modules.sid.animator import to_tensor
@@ -27,6 +28,9 @@ class Encoder:
 
     def __init__(self, base: Base, embedder: Embedder, resolution: int):
         self.base, self.embedder, self.resolution = base, embedder, resolution
+        step = base.vae_scale_factor * 2 ** (len(base.unet.config.block_out_channels) - 1)
+        if resolution % step:
+            raise UserError(f"dataset_params.resolution: this base needs a multiple of {step}, found {resolution}")
         side = resolution // base.vae_scale_factor
         self.latent_shape = (base.vae.config.latent_channels, side, side)
         base.vae.float()  # half precision overflows in some of them, and this is done once

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from diffusers.image_processor import IPAdapterMaskProcessor
 from huggingface_hub import ModelHubMixin, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from PIL import Image
 from torch import Tensor
 
@@ -167,6 +167,26 @@ class DeepExprPipeline(
 
     # ----------------------------------------------------------------------------------------------------------- files
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> DeepExprPipeline:
+        """The pipeline of a folder that ``save_pretrained`` wrote, or of a hub id.
+
+        Args:
+            base: hub id, folder or ``.safetensors`` file of the base, or a diffusers pipeline; None: as saved.
+            base_config: with a ``.safetensors`` base: hub id or folder of its layout.
+            dtype: of the base's weights.
+            detector: face detector for pictures (:func:`modules.faces.load_detector`); None: they are framed already.
+            options: also those of the hub: ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ...
+
+        Raises:
+            UserError: nothing of that name, or adapters and base do not fit.
+        """
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, **options)
+        except (HfHubHTTPError, HFValidationError, OSError) as error:
+            name = pretrained_model_name_or_path
+            raise UserError(f"{name}: no folder of adapters, and nothing of that name on the hub") from error
+
     def _save_pretrained(self, save_directory: Path) -> None:
         save_adapters(Path(save_directory), self.adapters.state(), self.embedder, self.base_params)
 
@@ -188,16 +208,11 @@ class DeepExprPipeline(
     ) -> DeepExprPipeline:
         folder = Path(model_id)
         if not folder.is_dir():
+            hub = {"revision": revision, "cache_dir": cache_dir, "force_download": force_download, "token": token}
             names = [CONFIG, SID_FILE, *ADAPTER_FILES]
-            hub = {"revision": revision, "cache_dir": cache_dir, "force_download": force_download}
-            try:
-                folder = Path(
-                    snapshot_download(
-                        model_id, allow_patterns=names, local_files_only=local_files_only, token=token, **hub
-                    )
-                )
-            except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-                raise UserError(f"{model_id}: no such folder, and nothing of that name on the hub") from error
+            folder = Path(
+                snapshot_download(model_id, allow_patterns=names, local_files_only=local_files_only, **hub)
+            )
         description = _read_description(folder / CONFIG)
         base_params = section_from_dict(BaseParams, description[BASE_KEY], str(folder / CONFIG), BaseParams)
         if isinstance(base, str):
@@ -250,7 +265,8 @@ def save_adapters(
     """
     for name, file in zip(NAMES, ADAPTER_FILES, strict=True):
         files.save(states[f"{name}_adapter"], folder / file)
-    description: dict[str, Any] = {BASE_KEY: config_to_dict(base_params), "sid": None}
+    widths = {name: states[f"{name}_adapter"]["image_proj"]["proj.0.weight"].shape[1] for name in NAMES}
+    description: dict[str, Any] = {BASE_KEY: config_to_dict(base_params), "embedding_widths": widths, "sid": None}
     if embedder is not None:
         description["sid"] = embedder.sid.save(folder / SID_FILE)
         description["compound_params"] = config_to_dict(embedder.compound)

@@ -36,6 +36,7 @@ def build_encoder(config: MEFConfig, cpu: bool = False) -> Encoder:
     data, model = config.dataset_params, config.model_params
     sid = SIDEncoders.from_sid(model.sid_params)
     base = load_base(model.base_params, DTYPES[config.train_params.precision])
+    base.safety_checker = None  # a gigabyte that would only judge validation pictures
     detector = "auto" if data.crop_faces else None
     return Encoder(base, Embedder(sid, model.compound_params, detector, cpu), data.resolution)
 
