@@ -4,7 +4,8 @@
     python benchmarks/mef.py cache       a training step that encodes picture and text anew over a cached one
     python benchmarks/mef.py memory      peak memory of one bf16 training step
 
-Ratios are medians over ``--rounds`` in which both kinds alternate, in one process.
+Ratios are medians over ``--rounds`` in which both kinds alternate, in one process; seconds are CPU seconds of all its
+threads together (set OMP_NUM_THREADS=1), so that other work on the machine does not count.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from modules import media  # noqa: E402
 from modules.config import load_config  # noqa: E402
 from modules.data.astronaut import moving_face  # noqa: E402
 from modules.mef.adapters import Widths, attach_new  # noqa: E402
-from modules.mef.base import DTYPES  # noqa: E402
+from modules.mef.base import DTYPES, quiet  # noqa: E402
 from modules.mef.cache import Cache  # noqa: E402
 from modules.mef.config import AdapterParams, mef_config_from_dict  # noqa: E402
 from modules.mef.dataset import PortraitDataset  # noqa: E402
@@ -59,7 +60,8 @@ def random_unet(dtype: torch.dtype) -> UNet2DConditionModel:
 
 def _filled(network: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
     """A network made on no device, with small random weights: its usual initialisation takes a minute."""
-    network = network.to(dtype).to_empty(device="cpu")
+    with quiet():
+        network = network.to(dtype).to_empty(device="cpu")
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.02)
     return network.eval().requires_grad_(False)
@@ -121,10 +123,10 @@ def alternate(first: Callable[[], None], second: Callable[[], None], rounds: int
     """Median seconds of both, and the median of the rounds' ratios second / first; one round to warm up."""
     times: list[tuple[float, float]] = []
     for _ in range(rounds + 1):
-        marks = [time.perf_counter()]
+        marks = [time.process_time()]
         for work in (first, second):
             work()
-            marks.append(time.perf_counter())
+            marks.append(time.process_time())
         times.append((marks[1] - marks[0], marks[2] - marks[1]))
     one, other = zip(*times[1:], strict=True)
     ratio = statistics.median(b / a for a, b in times[1:])
@@ -172,13 +174,13 @@ def memory(batch: int) -> None:
         stage, dataset = build(folder, "bf16", batch, cached=True)
         step, (optimizer,) = stage.phases[0].module, stage.phases[0].optimizers.values()
         before = peak()
-        start = time.perf_counter()
+        start = time.process_time()
         with torch.autocast("cpu", torch.bfloat16):
             terms, _ = step(default_collate([dataset[0, i] for i in range(batch)]))
         terms["diffusion"].backward()
         optimizer.step()
         stage.after_step()
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     print(f"bf16 training step, batch {batch}: peak {peak():.2f} GiB ({before:.2f} before it), {seconds:.0f} s")
 
 

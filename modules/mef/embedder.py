@@ -88,7 +88,7 @@ class Embedder:
     ):
         self.sid = sid.eval().requires_grad_(False)
         self.compound = compound or CompoundParams()
-        self.detector, self.cpu = detector, cpu
+        self.detector = None if detector is None else faces.load_detector(detector, cpu)
         self.device = torch.device("cpu")
         self._clip = _load_clip(self.compound.clip) if self.compound.clip else None
         self._recognise = _load_arcface(self.compound.face_recognition) if self.compound.face_recognition else None
@@ -116,9 +116,8 @@ class Embedder:
             UserError: a detector finds no face; ``names`` says in which picture.
         """
         if self.detector is not None:
-            detector = faces.load_detector(self.detector, self.cpu)
             names = names or [f"picture {i}" for i in range(len(pictures))]
-            pictures = [faces.crop_image(p, detector, name) for p, name in zip(pictures, names, strict=True)]
+            pictures = [faces.crop_image(p, self.detector, name) for p, name in zip(pictures, names, strict=True)]
         fitted = [media.fit(picture, *self.sid.size) for picture in pictures]
         identity, expression = self.sid(to_tensor(fitted, self.device))
         return torch.cat([identity, *self._extra_parts(pictures)], dim=1), expression

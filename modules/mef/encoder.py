@@ -60,6 +60,12 @@ class Encoder:
         faces = torch.stack([self._face(portrait) for portrait in portraits]).to(device)
         return {"mean": posterior.mean, "deviation": posterior.std, "face": faces}
 
+    def decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents ``[B, C, h, w]`` -> pictures ``[B, 3, H, W]`` in [0, 1], with gradients, in float32."""
+        vae = self.base.vae
+        with torch.autocast(latents.device.type, enabled=False):
+            return (vae.decode(latents.float() / vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1)
+
     def _face(self, portrait: Portrait) -> Tensor:
         side = self.resolution
         if portrait.mask is None:

@@ -78,7 +78,9 @@ class Portraitist:
         self.source = None if source is None else media.read_image(source)
         if options.scheduler is not None:
             set_scheduler(pipeline.base, options.scheduler)
-        self.identity = None if source is None else pipeline.embedder([self.source], [source])[0]
+        if pipeline.embedder is None:
+            raise UserError("these adapters were saved without SID's encoders; use a run's folder or checkpoint")
+        self.identity = pipeline.embed(identity_image=self.source)[0]
 
     def draw(self, expression: Tensor | None, progress: bool = False) -> list[np.ndarray]:
         """``num_images`` pictures, uint8 ``[H, W, 3]``; every call starts from the same noise."""
@@ -112,7 +114,7 @@ def draw_images(artist: Portraitist, driver: str | None, result: str) -> list[Pa
     image = expression = None
     if driver is not None:
         image = media.read_image(driver)
-        expression = artist.pipeline.embedder([image], [driver])[1]
+        expression = artist.pipeline.embed(expression_image=image)[1]
     pictures = artist.draw(expression, progress=True)
     if artist.options.grid:
         pictures = [artist.shown(image, pictures)]

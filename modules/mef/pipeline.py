@@ -141,14 +141,14 @@ class DeepExprPipeline(
         for i, (name, width) in enumerate(zip(NAMES, self.adapters.widths, strict=True)):
             if given[i] is not None:
                 z = given[i].reshape(1, -1)
-                if z.shape[1] != width:
-                    raise UserError(f"the {name} embedding has {z.shape[1]} numbers; this adapter takes {width}")
             elif images[i] is None:
                 z = torch.zeros(1, width)
             elif self.embedder is None:
                 raise UserError(f"this pipeline has no encoders: give {name}_embedding instead of a picture")
             else:
                 z = self.embedder([np.asarray(images[i])], [f"the {name} picture"])[i]
+            if z.shape[1] != width:
+                raise UserError(f"the {name} embedding has {z.shape[1]} numbers; this adapter takes {width}")
             embeddings.append(z)
         return tuple(embeddings)
 

@@ -113,9 +113,9 @@ class MEFStep(nn.Module):
         if not chosen.any():
             return {name: prediction.sum() * 0.0 for name in ("identity", "expression") if getattr(weights, name)}
         estimate = self._clean_estimate(noisy[chosen], prediction[chosen], steps[chosen])
+        pictures = self.encoder.decode(estimate)
         with torch.autocast(noisy.device.type, enabled=False):
-            pictures = self.encoder.base.vae.decode(estimate / self.scaling).sample / 2 + 0.5
-            fitted = F.interpolate(pictures.clamp(0, 1), size=sid.size, mode="bilinear", antialias=True)
+            fitted = F.interpolate(pictures, size=sid.size, mode="bilinear", antialias=True)
             found = dict(zip(("identity", "expression"), sid(fitted), strict=True))
         terms = {}
         for i, (name, z) in enumerate(found.items()):

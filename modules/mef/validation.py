@@ -15,6 +15,7 @@ from modules.mef.base import is_xl, set_scheduler
 from modules.mef.config import BaseParams, ValidationParams
 from modules.mef.encoder import Encoder
 from modules.mef.pipeline import DeepExprPipeline
+from modules.sid.animator import to_images
 
 DEFAULT_COUNT = 2  # people, expressions and prompts taken from the data set where none are named
 
@@ -25,7 +26,7 @@ class Validation:
     def __init__(
         self, params: ValidationParams, encoder: Encoder, portraits: Sequence[Portrait], adapters: Adapters
     ):
-        self.params, self.base = params, encoder.base
+        self.params, self.encoder, self.base = params, encoder, encoder.base
         self.side = encoder.resolution
         first = {portrait.identity: str(portrait.image) for portrait in reversed(portraits)}
         people = params.identities or list(first.values())[::-1][:DEFAULT_COUNT]
@@ -72,6 +73,7 @@ class Validation:
             generator=torch.Generator().manual_seed(self.params.seed),
             height=self.side,
             width=self.side,
+            output_type="latent",
             **options,
         )
-        return np.asarray(result.images[0])
+        return to_images(self.encoder.decode(result.images))[0]
