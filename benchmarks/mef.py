@@ -88,7 +88,7 @@ def random_base(dtype: torch.dtype) -> StableDiffusionPipeline:
     )
 
 
-def write_data(folder: Path, count: int = 4) -> None:
+def write_data(folder: Path, count: int) -> None:
     """Portraits, and an untrained SID."""
     lines = []
     for i, image in enumerate(moving_face(0, count, 512)):
@@ -151,7 +151,7 @@ def adapters(rounds: int, side: int) -> None:
 def cache(rounds: int, batch: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_data(folder)
+        write_data(folder, max(2, batch))
         stage, dataset = build(folder, "fp32", batch, cached=True)
         step, (optimizer,) = stage.phases[0].module, stage.phases[0].optimizers.values()
         items = default_collate([dataset[0, i] for i in range(batch)])
@@ -170,7 +170,7 @@ def cache(rounds: int, batch: int) -> None:
 def memory(batch: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_data(folder)
+        write_data(folder, max(2, batch))
         stage, dataset = build(folder, "bf16", batch, cached=True)
         step, (optimizer,) = stage.phases[0].module, stage.phases[0].optimizers.values()
         before = peak()

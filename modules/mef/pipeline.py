@@ -108,7 +108,8 @@ class DeepExprPipeline(
         if "prompt_embeds" not in options:
             check_prompt(prompt)
         embeddings = self.embed(identity_image, expression_image, identity_embedding, expression_embedding)
-        guided = guidance_scale > 1
+        # as the base decides it: networks distilled with guidance are told its scale instead
+        guided = guidance_scale > 1 and self.base.unet.config.time_cond_proj_dim is None
         weights = None
         if identity_guidance is not None or expression_guidance is not None:
             if not guided:
@@ -146,7 +147,7 @@ class DeepExprPipeline(
             elif self.embedder is None:
                 raise UserError(f"this pipeline has no encoders: give {name}_embedding instead of a picture")
             else:
-                z = self.embedder([np.asarray(images[i])], [f"the {name} picture"])[i]
+                z = self.embedder([_pixels(images[i])], [f"the {name} picture"])[i]
             if z.shape[1] != width:
                 raise UserError(f"the {name} embedding has {z.shape[1]} numbers; this adapter takes {width}")
             embeddings.append(z)
@@ -288,6 +289,10 @@ def check_prompt(prompt: str | Sequence[str] | None) -> None:
     prompts = [prompt] if isinstance(prompt, str) else list(prompt or [])
     if not prompts or not all(text.strip() for text in prompts):
         raise UserError("the prompt is empty: say what the picture shows")
+
+
+def _pixels(image: Image.Image | np.ndarray) -> np.ndarray:
+    return np.asarray(image.convert("RGB")) if isinstance(image, Image.Image) else image
 
 
 def _mask(mask: Image.Image | None) -> Tensor | None:
