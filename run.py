@@ -1,4 +1,4 @@
-"""Train SID on a data set, rebuild its test clips, or animate them by one another."""
+"""Train SID on a data set, rebuild its test clips, animate them by one another, or measure it on the face world."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from modules.errors import UserError, run_script
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--config", required=True, help="YAML file, such as config/vox-256.yaml")
-    parser.add_argument("--mode", choices=["train", "reconstruction", "animate"], default="train", help="what to do")
+    modes = ["train", "reconstruction", "animate", "evaluate"]
+    parser.add_argument("--mode", choices=modes, default="train", help="what to do")
     parser.add_argument("--checkpoint", help="to continue from, rebuild with or animate with")
     parser.add_argument("--resume", help="train: 'auto' continues this configuration's newest run, if there is one")
     parser.add_argument("--finetune", action="store_true", help="train: take only the checkpoint's weights: a new run")
@@ -32,11 +33,12 @@ def main() -> None:
 
     from modules.config import load_config
     from modules.evaluation.animation import animate_pairs
+    from modules.evaluation.evaluate import evaluate
     from modules.evaluation.reconstruction import reconstruct
     from modules.launch import device_list, select_devices
 
     select_devices(device_list(args.device_ids), args.cpu)
-    work = {"reconstruction": reconstruct, "animate": animate_pairs}[args.mode]
+    work = {"reconstruction": reconstruct, "animate": animate_pairs, "evaluate": evaluate}[args.mode]
     work(load_config(args.config), args.checkpoint, args.cpu)
 
 

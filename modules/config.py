@@ -190,6 +190,8 @@ class LossWeights:
     equivariance_value: float = option(10.0, low=0)          # key points follow a known transform
     equivariance_jacobian: float = option(10.0, low=0)       # and so do their jacobians
     pixel: float = option(0.0, low=0)                        # mean absolute difference of pixels
+    keypoint_prior: float = option(0.0, low=0)               # key points keep apart
+    semantic_flow: float = option(0.0, low=0)                # size of the flow that embeddings, not key points, give
     identity_contrast: float = option(0.0, low=0)            # same person together, others apart (InfoNCE)
     semantic_contrast: float = option(0.0, low=0)            # same frame together, other moments apart (InfoNCE)
     pose_equivariance: float = option(0.0, low=0)            # pose embedding follows known similarity transforms
@@ -265,6 +267,18 @@ class AnimateParams:
 
 
 @section
+class EvaluateParams:
+    """--mode evaluate: the synthetic face world, whose truth is exact."""
+
+    meter: str = "SID_Checkpoints/face-meter.pth"            # measuring network, trained on the world's truth
+    ceiling: str | None = None                               # the model's own encoders trained on it, to stand beside
+    people: int = option(200, low=4)                         # never seen in training, for retrieval and probes
+    frames: int = option(10, low=2)                          # pictures of each
+    pairs: int = option(100, low=1)                          # of source and driver, for cross-reenactment
+    clip_frames: int = option(10, low=1)                     # frames of a driving clip
+
+
+@section
 class VisualizerParams:
     kp_size: int = option(5, low=1)                          # radius of a key point's dot, pixels
     draw_border: bool = True                                 # a line around every picture
@@ -278,6 +292,7 @@ class Config:
     train_params: TrainParams
     reconstruction_params: ReconstructionParams = ReconstructionParams()
     animate_params: AnimateParams = AnimateParams()
+    evaluate_params: EvaluateParams = EvaluateParams()
     visualizer_params: VisualizerParams = VisualizerParams()
 
 

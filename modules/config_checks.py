@@ -11,13 +11,14 @@ if TYPE_CHECKING:
 
 _ENCODER_TERMS = (
     "identity_contrast", "semantic_contrast", "pose_equivariance", "expression_invariance", "cycle_identity",
-    "cycle_semantics", "independence", "motion_value", "motion_jacobian",
+    "cycle_semantics", "independence", "motion_value", "motion_jacobian", "semantic_flow",
 )
 
 
 def check_together(config: Config) -> None:
     """Raise :class:`BadValue` where options contradict each other or the networks cannot be built from them."""
     _check_sizes(config)
+    _check_motion(config)
     if config.train_params.loss_weights.generator_gan > 0:
         _check_adversarial(config)
     if config.model_params.encoder_params is None:
@@ -51,7 +52,7 @@ def _check_frame(model: ModelParams, path: str, shape: tuple[int, ...]) -> None:
     if motion is not None:
         _check_hourglass("model_params.generator_params.dense_motion_params", motion, path, shape)
     if generator.skips and (motion is None or not generator.estimate_occlusion_map):
-        raise BadValue("model_params.generator_params.skips", "false without dense_motion_params and occlusion map", "true")
+        raise BadValue("model_params.generator_params.skips", "false without dense motion and occlusion map", "true")
     step = 2**generator.num_down_blocks
     if any(side % step for side in shape):
         expected = f"height and width divisible by 2**model_params.generator_params.num_down_blocks = {step}"
@@ -93,6 +94,17 @@ def _check_adversarial(config: Config) -> None:
     if any(matching) and len(matching) < discriminator.num_blocks:
         expected = f"a weight for each of discriminator_params.num_blocks = {discriminator.num_blocks} blocks"
         raise BadValue("train_params.loss_weights.feature_matching", expected, f"{len(matching)} weights")
+
+
+def _check_motion(config: Config) -> None:
+    weights, model = config.train_params.loss_weights, config.model_params
+    needs = {
+        "keypoint_prior": (model.common_params.num_kp > 1, "0 where model_params.common_params.num_kp is 1"),
+        "semantic_flow": (model.generator_params.dense_motion_params is not None, "0 without dense_motion_params"),
+    }
+    for term, (met, expected) in needs.items():
+        if getattr(weights, term) and not met:
+            raise BadValue(f"train_params.loss_weights.{term}", expected, f"{getattr(weights, term):g}")
 
 
 def _check_without_encoders(config: Config) -> None:

@@ -44,11 +44,17 @@ def sample(image: Tensor, grid: Tensor, padding_mode: str = "zeros") -> Tensor:
     return sampled.to(image.dtype)
 
 
-def resize_grid(grid: Tensor, height: int, width: int) -> Tensor:
-    """A sampling grid ``[B, h, w, 2]`` at another resolution (half-pixel bilinear, as FOMM's weights expect)."""
+def resize_grid(grid: Tensor, height: int, width: int, align_corners: bool = False) -> Tensor:
+    """A sampling grid ``[B, h, w, 2]`` at another resolution, bilinear.
+
+    FOMM's weights expect half-pixel resizing, which shifts the picture by up to half a coarse pixel; with
+    ``align_corners``, as everything else here counts, the identity stays the identity.
+    """
     if grid.shape[1:3] == (height, width):
         return grid
-    resized = F.interpolate(grid.permute(0, 3, 1, 2), size=(height, width), mode="bilinear", align_corners=False)
+    resized = F.interpolate(
+        grid.permute(0, 3, 1, 2), size=(height, width), mode="bilinear", align_corners=align_corners
+    )
     return resized.permute(0, 2, 3, 1)
 
 

@@ -58,7 +58,7 @@ def run(
         device_ids: ``"0,1"`` runs one process per device, GPUs if there are any, else CPU processes over gloo.
         resume: ``"auto"`` continues the newest run of this configuration under ``log_dir``, or starts one; anything
             else is a checkpoint's path.
-        finetune: take the checkpoint's weights alone: a new run, at epoch 0.
+        finetune: take the checkpoint's (averaged) weights alone: a new run, at epoch 0.
     """
     recipe = make_recipe(config_path)
     params = recipe.config.train_params

@@ -15,9 +15,10 @@ from test_sid import tiny_params
 
 from modules import checkpoint as files
 from modules.atomic import replacing
-from modules.config import ModelParams, config_to_dict, section_from_dict
+from modules.config import ModelParams, section_from_dict
 from modules.errors import UserError
 from modules.sid import weights
+from modules.sid.export import inference_checkpoint
 from modules.sid.model import SID, build_discriminator
 
 ROOT = Path(__file__).parent.parent
@@ -91,11 +92,8 @@ def test_a_failed_write_leaves_nothing(tmp_path):
 def test_round_trip_of_half_precision_weights(tmp_path, suffix):
     params = tiny_params()
     model = SID(params).eval()
-    half = {
-        entry: {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
-        for entry, tensors in weights.state(model).items()
-    }
-    files.save(half | {"model_params": config_to_dict(params)}, tmp_path / f"model{suffix}")
+    files.save(weights.state(model), tmp_path / "trained.pth")
+    files.save(inference_checkpoint(params, tmp_path / "trained.pth"), tmp_path / f"model{suffix}")
     loaded = weights.load_model(params, tmp_path / f"model{suffix}")
     for (name, a), b in zip(model.state_dict().items(), loaded.state_dict().values(), strict=True):
         assert b.dtype == a.dtype, name

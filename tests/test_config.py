@@ -323,6 +323,19 @@ def test_generator_must_halve_evenly():
     assert error_of(values) == f"my.yaml: dataset_params.frame_shape: expected {expected}"
 
 
+def test_skips_need_an_occlusion_map():
+    values = changed("model_params.generator_params.skips", True)
+    values["model_params"]["generator_params"]["estimate_occlusion_map"] = False
+    expected = "generator_params.skips: expected false without dense motion and occlusion map, found true"
+    assert expected in error_of(values)
+
+
+def test_terms_about_motion_need_what_they_are_about():
+    values = changed("model_params.common_params.num_kp", 1)
+    values["train_params"]["loss_weights"] = {"keypoint_prior": 2}
+    assert "keypoint_prior: expected 0 where model_params.common_params.num_kp is 1, found 2" in error_of(values)
+
+
 def test_small_frames_need_padded_heat_maps_and_a_short_pyramid():
     values = changed("dataset_params.frame_shape", [16, 16, 3])
     detector = values["model_params"]["kp_detector_params"] = {"num_blocks": 2}

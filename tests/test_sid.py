@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from modules.sid.animator import Animator, to_tensor
 from modules.sid.encoders import Semantics
 from modules.sid.keypoints import Keypoints
 from modules.sid.model import SID, build_discriminator
-from modules.sid.motion import MotionOptions, compose, normalize_keypoints, read_source
+from modules.sid.motion import MotionOptions, compose, normalize_keypoints, read_driver, read_source
 from modules.sid.perceptual import build_perceptual
 from modules.sid.step import GeneratorStep
 
@@ -69,6 +70,59 @@ def test_same_source_and_driver_deform_by_the_identity(seed):
     deformation = model.generator.dense_motion_network(image, keypoints, keypoints, no_change).deformation
     identity = coordinate_grid(*deformation.shape[1:3], like=deformation)
     torch.testing.assert_close(deformation[0], identity, atol=1e-4, rtol=0)
+
+
+def test_key_points_in_one_place_are_pushed_apart_until_they_have_room():
+    crowd = torch.zeros(1, 3, 2) + 0.01 * torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    crowd.requires_grad_(True)
+    crowded = losses.keypoint_prior(Keypoints(crowd, None))
+    assert 0.99 < crowded < 1
+    crowded.backward()
+    apart = losses.keypoint_prior(Keypoints((crowd - 100 * crowd.grad).detach(), None))
+    assert apart < 0.9 * crowded
+    roomy = torch.tensor([[[-0.3, 0.0], [0.3, 0.0], [0.0, 0.3]]])
+    assert losses.keypoint_prior(Keypoints(roomy, None)) == 0
+
+
+@torch.no_grad()
+def test_a_change_of_semantics_moves_the_picture_beyond_its_key_points():
+    torch.manual_seed(0)
+    model = randomized(SID(tiny_params()))
+    image = torch.rand(1, 3, 32, 32)
+    keypoints = model.kp_detector(image)
+    change = torch.randn(1, model.condition_size.semantic_dim)
+    still, moved, opposite = (
+        model.generator.dense_motion_network(image, keypoints, keypoints, factor * change).deformation
+        for factor in (0, 1, -1)
+    )
+    assert (moved - still).abs().max() > 1e-3
+    torch.testing.assert_close(moved - still, still - opposite, atol=1e-5, rtol=0)  # linear in the change
+
+
+@torch.no_grad()
+def test_with_skips_the_source_stays_sharp_where_nothing_is_occluded():
+    """Occlusion 1 everywhere, the picture is the warped source itself; 0 everywhere, the source is not seen in it."""
+    params = tiny_params()
+    params = replace(params, generator_params=replace(params.generator_params, skips=True))
+    torch.manual_seed(0)
+    model = randomized(SID(params))
+    source = read_source(model, torch.rand(1, 3, 32, 32))
+    driver = read_driver(model, torch.rand(1, 3, 32, 32))
+    condition = model.condition(source.z_id, source.semantics, driver.semantics)
+    occlusion = model.generator.dense_motion_network.occlusion
+    torch.nn.init.zeros_(occlusion.weight)
+    pictures = []
+    for bias in (100.0, -100.0):
+        torch.nn.init.constant_(occlusion.bias, bias)
+        pictures.append(
+            model.generator(source.image, source.keypoints, driver.keypoints, condition, source.features)
+        )
+    torch.testing.assert_close(pictures[0].prediction, pictures[0].deformed, atol=1e-6, rtol=0)
+    assert (pictures[1].prediction - pictures[1].deformed).abs().mean() > 0.05
+    same = model.condition(source.z_id, source.semantics, source.semantics)
+    torch.nn.init.constant_(occlusion.bias, 100.0)
+    still = model.generator(source.image, source.keypoints, source.keypoints, same, source.features)
+    torch.testing.assert_close(still.prediction, source.image, atol=1e-4, rtol=0)  # at full resolution too
 
 
 @torch.no_grad()

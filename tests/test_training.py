@@ -20,6 +20,7 @@ from modules import checkpoint as files
 from modules.config import config_from_dict
 from modules.data.astronaut import write_clips
 from modules.sid.stage import SIDStage
+from modules.sid.weights import to_start_from
 
 ROOT = Path(__file__).parent.parent
 KILLS = int(os.environ.get("DEEPEXPR_KILLS", 2))  # each costs a start of Python
@@ -132,6 +133,19 @@ def test_a_finished_run_says_so_and_finetune_begins_a_new_one(clips, uninterrupt
     result = train(config, tmp_path / "log", "--checkpoint", last, "--finetune")
     assert result.returncode == 0, result.stderr
     assert final_checkpoint(tmp_path / "log")["training"]["epoch"] == 2
+
+
+def test_weights_start_a_run_at_another_frame_size(uninterrupted):
+    """The averaged weights, and the blur of the new size: networks that look at a half now look at a quarter."""
+    detector = "model_params.kp_detector_params.scale_factor"
+    motion = "model_params.generator_params.dense_motion_params.scale_factor"
+    config = config_from_dict(tiny(**{"dataset_params.frame_shape": [64, 64, 3], detector: 0.25, motion: 0.25}))
+    found = final_checkpoint(uninterrupted)
+    stage = SIDStage(config)
+    stage.load(to_start_from(found, config.model_params), "smaller")
+    own, averaged = stage.model.kp_detector.state_dict(), found["ema"]["kp_detector"]
+    assert own["down.weight"].shape != averaged["down.weight"].shape
+    assert all(torch.equal(own[name], value) for name, value in averaged.items() if name != "down.weight")
 
 
 def test_weights_move_from_plain_to_adversarial_and_to_encoders(tmp_path):

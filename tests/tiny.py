@@ -57,6 +57,8 @@ TINY: dict[str, Any] = {
             "feature_matching": [10, 10],
             "perceptual": 1,
             "pixel": 10,
+            "keypoint_prior": 1,
+            "semantic_flow": 1,
             "identity_contrast": 0.1,
             "semantic_contrast": 0.1,
             "pose_equivariance": 1,

@@ -86,6 +86,8 @@ class MEFRecipe:
         if cache is not None:
             encoder.forget_text()  # its states are all there: gigabytes for other things
         trainer = Trainer(stage, loader, train, accelerator, train.gradient_accumulation)
+        if finetune and "ema" in found:
+            found = found | found["ema"]
         loaded = trainer.resume(found, checkpoint, finetune) if found is not None else None
         return trainer, loaded
 

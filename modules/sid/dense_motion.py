@@ -21,12 +21,14 @@ class DenseMotion(NamedTuple):
         occlusion: ``[B, 1, h, w]`` in [0, 1], 0 where the source cannot supply the pixel; None if not estimated.
         mask: which of the K+1 motions applies, ``[B, K+1, h, w]``; entry 0 is the background.
         sparse_deformed: the source under each single motion, ``[B, K+1, 3, h, w]``.
+        semantic_flow: the part of the deformation that embeddings gave, ``[B, h, w, 2]``; None without them.
     """
 
     deformation: Tensor
     occlusion: Tensor | None
     mask: Tensor
     sparse_deformed: Tensor
+    semantic_flow: Tensor | None
 
 
 def sparse_motions(source: Keypoints, driving: Keypoints, height: int, width: int) -> Tensor:
@@ -108,7 +110,9 @@ class DenseMotionNetwork(nn.Module):
         features = self.hourglass(torch.cat([heatmaps.to(deformed.dtype), deformed], dim=2).flatten(1, 2))
         mask = torch.softmax(full_precision(self.mask(features)), dim=1)
         deformation = (motions * mask[..., None]).sum(dim=1)
+        flow = None
         if self.film is not None:
-            deformation = deformation + self.film(features, change)
+            flow = self.film(features, change)
+            deformation = deformation + flow
         occlusion = None if self.occlusion is None else torch.sigmoid(full_precision(self.occlusion(features)))
-        return DenseMotion(deformation, occlusion, mask, deformed)
+        return DenseMotion(deformation, occlusion, mask, deformed, flow)

@@ -123,30 +123,36 @@ class Generator(nn.Module):
         if self.dense_motion_network is not None:
             change = None if condition is None else condition.change
             motion = self.dense_motion_network(source_image, source, driving, change)
-            out = warped(out, motion)
-            deformed = sample(source_image, resize_grid(motion.deformation, *source_image.shape[2:]))
+            out = self._show(out, motion)
+            deformed = self._warp(source_image, motion)
         bottleneck = len(self.bottleneck)
         for i, block in enumerate([*self.bottleneck, *self.up_blocks]):
             if self.skips and i > bottleneck:
-                out = warped(skips.pop(), motion, out)
+                out = self._show(skips.pop(), motion, out)
             out = block(out)
             if self.film is not None:
                 out = self.film[i](out, condition.look)
         if skips:
-            out = warped(skips.pop(), motion, out)
+            out = self._show(skips.pop(), motion, out)
         prediction = torch.sigmoid(full_precision(self.final(out)))
         if self.skips:
-            prediction = warped(source_image, motion, prediction)
+            prediction = self._show(source_image, motion, prediction)
         return Generated(prediction, deformed, motion)
 
+    def _warp(self, image: Tensor, motion: DenseMotion) -> Tensor:
+        if not self.skips:
+            return sample(image, resize_grid(motion.deformation, *image.shape[2:]))
+        # what is shown as it is must not be shifted as FOMM's weights have learnt to live with, nor end in black
+        grid = resize_grid(motion.deformation, *image.shape[2:], align_corners=True)
+        return sample(image, grid, padding_mode="border")
 
-def warped(image: Tensor, motion: DenseMotion, hidden: Tensor | None = None) -> Tensor:
-    """``image [B, C, H, W]`` moved by the motion; what is occluded shows ``hidden`` (nothing: zero)."""
-    out = sample(image, resize_grid(motion.deformation, *image.shape[2:]))
-    if motion.occlusion is None:
-        return out
-    occlusion = motion.occlusion
-    if occlusion.shape[2:] != out.shape[2:]:
-        occlusion = F.interpolate(occlusion, size=out.shape[2:], mode="bilinear", align_corners=False)
-    occlusion = occlusion.to(out.dtype)
-    return out * occlusion if hidden is None else out * occlusion + hidden * (1 - occlusion)
+    def _show(self, image: Tensor, motion: DenseMotion, hidden: Tensor | None = None) -> Tensor:
+        """``image [B, C, H, W]`` moved by the motion; what is occluded shows ``hidden`` (nothing: zero)."""
+        out = self._warp(image, motion)
+        if motion.occlusion is None:
+            return out
+        occlusion = motion.occlusion
+        if occlusion.shape[2:] != out.shape[2:]:
+            occlusion = F.interpolate(occlusion, size=out.shape[2:], mode="bilinear", align_corners=False)
+        occlusion = occlusion.to(out.dtype)
+        return out * occlusion if hidden is None else out * occlusion + hidden * (1 - occlusion)

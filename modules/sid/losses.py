@@ -84,6 +84,23 @@ def equivariance_jacobian(driving: Keypoints, transformed: Keypoints, transform:
     return (torch.eye(2, dtype=ratio.dtype, device=ratio.device) - ratio).abs().mean()
 
 
+KEYPOINT_ROOM = 0.05  # squared distance, in [-1, 1] coordinates, from which key points no longer repel
+
+
+@in_full_precision
+def keypoint_prior(keypoints: Keypoints) -> Tensor:
+    """How crowded the key points are: 1 if all are in one place, 0 if all have room.
+
+    ``mean over pairs of max(0, 1 - d^2 / room)`` (Wang et al., CVPR 2021: "One-Shot Free-View Neural Talking-Head
+    Synthesis", keypoint prior loss).  Points in one place can only move the picture as a whole.
+    """
+    value = keypoints.value
+    squared = (value[:, :, None] - value[:, None]).square().sum(-1)
+    crowded = (1 - squared / KEYPOINT_ROOM).clamp(min=0)
+    others = ~torch.eye(value.shape[1], dtype=torch.bool, device=value.device)
+    return crowded[:, others].mean()
+
+
 @in_full_precision
 def jacobian_distance(predicted: Tensor, target: Tensor) -> Tensor:
     """How far ``target^-1 predicted`` is from 1, for ``[B, K, 2, 2]``; the target gets no gradient."""

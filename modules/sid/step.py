@@ -111,6 +111,7 @@ class GeneratorStep(nn.Module):
             terms |= self._head_losses(head, kp_driving)
         generated = self.model.generator(source, kp_source, shown, condition)
         terms |= self._picture_losses(generated, driving, kp_driving)
+        terms |= self._motion_losses(generated, kp_driving)
         terms |= self._equivariance_losses(driving, kp_driving)
         if self.cycles:
             terms |= self._cycle_losses(source, driving, kp_source, embedded)
@@ -131,6 +132,15 @@ class GeneratorStep(nn.Module):
             terms["pixel"] = weights.pixel * (generated.prediction - driving).abs().mean()
         if weights.generator_gan:
             terms |= self._adversarial_losses(fake, real, keypoints.detach())
+        return terms
+
+    def _motion_losses(self, generated: Generated, kp_driving: Keypoints) -> dict[str, Tensor]:
+        """Key points spread over the face and carry what motion they can; the embeddings' flow adds the rest."""
+        weights, terms = self.weights, {}
+        if weights.keypoint_prior:
+            terms["keypoint_prior"] = weights.keypoint_prior * losses.keypoint_prior(kp_driving)
+        if weights.semantic_flow:
+            terms["semantic_flow"] = weights.semantic_flow * generated.motion.semantic_flow.abs().mean()
         return terms
 
     def _adversarial_losses(self, fake, real, keypoints: Keypoints) -> dict[str, Tensor]:

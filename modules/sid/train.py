@@ -13,6 +13,7 @@ from modules.config import load_config
 from modules.data.sampling import build_loader
 from modules.errors import UserError
 from modules.sid.stage import SIDStage
+from modules.sid.weights import to_start_from
 from modules.training import Loaded, Trainer
 
 
@@ -38,6 +39,8 @@ class SIDRecipe:
                 f"train_params.batch_size: {train.batch_size} over {world} process(es) leaves one item each; the cycle "
                 "terms drive everybody by a neighbour and need two"
             )
+        if finetune:
+            found = to_start_from(found, config.model_params)
         stage = SIDStage(config)
         loader = build_loader(config.dataset_params, train, rank=rank, world_size=world, progress=rank == 0)
         with accelerator.local_main_process_first():

@@ -14,6 +14,7 @@ from modules.errors import UserError
 from modules.sid.model import SID
 
 ENCODER_ENTRY = "encoders"
+BLUR = "down.weight"  # end of the names of AntiAliasDownsample's kernels
 
 
 def networks(model: SID) -> dict[str, nn.Module]:
@@ -56,6 +57,22 @@ def load_state(model: SID, checkpoint: dict[str, Any], path: str | os.PathLike, 
         excused = _added if plain else (lambda name: False)
         missing += [f"{entry}.{n}" for n in files.restore(module, checkpoint[entry], f"{path}: {entry}", excused)]
     return missing
+
+
+def to_start_from(checkpoint: dict[str, Any], params: ModelParams) -> dict[str, Any]:
+    """A checkpoint's networks, averaged ones if it keeps them, for a new run, at another frame size too.
+
+    Where the ``scale_factor`` of networks make up for a difference of size, all that depends on it is the fixed blur
+    before a network looks at less than the whole frame; it is computed, not learnt, and taken from the configuration.
+    """
+    averaged = checkpoint.get("ema") or checkpoint
+    fitted = {name: value for name, value in checkpoint.items() if name != "ema"}
+    for entry, module in networks(SID(params)).items():
+        blurs = {name: value for name, value in module.state_dict().items() if name.endswith(BLUR)}
+        learnt = {name: value for name, value in averaged.get(entry, {}).items() if not name.endswith(BLUR)}
+        if learnt:
+            fitted[entry] = learnt | blurs
+    return fitted
 
 
 def load_model(params: ModelParams, path: str | os.PathLike) -> SID:

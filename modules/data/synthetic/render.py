@@ -1,0 +1,166 @@
+"""From parameters to pictures."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from modules.data.synthetic import camera, colours, geometry
+from modules.data.synthetic.background import background
+from modules.data.synthetic.clothes import body_colour
+from modules.data.synthetic.curves import mix, unit
+from modules.data.synthetic.eyes import Lids, eye_colour, lids
+from modules.data.synthetic.features import Paint
+from modules.data.synthetic.geometry import BODY, EAR, HAIR, HAT, MOUTH, SKIN, Surface
+from modules.data.synthetic.glasses import add_glasses
+from modules.data.synthetic.landmarks import eye_surface, surface_landmarks
+from modules.data.synthetic.light import Light, light, shade
+from modules.data.synthetic.mouth import mouth_colour
+from modules.data.synthetic.parameters import Faces
+from modules.data.synthetic.raster import interpolate, rasterise
+from modules.data.synthetic.strands import hair_colour, hat_colour
+
+OVERSAMPLING = 2  # samples per pixel each way
+CHUNK = {"cpu": 2, "cuda": 64}  # faces at a time: what fits the cache, and the memory
+
+
+class Render(NamedTuple):
+    """Pictures and their truth.
+
+    Attributes:
+        image: [B, 3, H, W] in [0, 1].
+        mask: [B, 1, H, W] share of the pixel that is face: skin from the hair to the jaw, eyes, mouth and beard; not
+            ears, neck, hair, glasses or hats.
+        landmarks: [B, 68, 2] as (x, y) in [-1, 1], whether seen or hidden.
+    """
+
+    image: Tensor
+    mask: Tensor
+    landmarks: Tensor
+
+
+@torch.no_grad()
+def render(faces: Faces, size: int = 128) -> Render:
+    """Draw faces as ``size`` x ``size`` pictures, on the device of the parameters."""
+    chunk = CHUNK.get(faces.identity.device.type, 16)
+    if faces.size == 0:
+        empty = faces.identity.new_zeros
+        return Render(empty(0, 3, size, size), empty(0, 1, size, size), empty(0, 68, 2))
+    parts = [_render(faces.take(slice(i, i + chunk)), size) for i in range(0, faces.size, chunk)]
+    return Render(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+
+class _Fragments(NamedTuple):
+    """Samples of one part of the surface: numbers [B, M] on the canvas, which of them count, values [C, B, M]."""
+
+    pixel: Tensor
+    valid: Tensor
+    coordinates: Tensor  # [3, B, M]
+    point: Tensor  # in the head's space
+    normal: Tensor  # in the camera's
+
+
+class _Canvas:
+    """Samples in linear light, premultiplied by coverage, and the face mask."""
+
+    def __init__(self, faces: Faces, size: int):
+        self.size = size
+        self.colour = faces.identity.new_zeros(faces.size, 3, size * size)
+        self.mask = faces.identity.new_zeros(faces.size, size * size)
+
+    def put(self, fragments: _Fragments, colour: Tensor, mask: Tensor | None = None) -> None:
+        """Colour [3, B, M] and face mask [B, M] of fragments."""
+        valid = fragments.valid.nonzero(as_tuple=True)
+        place = fragments.pixel[valid]
+        self.colour[valid[0], :, place] = colour[:, valid[0], valid[1]].T
+        if mask is not None:
+            self.mask[valid[0], place] = mask[valid]
+
+
+def _render(faces: Faces, size: int) -> Render:
+    surface = geometry.build(faces)
+    view = camera.view(surface.points, faces.pose, surface.follows)
+    side = OVERSAMPLING * size
+    points = camera.pixels(view.points, size) * OVERSAMPLING
+    fixed = geometry.constants(faces.identity.device)
+    nearest, depth = rasterise(points, view.depth, fixed.triangles, side)
+    part = torch.where(nearest >= 0, fixed.parts[nearest.clamp(min=0)], -1)
+    normals = torch.einsum("bij,bvj->bvi", view.rotation, surface.normals)
+    values = torch.cat([surface.coordinates, surface.points, normals], -1)
+
+    def fragments(chosen: Tensor) -> _Fragments:
+        pixel, valid = _compact(chosen)
+        triangle = nearest.gather(1, pixel).clamp(min=0)
+        mixed = interpolate(points, fixed.triangles, triangle, pixel, side, values)
+        normal = unit(mixed[6:])
+        return _Fragments(pixel, valid, mixed[:3], mixed[3:6], normal)
+
+    lamp, canvas, eyes = light(faces), _Canvas(faces, side), lids(faces)
+    _draw_skin(canvas, faces, surface, eyes, view, lamp, fragments(part == SKIN), part)
+    _draw_others(canvas, faces, view, lamp, fragments, part)
+
+    covered = F.avg_pool2d((nearest >= 0).float().view(-1, 1, side, side), OVERSAMPLING)
+    colour = F.avg_pool2d(canvas.colour.view(-1, 3, side, side), OVERSAMPLING)
+    mask = F.avg_pool2d(canvas.mask.view(-1, 1, side, side), OVERSAMPLING)
+    image = colour + (1 - covered) * background(faces, size)
+    near = -F.max_pool2d(-depth.view(-1, 1, side, side), OVERSAMPLING)[:, 0]
+    image, mask = add_glasses(faces, image, mask, near, view, surface, lamp)
+    marks = camera.view(surface_landmarks(surface.head, eyes), faces.pose, torch.ones(68, device=image.device))
+    return Render(colours.to_display(image), mask, marks.points)
+
+
+def _compact(chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Numbers of the chosen entries [B, N] per row, padded to one length: int64 [B, M], and which are real."""
+    count = chosen.sum(1)
+    length = max(int(count.max()), 1)
+    batch, place = chosen.nonzero(as_tuple=True)
+    within = torch.arange(len(place), device=chosen.device) - (count.cumsum(0) - count)[batch]
+    pixel = torch.zeros(len(chosen), length, dtype=torch.long, device=chosen.device)
+    pixel[batch, within] = place
+    return pixel, torch.arange(length, device=chosen.device) < count[:, None]
+
+
+def _draw_skin(
+    canvas: _Canvas, faces: Faces, surface: Surface, eyes: Lids, view: camera.View, lamp: Light, skin: _Fragments,
+    part: Tensor,
+) -> None:
+    x, y, front = skin.coordinates
+    paint = Paint(faces, eyes, x, y, front, geometry.constants(x.device).face[0, :, 0].contiguous())
+    colour = shade(paint.albedo, skin.normal, lamp, paint.occlusion, paint.gloss, 14, (0.42, 0.27, 0.22))
+    pixel, valid = _compact((paint.open > 0.004) & skin.valid)
+    seen = paint.open.gather(1, pixel)
+    centre = eye_surface(surface.still) - torch.tensor([0.0, 0.0, 0.2], device=x.device)
+
+    def at(values: Tensor) -> Tensor:
+        return values.gather(-1, pixel.expand(*values.shape[:-1], -1))
+
+    ball = eye_colour(
+        faces, at(skin.point), at(x), at(y), at(paint.top), at(paint.bottom), centre, view.eye, view.rotation, lamp
+    )
+    blended = mix(at(colour), ball, seen)
+    rows, columns = valid.nonzero(as_tuple=True)
+    colour[:, rows, pixel[rows, columns]] = blended[:, rows, columns]
+    canvas.put(skin, colour, paint.face)
+
+
+def _draw_others(canvas: _Canvas, faces: Faces, view: camera.View, lamp: Light, fragments, part: Tensor) -> None:
+    skin = colours.skin(faces)
+    if (part == MOUTH).any():
+        inside = fragments(part == MOUTH)
+        canvas.put(inside, mouth_colour(faces, inside.point, view.eye, lamp), torch.ones_like(inside.point[0]))
+    if (part == EAR).any():
+        ear = fragments(part == EAR)
+        red = torch.tensor([1.05, 0.86, 0.84], device=skin.device)[:, None, None]
+        canvas.put(ear, shade(skin * red, ear.normal, lamp, 0.8, 0.04, 14, (0.5, 0.3, 0.25)))
+    if (part == BODY).any():
+        body = fragments(part == BODY)
+        canvas.put(body, body_colour(faces, body.point, body.normal, lamp))
+    if (part == HAIR).any():
+        hair = fragments(part == HAIR)
+        canvas.put(hair, hair_colour(faces, hair.coordinates, hair.normal, hair.point, lamp))
+    if (part == HAT).any():
+        hat = fragments(part == HAT)
+        canvas.put(hat, hat_colour(faces, hat.coordinates, hat.normal, lamp))

@@ -1,0 +1,159 @@
+"""Cross-reenactment against rendered truth: person A in A's scene doing what B does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+from tqdm import tqdm
+
+from modules.data.synthetic import Faces, Render, render
+from modules.evaluation.meter import FaceMeter, Reading
+from modules.evaluation.metrics import Figures
+from modules.evaluation.world import MEASURING_SEED, CrossPair, cross_pair, interocular
+from modules.sid.animator import Animator, to_images, to_tensor
+from modules.sid.model import SID
+from modules.sid.motion import MotionOptions
+
+
+@dataclass(frozen=True)
+class Mode:
+    """One way to drive a model."""
+
+    name: str
+    options: MotionOptions
+    best_frame: bool = False  # relative motion starts from the driver's frame posed most like the source
+
+
+def modes(model: SID) -> list[Mode]:
+    """All ways a model can be driven: the embedding's if it has encoders, and FOMM's four."""
+    keypoints = [
+        Mode("absolute", MotionOptions("keypoints")),
+        Mode("relative", MotionOptions("keypoints", relative=True), best_frame=True),
+        Mode("relative, scaled", MotionOptions("keypoints", relative=True, adapt_scale=True), best_frame=True),
+    ]
+    return keypoints if model.encoders is None else [Mode("embedding", MotionOptions("embedding")), *keypoints]
+
+
+@dataclass
+class Rendered:
+    """A pair's pictures: source ``[1, 3, H, W]``, driving and truth of T frames."""
+
+    pair: CrossPair
+    source: Tensor
+    driving: Tensor
+    truth: Render
+
+
+def render_pairs(size: int, pairs: int, frames: int) -> list[Rendered]:
+    """The pairs every model is measured on, rendered as 8-bit pictures, as files would hold them."""
+    rendered = []
+    for number in tqdm(range(pairs), desc="rendering pairs", unit="pair", leave=False):
+        pair = cross_pair(number, frames, MEASURING_SEED)
+        source, driving, truth = (render(faces, size) for faces in pair)
+        rendered.append(Rendered(pair, *map(_quantised, (source.image, driving.image)), truth))
+    return rendered
+
+
+def _quantised(images: Tensor) -> Tensor:
+    return (images * 255).round() / 255
+
+
+def reenact(model: SID, pair: Rendered, mode: Mode, static: bool = False) -> Tensor:
+    """The model's pictures ``[T, 3, H, W]``; with ``static`` each frame is animated as if it were the only one."""
+    (source,), frames = to_images(pair.source), to_images(pair.driving)
+    if static:
+        return to_tensor([next(Animator(model, source, mode.options).animate([frame])) for frame in frames])
+    animator = Animator(model, source, mode.options)
+    if mode.best_frame:
+        animator.start_from_best(frames)
+    return to_tensor(list(animator.animate(frames)))
+
+
+def only(part: str, pair: Rendered) -> Rendered:
+    """The same pair where only the driver's ``expression`` or ``pose`` is wanted, the other part being the source's."""
+    faces, own = pair.pair.truth, pair.pair.source
+    kept = ("pose",) if part == "expression" else ("action_units", "asymmetry", "gaze")
+    faces = faces._replace(**{name: getattr(own, name).expand_as(getattr(faces, name)) for name in kept})
+    truth = render(faces, pair.source.shape[-1])
+    return Rendered(pair.pair._replace(truth=faces), pair.source, pair.driving, truth)
+
+
+def measure(model: SID, mode: Mode, pairs: list[Rendered], meter: FaceMeter, static: bool = False) -> Figures:
+    """Means over pairs of :func:`pair_figures`."""
+    rows = [
+        pair_figures(reenact(model, pair, mode, static), pair, meter)
+        for pair in tqdm(pairs, desc=mode.name, unit="pair", leave=False)
+    ]
+    return _means(rows)
+
+
+def trivial(pairs: list[Rendered], meter: FaceMeter) -> dict[str, Figures]:
+    """What costs nothing (the source itself), and what is best possible (the truth: the meter's own error)."""
+    still = [pair_figures(pair.source.expand_as(pair.truth.image), pair, meter) for pair in pairs]
+    truth = [pair_figures(pair.truth.image, pair, meter) for pair in pairs]
+    return {"no motion": _means(still), "truth": _means(truth)}
+
+
+def _means(rows: list[Figures]) -> Figures:
+    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+
+
+@torch.inference_mode()
+def pair_figures(result: Tensor, pair: Rendered, meter: FaceMeter) -> Figures:
+    """Figures of ``result [T, 3, H, W]``, means over frames.
+
+    - PSNR (dB) and SSIM within the truth's face mask;
+    - CSIM: cosine of the meter's z_id on the result and on the source (1: the same person);
+    - SIM: distance of the meter's z_exp on the result and the driver, in units of the distance of unrelated faces
+      (0: the same expression);
+    - AU: mean error of action units; pose: mean error of yaw, pitch and roll, degrees; identity: mean error of the
+      identity parameters; landmarks: mean distance in interocular distances; all of the meter's reading against truth.
+    """
+    faces, truth = pair.pair.truth, pair.truth
+    read, driver, source = meter(result), meter(pair.driving), meter(pair.source)
+    errors = reading_errors(read, faces, truth.landmarks)
+    return {
+        "PSNR": float(masked_psnr(result, truth.image, truth.mask).mean()),
+        "SSIM": float(masked_ssim(result, truth.image, truth.mask).mean()),
+        "CSIM": float((read.z_id * source.z_id).sum(dim=1).mean()),
+        "SIM": float(expression_distance(read, driver).mean()),
+        **{name: float(value.mean()) for name, value in errors.items()},
+    }
+
+
+def reading_errors(read: Reading, faces: Faces, landmarks: Tensor) -> dict[str, Tensor]:
+    """How far a reading is from the truth, per picture ``[B]``."""
+    scale = interocular(landmarks)
+    return {
+        "AU": (read.action_units - faces.action_units).abs().mean(dim=1),
+        "pose": (read.pose - faces.pose)[:, :3].abs().mean(dim=1),
+        "identity": (read.identity - faces.identity).abs().mean(dim=1),
+        "landmarks": (read.landmarks - landmarks).norm(dim=-1).mean(dim=1) / scale,
+    }
+
+
+def expression_distance(first: Reading, second: Reading) -> Tensor:
+    """Distance of expression embeddings over the root mean square distance of unrelated pictures, ``[B]``."""
+    a, b = first.semantics.expression, second.semantics.expression
+    both = torch.cat([a, b])
+    spread = (both - both.mean(dim=0)).square().sum(dim=1).mean()
+    return (a - b).norm(dim=1) / (2 * spread).sqrt()
+
+
+def masked_psnr(image: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """PSNR over the pixels of ``mask [B, 1, H, W]``, each counted by its weight, ``[B]``; at most 100 dB."""
+    weight = mask.expand_as(image)
+    error = ((image - target).square() * weight).sum(dim=(1, 2, 3)) / weight.sum(dim=(1, 2, 3)).clamp(min=1e-6)
+    return (-10 * torch.log10(error.clamp(min=1e-10))).clamp(max=100)
+
+
+def masked_ssim(image: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """SSIM's map averaged over ``mask``, ``[B]``."""
+    _, full = structural_similarity_index_measure(
+        image, target, data_range=1.0, reduction="none", return_full_image=True
+    )
+    weight = mask.expand_as(full)
+    return (full * weight).sum(dim=(1, 2, 3)) / weight.sum(dim=(1, 2, 3)).clamp(min=1e-6)

@@ -1,0 +1,44 @@
+"""``python -m modules.sid.export``: what inference needs of a training checkpoint, averaged, in half precision."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from modules import checkpoint as files
+from modules.config import ModelParams, config_to_dict, load_config
+from modules.errors import UserError, run_script
+from modules.sid import weights
+
+
+def inference_checkpoint(params: ModelParams, path: str | Path) -> dict[str, Any]:
+    """A small checkpoint that :func:`modules.sid.weights.load_model` reads like the large one at ``path``."""
+    state = weights.state(weights.load_model(params, path))
+    entries = {entry: {name: _half(t, name, path) for name, t in network.items()} for entry, network in state.items()}
+    return entries | {"model_params": config_to_dict(params)}
+
+
+def _half(t: torch.Tensor, name: str, path: str | Path) -> torch.Tensor:
+    if not t.is_floating_point():
+        return t
+    half = t.half()
+    if not half.isfinite().all():
+        raise UserError(f"{path}: {name} holds values that half precision cannot: the training has diverged")
+    return half
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", required=True, help="YAML file the checkpoint was trained with")
+    parser.add_argument("--checkpoint", required=True, help="of a training run")
+    parser.add_argument("--out", required=True, help="file to write, such as SID_Checkpoints/sid-cpk.pth")
+    args = parser.parse_args()
+    files.save(inference_checkpoint(load_config(args.config).model_params, args.checkpoint), Path(args.out))
+    print(f"wrote {args.out} ({Path(args.out).stat().st_size / 2**20:.1f} MiB)")
+
+
+if __name__ == "__main__":
+    run_script(main)
