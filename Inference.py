@@ -1,4 +1,4 @@
-"""Animate a photograph: the person of --source_image with the expression and pose of a video or a picture."""
+"""Give the person in a picture the expression and pose of a driver: animated, or in new portraits from a --prompt."""
 
 from __future__ import annotations
 
@@ -6,17 +6,23 @@ import argparse
 
 from modules.errors import UserError, run_script
 
+SID_ONLY = ("motion", "pose_video", "relative", "adapt_scale", "find_best_frame", "side_by_side")
+
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("--config", help="YAML file the checkpoint was trained with")
-    add("--checkpoint", help="weights: ours or FOMM's (.pth.tar, .pth, .safetensors)")
+    add("--config", help="YAML file the checkpoint was trained with (not needed with --prompt)")
+    add("--checkpoint", help="weights, ours or FOMM's (.pth.tar, .pth, .safetensors); with --prompt: of MEF")
     add("--source_image", help="picture of the person")
     add("--driving_video", help="video (-> result.mp4) or picture (-> result.png) of the expression and pose")
     add("--reference_image", "--Reference_image", help="driving picture; with --driving_video both results are written")
     add("--result_video", default="result.mp4", help=".mp4, .mov, .mkv, .webm or .gif (result.mp4)")
     add("--result_image", default="result.png", help=".png or .jpg (result.png)")
+    add("--crop", action="store_true", help="find and cut out the face in source and driver")
+    add("--detector", choices=["auto", "face-alignment", "lbp"], default="auto", help="face detector of --crop (auto)")
+    add("--cpu", action="store_true", help="do not use a GPU")
+    add = parser.add_argument_group("animating the photograph (SID)").add_argument
     add("--motion", choices=["embedding", "keypoints"], help="our motion head (default with encoders) or FOMM's way")
     add("--drive", choices=["both", "expression", "pose"], default="both", help="what to take from the driver (both)")
     add("--pose_video", help="second driver, video or picture, for the head pose, whatever --drive says")
@@ -24,15 +30,76 @@ def parse() -> argparse.Namespace:
     add("--relative", action="store_true", help="transfer what changes since the driver's first frame")
     add("--adapt_scale", action="store_true", help="with --relative key points: scale movements to the source's face")
     add("--find_best_frame", action="store_true", help="--relative to the driver's frame posed most like the source")
-    add("--crop", action="store_true", help="find and cut out the face in source and driver")
-    add("--detector", choices=["auto", "face-alignment", "lbp"], default="auto", help="face detector of --crop (auto)")
     add("--side_by_side", action="store_true", help="show source | driver | result")
-    add("--cpu", action="store_true", help="do not use a GPU")
+    add = parser.add_argument_group("drawing new portraits (MEF): --prompt selects it").add_argument
+    add("--prompt", help="what the portrait shows: scene, clothes, style")
+    add("--negative_prompt", help="what it should not show")
+    add("--num_images", type=int, default=1, help="pictures to draw (1)")
+    add("--seed", type=int, default=0, help="of the noise; pictures have seeds from here up (0)")
+    add("--steps", type=int, default=30, help="denoising steps (30)")
+    add("--guidance_scale", type=float, default=5.0, help="weight of prompt, person and expression together (5)")
+    add("--identity_scale", type=float, default=1.0, help="strength of the person (1)")
+    add("--expression_scale", type=float, default=1.0, help="strength of the expression (1)")
+    add("--identity_guidance", type=float, help="a guidance weight for the person alone; doubles the time")
+    add("--expression_guidance", type=float, help="a guidance weight for the expression alone; doubles the time")
+    add("--scheduler", choices=["ddim", "dpm++", "euler", "lcm"], help="sampler (the base's own)")
+    add("--grid", action="store_true", help="one picture: source | driver | results")
+    add("--base", help="Stable Diffusion: hub id, folder or .safetensors file (the one the adapters were trained on)")
+    add("--base_config", help="with a .safetensors base: hub id or folder of its layout")
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse()
+    if args.prompt is not None:
+        draw(args)
+    else:
+        animate(args)
+
+
+def drivers_of(args: argparse.Namespace, *results: str) -> dict[str, bool]:
+    """The driving files, and whether each is a picture; inputs are checked before anything is built."""
+    from modules import media
+    from modules.sid.inference import check_inputs
+
+    drivers = {p: media.is_image(p) for p in (args.driving_video, args.reference_image) if p is not None}
+    if args.driving_video and args.reference_image and sum(drivers.values()) != 1:
+        raise UserError("with both --driving_video and --reference_image one must be a video, the other a picture")
+    inputs = [*filter(None, [args.source_image, args.pose_video]), *drivers]
+    check_inputs(inputs, [args.result_video, args.result_image, *results])
+    return drivers
+
+
+def draw(args: argparse.Namespace) -> None:
+    for name in SID_ONLY:
+        if getattr(args, name):
+            raise UserError(f"--{name} animates a photograph; it has no meaning with --prompt")
+    if args.checkpoint is None:
+        raise UserError("--checkpoint is needed: no adapters are bundled yet (train them with train_mef.py)")
+    if not (args.source_image or args.driving_video or args.reference_image):
+        raise UserError("--source_image (who), --reference_image or --driving_video (the expression) is needed")
+
+    from dataclasses import fields
+
+    from modules.mef import inference
+    from modules.mef.pipeline import check_prompt
+
+    check_prompt(args.prompt)
+    options = inference.PortraitOptions(**{f.name: getattr(args, f.name) for f in fields(inference.PortraitOptions)})
+    drivers = drivers_of(args, *map(str, options.files(args.result_image)))
+    detector = args.detector if args.crop else None
+    pipeline = inference.load_pipeline(args.checkpoint, args.base, args.base_config, detector, args.cpu)
+    artist = inference.Portraitist(pipeline, options, args.source_image)
+    for path, is_picture in (drivers or {None: True}).items():
+        if is_picture:
+            for written in inference.draw_images(artist, path, args.result_image):
+                print(f"wrote {written}")
+        else:
+            count = inference.draw_video(artist, path, args.result_video, args.crop, args.detector)
+            print(f"wrote {args.result_video} ({count} frames)")
+
+
+def animate(args: argparse.Namespace) -> None:
     for name in ("config", "checkpoint", "source_image"):
         if getattr(args, name) is None:
             raise UserError(f"--{name} is needed: no weights are bundled yet (train with train_sid.py, or use FOMM's)")
@@ -41,17 +108,11 @@ def main() -> None:
 
     from dataclasses import replace
 
-    from modules import media
     from modules.config import load_config
     from modules.sid import inference
     from modules.sid.motion import MotionOptions
 
-    drivers = [path for path in (args.driving_video, args.reference_image) if path is not None]
-    pictures = [path for path in drivers if media.is_image(path)]
-    if len(drivers) == 2 and len(pictures) != 1:
-        raise UserError("with both --driving_video and --reference_image one must be a video, the other a picture")
-    inputs = [args.source_image, *drivers, *filter(None, [args.pose_video])]
-    inference.check_inputs(inputs, [args.result_video, args.result_image])
+    drivers = drivers_of(args)
     config = load_config(args.config)
     options = MotionOptions(
         motion=args.motion,
@@ -67,8 +128,8 @@ def main() -> None:
     model = inference.prepare_model(config.model_params, args.checkpoint, inference.best_device(args.cpu))
     size = config.dataset_params.frame_shape[:2]
     framing = inference.Framing(size, args.crop, args.detector, args.side_by_side, args.cpu)
-    for path in drivers:
-        if path in pictures:
+    for path, is_picture in drivers.items():
+        if is_picture:
             if options.relative:
                 print("--relative: a single driving picture has no first frame; its absolute face is taken")
             still = replace(options, relative=False)

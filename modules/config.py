@@ -210,25 +210,31 @@ class PerceptualParams:
 
 
 @section
-class TrainParams:
+class LoopParams:
+    """What the training loop itself reads; each stage adds its own."""
+
     num_epochs: int = option(100, low=1)
     num_repeats: int = option(1, low=1)                      # times an epoch goes through the data set
     epoch_milestones: list[int] = option([], low=1, order=operator.lt)  # epochs at which learning rates drop tenfold
-    lr_generator: float = option(2e-4, low=0)                # Adam's learning rates; 0 leaves weights as they are
-    lr_discriminator: float = option(2e-4, low=0)
-    lr_kp_detector: float = option(2e-4, low=0)
-    lr_encoders: float = option(2e-4, low=0)                 # identity and semantic encoder, motion head
     batch_size: int = option(1, low=1)                       # items a step, over all processes together
-    scales: list[float] = option([1.0, 0.5, 0.25, 0.125], reciprocal=True, filled=True)   # of the images compared
     checkpoint_freq: int = option(50, low=1)                 # epochs between numbered checkpoints
     checkpoint_minutes: float = option(30.0, above=0)        # minutes between the checkpoints to resume from
-    transform_params: TransformParams = TransformParams()
-    loss_weights: LossWeights = LossWeights()
     seed: int = option(0, low=0)                             # of initialisation, sampling and augmentation
     precision: Literal["fp32", "bf16"] = "fp32"              # of the networks' arithmetic; geometry stays fp32
     gradient_clip: float | None = option(None, above=0)      # largest gradient norm; null = not clipped
     ema_decay: float | None = option(None, low=0, below=1)   # of the weights' moving average; null = none kept
     visualize_every: int = option(1, low=1)                  # epochs between pictures in train-vis
+
+
+@section
+class TrainParams(LoopParams):
+    lr_generator: float = option(2e-4, low=0)                # Adam's learning rates; 0 leaves weights as they are
+    lr_discriminator: float = option(2e-4, low=0)
+    lr_kp_detector: float = option(2e-4, low=0)
+    lr_encoders: float = option(2e-4, low=0)                 # identity and semantic encoder, motion head
+    scales: list[float] = option([1.0, 0.5, 0.25, 0.125], reciprocal=True, filled=True)   # of the images compared
+    transform_params: TransformParams = TransformParams()
+    loss_weights: LossWeights = LossWeights()
     temperature: float = option(0.1, above=0)                # of the contrastive losses
     frozen_norms: bool = False                               # batch norms use, and keep, their running statistics
     head_probability: float = option(0.0, low=0, high=1)     # share of items rendered with the motion head's key points
@@ -295,10 +301,15 @@ class Config:
 
 def load_config(path: str | os.PathLike) -> Config:
     """Read a YAML file.  Raises :class:`UserError`, one line, for a file that is missing, not YAML or not valid."""
+    return config_from_dict(read_sections(Config, path), where=str(path))
+
+
+def read_sections(kind: type, path: str | os.PathLike) -> dict:
+    """The plain values of a YAML file with the sections of ``kind``, as yet unchecked."""
     values = schema.read_yaml(path)
     if values is None:
-        raise UserError(f"{path}: the file is empty; expected the sections {', '.join(schema.hints(Config))}")
-    return config_from_dict(values, where=str(path))
+        raise UserError(f"{path}: the file is empty; expected the sections {', '.join(schema.hints(kind))}")
+    return values
 
 
 def config_from_dict(values: dict, where: str = "configuration") -> Config:
@@ -311,10 +322,13 @@ def config_from_dict(values: dict, where: str = "configuration") -> Config:
     return config
 
 
-def section_from_dict(kind: type[T], values: dict, where: str = "configuration") -> T:
-    """One section (``ModelParams``, ...) from plain values, every value checked on its own."""
+def section_from_dict(kind: type[T], values: dict, where: str = "configuration", root: type = Config) -> T:
+    """One section (``ModelParams``, ...) from plain values, every value checked on its own.
+
+    Advice on an unknown key looks through ``root``, the configuration it belongs to.
+    """
     try:
-        return schema.from_values(kind, values, root=Config)
+        return schema.from_values(kind, values, root=root)
     except BadValue as error:
         raise UserError(f"{where}: {error}") from None
 
@@ -324,6 +338,6 @@ def config_to_dict(config: Any) -> Any:
     return schema.to_values(config)
 
 
-def save_config(config: Config, path: str | os.PathLike) -> None:
+def save_config(config: Any, path: str | os.PathLike) -> None:
     """Write the configuration with every default spelled out; the file appears whole or not at all."""
     schema.write_yaml(schema.to_values(config), path)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-import itertools
 import math
 import os
 import signal
@@ -33,7 +32,7 @@ from tqdm import tqdm
 from modules import checkpoint as files
 from modules import media
 from modules.atomic import write_text
-from modules.config import TrainParams
+from modules.config import LoopParams
 from modules.errors import UserError
 
 LATEST = "latest-checkpoint.pth.tar"  # written by the clock and on signals; numbered ones are written by epochs
@@ -80,11 +79,11 @@ class Position:
     sums: dict[str, float] = field(default_factory=dict)
 
 
-def build_accelerator(params: TrainParams, cpu: bool = False) -> Accelerator:
+def build_accelerator(params: LoopParams, cpu: bool = False) -> Accelerator:
     """Accelerate's state of this process: CUDA devices, else the CPU."""
     # some loss settings leave some weights unused, which the reduction of gradients must know
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    precision = {"fp32": "no", "bf16": "bf16"}[params.precision]
+    precision = {"fp32": "no"}.get(params.precision, params.precision)
     try:
         cpu = cpu or not torch.cuda.is_available()
         return Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=[unused])
@@ -115,16 +114,25 @@ class Trainer:
 
     Args:
         loader: its ``batch_sampler`` is an :class:`modules.data.sampling.EpochSampler` for this process.
+        accumulation: parts in which a step's batch is computed, one after the other, to save memory.
 
     Set ``folder``, where ``log.txt``, TensorBoard events, ``train-vis`` and checkpoints go, before :meth:`run`.
     """
 
     folder: Path
 
-    def __init__(self, stage: Stage, loader: DataLoader, params: TrainParams, accelerator: Accelerator):
+    def __init__(
+        self, stage: Stage, loader: DataLoader, params: LoopParams, accelerator: Accelerator, accumulation: int = 1
+    ):
+        share = params.batch_size // accelerator.num_processes
+        if share % accumulation:
+            raise UserError(f"gradient_accumulation: {accumulation} does not divide a process's {share} items a step")
         self.stage, self.loader, self.params, self.accelerator = stage, loader, params, accelerator
+        self.accumulation = accumulation
         self.position = Position()
         stage.to(accelerator.device)
+        for phase in stage.phases:  # prepared ones know float16's loss scale
+            phase.optimizers = {name: accelerator.prepare(o) for name, o in phase.optimizers.items()}
         self.optimizers = {name: o for phase in stage.phases for name, o in phase.optimizers.items()}
         self.base_lr = {name: o.defaults["lr"] for name, o in self.optimizers.items()}
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
@@ -151,6 +159,8 @@ class Trainer:
         for name, optimizer in self.optimizers.items():
             if name in checkpoint and name.removeprefix("optimizer_") not in loaded.fresh:
                 optimizer.load_state_dict(checkpoint[name])
+        if self.accelerator.scaler is not None and "scaler" in checkpoint:
+            self.accelerator.scaler.load_state_dict(checkpoint["scaler"])
         if "training" in checkpoint:
             self.position = Position(**checkpoint["training"])
         elif "epoch" in checkpoint:  # FOMM's: the number of the last epoch done
@@ -169,6 +179,8 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return
         entries = self.stage.state() | {name: o.state_dict() for name, o in self.optimizers.items()}
+        if self.accelerator.scaler is not None:
+            entries["scaler"] = self.accelerator.scaler.state_dict()
         files.save(entries | {"epoch": epoch, "training": position}, self.folder / name)
         if name != LATEST:
             (self.folder / LATEST).unlink(missing_ok=True)  # the numbered one is ahead of it
@@ -233,25 +245,28 @@ class Trainer:
     def _step(self, batch: dict[str, Tensor]) -> Any:
         position, device = self.position, self.accelerator.device
         torch.manual_seed(_step_seed(self.params.seed, position.step, self.accelerator.process_index))
-        hand_over: Any = {k: v.to(device, non_blocking=True) for k, v in batch.items()}
+        parts: list[Any] = _split({k: v.to(device, non_blocking=True) for k, v in batch.items()}, self.accumulation)
         for phase, module in zip(self.stage.phases, self.modules, strict=True):
-            terms, hand_over = module(hand_over)
             for optimizer in phase.optimizers.values():
                 optimizer.zero_grad(set_to_none=True)
-            self.accelerator.backward(torch.stack(list(terms.values())).sum())
+            for i, part in enumerate(parts):
+                last = i + 1 == len(parts)  # processes exchange gradients once a step
+                with contextlib.nullcontext() if last else self.accelerator.no_sync(module):
+                    terms, parts[i] = module(part)
+                    self.accelerator.backward(torch.stack(list(terms.values())).sum() / len(parts))
+                for name, value in terms.items():
+                    position.sums[name] = position.sums.get(name, 0.0) + value.detach().double() / len(parts)
             if self.params.gradient_clip is not None:
-                nn.utils.clip_grad_norm_(
+                self.accelerator.clip_grad_norm_(
                     [p for o in phase.optimizers.values() for g in o.param_groups for p in g["params"]],
                     self.params.gradient_clip,
                 )
             for optimizer in phase.optimizers.values():
                 optimizer.step()
-            for name, value in terms.items():
-                position.sums[name] = position.sums.get(name, 0.0) + value.detach().double()
         self.stage.after_step()
         position.batches_done += 1
         position.step += 1
-        return hand_over
+        return parts[-1]
 
     def _checkpoint_by_clock_or_signal(self, signals: _Signals) -> None:
         due = time.monotonic() - self.saved_at > self.params.checkpoint_minutes * 60
@@ -302,6 +317,12 @@ def _batches(loader: DataLoader) -> Iterator[dict[str, Any]]:
         yield batch
 
 
+def _split(batch: dict[str, Tensor], count: int) -> list[dict[str, Tensor]]:
+    """A batch in ``count`` equal parts."""
+    chunks = {name: values.chunk(count) for name, values in batch.items()}
+    return [{name: parts[i] for name, parts in chunks.items()} for i in range(count)]
+
+
 def _step_seed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0])
 
@@ -312,34 +333,3 @@ def _keep_log_before(log: Path, epoch: int) -> None:
         lines = log.read_text(encoding="utf-8").splitlines(True)
         kept = [line for line in lines if not line[:8].isdigit() or int(line[:8]) < epoch]
         write_text(log, "".join(kept))
-
-
-# ---------------------------------------------------------------------------------------------------------- run folders
-
-
-def new_run_folder(log_dir: str | os.PathLike, config_path: str | os.PathLike) -> Path:
-    """``log/<config> <time>/``, made; a second run within the second gets a number."""
-    stamp = time.strftime("%d_%m_%y_%H.%M.%S")
-    for number in itertools.count(1):
-        folder = Path(log_dir) / f"{Path(config_path).stem} {stamp}{'' if number == 1 else f'-{number}'}"
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another --log_dir") from error
-        break
-    (folder / "log.txt").touch()  # what marks a run's folder
-    return folder
-
-
-def newest_checkpoint(log_dir: str | os.PathLike, config_path: str | os.PathLike) -> Path | None:
-    """The last checkpoint written by any run of this configuration under ``log_dir``; None if there is none."""
-    stem = Path(config_path).stem
-    found = [
-        path
-        for folder in Path(log_dir).glob("* *")
-        if folder.name.rsplit(" ", 1)[0] == stem
-        for path in folder.glob("*-checkpoint.pth.tar")
-    ]
-    return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)

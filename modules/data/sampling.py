@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from modules.config import DatasetParams, TrainParams
+from modules.config import DatasetParams, LoopParams, TrainParams
 from modules.data.frames import FrameDataset
 from modules.errors import UserError
 
@@ -82,19 +82,25 @@ def build_loader(
         UserError: as :class:`FrameDataset` and :class:`EpochSampler`.
     """
     dataset = FrameDataset(params, split, train.seed, train.num_repeats, progress and rank == 0)
-    sampler = EpochSampler(len(dataset), train.batch_size, world_size, rank, train.seed)
+    return loader_of(dataset, train, params.num_workers, rank, world_size)
+
+
+def loader_of(
+    dataset: Dataset, train: LoopParams, num_workers: int = 0, rank: int = 0, world_size: int = 1
+) -> DataLoader:
+    """The loader of one process over a data set whose items are asked for by ``(epoch, index)``."""
     context = None
-    if params.num_workers:
+    if num_workers:
         context = multiprocessing.get_context(WORKER_START)
-        context.set_forkserver_preload(["modules.data.frames"])  # imported once, not once per worker
+        context.set_forkserver_preload([type(dataset).__module__])  # imported once, not once per worker
     return DataLoader(
         dataset,
-        batch_sampler=sampler,
-        num_workers=params.num_workers,
-        persistent_workers=params.num_workers > 0,
+        batch_sampler=EpochSampler(len(dataset), train.batch_size, world_size, rank, train.seed),
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
         multiprocessing_context=context,
         worker_init_fn=_leave_signals_to_the_trainer,
-        prefetch_factor=4 if params.num_workers else None,
+        prefetch_factor=4 if num_workers else None,
         pin_memory=torch.cuda.is_available(),
     )
 

@@ -1,0 +1,208 @@
+"""What MEF costs at Stable Diffusion 1.5's size, with random weights: no download is needed.
+
+    python benchmarks/mef.py adapters    a denoising step with both adapters (mid + up) over a plain one
+    python benchmarks/mef.py cache       a training step that encodes picture and text anew over a cached one
+    python benchmarks/mef.py memory      peak memory of one bf16 training step
+
+Ratios are medians over ``--rounds`` in which both kinds alternate, in one process; seconds are CPU seconds of all its
+threads together (set OMP_NUM_THREADS=1), so that other work on the machine does not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from diffusers import (  # noqa: E402
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from torch.utils.data import default_collate  # noqa: E402
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer  # noqa: E402
+
+from modules import media  # noqa: E402
+from modules.config import load_config  # noqa: E402
+from modules.data.astronaut import moving_face  # noqa: E402
+from modules.mef.adapters import Widths, attach_new  # noqa: E402
+from modules.mef.base import DTYPES, quiet  # noqa: E402
+from modules.mef.cache import Cache  # noqa: E402
+from modules.mef.config import AdapterParams, mef_config_from_dict  # noqa: E402
+from modules.mef.dataset import PortraitDataset  # noqa: E402
+from modules.mef.embedder import Embedder, SIDEncoders  # noqa: E402
+from modules.mef.encoder import Encoder  # noqa: E402
+from modules.mef.stage import MEFStage  # noqa: E402
+from modules.mef.train import embedding_sample, read_tables  # noqa: E402
+
+SID = ROOT / "config" / "sid-128.yaml"
+WIDTHS = Widths(128, 80)
+
+
+def random_unet(dtype: torch.dtype) -> UNet2DConditionModel:
+    """Stable Diffusion 1.5's, 859.52 M parameters."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8, sample_size=64)
+    return _filled(unet, dtype)
+
+
+def _filled(network: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    """A network made on no device, with small random weights: its usual initialisation takes a minute."""
+    with quiet():
+        network = network.to(dtype).to_empty(device="cpu")
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.02)
+    return network.eval().requires_grad_(False)
+
+
+def random_base(dtype: torch.dtype) -> StableDiffusionPipeline:
+    """Stable Diffusion 1.5 with random weights, and a tokenizer that knows letters."""
+    with torch.device("meta"):
+        vae = AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512), down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=2, latent_channels=4, sample_size=512,
+        )
+    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
+    vocabulary = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
+    tokenizer = CLIPTokenizer(vocab={t: i for i, t in enumerate(vocabulary)}, merges=[], model_max_length=77)
+    text = CLIPTextModel(
+        CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
+                       eos_token_id=1, bos_token_id=0, pad_token_id=1)
+    )
+    return StableDiffusionPipeline(
+        vae=_filled(vae, torch.float32), text_encoder=text.to(dtype).eval(), tokenizer=tokenizer,
+        unet=random_unet(dtype), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+        scheduler=DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1),
+    )
+
+
+def write_data(folder: Path, count: int) -> None:
+    """Portraits, and an untrained SID."""
+    lines = []
+    for i, image in enumerate(moving_face(0, count, 512)):
+        media.write_image(folder / f"{i}.png", image)
+        lines.append(json.dumps({"file_name": f"{i}.png", "text": "a portrait of a woman", "identity": "anna"}))
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+
+
+def build(folder: Path, precision: str, batch: int, cached: bool) -> tuple[MEFStage, PortraitDataset]:
+    values = {
+        "dataset_params": {"root_dir": str(folder), "resolution": 512, "cache_dir": str(folder / "cache")},
+        "model_params": {
+            "base_params": {"path": "random"}, "sid_params": {"config": str(SID), "checkpoint": str(SID)},
+        },
+        "train_params": {"batch_size": batch, "precision": precision, "ema_decay": 0.9999},
+        "validation_params": {"prompts": ["a portrait"], "identities": [], "expressions": []},
+    }
+    config = mef_config_from_dict(values)
+    sid = load_config(SID)
+    encoders = SIDEncoders(sid.model_params.encoder_params, sid.dataset_params.frame_shape[:2])
+    encoder = Encoder(random_base(DTYPES[precision]), Embedder(encoders), 512)
+    tables, _ = read_tables(config)
+    cache = None
+    if cached:
+        cache = Cache(config, tables)
+        cache.build(cache.missing(), encoder)
+    dataset = PortraitDataset(tables, encoder.latent_shape, 1000, config.train_params, cache)
+    return MEFStage(config, encoder, dataset, embedding_sample(cache, tables, encoder)), dataset
+
+
+def alternate(first: Callable[[], None], second: Callable[[], None], rounds: int) -> tuple[float, float, float]:
+    """Median seconds of both, and the median of the rounds' ratios second / first; one round to warm up."""
+    times: list[tuple[float, float]] = []
+    for _ in range(rounds + 1):
+        marks = [time.process_time()]
+        for work in (first, second):
+            work()
+            marks.append(time.process_time())
+        times.append((marks[1] - marks[0], marks[2] - marks[1]))
+    one, other = zip(*times[1:], strict=True)
+    ratio = statistics.median(b / a for a, b in times[1:])
+    return statistics.median(one), statistics.median(other), ratio
+
+
+@torch.no_grad()
+def adapters(rounds: int, side: int) -> None:
+    unet = random_unet(torch.float32)
+    with torch.device("meta"):
+        plain = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8, sample_size=64)
+    plain.load_state_dict(unet.state_dict(), assign=True)  # the same memory
+    attach_new(unet, WIDTHS, (AdapterParams(),) * 2, ["mid", "up"])
+    noisy, text = torch.randn(2, 4, side, side), torch.randn(2, 77, 768)  # both halves of guidance
+    embeds = {"image_embeds": [torch.randn(2, 1, width) for width in WIDTHS]}
+    one, both, ratio = alternate(
+        lambda: plain(noisy, 500, text), lambda: unet(noisy, 500, text, added_cond_kwargs=embeds), rounds
+    )
+    print(f"denoising step, {side} x {side} latents, fp32: plain {one:.2f} s, adapters {both:.2f} s, ratio {ratio:.3f}")
+
+
+def cache(rounds: int, batch: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_data(folder, max(2, batch))
+        stage, dataset = build(folder, "fp32", batch, cached=True)
+        step, (optimizer,) = stage.phases[0].module, stage.phases[0].optimizers.values()
+        items = default_collate([dataset[0, i] for i in range(batch)])
+        computed = {"mean", "deviation", "face", "text_states", "identity", "expression"}
+        bare = {key: value for key, value in items.items() if key not in computed}
+
+        def train(rows: dict) -> None:
+            optimizer.zero_grad()
+            step(rows)[0]["diffusion"].backward()
+            optimizer.step()
+
+        cached, anew, ratio = alternate(lambda: train(items), lambda: train(bare), rounds)
+    print(f"training step, batch {batch}, fp32: cached {cached:.2f} s, encoding anew {anew:.2f} s, ratio {ratio:.2f}")
+
+
+def memory(batch: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_data(folder, max(2, batch))
+        stage, dataset = build(folder, "bf16", batch, cached=True)
+        step, (optimizer,) = stage.phases[0].module, stage.phases[0].optimizers.values()
+        before = peak()
+        start = time.process_time()
+        with torch.autocast("cpu", torch.bfloat16):
+            terms, _ = step(default_collate([dataset[0, i] for i in range(batch)]))
+        terms["diffusion"].backward()
+        optimizer.step()
+        stage.after_step()
+    seconds = time.process_time() - start
+    print(f"bf16 training step, batch {batch}: peak {peak():.2f} GiB ({before:.2f} before it), {seconds:.0f} s")
+
+
+def peak() -> float:
+    """The process's largest resident size so far, GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["adapters", "cache", "memory"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch_size", type=int, default=1)
+    parser.add_argument("--latents", type=int, default=64, help="side of the denoising step's latents")
+    args = parser.parse_args()
+    if args.what == "adapters":
+        adapters(args.rounds, args.latents)
+    elif args.what == "cache":
+        cache(args.rounds, args.batch_size)
+    else:
+        memory(args.batch_size)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""The frozen base: Stable Diffusion 1.x, 2.x or XL by hub id, folder or single file."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DiffusionPipeline,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    LCMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+)
+from diffusers.utils import logging
+from transformers.utils import logging as transformers_logging
+
+from modules.errors import UserError
+from modules.mef.config import BaseParams
+
+Base = StableDiffusionPipeline | StableDiffusionXLPipeline
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+SCHEDULERS = {
+    "ddim": (DDIMScheduler, {}),
+    "dpm++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++"}),
+    "euler": (EulerDiscreteScheduler, {}),
+    "lcm": (LCMScheduler, {}),  # for bases, or LoRAs on them, distilled for it
+}
+
+
+def load_base(params: BaseParams, dtype: torch.dtype = torch.float32) -> Base:
+    """The base's pipeline, on the CPU.
+
+    Raises:
+        UserError: nothing of that name, or not a Stable Diffusion 1.x, 2.x or XL text-to-image pipeline.
+    """
+    path = Path(params.path)
+    try:
+        with quiet():
+            pipeline = _load(path, params, dtype)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"{params.path}: no Stable Diffusion base can be loaded from there ({reason})") from error
+    if not isinstance(pipeline, Base):
+        raise UserError(f"{params.path}: a {type(pipeline).__name__}; expected Stable Diffusion 1.x, 2.x or XL")
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what diffusers and transformers say of ordinary loading off the screen; downloads still show."""
+    before = logging.get_verbosity(), transformers_logging.get_verbosity()
+    logging.set_verbosity_error()
+    transformers_logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        logging.set_verbosity(before[0])
+        transformers_logging.set_verbosity(before[1])
+
+
+def _load(path: Path, params: BaseParams, dtype: torch.dtype) -> Any:
+    if path.suffix == ".safetensors":
+        return _load_single_file(path, params.config, dtype)
+    if path.is_file():
+        raise UserError(f"{path}: a base is a hub id, a folder or a .safetensors file")
+    variant = {"variant": params.variant} if params.variant else {}
+    return DiffusionPipeline.from_pretrained(params.path, torch_dtype=dtype, **variant)
+
+
+def _load_single_file(path: Path, config: str | None, dtype: torch.dtype) -> Base:
+    from safetensors import safe_open
+
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    with safe_open(path, framework="pt") as file:
+        is_xl = any(name.startswith("conditioner.embedders.1.") for name in file.keys())  # noqa: SIM118 (no dict)
+    kind = StableDiffusionXLPipeline if is_xl else StableDiffusionPipeline
+    return kind.from_single_file(str(path), torch_dtype=dtype, **({"config": config} if config else {}))
+
+
+def is_xl(base: Base) -> bool:
+    return isinstance(base, StableDiffusionXLPipeline)
+
+
+def set_scheduler(base: Any, name: str) -> None:
+    """Sample with ``ddim``, ``dpm++``, ``euler`` or ``lcm`` on the base's own noise schedule."""
+    kind, options = SCHEDULERS[name]
+    base.scheduler = kind.from_config(base.scheduler.config, **options)
+
+
+def training_noise(base: Base) -> DDPMScheduler:
+    """The noise the base was trained with.  Raises UserError for a base that predicts neither noise nor v."""
+    scheduler = DDPMScheduler.from_config(base.scheduler.config)
+    if scheduler.config.prediction_type not in ("epsilon", "v_prediction"):
+        raise UserError(f"the base predicts {scheduler.config.prediction_type}; expected epsilon or v_prediction")
+    return scheduler

@@ -1,0 +1,124 @@
+"""The training data set: an item is one portrait with its conditions and all its noise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from modules.data.portraits import Portrait
+from modules.errors import UserError
+from modules.mef.cache import Cache, Tables
+from modules.mef.config import MEFTrainParams
+
+
+class PortraitDataset(Dataset):
+    """Portraits, and everything random about a step of theirs: it follows from (seed, epoch, index) alone.
+
+    So a batch's losses do not depend on how it is shared out over processes or parts, nor on whether what the frozen
+    networks give is read from a cache or computed in the step.  An item is a dict:
+
+    - ``latents``, ``text``, ``identity_face``, ``expression_face``: rows in the tables
+    - ``timestep``  int64
+    - ``noise``, ``posterior_noise``  float32 ``[C, h, w]``
+    - ``keep``  bool [3]: whether text, identity, expression are given
+    - with a cache, its rows: ``mean``, ``deviation``, ``face``, ``text_states`` (``pooled``), ``identity``,
+      ``expression``
+
+    Args:
+        latent_shape: (C, h, w).
+        timesteps: number of noise levels of the base.
+        cache: complete, or None.
+    """
+
+    def __init__(
+        self,
+        tables: Tables,
+        latent_shape: tuple[int, int, int],
+        timesteps: int,
+        params: MEFTrainParams,
+        cache: Cache | None = None,
+    ):
+        self.tables, self.latent_shape, self.timesteps, self.params = tables, latent_shape, timesteps, params
+        self.cache = cache
+        self.left_out: dict[str, str] = {}
+        self._faces: dict[str, Tensor] = {}
+        bad_faces: set[int] = set()
+        bad_latents: set[int] = set()
+        if cache is not None:
+            bad_faces, bad_latents = cache.unreadable("faces"), cache.unreadable("latents")
+            self._faces = {name: cache.column("faces", name).float() for name in ("identity", "expression")}
+        self._of_person: dict[str, list[int]] = {}  # pictures of each person that can be read
+        self._portraits: list[int] = []
+        for row, portrait in enumerate(tables.portraits):
+            own = tables.picture_row[portrait.image]
+            needed = {tables.picture_row[path] for path in (portrait.identity_image, portrait.reference_image) if path}
+            if portrait.reference_image is None or portrait.identity_image is None:
+                needed.add(own)
+            if row in bad_latents or needed & bad_faces:
+                self.left_out[str(portrait.image)] = "a picture of it cannot be read, or no face is found in it"
+                continue
+            self._portraits.append(row)
+            if own not in bad_faces:
+                self._of_person.setdefault(portrait.identity, []).append(own)
+        if not self._portraits:
+            raise UserError("none of the portraits can be used: no picture can be read, or no face found in them")
+
+    @property
+    def portraits(self) -> list[Portrait]:
+        """Those that can be used."""
+        return [self.tables.portraits[row] for row in self._portraits]
+
+    def __len__(self) -> int:
+        return len(self._portraits) * self.params.num_repeats
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
+        """The item ``(epoch, index)``; a plain index is of epoch 0."""
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        rng = np.random.default_rng([self.params.seed, epoch, index])
+        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+        row = self._portraits[index % len(self._portraits)]
+        portrait = self.tables.portraits[row]
+        noise = torch.randn(self.latent_shape, generator=generator)
+        if self.params.noise_offset:
+            noise += self.params.noise_offset * torch.randn((self.latent_shape[0], 1, 1), generator=generator)
+        item = {
+            "latents": row,
+            "text": self.tables.caption_row[portrait.text],
+            "identity_face": self._identity_face(portrait, rng),
+            "expression_face": self.tables.picture_row[portrait.reference_image or portrait.image],
+            "timestep": int(rng.integers(self.timesteps)),
+            "noise": noise,
+            "posterior_noise": torch.randn(self.latent_shape, generator=generator),
+            "keep": self._keep(rng),
+        }
+        return item if self.cache is None else item | self._rows(item)
+
+    def _identity_face(self, portrait: Portrait, rng: np.random.Generator) -> int:
+        """Another picture of the person, so that identity alone can be read off it; else the portrait itself."""
+        own = self.tables.picture_row[portrait.image]
+        if portrait.identity_image is not None:
+            return self.tables.picture_row[portrait.identity_image]
+        others = [face for face in self._of_person.get(portrait.identity, []) if face != own]
+        if others and (rng.random() < self.params.other_photo):
+            return int(rng.choice(others))
+        return own
+
+    def _keep(self, rng: np.random.Generator) -> Tensor:
+        drop = self.params.dropout_params
+        text, identity, expression, everything = rng.random(4)
+        kept = [text >= drop.text, identity >= drop.identity, expression >= drop.expression]
+        return torch.tensor([k and everything >= drop.all for k in kept])
+
+    def _rows(self, item: dict[str, Any]) -> dict[str, Tensor]:
+        latents, text = self.cache.row("latents", item["latents"]), self.cache.row("text", item["text"])
+        return {
+            **{name: latents[name].float() for name in ("mean", "deviation", "face")},
+            "text_states": text["text"],
+            **({"pooled": text["pooled"]} if "pooled" in text else {}),
+            "identity": self._faces["identity"][item["identity_face"]],
+            "expression": self._faces["expression"][item["expression_face"]],
+        }

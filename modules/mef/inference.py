@@ -1,0 +1,149 @@
+"""Portraits as files: a prompt, a person, the picture or video of an expression in; pictures or a video out."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from modules import media
+from modules.errors import UserError
+from modules.mef.base import set_scheduler
+from modules.mef.pipeline import DeepExprPipeline
+from modules.sid.inference import Framing, best_device
+
+
+@dataclass(frozen=True)
+class PortraitOptions:
+    """What to draw, and how."""
+
+    prompt: str
+    negative_prompt: str | None = None
+    num_images: int = 1             # pictures, of the seeds ``seed``, ``seed + 1``, ...
+    seed: int = 0
+    steps: int = 30
+    guidance_scale: float = 5.0     # of text, identity and expression together; 1 is none
+    identity_scale: float = 1.0     # strength of the identity adapter, 0 is off
+    expression_scale: float = 1.0   # of the expression adapter
+    identity_guidance: float | None = None     # a guidance weight of its own, at twice the time
+    expression_guidance: float | None = None
+    scheduler: str | None = None    # ddim, dpm++, euler, lcm; None: the base's own
+    grid: bool = False              # one picture: source | driver | results
+
+    def __post_init__(self) -> None:
+        for name, least in (("num_images", 1), ("steps", 1), ("guidance_scale", 1), ("seed", 0)):
+            if not getattr(self, name) >= least:
+                raise UserError(f"--{name}: expected {least} or more, found {getattr(self, name)}")
+
+    def files(self, result: str) -> list[Path]:
+        """The files of the pictures: ``result.png``, or ``result-1.png``, ``result-2.png``, ... for several."""
+        path = Path(result)
+        if self.grid or self.num_images == 1:
+            return [path]
+        return [path.with_stem(f"{path.stem}-{i + 1}") for i in range(self.num_images)]
+
+
+def load_pipeline(
+    checkpoint: str, base: str | None = None, base_config: str | None = None, detector: str | None = None,
+    cpu: bool = False,
+) -> DeepExprPipeline:
+    """The pipeline of a training checkpoint, an adapters' folder or a hub id; float16 on a GPU, float32 on a CPU."""
+    device = best_device(cpu)
+    options = {
+        "base": base, "base_config": base_config, "detector": detector,
+        "dtype": torch.float16 if device.type == "cuda" else torch.float32,
+    }
+    if Path(checkpoint).is_file():
+        pipeline = DeepExprPipeline.from_checkpoint(checkpoint, **options)
+    else:
+        pipeline = DeepExprPipeline.from_pretrained(checkpoint, **options)
+    return pipeline.to(device)
+
+
+class Portraitist:
+    """Draws one person from one prompt, with any number of expressions.
+
+    Args:
+        source: picture file of the person; None leaves the identity to the prompt.
+    """
+
+    def __init__(self, pipeline: DeepExprPipeline, options: PortraitOptions, source: str | None):
+        self.pipeline, self.options = pipeline, options
+        self.source = None if source is None else media.read_image(source)
+        if options.scheduler is not None:
+            set_scheduler(pipeline.base, options.scheduler)
+        if pipeline.embedder is None:
+            raise UserError("these adapters were saved without SID's encoders; use a run's folder or checkpoint")
+        self.identity = pipeline.embed(identity_image=self.source)[0]
+
+    def draw(self, expression: Tensor | None, progress: bool = False) -> list[np.ndarray]:
+        """``num_images`` pictures, uint8 ``[H, W, 3]``; every call starts from the same noise."""
+        options = self.options
+        self.pipeline.base.set_progress_bar_config(disable=not progress)
+        result = self.pipeline(
+            options.prompt,
+            identity_embedding=self.identity,
+            expression_embedding=expression,
+            identity_scale=options.identity_scale,
+            expression_scale=options.expression_scale,
+            guidance_scale=options.guidance_scale,
+            identity_guidance=options.identity_guidance,
+            expression_guidance=options.expression_guidance,
+            negative_prompt=options.negative_prompt,
+            num_inference_steps=options.steps,
+            num_images_per_prompt=options.num_images,
+            generator=[torch.Generator().manual_seed(options.seed + i) for i in range(options.num_images)],
+        )
+        return [np.asarray(image.convert("RGB")) for image in result.images]
+
+    def shown(self, driver: np.ndarray | None, pictures: list[np.ndarray]) -> np.ndarray:
+        """Source | driver | pictures, as far as there are any."""
+        size = pictures[0].shape[:2]
+        given = [media.fit(image, *size) for image in (self.source, driver) if image is not None]
+        return np.concatenate([*given, *pictures], axis=1)
+
+
+def draw_images(artist: Portraitist, driver: str | None, result: str) -> list[Path]:
+    """Write the portraits with the expression of a driving picture (or none); return their files."""
+    image = expression = None
+    if driver is not None:
+        image = media.read_image(driver)
+        expression = artist.pipeline.embed(expression_image=image)[1]
+    pictures = artist.draw(expression, progress=True)
+    if artist.options.grid:
+        pictures = [artist.shown(image, pictures)]
+    files = artist.options.files(result)
+    for path, picture in zip(files, pictures, strict=True):
+        media.write_image(path, picture)
+    return files
+
+
+def draw_video(artist: Portraitist, driver: str, result: str, crop: bool = False, detector: str = "auto") -> int:
+    """Write a portrait per frame of a driving video, with its timing and sound; return the number of frames."""
+    if artist.options.num_images > 1:
+        raise UserError("--num_images: a driving video gives one portrait a frame; leave it at 1")
+    embedder = artist.pipeline.embedder
+    framing = Framing(embedder.sid.size, crop, detector, cpu=artist.pipeline.base.device.type == "cpu")
+    info, fit = media.probe_video(driver), framing.video(driver)
+
+    def drawn() -> Iterator[tuple[np.ndarray, float]]:
+        for frame in tqdm(media.read_video(driver), total=len(info.times), unit="frame", desc=Path(result).name):
+            face = fit(frame.image)
+            pictures = artist.draw(embedder.expression([face]))
+            yield (artist.shown(face, pictures) if artist.options.grid else pictures[0]), frame.time
+
+    frames = drawn()
+    first = next(frames)
+    height, width = first[0].shape[:2]
+    count = 0
+    with media.VideoWriter(result, width, height, info.frame_rate, audio_from=driver, duration=info.duration) as writer:
+        for image, time in itertools.chain([first], frames):
+            writer.write(image, time)
+            count += 1
+    return count

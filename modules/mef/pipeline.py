@@ -1,0 +1,300 @@
+"""Portraits from a prompt, a person and an expression: a Stable Diffusion pipeline with both adapters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers.image_processor import IPAdapterMaskProcessor
+from huggingface_hub import ModelHubMixin, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from PIL import Image
+from torch import Tensor
+
+from modules import checkpoint as files
+from modules.atomic import write_text
+from modules.config import config_to_dict, section_from_dict
+from modules.errors import UserError
+from modules.mef.adapters import NAMES, Adapters, Scale, attach
+from modules.mef.base import load_base
+from modules.mef.config import BaseParams, CompoundParams, mef_config_from_dict
+from modules.mef.embedder import Embedder, SIDEncoders
+from modules.mef.guidance import GuidanceWeights, separate_guidance
+
+CONFIG = "config.json"
+BASE_KEY = "stable_diffusion"  # of CONFIG: where the base is found
+SID_FILE = "sid_encoders.safetensors"
+ADAPTER_FILES = tuple(f"{name}_adapter.safetensors" for name in NAMES)
+_CARD = """---
+{{ card_data }}
+---
+Identity and expression adapters of DeepExpr (MEF) for Stable Diffusion, in the IP-Adapter FaceID layout.  With
+diffusers alone: `pipe.load_ip_adapter(folder, subfolder="", weight_name=["identity_adapter.safetensors",
+"expression_adapter.safetensors"], image_encoder_folder=None)`, then pass `ip_adapter_image_embeds`, each
+`[2, 1, width]` with zeros first.  `config.json` says for which base they were trained.
+"""
+
+
+class DeepExprPipeline(
+    ModelHubMixin, library_name="diffusers", tags=["ip-adapter", "face"], model_card_template=_CARD
+):
+    """Text sets the scene, one picture the person, another the expression and head pose.
+
+    Example::
+
+        pipeline = DeepExprPipeline.from_pretrained("log/.../adapters").to("cuda")
+        images = pipeline("a man in a red shirt", identity_image=anna, expression_image=smile).images
+
+    ``pipeline.base`` is a diffusers pipeline like any other: load LoRAs into it, change its scheduler.
+
+    Args:
+        base: a Stable Diffusion 1.x, 2.x or XL text-to-image pipeline (or one made from it: img2img, inpaint, ...).
+        adapters: those in its UNet.
+        embedder: None where only embeddings, not pictures, will be given.
+        base_params: where the base came from, for the file.
+    """
+
+    def __init__(self, base: Any, adapters: Adapters, embedder: Embedder | None, base_params: BaseParams):
+        self.base, self.adapters, self.embedder, self.base_params = base, adapters, embedder, base_params
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> DeepExprPipeline:
+        self.base.to(device, dtype)
+        if self.embedder is not None:
+            self.embedder.to(device)
+        return self
+
+    # ------------------------------------------------------------------------------------------------------- generate
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | list[str] | None = None,
+        identity_image: Image.Image | np.ndarray | None = None,
+        expression_image: Image.Image | np.ndarray | None = None,
+        *,
+        identity_embedding: Tensor | None = None,
+        expression_embedding: Tensor | None = None,
+        identity_scale: Scale = 1.0,
+        expression_scale: Scale = 1.0,
+        guidance_scale: float = 5.0,
+        identity_guidance: float | None = None,
+        expression_guidance: float | None = None,
+        identity_mask: Image.Image | None = None,
+        expression_mask: Image.Image | None = None,
+        **options: Any,
+    ) -> Any:
+        """Generate images; returns what ``base`` returns.
+
+        The unconditional branch of guidance drops text, identity and expression together.
+
+        Args:
+            identity_image, expression_image: the faces; without one its adapter is given "none" (zeros).
+            identity_embedding, expression_embedding: ``[width]`` or ``[1, width]``, instead of the pictures.
+            identity_scale, expression_scale: 0 (off) up; or a dict of scales per block, such as
+                ``{"mid": 1.0, "up": {"block_1": [1.0, 0.5, 0.5]}}``, as diffusers' ``set_ip_adapter_scale`` takes.
+            guidance_scale: of all conditions together, none at 1.
+            identity_guidance, expression_guidance: weights of their own; four UNet passes a step instead of two.
+            identity_mask, expression_mask: white where the adapter may act.
+            options: for ``base``: ``num_inference_steps``, ``num_images_per_prompt``, ``negative_prompt``,
+                ``generator``, ``height``, ``width``, ...
+
+        Raises:
+            UserError: an empty prompt, an embedding of the wrong width, guidance that cannot be split.
+        """
+        if "prompt_embeds" not in options:
+            check_prompt(prompt)
+        embeddings = self.embed(identity_image, expression_image, identity_embedding, expression_embedding)
+        # as the base decides it: networks distilled with guidance are told its scale instead
+        guided = guidance_scale > 1 and self.base.unet.config.time_cond_proj_dim is None
+        weights = None
+        if identity_guidance is not None or expression_guidance is not None:
+            if not guided:
+                raise UserError("separate guidance weights need a guidance_scale above 1")
+            given = (guidance_scale, identity_guidance, expression_guidance)
+            weights = GuidanceWeights(*(guidance_scale if weight is None else weight for weight in given))
+        self.set_scales(identity_scale, expression_scale)
+        if identity_mask is not None or expression_mask is not None:
+            attention = dict(options.pop("cross_attention_kwargs", None) or {})
+            attention["ip_adapter_masks"] = [_mask(mask) for mask in (identity_mask, expression_mask)]
+            options["cross_attention_kwargs"] = attention
+        with separate_guidance(self.base.unet, weights):
+            return self.base(
+                prompt,
+                guidance_scale=guidance_scale,
+                ip_adapter_image_embeds=[self.for_diffusers(z, guided) for z in embeddings],
+                **options,
+            )
+
+    def embed(
+        self,
+        identity_image: Image.Image | np.ndarray | None = None,
+        expression_image: Image.Image | np.ndarray | None = None,
+        identity_embedding: Tensor | None = None,
+        expression_embedding: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Both embeddings, ``[1, width]`` each, from pictures or as given; zeros for what is not given."""
+        images, given = (identity_image, expression_image), (identity_embedding, expression_embedding)
+        embeddings = []
+        for i, (name, width) in enumerate(zip(NAMES, self.adapters.widths, strict=True)):
+            if given[i] is not None:
+                z = given[i].reshape(1, -1)
+            elif images[i] is None:
+                z = torch.zeros(1, width)
+            elif self.embedder is None:
+                raise UserError(f"this pipeline has no encoders: give {name}_embedding instead of a picture")
+            else:
+                z = self.embedder([_pixels(images[i])], [f"the {name} picture"])[i]
+            if z.shape[1] != width:
+                raise UserError(f"the {name} embedding has {z.shape[1]} numbers; this adapter takes {width}")
+            embeddings.append(z)
+        return tuple(embeddings)
+
+    def for_diffusers(self, embedding: Tensor, guided: bool = True) -> Tensor:
+        """``[1, width]`` as ``ip_adapter_image_embeds`` wants it: ``[2, 1, width]``, the unconditional zeros first."""
+        z = embedding[:, None].to(self.base.unet.device, self.base.unet.dtype)
+        return torch.cat([torch.zeros_like(z), z]) if guided else z
+
+    def set_scales(self, identity: Scale = 1.0, expression: Scale = 1.0) -> None:
+        """Strength of each adapter, one number or per block."""
+        try:
+            self.base.set_ip_adapter_scale([identity, expression])
+        except (ValueError, KeyError) as error:
+            raise UserError(f"scale: {' '.join(str(error).split())}") from error
+        self.adapters.silence_uninjected()
+
+    # ----------------------------------------------------------------------------------------------------------- files
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> DeepExprPipeline:
+        """The pipeline of a folder that ``save_pretrained`` wrote, or of a hub id.
+
+        Args:
+            base: hub id, folder or ``.safetensors`` file of the base, or a diffusers pipeline; None: as saved.
+            base_config: with a ``.safetensors`` base: hub id or folder of its layout.
+            dtype: of the base's weights.
+            detector: face detector for pictures (:func:`modules.faces.load_detector`); None: they are framed already.
+            options: also those of the hub: ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ...
+
+        Raises:
+            UserError: nothing of that name, or adapters and base do not fit.
+        """
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, **options)
+        except (HfHubHTTPError, HFValidationError, OSError) as error:
+            name = pretrained_model_name_or_path
+            raise UserError(f"{name}: no folder of adapters, and nothing of that name on the hub") from error
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        save_adapters(Path(save_directory), self.adapters.state(), self.embedder, self.base_params)
+
+    @classmethod
+    def _from_pretrained(
+        cls,
+        *,
+        model_id: str,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        base: str | Any | None = None,
+        base_config: str | None = None,
+        dtype: torch.dtype = torch.float32,
+        detector: str | None = None,
+        **_: Any,
+    ) -> DeepExprPipeline:
+        folder = Path(model_id)
+        if not folder.is_dir():
+            hub = {"revision": revision, "cache_dir": cache_dir, "force_download": force_download, "token": token}
+            names = [CONFIG, SID_FILE, *ADAPTER_FILES]
+            folder = Path(
+                snapshot_download(model_id, allow_patterns=names, local_files_only=local_files_only, **hub)
+            )
+        description = _read_description(folder / CONFIG)
+        base_params = section_from_dict(BaseParams, description[BASE_KEY], str(folder / CONFIG), BaseParams)
+        if isinstance(base, str):
+            base_params = BaseParams(path=base, config=base_config)
+        pipeline = base if base is not None and not isinstance(base, str) else load_base(base_params, dtype)
+        states = [files.load(folder / name) for name in ADAPTER_FILES]
+        adapters = attach(pipeline.unet, states, [str(folder / name) for name in ADAPTER_FILES])
+        embedder = None
+        if description.get("sid") is not None:
+            compound = section_from_dict(
+                CompoundParams, description["compound_params"], str(folder / CONFIG), CompoundParams
+            )
+            embedder = Embedder(SIDEncoders.from_file(folder / SID_FILE, description["sid"]), compound, detector)
+        return cls(pipeline, adapters, embedder, base_params)
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: str | Path,
+        *,
+        base: str | None = None,
+        base_config: str | None = None,
+        dtype: torch.dtype = torch.float32,
+        detector: str | None = None,
+    ) -> DeepExprPipeline:
+        """The (averaged) adapters of a training checkpoint, on the base and SID they were trained with.
+
+        Raises:
+            UserError: not a checkpoint of MEF, or the base is another.
+        """
+        checkpoint = files.load(path)
+        if "mef" not in checkpoint:
+            raise UserError(f"{path}: not a checkpoint of MEF; with --prompt give one of train_mef.py")
+        model = mef_config_from_dict(checkpoint["mef"], str(path)).model_params
+        base_params = BaseParams(path=base, config=base_config) if base else model.base_params
+        pipeline = load_base(base_params, dtype)
+        states = checkpoint.get("ema") or checkpoint
+        adapters = attach(pipeline.unet, [states[f"{name}_adapter"] for name in NAMES], [f"{path}: {n}" for n in NAMES])
+        embedder = Embedder(SIDEncoders.from_sid(model.sid_params), model.compound_params, detector)
+        return cls(pipeline, adapters, embedder, base_params)
+
+
+def save_adapters(
+    folder: Path, states: dict[str, Any], embedder: Embedder | None, base_params: BaseParams
+) -> None:
+    """Write a folder that ``from_pretrained`` reads: two adapters, SID's encoders, ``config.json``.
+
+    Args:
+        states: what :meth:`modules.mef.adapters.Adapters.state` gives.
+    """
+    for name, file in zip(NAMES, ADAPTER_FILES, strict=True):
+        files.save(states[f"{name}_adapter"], folder / file)
+    widths = {name: states[f"{name}_adapter"]["image_proj"]["proj.0.weight"].shape[1] for name in NAMES}
+    description: dict[str, Any] = {BASE_KEY: config_to_dict(base_params), "embedding_widths": widths, "sid": None}
+    if embedder is not None:
+        description["sid"] = embedder.sid.save(folder / SID_FILE)
+        description["compound_params"] = config_to_dict(embedder.compound)
+    write_text(folder / CONFIG, json.dumps(description, indent=2) + "\n")
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        if BASE_KEY in description:
+            return description
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+        pass
+    raise UserError(f"{path}: not a folder of DeepExpr adapters: it needs a {CONFIG} with {BASE_KEY}")
+
+
+def check_prompt(prompt: str | Sequence[str] | None) -> None:
+    """Raise UserError for a prompt without words."""
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt or [])
+    if not prompts or not all(text.strip() for text in prompts):
+        raise UserError("the prompt is empty: say what the picture shows")
+
+
+def _pixels(image: Image.Image | np.ndarray) -> np.ndarray:
+    return np.asarray(image.convert("RGB")) if isinstance(image, Image.Image) else image
+
+
+def _mask(mask: Image.Image | None) -> Tensor | None:
+    """``[1, 1, h, w]``, as the processors want it."""
+    return None if mask is None else IPAdapterMaskProcessor().preprocess([mask])

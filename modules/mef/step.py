@@ -1,0 +1,133 @@
+"""One training step of MEF: noise a latent, let the UNet with both adapters predict, compare."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import DDPMScheduler, UNet2DConditionModel
+from diffusers.training_utils import compute_snr
+from torch import Tensor, nn
+
+from modules.mef.cache import Tables
+from modules.mef.config import MEFTrainParams
+from modules.mef.encoder import Encoder, Rows
+
+
+class MEFStep(nn.Module):
+    """``batch -> ({loss name: loss}, {})``; see :class:`modules.mef.dataset.PortraitDataset` for the batch.
+
+    Args:
+        unet: frozen but for its adapters.
+        noise: the base's noise schedule and prediction type.
+        encoder: computes what the batch brings no cached rows of, and judges x0 estimates.
+        tables: what the batch's row numbers mean.
+        no_text: what stands for no prompt, batch 1.
+    """
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        noise: DDPMScheduler,
+        encoder: Encoder,
+        tables: Tables,
+        no_text: Rows,
+        params: MEFTrainParams,
+    ):
+        super().__init__()
+        self.unet, self.noise, self.params = unet, noise, params
+        self.encoder, self.tables = encoder, tables
+        self.scaling = encoder.base.vae.config.scaling_factor
+        for name, states in no_text.items():
+            self.register_buffer(f"no_{name}", states, persistent=False)
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict]:
+        rows = batch if "mean" in batch else batch | self._encode(batch)
+        clean = (rows["mean"] + rows["deviation"] * batch["posterior_noise"]) * self.scaling
+        steps, noise = batch["timestep"], batch["noise"]
+        noisy = self.noise.add_noise(clean, noise, steps)
+        prediction = self._predict(noisy, steps, rows, batch["keep"])
+        is_v = self.noise.config.prediction_type == "v_prediction"
+        target = self.noise.get_velocity(clean, noise, steps) if is_v else noise
+        weight = self._snr_weight(steps)[:, None, None, None] * self._face_weight(rows["face"])
+        terms = {"diffusion": (weight * (prediction - target).square()).mean()}
+        weights = self.params.loss_weights
+        if weights.identity or weights.expression:
+            terms |= self._face_terms(noisy, prediction, steps, rows, batch["keep"])
+        return terms, {}
+
+    @torch.no_grad()
+    def _encode(self, batch: dict[str, Tensor]) -> Rows:
+        """What a cache would have brought, computed anew."""
+        tables, encoder = self.tables, self.encoder
+        rows = encoder.latents([tables.portraits[i] for i in batch["latents"].tolist()])
+        text = encoder.text([tables.captions[i] for i in batch["text"].tolist()])
+        faces = torch.cat([batch["identity_face"], batch["expression_face"]])
+        embeddings = encoder.embeddings([tables.pictures[i] for i in faces.tolist()])
+        count = len(batch["text"])
+        return rows | {
+            "text_states": text.pop("text"), **text,
+            "identity": embeddings["identity"][:count], "expression": embeddings["expression"][count:],
+        }
+
+    def _predict(self, noisy: Tensor, steps: Tensor, rows: Rows, keep: Tensor) -> Tensor:
+        """The UNet's prediction, float32 ``[B, C, h, w]``, each item under the conditions that ``keep [B, 3]`` says.
+
+        A condition is left out by zeroing its *embedding*: that is what pipelines give in guidance's other half.
+        """
+        text, identity, expression = keep.unbind(dim=1)
+        dtype = self.unet.conv_in.weight.dtype
+        states = torch.where(text[:, None, None], rows["text_states"].to(dtype), self.no_text.to(dtype))
+        faces = [rows["identity"] * identity[:, None], rows["expression"] * expression[:, None]]
+        added: dict[str, Any] = {"image_embeds": [z[:, None] for z in faces]}
+        if "pooled" in rows:
+            height, width = (side * self.encoder.base.vae_scale_factor for side in noisy.shape[2:])
+            added["text_embeds"] = torch.where(text[:, None], rows["pooled"].to(dtype), self.no_pooled.to(dtype))
+            times = torch.tensor([[height, width, 0, 0, height, width]], dtype=dtype, device=noisy.device)
+            added["time_ids"] = times.expand(len(noisy), -1)
+        return self.unet(noisy.to(dtype), steps, states, added_cond_kwargs=added).sample.float()
+
+    def _snr_weight(self, steps: Tensor) -> Tensor:
+        """``[B]``: min-SNR-gamma (Hang et al., 2023, eq. 5 and, for v, appendix)."""
+        if self.params.min_snr_gamma is None:
+            return torch.ones_like(steps, dtype=torch.float32)
+        snr = compute_snr(self.noise, steps)
+        clipped = snr.clamp(max=self.params.min_snr_gamma)
+        if self.noise.config.prediction_type == "v_prediction":
+            return clipped / (snr + 1)
+        return clipped / snr.clamp_min(1e-8)
+
+    def _face_weight(self, face: Tensor) -> Tensor:
+        """``[B, 1, h, w]`` of mean 1 per item: ``face_weight`` inside the mask relative to outside."""
+        weight = 1 + (self.params.face_weight - 1) * face
+        return weight / weight.mean(dim=(1, 2, 3), keepdim=True).clamp_min(1e-8)
+
+    def _face_terms(
+        self, noisy: Tensor, prediction: Tensor, steps: Tensor, rows: Rows, keep: Tensor
+    ) -> dict[str, Tensor]:
+        """1 - cosine between the face of the decoded x0 estimate and the one asked for, where there is little noise."""
+        weights, sid = self.params.loss_weights, self.encoder.embedder.sid
+        asked = keep[:, 1:] & (steps < weights.max_timestep)[:, None]
+        chosen = asked.any(dim=1)
+        if not chosen.any():
+            return {name: prediction.sum() * 0.0 for name in ("identity", "expression") if getattr(weights, name)}
+        estimate = self._clean_estimate(noisy[chosen], prediction[chosen], steps[chosen])
+        pictures = self.encoder.decode(estimate)
+        with torch.autocast(noisy.device.type, enabled=False):
+            fitted = F.interpolate(pictures, size=sid.size, mode="bilinear", antialias=True)
+            found = dict(zip(("identity", "expression"), sid(fitted), strict=True))
+        terms = {}
+        for i, (name, z) in enumerate(found.items()):
+            if weight := getattr(weights, name):
+                wanted = rows[name][chosen][:, : z.shape[1]]  # SID's part of a compound
+                distance = 1 - F.cosine_similarity(z, wanted)
+                terms[name] = weight * (distance * asked[chosen, i]).sum() / len(steps)
+        return terms
+
+    def _clean_estimate(self, noisy: Tensor, prediction: Tensor, steps: Tensor) -> Tensor:
+        """The latent x0 that the prediction means (Salimans and Ho, 2022, appendix D, for v)."""
+        kept = self.noise.alphas_cumprod.to(noisy.device)[steps][:, None, None, None]
+        if self.noise.config.prediction_type == "v_prediction":
+            return kept.sqrt() * noisy - (1 - kept).sqrt() * prediction
+        return (noisy - (1 - kept).sqrt() * prediction) / kept.sqrt()

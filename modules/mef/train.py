@@ -1,0 +1,108 @@
+"""Training MEF from a configuration: data, frozen networks, what they give of the data, stage, loop, in that order."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from accelerate import Accelerator
+from torch import Tensor
+
+from modules import runs
+from modules.data.portraits import read_portraits
+from modules.data.sampling import loader_of
+from modules.mef.base import DTYPES, load_base, training_noise
+from modules.mef.cache import Cache, Tables
+from modules.mef.config import MEFConfig, load_mef_config
+from modules.mef.dataset import PortraitDataset
+from modules.mef.embedder import Embedder, SIDEncoders
+from modules.mef.encoder import Encoder
+from modules.mef.pipeline import save_adapters
+from modules.mef.stage import MEFStage
+from modules.training import Loaded, Trainer
+
+ADAPTERS = "adapters"  # folder in a run's, for DeepExprPipeline.from_pretrained and diffusers
+SAMPLE = 1024  # pictures whose embeddings tell mean and deviation where there is no cache
+
+
+def read_tables(config: MEFConfig) -> tuple[Tables, dict[str, str]]:
+    """The data set's tables, and the portraits left out: path -> reason."""
+    portraits, bad = read_portraits(config.dataset_params.root_dir)
+    return Tables(portraits), bad
+
+
+def build_encoder(config: MEFConfig, cpu: bool = False) -> Encoder:
+    """The frozen networks, on the CPU."""
+    data, model = config.dataset_params, config.model_params
+    sid = SIDEncoders.from_sid(model.sid_params)
+    base = load_base(model.base_params, DTYPES[config.train_params.precision])
+    base.safety_checker = None  # a gigabyte that would only judge validation pictures
+    detector = "auto" if data.crop_faces else None
+    return Encoder(base, Embedder(sid, model.compound_params, detector, cpu), data.resolution)
+
+
+def build_cache(config: MEFConfig, tables: Tables, encoder: Encoder, accelerator: Accelerator) -> Cache:
+    """The cache, complete; processes share what is still to be computed."""
+    cache = Cache(config, tables)
+    missing = cache.missing()  # the same list on all: looked at before anybody writes
+    accelerator.wait_for_everyone()
+    cache.build(missing[accelerator.process_index :: accelerator.num_processes], encoder, accelerator.is_main_process)
+    accelerator.wait_for_everyone()
+    return cache
+
+
+def embedding_sample(cache: Cache | None, tables: Tables, encoder: Encoder) -> tuple[Tensor, Tensor]:
+    """Embeddings of the data set, ``[N, width]`` each: all of them, or as many as tell mean and deviation."""
+    if cache is not None:
+        bad = cache.unreadable("faces")
+        good = [i for i in range(len(tables.pictures)) if i not in bad]
+        return cache.column("faces", "identity")[good], cache.column("faces", "expression")[good]
+    rows = encoder.embeddings(tables.pictures[:: max(1, len(tables.pictures) // SAMPLE)])
+    return rows["identity"].cpu(), rows["expression"].cpu()
+
+
+class MEFRecipe:
+    """See :class:`modules.runs.Recipe`."""
+
+    def __init__(self, config_path: str):
+        self.config = load_mef_config(config_path)
+
+    def check(self) -> None:
+        self.tables, self.bad = read_tables(self.config)
+
+    def build(
+        self, accelerator: Accelerator, found: dict[str, Any] | None, checkpoint: str | None, finetune: bool
+    ) -> tuple[Trainer, Loaded | None]:
+        config, train, tables = self.config, self.config.train_params, self.tables
+        encoder = build_encoder(config, accelerator.device.type == "cpu").to(accelerator.device)
+        cache = None
+        if config.dataset_params.cache_dir is not None:
+            cache = build_cache(config, tables, encoder, accelerator)
+        timesteps = training_noise(encoder.base).config.num_train_timesteps
+        dataset = PortraitDataset(tables, encoder.latent_shape, timesteps, train, cache)
+        workers, rank, world = config.dataset_params.num_workers, accelerator.process_index, accelerator.num_processes
+        loader = loader_of(dataset, train, workers, rank, world)
+        stage = MEFStage(config, encoder, dataset, embedding_sample(cache, tables, encoder))
+        if cache is not None:
+            encoder.forget_text()  # its states are all there: gigabytes for other things
+        trainer = Trainer(stage, loader, train, accelerator, train.gradient_accumulation)
+        if finetune and "ema" in found:
+            found = found | found["ema"]
+        loaded = trainer.resume(found, checkpoint, finetune) if found is not None else None
+        return trainer, loaded
+
+    def announce(self, trainer: Trainer, loaded: Loaded | None, checkpoint: str | None, is_new: bool) -> None:
+        if is_new:
+            left_out = self.bad | trainer.loader.dataset.left_out
+            trainer.log_left_out(f"{path}: {reason}" for path, reason in left_out.items())
+        count = sum(p.numel() for p in trainer.stage.adapters.parameters() if p.requires_grad)
+        print(f"{len(self.tables.portraits)} portraits; {count / 1e6:.2f} M parameters to train")
+
+    def finish(self, trainer: Trainer) -> None:
+        """The adapters by themselves, as other programs read them."""
+        stage, folder = trainer.stage, trainer.folder / ADAPTERS
+        save_adapters(folder, stage.averaged(), stage.encoder.embedder, self.config.model_params.base_params)
+        print(f"adapters: '{folder}'")
+
+
+train = partial(runs.run, MEFRecipe)

@@ -1,0 +1,79 @@
+"""The grid of portraits that training draws: people by expressions by prompts, always from the same noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modules import media
+from modules.data.portraits import Portrait
+from modules.mef.adapters import Adapters
+from modules.mef.base import is_xl, set_scheduler
+from modules.mef.config import BaseParams, ValidationParams
+from modules.mef.encoder import Encoder
+from modules.mef.pipeline import DeepExprPipeline
+from modules.sid.animator import to_images
+
+DEFAULT_COUNT = 2  # people, expressions and prompts taken from the data set where none are named
+
+
+class Validation:
+    """Embeds its pictures and prompts once; :meth:`grid` then needs the UNet and the VAE's decoder alone."""
+
+    def __init__(
+        self, params: ValidationParams, encoder: Encoder, portraits: Sequence[Portrait], adapters: Adapters
+    ):
+        self.params, self.encoder, self.base = params, encoder, encoder.base
+        self.side = encoder.resolution
+        first = {portrait.identity: str(portrait.image) for portrait in reversed(portraits)}
+        people = params.identities or list(first.values())[::-1][:DEFAULT_COUNT]
+        expressions = params.expressions or [str(p.image) for p in portraits[:DEFAULT_COUNT]]
+        prompts = params.prompts or list(dict.fromkeys(p.text for p in portraits))[:DEFAULT_COUNT]
+        self.people, self.expressions = list(map(self._thumbnail, people)), list(map(self._thumbnail, expressions))
+        self.identities = encoder.embeddings(people)["identity"].cpu()
+        self.semantics = encoder.embeddings(expressions)["expression"].cpu()
+        self.text = [encoder.text([prompt]) for prompt in prompts]
+        self.no_text = encoder.no_text()
+        self.pipeline = DeepExprPipeline(self.base, adapters, None, BaseParams(path="."))
+
+    def _thumbnail(self, path: str) -> np.ndarray:
+        return media.fit(media.read_image(path), self.side, self.side)
+
+    @torch.no_grad()
+    def grid(self) -> Tensor:
+        """uint8 ``[H, W, 3]``: a block per prompt; rows are people, columns expressions, each shown at the margin."""
+        scheduler = self.base.scheduler
+        set_scheduler(self.base, "ddim")
+        try:
+            blocks = [self._block(text) for text in self.text]
+        finally:
+            self.base.scheduler = scheduler
+        return torch.from_numpy(np.concatenate(blocks))
+
+    def _block(self, text: dict[str, Tensor]) -> np.ndarray:
+        rows = [np.concatenate([np.full_like(self.people[0], 255), *self.expressions], axis=1)]
+        for person, identity in zip(self.people, self.identities, strict=True):
+            images = [self._portrait(text, identity, z) for z in self.semantics]
+            rows.append(np.concatenate([person, *images], axis=1))
+        return np.concatenate(rows)
+
+    def _portrait(self, text: dict[str, Tensor], identity: Tensor, expression: Tensor) -> np.ndarray:
+        options = {"prompt_embeds": text["text"], "negative_prompt_embeds": self.no_text["text"]}
+        if is_xl(self.base):
+            options |= {"pooled_prompt_embeds": text["pooled"], "negative_pooled_prompt_embeds": self.no_text["pooled"]}
+        options = {name: states.to(self.base.device, self.base.unet.dtype) for name, states in options.items()}
+        result = self.pipeline(
+            identity_embedding=identity,
+            expression_embedding=expression,
+            guidance_scale=self.params.guidance_scale,
+            num_inference_steps=self.params.steps,
+            generator=torch.Generator().manual_seed(self.params.seed),
+            height=self.side,
+            width=self.side,
+            output_type="latent",
+            **options,
+        )
+        return to_images(self.encoder.decode(result.images))[0]

@@ -1,0 +1,132 @@
+"""Inference.py --prompt as users run it: files in, files out, one line for what cannot be."""
+
+from __future__ import annotations
+
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_base
+from test_media import images_of
+from tiny_mef import write_config, write_workshop
+
+import Inference
+from modules import media
+from modules.data.astronaut import moving_face
+from modules.errors import run_script
+from modules.mef.train import train
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory) -> Path:
+    """A trained run for each kind of base, a source and drivers."""
+    folder = write_workshop(tmp_path_factory.mktemp("workshop"))
+    for kind in tiny_base.KINDS:
+        config = write_config(folder / f"{kind}.yaml", folder, kind, **{"train_params.num_epochs": 1})
+        train(config, log_dir=folder / "log", cpu=True).rename(folder / f"run-{kind}")
+    media.write_image(folder / "source.png", moving_face(0, 1, 64)[0])
+    media.write_image(folder / "smile.png", moving_face(1, 1, 64)[0])
+    with media.VideoWriter(folder / "driving.mp4", 64, 64, Fraction(25)) as writer:
+        faces = moving_face(1, 3, 64)
+        for i, image in enumerate([faces[0], faces[0], faces[1], faces[2]]):
+            writer.write(image, i / 25)
+    return folder
+
+
+@pytest.fixture
+def run(workshop, monkeypatch, tmp_path):
+    """Calls the script in an empty folder; named options have defaults, None leaves one out."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*options: str, **replaced: str | None) -> None:
+        named = {"prompt": "a red hat", "checkpoint": str(workshop / "run-sd15" / "adapters"),
+                 "source_image": str(workshop / "source.png"), "reference_image": str(workshop / "smile.png"),
+                 "steps": "2"} | replaced
+        words = [part for name, value in named.items() if value is not None for part in (f"--{name}", value)]
+        monkeypatch.setattr(sys, "argv", ["Inference.py", "--cpu", *words, *options])
+        run_script(Inference.main)
+
+    return call
+
+
+def test_one_portrait_and_several(run):
+    run()
+    alone = media.read_image("result.png")
+    assert alone.shape == (32, 32, 3)
+    run(num_images="3")
+    several = [media.read_image(f"result-{i}.png") for i in (1, 2, 3)]
+    assert np.abs(several[0].astype(int) - alone).max() <= 1  # the same noise, in a larger batch
+    assert not np.array_equal(several[0], several[1])
+    run(seed="1", result_image="one.png")
+    assert np.abs(media.read_image("one.png").astype(int) - several[1]).max() <= 1  # seeds count up
+
+
+def test_the_grid_shows_what_went_in(run, workshop):
+    run("--grid", num_images="2", result_image="grid.jpg")
+    grid = media.read_image("grid.jpg")
+    assert grid.shape == (32, 4 * 32, 3)
+    source = media.fit(media.read_image(workshop / "source.png"), 32, 32)
+    assert np.abs(grid[:, :32].astype(int) - source).mean() < 5
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "dpm++", "euler", "lcm"])
+def test_schedulers(run, scheduler):
+    run(scheduler=scheduler, num_images="1")
+    assert media.read_image("result.png").std() > 0
+
+
+@pytest.mark.parametrize("kind", tiny_base.KINDS)
+def test_a_folder_of_adapters_draws_like_the_checkpoint_it_was_written_with(run, workshop, kind):
+    folder = workshop / f"run-{kind}"
+    run(checkpoint=str(folder / "adapters"), result_image="a.png")
+    run(checkpoint=str(folder / "00000000-checkpoint.pth.tar"), result_image="b.png")
+    assert np.array_equal(media.read_image("a.png"), media.read_image("b.png"))
+
+
+def test_a_video_gives_a_portrait_a_frame_from_one_noise(run, workshop):
+    run(reference_image=None, driving_video=str(workshop / "driving.mp4"))
+    info, frames = media.probe_video("result.mp4"), images_of("result.mp4")
+    assert len(frames) == 4 and info.frame_rate == 25
+    first, second = frames[0].astype(int), frames[1].astype(int)
+    assert np.abs(first - second).mean() < 3  # the driver stands still, and so does the portrait: one noise
+    run("--grid", driving_video=str(workshop / "driving.mp4"))
+    assert images_of("result.mp4")[0].shape == (32, 96, 3)
+    assert Path("result.png").exists()  # with both drivers both results are written
+
+
+def test_the_person_alone_and_the_expression_alone(run):
+    for name in ("source_image", "reference_image"):
+        run(**{name: None}, result_image=f"{name}.png")
+    assert not np.array_equal(media.read_image("source_image.png"), media.read_image("reference_image.png"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prompt": " "}, "the prompt is empty"),
+        ({"base": "nowhere"}, "nowhere: no Stable Diffusion base can be loaded"),
+        ({"base": "none.safetensors"}, "none.safetensors: no such file"),
+        ({"base": "SHOP/sd21"}, "made for bases with cross-attention 24 wide; this base's is 32 wide"),
+        ({"checkpoint": "SHOP/portraits"}, "not a folder of DeepExpr adapters"),
+        ({"checkpoint": "SHOP/sid.pth.tar"}, "not a checkpoint of MEF"),
+        ({"checkpoint": "no such folder/adapters"}, "no such folder/adapters: no folder of adapters"),
+        ({"checkpoint": None}, "--checkpoint is needed"),
+        ({"source_image": "SHOP/none.png"}, "none.png: no such file"),
+        ({"source_image": "SHOP/sid.yaml"}, "sid.yaml: is not a picture"),
+        ({"source_image": None, "reference_image": None}, "is needed"),
+        ({"num_images": "0"}, "--num_images: expected 1 or more"),
+        ({"strength": "1", "motion": "keypoints"}, "--motion animates a photograph"),
+        ({"reference_image": None, "driving_video": "SHOP/driving.mp4", "num_images": "2"}, "one portrait a frame"),
+        ({"result_image": "SHOP/source.png"}, "is an input and would be replaced"),
+    ],
+)
+def test_bad_input_is_one_line_with_status_2(run, workshop, capfd, changes, message):
+    changes = {key: value and value.replace("SHOP", str(workshop)) for key, value in changes.items()}
+    with pytest.raises(SystemExit) as stop:
+        run(**changes)
+    assert stop.value.code == 2
+    last = capfd.readouterr().err.strip().splitlines()
+    assert len(last) == 1 and message in last[0]
+    assert not list(Path.cwd().iterdir())

@@ -1,0 +1,359 @@
+"""MEF's training as users run it: cached or not, killed and resumed, shared out over processes; and its arithmetic."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_training import ROOT, assert_identical, environment, newest
+from tiny_mef import values, write_config, write_workshop
+from torch.utils.data import default_collate
+
+from modules import checkpoint as files
+from modules import media
+from modules.data.portraits import read_portraits
+from modules.errors import UserError
+from modules.mef import cache
+from modules.mef.cache import Cache
+from modules.mef.config import load_mef_config, mef_config_from_dict
+from modules.mef.dataset import PortraitDataset
+from modules.mef.stage import MEFStage
+from modules.mef.train import build_encoder, embedding_sample, read_tables, train
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory) -> Path:
+    return write_workshop(tmp_path_factory.mktemp("workshop"))
+
+
+class Bench:
+    """A stage and its data set, built as a run builds them."""
+
+    def __init__(self, workshop: Path, kind: str = "sd15", cached: bool = True, **changes):
+        self.config = mef_config_from_dict(values(workshop, kind, **changes))
+        self.tables, _ = read_tables(self.config)
+        encoder = build_encoder(self.config)
+        self.cache = None
+        if cached:
+            self.cache = Cache(self.config, self.tables)
+            self.cache.build(self.cache.missing(), encoder, progress=False)
+        params = self.config.train_params
+        self.dataset = PortraitDataset(self.tables, encoder.latent_shape, 1000, params, self.cache)
+        self.stage = MEFStage(self.config, encoder, self.dataset, embedding_sample(self.cache, self.tables, encoder))
+        for layer, active in zip(self.stage.adapters.layers, self.stage.adapters.injected, strict=True):
+            for value in layer.to_v_ip:
+                torch.nn.init.normal_(value.weight, std=0.3 * active)  # as if trained: else nothing else matters
+
+    def batch(self, items: list[int]) -> dict:
+        return default_collate([self.dataset[0, i] for i in items])
+
+    def losses(self, batch: dict) -> dict[str, float]:
+        """Of a batch; the adapters' gradients are left behind."""
+        step = self.stage.phases[0].module
+        terms, _ = step(batch)
+        self.stage.adapters.zero_grad()
+        sum(terms.values()).backward()
+        return {name: term.item() for name, term in terms.items()}
+
+    def gradient(self) -> torch.Tensor:
+        return torch.cat([p.grad.flatten() for p in self.stage.adapters.parameters() if p.requires_grad])
+
+
+# ---------------------------------------------------------------------------------------------------------------- steps
+
+
+@pytest.mark.parametrize("kind", ["sd15", "sd21", "sdxl"])
+def test_a_cached_step_is_one_that_computes_everything_anew(workshop, kind):
+    cached, anew = Bench(workshop, kind), Bench(workshop, kind, cached=False)
+    assert "mean" in cached.batch([0]) and "mean" not in anew.batch([0])
+    for items in ([0, 1, 2, 3], [9, 5, 12, 6]):
+        one, other = cached.losses(cached.batch(items)), anew.losses(anew.batch(items))
+        assert one == pytest.approx(other, rel=1e-5)  # pictures encoded in other batches: the last bits differ
+        assert torch.allclose(cached.gradient(), anew.gradient(), rtol=1e-3, atol=1e-6)
+
+
+def test_losses_do_not_depend_on_how_a_batch_is_shared_out(workshop):
+    bench = Bench(workshop)
+    together = bench.losses(bench.batch([3, 8, 1, 6]))
+    whole = bench.gradient()
+    parts, gradients = [], []
+    for items in ([3, 8], [1, 6]):
+        parts.append(bench.losses(bench.batch(items))["diffusion"])
+        gradients.append(bench.gradient())
+    assert np.mean(parts) == pytest.approx(together["diffusion"], rel=1e-5)
+    assert torch.allclose(torch.stack(gradients).mean(dim=0), whole, rtol=1e-3, atol=1e-6)
+
+
+def test_a_condition_left_out_is_a_zero_embedding(workshop):
+    """Tokens of a zero embedding are not zero: pipelines give the embedding's zero, so training must."""
+    bench = Bench(workshop)
+    batch = bench.batch([0, 1])
+    step = bench.stage.phases[0].module
+    seen = []
+    step.unet.register_forward_pre_hook(lambda m, args, kwargs: seen.append((args, kwargs)), with_kwargs=True)
+    for keep in ([True] * 3, [False] * 3, [True, False, True]):
+        step(batch | {"keep": torch.tensor([keep, keep])})
+    given = [kwargs["added_cond_kwargs"]["image_embeds"] for _, kwargs in seen]
+    assert torch.equal(given[0][0][:, 0], batch["identity"]) and torch.equal(given[0][1][:, 0], batch["expression"])
+    assert not given[1][0].any() and not given[1][1].any()
+    assert not given[2][0].any() and torch.equal(given[2][1], given[0][1])
+    empty = bench.stage.encoder.text([""])["text"]
+    assert torch.allclose(seen[1][0][2], empty.expand(2, -1, -1), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["sd15", "sd21"])
+def test_min_snr_weights_and_clean_estimates(workshop, kind):
+    """The x0 loss weight min(snr, gamma), as a weight of the noise or v loss; x0 from the true noise or v is x0."""
+    bench = Bench(workshop, kind)
+    step = bench.stage.phases[0].module
+    steps = torch.tensor([0, 10, 400, 999])
+    kept = step.noise.alphas_cumprod[steps]
+    snr = kept / (1 - kept)
+    wanted = snr.clamp(max=5) / (snr if kind == "sd15" else snr + 1)
+    assert torch.allclose(step._snr_weight(steps), wanted, rtol=1e-4)
+    clean, noise = torch.randn(4, 4, 8, 8), torch.randn(4, 4, 8, 8)
+    noisy = step.noise.add_noise(clean, noise, steps)
+    target = noise if kind == "sd15" else step.noise.get_velocity(clean, noise, steps)
+    assert torch.allclose(step._clean_estimate(noisy, target, steps), clean, atol=1e-3)
+
+
+def test_the_face_mask_weighs_the_face(workshop):
+    bench = Bench(workshop, **{"train_params.face_weight": 3.0})
+    masked = next(i for i, p in enumerate(bench.tables.portraits) if p.mask is not None)
+    face = bench.batch([masked])["face"]
+    assert face.shape == (1, 1, 16, 16) and 0.1 < float(face.mean()) < 0.3
+    weight = bench.stage.phases[0].module._face_weight(face)
+    assert float(weight.mean()) == pytest.approx(1) and float(weight.max() / weight.min()) == pytest.approx(3)
+
+
+def test_faces_of_clean_estimates_can_be_compared(workshop):
+    weights = {"identity": 1.0, "expression": 0.5, "max_timestep": 1000}
+    bench = Bench(workshop, **{"train_params.loss_weights": weights})
+    batch = bench.batch([0, 1, 2])
+    given = batch | {"keep": torch.ones(3, 3, dtype=torch.bool)}
+    terms = bench.losses(given)
+    assert set(terms) == {"diffusion", "identity", "expression"}
+    assert 0 < terms["identity"] < 2 and 0 < terms["expression"] < 1
+    nobody = bench.losses(batch | {"keep": torch.zeros(3, 3, dtype=torch.bool)})
+    assert nobody["identity"] == nobody["expression"] == 0  # nobody was asked for
+
+
+def test_the_adapters_learn_to_tell_people_apart(workshop):
+    """Some steps on two portraits under one noise: the loss falls, and the wrong person's embedding raises it."""
+    changes = {"train_params.dropout_params": dict.fromkeys(("text", "identity", "expression", "all"), 0)}
+    bench = Bench(workshop, **changes | {"train_params.min_snr_gamma": None})
+    batch = bench.batch([0, 4])
+    batch |= {"timestep": torch.full((2,), 600), "keep": torch.ones(2, 3, dtype=torch.bool)}
+    optimizer = bench.stage.phases[0].optimizers["optimizer_adapters"]
+    losses = []
+    for _ in range(40):
+        losses.append(bench.losses(batch)["diffusion"])
+        optimizer.step()
+    assert losses[-1] < 0.9 * losses[0]
+    swapped = batch | {name: batch[name].flip(0) for name in ("identity", "expression")}
+    assert bench.losses(swapped)["diffusion"] > 1.02 * bench.losses(batch)["diffusion"]
+
+
+# ----------------------------------------------------------------------------------------------------------------- data
+
+
+def test_identity_comes_from_another_photo_and_expression_from_the_portrait(workshop):
+    bench = Bench(workshop)
+    for i in range(len(bench.dataset)):
+        item = bench.dataset[1, i]
+        portrait = bench.tables.portraits[item["latents"]]
+        assert bench.tables.pictures[item["expression_face"]] == portrait.image
+        other = bench.tables.pictures[item["identity_face"]]
+        assert other != portrait.image and other.name[:2] == portrait.image.name[:2]
+    again = bench.dataset[1, 3]
+    assert all(torch.equal(torch.as_tensor(v), torch.as_tensor(again[k])) for k, v in bench.dataset[1, 3].items())
+    assert not torch.equal(again["noise"], bench.dataset[2, 3]["noise"])
+
+
+def test_bad_portraits_are_left_out_and_named(workshop, tmp_path):
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    shutil.copytree(workshop / "portraits", folder / "portraits")
+    for name in ("sid.yaml", "sid.pth.tar"):
+        shutil.copy(workshop / name, folder / name)
+    (folder / "sd15").symlink_to(workshop / "sd15")
+    (folder / "portraits" / "p0_1.png").write_bytes(b"no picture")
+    with open(folder / "portraits" / "metadata.jsonl", "a") as metadata:
+        metadata.write(json.dumps({"file_name": "gone.png", "text": "a hat"}) + "\n")
+    run = train(write_config(folder / "run.yaml", folder, **{"train_params.num_epochs": 1}), log_dir=folder / "log",
+                cpu=True)
+    log = (run / "log.txt").read_text()
+    assert "gone.png: gone.png: no such file" in log and "p0_1.png: a picture of it cannot be read" in log
+    assert "diffusion - " in log
+
+
+def test_the_cache_command_does_what_training_would(workshop, tmp_path, monkeypatch, capsys):
+    changes = {"dataset_params.cache_dir": str(tmp_path / "cache"), "train_params.num_epochs": 1}
+    config = write_config(tmp_path / "run.yaml", workshop, **changes)
+    monkeypatch.setattr(sys, "argv", ["cache", "--config", str(config), "--cpu"])
+    cache.main()
+    assert "8 latents, 3 text, 8 faces; 0 portraits are left out" in capsys.readouterr().out
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("*/*")}
+    train(config, log_dir=tmp_path / "log", cpu=True)
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("*/*")}
+    picture = workshop / "portraits" / "p0_0.png"
+    os.utime(picture)  # a changed file is another data set
+    assert Cache(load_mef_config(config), read_tables(load_mef_config(config))[0]).missing()
+
+
+def test_another_choice_of_layers_is_refused(workshop):
+    trained, other = Bench(workshop), Bench(workshop, **{"model_params.inject": "all"})
+    with pytest.raises(UserError, match="x.pth: its adapters are in other layers than model_params.inject says"):
+        other.stage.load(trained.stage.state(), "x.pth")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "line 1: not JSON"),
+        ("[]", "line 1: expected an object"),
+        ('{"file_name": "a.png"}', "line 1: text: expected text, found None"),
+        ('{"file_name": "a.png", "text": "x"}', "none of its 1 portraits is there"),
+    ],
+)
+def test_bad_metadata_is_one_line(tmp_path, line, message):
+    (tmp_path / "metadata.jsonl").write_text(line + "\n")
+    with pytest.raises(UserError, match="metadata.jsonl") as error:
+        read_portraits(tmp_path)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset_params.root_dir": "nowhere"}, "nowhere: no such folder of portraits"),
+        ({"train_params.learning_rate": 1}, "train_params.learning_rate"),
+        ({"model_params.base_params.path": "nowhere"}, "nowhere: no Stable Diffusion base can be loaded"),
+        ({"model_params.inject": ["left"]}, "no cross-attention in a block 'left'"),
+        ({"train_params.precision": "fp16"}, "train_params.precision: fp16 does not work on this device"),
+        ({"train_params.gradient_accumulation": 3}, "gradient_accumulation: 3 does not divide"),
+    ],
+)
+def test_a_bad_configuration_is_one_line_and_leaves_nothing(workshop, tmp_path, changes, message):
+    config = write_config(tmp_path / "run.yaml", workshop, **changes)
+    with pytest.raises(UserError) as error:
+        train(config, log_dir=tmp_path / "log", cpu=True)
+    assert message in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "log").exists()
+
+
+# ----------------------------------------------------------------------------------------------------------------- runs
+
+
+def command(config: Path, log_dir: Path, *extra: str) -> list[str]:
+    script = [sys.executable, str(ROOT / "train_mef.py"), "--config", str(config), "--log_dir", str(log_dir)]
+    return [*script, "--cpu", *extra]
+
+
+LENGTH = {"train_params.num_repeats": 10}  # steps to be killed among
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(workshop, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    return train(write_config(folder / "tiny.yaml", workshop, **LENGTH), log_dir=folder / "log", cpu=True)
+
+
+def test_a_run_writes_what_it_should(uninterrupted, workshop):
+    names = {path.name for path in uninterrupted.iterdir() if not path.name.startswith("events")}
+    numbered = {f"{epoch:08d}-checkpoint.pth.tar" for epoch in range(2)}
+    assert names == numbered | {"adapters", "log.txt", "tiny.yaml", "train-vis"}
+    grid = media.read_image(uninterrupted / "train-vis" / "00000001-rec.png")
+    assert grid.shape == (3 * 32, 3 * 32, 3)  # two people by two expressions, with the margin; one prompt
+    saved = files.load(uninterrupted / "00000001-checkpoint.pth.tar")
+    adapter = files.load(uninterrupted / "adapters" / "identity_adapter.safetensors")
+    assert_identical(saved["ema"]["identity_adapter"], adapter)  # the averaged weights are the ones to use
+    assert not torch.equal(adapter["image_proj"]["proj.0.weight"],
+                           saved["identity_adapter"]["image_proj"]["proj.0.weight"])
+
+
+def test_killed_and_stopped_it_ends_bit_identical(workshop, uninterrupted, tmp_path):
+    """kill -9 while checkpoints are written, then SIGTERM, then to the end: every weight and average is the same."""
+    config = write_config(tmp_path / "tiny.yaml", workshop, **LENGTH | {"train_params.checkpoint_minutes": 1e-6})
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
+        run = subprocess.Popen(command(config, tmp_path / "log", "--resume", "auto"), env=environment(), **pipes)
+        before = newest(tmp_path / "log")
+        while newest(tmp_path / "log") == before:  # at least one more step is done and saved
+            assert run.poll() is None, run.stderr.read()
+            time.sleep(0.01)
+        os.kill(run.pid, number)
+        _, stderr = run.communicate(timeout=60)
+        assert run.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    assert "continue with --checkpoint" in stderr
+    latest = next((tmp_path / "log").glob("*/latest-checkpoint.pth.tar"))
+    assert 0 < files.load(latest)["training"]["step"] < 40
+    folder = train(config, log_dir=tmp_path / "log", resume="auto", cpu=True)
+    name = "00000001-checkpoint.pth.tar"
+    expected, actual = files.load(uninterrupted / name), files.load(folder / name)
+    for checkpoint in (expected, actual):
+        checkpoint.pop("mef")  # the configurations differ in how often to save
+    assert_identical(expected, actual)
+    assert (folder / "log.txt").read_text() == (uninterrupted / "log.txt").read_text()
+
+
+PARAMETERS = """
+import sys
+sys.path.insert(0, {root!r})
+import torch
+from modules.mef.train import MEFRecipe
+from modules.training import build_accelerator
+
+recipe = MEFRecipe({config!r})
+recipe.check()
+accelerator = build_accelerator(recipe.config.train_params, cpu=True)
+trainer, _ = recipe.build(accelerator, None, None, False)
+trainer.loader.batch_sampler.set_position(0)
+for batch in trainer.loader:
+    trainer._step(batch)
+torch.save(trainer.stage.state(), f"{out}-{{accelerator.num_processes}}-{{accelerator.process_index}}.pth")
+"""
+
+
+def test_two_processes_share_the_cache_and_step_like_one(workshop, tmp_path):
+    """An epoch over gloo, in parts: parameters equal over the processes, and near those of one process."""
+    changes = {"dataset_params.cache_dir": str(tmp_path / "cache"), "train_params.num_repeats": 1}
+    config = write_config(tmp_path / "tiny.yaml", workshop, **changes | {"train_params.gradient_accumulation": 2})
+    script = tmp_path / "parameters.py"
+    script.write_text(PARAMETERS.format(root=str(ROOT), config=str(config), out=str(tmp_path / "p")))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", str(script)]
+    subprocess.run(launcher, env=environment(), check=True, timeout=120, capture_output=True)
+    exec(compile(script.read_text(), str(script), "exec"), {})  # one process: this one
+    one, two, other = (torch.load(tmp_path / f"p-{name}.pth", weights_only=True) for name in ("1-0", "2-0", "2-1"))
+    assert_identical(two, other)
+    for name in ("identity_adapter", "expression_adapter"):
+        for key, value in one[name]["ip_adapter"].items():
+            # Adam divides by the root of tiny squares: rounding shows where gradients are nearly nothing
+            assert float((two[name]["ip_adapter"][key] - value).abs().max()) < 0.1 * 1e-2, key
+
+
+def test_bf16_trains_with_float32_adapters(workshop):
+    bench = {name: Bench(workshop, **{"train_params.precision": name}) for name in ("fp32", "bf16")}
+    batches = {name: b.batch([0, 1, 2, 3]) for name, b in bench.items()}
+    torch.manual_seed(0)
+    state = bench["fp32"].stage.adapters.state()
+    bench["bf16"].stage.adapters.load(state, "fp32")
+    exact = bench["fp32"].losses(batches["fp32"])["diffusion"]
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = bench["bf16"].losses(batches["bf16"])["diffusion"]
+    assert rough == pytest.approx(exact, rel=0.05)
+    stage = bench["bf16"].stage
+    assert {p.dtype for p in stage.adapters.parameters()} == {torch.float32}
+    assert stage.base.unet.conv_in.weight.dtype == torch.bfloat16
+    with torch.autocast("cpu", torch.bfloat16):
+        assert stage.picture({}).dtype == torch.uint8
+    assert bench["fp32"].cache.folder != bench["bf16"].cache.folder
