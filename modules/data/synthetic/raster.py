@@ -11,56 +11,68 @@ _DEPTH_STEPS = 2.0**24
 _EDGE = -1e-4  # barycentric slack, so that neighbours leave no crack
 
 
-def rasterise(points: Tensor, depth: Tensor, triangles: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def rasterise(
+    points: Tensor, depth: Tensor, triangles: Tensor, two_sided: Tensor, size: int
+) -> tuple[Tensor, Tensor]:
     """The nearest triangle in every pixel.
 
     Args:
         points: vertices [B, V, 2] as (x, y) in pixels; pixel i is centred at i + 0.5.
         depth: distance of the vertices from the camera, [B, V], in (0, 64).
         triangles: [T, 3] vertex numbers; those that face the camera run clockwise on the screen (y down).
+        two_sided: bool [T], of triangles that are seen from behind as well.
         size: pixels of a side.
 
     Returns:
         number of the triangle, int64 [B, size * size], -1 where there is none, and depth, float32 of the same shape.
     """
     batch, count = len(points), len(triangles)
-    corners = torch.cat([points, depth[..., None]], -1).index_select(1, triangles.flatten()).view(batch * count, 3, 3)
-    a, b, c = corners.unbind(1)
-    area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
-    low = (torch.minimum(torch.minimum(a, b), c)[:, :2] - 0.5).ceil().clamp(0, size)
-    high = (torch.maximum(torch.maximum(a, b), c)[:, :2] - 0.5).floor().clamp(-1, size - 1)
-    extent = (high - low + 1).clamp(min=0)
-    number = extent[:, 0] * extent[:, 1] * (area > 1e-6)
-    chosen = number.nonzero().squeeze(1)
-    planes = _planes(a[chosen], b[chosen], c[chosen], area[chosen], low[chosen])
+    a, b, c = (points.index_select(1, triangles[:, i]) for i in range(3))
+    area = (b[..., 0] - a[..., 0]) * (c[..., 1] - a[..., 1]) - (b[..., 1] - a[..., 1]) * (c[..., 0] - a[..., 0])
+    chosen = ((area > 1e-6) | (two_sided & (area < -1e-6))).flatten().nonzero().squeeze(1)
+    chosen, corners, low, extent = _boxes(points, depth, triangles, chosen, size)
+    planes = _planes(*corners.unbind(1), area.flatten().index_select(0, chosen), low)
 
     # Every pixel of every bounding box is a candidate: its triangle, and its place in the box.
-    counts = number[chosen].long()
+    counts = (extent[:, 0] * extent[:, 1]).int()
     triangle = torch.repeat_interleave(torch.arange(len(chosen), device=points.device), counts)
-    place = torch.arange(len(triangle), device=points.device) - (counts.cumsum(0) - counts).index_select(0, triangle)
-    width = extent[chosen, 0].index_select(0, triangle)
-    place = place.float()  # boxes are small: exact
+    start = (counts.cumsum(0) - counts).index_select(0, triangle)
+    place = (torch.arange(len(triangle), device=points.device) - start).float()  # boxes are small: exact
+    width = extent[:, 0].index_select(0, triangle)
     y = ((place + 0.5) / width).floor()
     x = place - y * width
     plane = planes.index_select(0, triangle)
     first = plane[:, 0] * x + plane[:, 1] * y + plane[:, 2]
     second = plane[:, 3] * x + plane[:, 4] * y + plane[:, 5]
-    inside = ((first > _EDGE) & (second > _EDGE) & (first + second < 1 - _EDGE)).nonzero().squeeze(1)
+    inside = (torch.minimum(torch.minimum(first, second), 1 - first - second) > _EDGE).nonzero().squeeze(1)
 
     triangle, plane = triangle.index_select(0, inside), plane.index_select(0, inside)
     x, y = x.index_select(0, inside), y.index_select(0, inside)
     z = plane[:, 6] * x + plane[:, 7] * y + plane[:, 8]
-    corner = low[chosen].index_select(0, triangle)
-    original = chosen.index_select(0, triangle)
-    image = (chosen // count).index_select(0, triangle)
-    pixel = (image * size + (corner[:, 1] + y).long()) * size + (corner[:, 0] + x).long()
-    key = ((z * (_DEPTH_STEPS / 64)).long() << _INDEX_BITS) | (original - image * count)
+    image = chosen // count
+    corner = ((image * size + low[:, 1].long()) * size + low[:, 0].long()).index_select(0, triangle)
+    pixel = corner + (y * size + x).long()
+    key = ((z * (_DEPTH_STEPS / 64)).long() << _INDEX_BITS) | (chosen - image * count).index_select(0, triangle)
     buffer = torch.full((batch * size * size,), _FAR, dtype=torch.int64, device=points.device)
     buffer.scatter_reduce_(0, pixel, key, "amin")
     buffer = buffer.view(batch, size * size)
     hit = buffer != _FAR
     nearest = torch.where(hit, buffer & ((1 << _INDEX_BITS) - 1), -1)
     return nearest, torch.where(hit, (buffer >> _INDEX_BITS).float() * (64 / _DEPTH_STEPS), float("inf"))
+
+
+def _boxes(points: Tensor, depth: Tensor, triangles: Tensor, chosen: Tensor, size: int) -> tuple[Tensor, ...]:
+    """Of the chosen triangles those that may cover a pixel's centre: numbers, corners [N, 3, 3], first pixel, extent."""
+    image = chosen // len(triangles)
+    vertex = triangles.index_select(0, chosen - image * len(triangles)) + image[:, None] * points.shape[1]
+    vertices = torch.cat([points, depth[..., None]], -1).flatten(0, 1)
+    a, b, c = (vertices.index_select(0, vertex[:, i]) for i in range(3))
+    low = (torch.minimum(torch.minimum(a, b), c)[:, :2] - 0.5).ceil_().clamp_(0, size)
+    high = (torch.maximum(torch.maximum(a, b), c)[:, :2] - 0.5).floor_().clamp_(-1, size - 1)
+    extent = (high - low + 1).clamp_(min=0)
+    kept = (extent[:, 0] * extent[:, 1]).nonzero().squeeze(1)
+    corners = torch.stack([a, b, c], 1).index_select(0, kept)
+    return chosen.index_select(0, kept), corners, low.index_select(0, kept), extent.index_select(0, kept)
 
 
 def _planes(a: Tensor, b: Tensor, c: Tensor, area: Tensor, low: Tensor) -> Tensor:
