@@ -24,7 +24,7 @@ from modules.data.synthetic.raster import interpolate, rasterise
 from modules.data.synthetic.strands import hair_colour, hat_colour
 
 OVERSAMPLING = 2  # samples per pixel each way
-CHUNK = {"cpu": 2, "cuda": 64}  # faces at a time: what fits the cache, and the memory
+CHUNK = {"cpu": 4, "cuda": 64}  # faces at a time: what fits the cache, and the memory
 
 
 class Render(NamedTuple):
