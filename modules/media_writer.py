@@ -74,6 +74,7 @@ class VideoWriter(contextlib.AbstractContextManager):
         frame_rate: nominal frames per second; what counts are the times given to :meth:`write`.
         audio_from: the file whose sound the video gets, in step with its first video frame.
         duration: seconds from time 0 to the end of the last frame; by default that is shown for one frame's time.
+        crf: constant rate factor of the codec, lower is better; by default one whose loss is hardly seen.
 
     Raises:
         UserError: the suffix is unknown, the place cannot be written, or the sound cannot be read.
@@ -87,6 +88,7 @@ class VideoWriter(contextlib.AbstractContextManager):
         frame_rate: Fraction | float,
         audio_from: str | Path | None = None,
         duration: float | None = None,
+        crf: int | None = None,
     ):
         self.path, self.width, self.height = Path(path), width, height
         self.frame_rate = Fraction(frame_rate).limit_denominator(1001)
@@ -95,6 +97,7 @@ class VideoWriter(contextlib.AbstractContextManager):
         if self._format is None:
             known = ", ".join(sorted(_FORMATS))
             raise UserError(f"{path}: cannot write a video of type {self.path.suffix!r}; use one of {known}")
+        self._options = self._format.options | ({} if crf is None or self._format.pix_fmt == "pal8" else {"crf": str(crf)})
         self._pending: tuple[np.ndarray, int] | None = None  # waits until its duration is known
         self._durations: dict[int, int] = {}  # by pts, of the frames inside the encoder
         self._stack = contextlib.ExitStack()
@@ -109,7 +112,7 @@ class VideoWriter(contextlib.AbstractContextManager):
         fast_start = {"movflags": "+faststart"} if self._format is _MP4 else {}
         self._container = stack.enter_context(av.open(str(temporary), "w", options=fast_start))
         self._is_gif = self._format.codec == "gif"
-        stream = self._container.add_stream(self._format.codec, rate=self.frame_rate, options=self._format.options)
+        stream = self._container.add_stream(self._format.codec, rate=self.frame_rate, options=self._options)
         stream.width = self.width if self._is_gif else self.width + self.width % 2
         stream.height = self.height if self._is_gif else self.height + self.height % 2
         stream.pix_fmt = self._format.pix_fmt

@@ -1,19 +1,33 @@
-"""A parametric world of faces: (identity, expression, pose, scene) -> picture, with exact labels."""
+"""A parametric world of faces: (identity, expression, pose, scene) -> picture, with exact labels.
 
-from modules.data.synthetic.captions import attributes, captions
-from modules.data.synthetic.clips import clip
-from modules.data.synthetic.draws import (
-    EXPRESSIONS,
-    draw_expressions,
-    draw_identities,
-    draw_poses,
-    draw_scenes,
-    expression,
-)
-from modules.data.synthetic.parameters import ACTION_UNITS, IDENTITY, POSE, SCENE, Faces
-from modules.data.synthetic.render import Render, render
+    identity, scene = draw_identities(1, seed=0)[0], draw_scenes(1, seed=0)[0]
+    faces = clip(identity, scene, seed=0, frames=100)
+    pictures = render(faces, size=128)           # image, mask, landmarks
+    print(captions(faces.take([0]))[0])
 
-__all__ = [
+Names are looked up when they are first used, so that ``python -m modules.data.synthetic --help`` need not load torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+_HOMES = {
+    "draws": ("EXPRESSIONS", "draw_expressions", "draw_identities", "draw_poses", "draw_scenes", "expression"),
+    "parameters": ("ACTION_UNITS", "IDENTITY", "POSE", "SCENE", "Faces"),
+    "clips": ("clip",),
+    "rendering": ("Render", "render"),
+    "words": ("attributes", "captions"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [  # noqa: F822 - found by __getattr__
     "ACTION_UNITS", "EXPRESSIONS", "IDENTITY", "POSE", "SCENE", "Faces", "Render", "attributes", "captions", "clip",
     "draw_expressions", "draw_identities", "draw_poses", "draw_scenes", "expression", "render",
 ]
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -9,18 +9,33 @@ from torch import Tensor
 
 def bump(x, y, at: tuple[float, float], width: tuple[float, float]):
     """A Gaussian hill of height 1 at ``at``, with standard deviations ``width``."""
-    exponent = -0.5 * (((x - at[0]) / width[0]) ** 2 + ((y - at[1]) / width[1]) ** 2)
+    across, up = (x - at[0]) * (0.5**0.5 / width[0]), (y - at[1]) * (0.5**0.5 / width[1])
+    if isinstance(across, Tensor) and isinstance(up, Tensor):
+        return torch.addcmul(across.mul_(across), up, up).neg_().exp_()
+    exponent = -(across * across + up * up)
     return exponent.exp() if isinstance(exponent, Tensor) else np.exp(exponent)
 
 
-def step(x, low: float, high: float):
+def hill(distance: Tensor) -> Tensor:
+    """Nearly exp(-distance^2), cheaper, and 0 from 2 on."""
+    t = (distance * distance).mul_(-0.25).add_(1).clamp_(min=0)
+    t = t.mul_(t)
+    return t.mul_(t)
+
+
+def step(x, low, high):
     """Smoothly from 0 at ``low`` to 1 at ``high``, which may be the smaller one."""
+    if isinstance(x, Tensor) and not isinstance(low, Tensor) and not isinstance(high, Tensor):
+        t = (x - low).mul_(1 / (high - low)).clamp_(0, 1)
+        return (t * t).mul_(t.mul_(-2).add_(3))
     t = ((x - low) / (high - low)).clip(0, 1)
     return t * t * (3 - 2 * t)
 
 
 def mix(a, b, share):
     """``a`` where ``share`` is 0, ``b`` where it is 1."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return torch.lerp(a, b, share)
     return a + (b - a) * share
 
 

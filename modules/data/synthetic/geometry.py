@@ -13,7 +13,7 @@ from modules.data.synthetic import body, hair
 from modules.data.synthetic.action_units import unit_basis
 from modules.data.synthetic.curves import step, unit
 from modules.data.synthetic.head import head_grid
-from modules.data.synthetic.parameters import Faces, identity_column, sided
+from modules.data.synthetic.parameters import Faces, category, identity_column, sided
 from modules.data.synthetic.person import identity_basis
 
 # What a triangle belongs to.
@@ -51,6 +51,7 @@ class _Constants(NamedTuple):
     follows: Tensor
     triangles: Tensor
     parts: Tensor
+    two_sided: Tensor  # bool [T]: hair, hats and ears are thin
 
 
 @lru_cache(maxsize=4)
@@ -72,13 +73,25 @@ def constants(device: torch.device) -> _Constants:
         body.ear_points(), body.body_points(), follows,
     ]
     tensors = [torch.from_numpy(np.ascontiguousarray(a, dtype=np.float32)).to(device) for a in arrays]
-    return _Constants(*tensors, torch.from_numpy(triangles).to(device), torch.from_numpy(parts).to(device))
+    return _Constants(
+        *tensors, torch.from_numpy(triangles).to(device), torch.from_numpy(parts).to(device),
+        torch.from_numpy(parts >= HAIR).to(device) | torch.from_numpy(parts == EAR).to(device),
+    )
 
 
-def _grid_triangles(rows: int, columns: int, wrap: bool, first: int) -> np.ndarray:
-    """[T, 3] two per cell, clockwise seen from outside for rows that go down and columns that go right."""
+def visible_triangles(faces: Faces) -> tuple[Tensor, Tensor, Tensor]:
+    """Triangles [T, 3], what they belong to [T], and whether they have two sides [T]; without hats if nobody has one."""
+    fixed = constants(faces.identity.device)
+    count = len(fixed.parts)
+    if not bool((category(faces, "hat") > 0).any()):
+        count = int((fixed.parts != HAT).sum())  # hats come last
+    return fixed.triangles[:count], fixed.parts[:count], fixed.two_sided[:count]
+
+
+def _grid_triangles(rows: int, columns: int, first: int) -> np.ndarray:
+    """[T, 3] two per cell of a grid closed around, clockwise seen from outside: rows go down, columns to the right."""
     index = first + np.arange(rows * columns).reshape(rows, columns)
-    index = np.concatenate([index, index[:, :1]], 1) if wrap else index
+    index = np.concatenate([index, index[:, :1]], 1)
     a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]
     return np.stack([np.stack([a, b, d], -1), np.stack([a, d, c], -1)], 2).reshape(-1, 3)
 
@@ -88,25 +101,21 @@ def _topology() -> tuple[np.ndarray, np.ndarray]:
     rows, columns = grid.shape
     pieces, first = [], 0
 
-    def add(shape: tuple[int, int], part: int, both_sides: bool = False, turned: bool = False) -> None:
+    def add(shape: tuple[int, int], part: int) -> None:
         nonlocal first
-        triangles = _grid_triangles(*shape, True, first)
+        triangles = _grid_triangles(*shape, first)
         first += shape[0] * shape[1]
-        if both_sides:
-            triangles = np.concatenate([triangles, triangles[:, ::-1]])
-        elif turned:
-            triangles = triangles[:, ::-1]
         pieces.append((triangles, np.full(len(triangles), part)))
 
     add(grid.shape, SKIN)
     cell = np.arange(2 * (rows - 1) * columns) // (2 * columns)
     pieces[0][1][cell == grid.slit] = MOUTH
-    add(body.EAR_SHAPE, EAR, both_sides=True)
-    add(body.EAR_SHAPE, EAR, both_sides=True)
+    add(body.EAR_SHAPE, EAR)
+    add(body.EAR_SHAPE, EAR)
     add(body.BODY_SHAPE, BODY)
-    add((hair.ROWS, columns), HAIR, both_sides=True)
+    add((hair.ROWS, columns), HAIR)
     add(hair.BUN_SHAPE, HAIR)
-    add((hair.ROWS, columns), HAT, both_sides=True)
+    add((hair.ROWS, columns), HAT)
     return np.concatenate([p[0] for p in pieces]), np.concatenate([p[1] for p in pieces])
 
 

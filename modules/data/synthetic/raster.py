@@ -11,50 +11,46 @@ _DEPTH_STEPS = 2.0**24
 _EDGE = -1e-4  # barycentric slack, so that neighbours leave no crack
 
 
-def rasterise(points: Tensor, depth: Tensor, triangles: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def rasterise(
+    points: Tensor, depth: Tensor, triangles: Tensor, two_sided: Tensor, size: int
+) -> tuple[Tensor, Tensor]:
     """The nearest triangle in every pixel.
 
     Args:
         points: vertices [B, V, 2] as (x, y) in pixels; pixel i is centred at i + 0.5.
         depth: distance of the vertices from the camera, [B, V], in (0, 64).
         triangles: [T, 3] vertex numbers; those that face the camera run clockwise on the screen (y down).
+        two_sided: bool [T], of triangles that are seen from behind as well.
         size: pixels of a side.
 
     Returns:
         number of the triangle, int64 [B, size * size], -1 where there is none, and depth, float32 of the same shape.
     """
     batch, count = len(points), len(triangles)
-    corners = torch.cat([points, depth[..., None]], -1).index_select(1, triangles.flatten()).view(batch * count, 3, 3)
-    a, b, c = corners.unbind(1)
-    area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
-    low = (torch.minimum(torch.minimum(a, b), c)[:, :2] - 0.5).ceil().clamp(0, size)
-    high = (torch.maximum(torch.maximum(a, b), c)[:, :2] - 0.5).floor().clamp(-1, size - 1)
-    extent = (high - low + 1).clamp(min=0)
-    number = extent[:, 0] * extent[:, 1] * (area > 1e-6)
-    chosen = number.nonzero().squeeze(1)
-    planes = _planes(a[chosen], b[chosen], c[chosen], area[chosen], low[chosen])
+    x, y = points.unbind(-1)
+    ends = triangles.unbind(1)
+    (ax, bx, cx), (ay, by, cy) = ([values.index_select(1, end) for end in ends] for values in (x, y))
+    area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+    chosen = ((area > 1e-6) | (two_sided & (area < -1e-6))).flatten().nonzero().squeeze(1)
+    image = chosen // count
+    number = chosen - image * count
+    corners = [[v.flatten().index_select(0, chosen) for v in values] for values in ((ax, bx, cx), (ay, by, cy))]
+    vertex = [end.index_select(0, number).add_(image, alpha=points.shape[1]) for end in ends]
+    corners.append([depth.flatten().index_select(0, v) for v in vertex])
+    box = [_span(values, size) for values in corners[:2]]
+    kept = ((box[0][1] > 0) & (box[1][1] > 0)).nonzero().squeeze(1)
+    corners = [[v.index_select(0, kept) for v in values] for values in corners]
+    (left, width), (top, height) = ([v.index_select(0, kept) for v in pair] for pair in box)
+    planes = _planes(*corners, area.flatten().index_select(0, chosen.index_select(0, kept)), left, top)
+    first = ((image * size).index_select(0, kept) + top.long()) * size + left.long()
 
-    # Every pixel of every bounding box is a candidate: its triangle, and its place in the box.
-    counts = number[chosen].long()
-    triangle = torch.repeat_interleave(torch.arange(len(chosen), device=points.device), counts)
-    place = torch.arange(len(triangle), device=points.device) - (counts.cumsum(0) - counts).index_select(0, triangle)
-    width = extent[chosen, 0].index_select(0, triangle)
-    place = place.float()  # boxes are small: exact
-    y = ((place + 0.5) / width).floor()
-    x = place - y * width
-    plane = planes.index_select(0, triangle)
-    first = plane[:, 0] * x + plane[:, 1] * y + plane[:, 2]
-    second = plane[:, 3] * x + plane[:, 4] * y + plane[:, 5]
-    inside = ((first > _EDGE) & (second > _EDGE) & (first + second < 1 - _EDGE)).nonzero().squeeze(1)
-
-    triangle, plane = triangle.index_select(0, inside), plane.index_select(0, inside)
-    x, y = x.index_select(0, inside), y.index_select(0, inside)
-    z = plane[:, 6] * x + plane[:, 7] * y + plane[:, 8]
-    corner = low[chosen].index_select(0, triangle)
-    original = chosen.index_select(0, triangle)
-    image = (chosen // count).index_select(0, triangle)
-    pixel = (image * size + (corner[:, 1] + y).long()) * size + (corner[:, 0] + x).long()
-    key = ((z * (_DEPTH_STEPS / 64)).long() << _INDEX_BITS) | (original - image * count)
+    triangle, place, row = _runs(planes, width, height)
+    slope_x, slope_y, origin = planes[6:]
+    z = slope_x.index_select(0, triangle) * place + slope_y.index_select(0, triangle) * row
+    z += origin.index_select(0, triangle)
+    pixel = first.index_select(0, triangle) + (row * size + place).long()
+    key = (z * (_DEPTH_STEPS / 64)).long() << _INDEX_BITS
+    key |= number.index_select(0, kept).index_select(0, triangle)
     buffer = torch.full((batch * size * size,), _FAR, dtype=torch.int64, device=points.device)
     buffer.scatter_reduce_(0, pixel, key, "amin")
     buffer = buffer.view(batch, size * size)
@@ -63,18 +59,53 @@ def rasterise(points: Tensor, depth: Tensor, triangles: Tensor, size: int) -> tu
     return nearest, torch.where(hit, (buffer >> _INDEX_BITS).float() * (64 / _DEPTH_STEPS), float("inf"))
 
 
-def _planes(a: Tensor, b: Tensor, c: Tensor, area: Tensor, low: Tensor) -> Tensor:
-    """[N, 9]: weights of b and c, and depth, each as a plane over the pixels counted from ``low``."""
+def _span(corners: list[Tensor], size: int) -> tuple[Tensor, Tensor]:
+    """First pixel with its centre between the least and greatest of three coordinates, and how many there are."""
+    a, b, c = corners
+    low = (torch.minimum(torch.minimum(a, b), c) - 0.5).ceil_().clamp_(0, size)
+    high = (torch.maximum(torch.maximum(a, b), c) - 0.5).floor_().clamp_(-1, size - 1)
+    return low, (high - low + 1).clamp_(min=0)
+
+
+def _planes(x: list[Tensor], y: list[Tensor], z: list[Tensor], area: Tensor, left: Tensor, top: Tensor) -> list[Tensor]:
+    """Weights of the second and third corner, and depth, as planes (slope in x, in y, value) over pixels from the box's."""
     inverse = 1 / area
-    origin = low + 0.5
-    ab, ac = b - a, c - a
-    second = torch.stack([ac[:, 1], -ac[:, 0]], -1) * inverse[:, None]
-    third = torch.stack([-ab[:, 1], ab[:, 0]], -1) * inverse[:, None]
-    offset = origin - a[:, :2]
-    second0, third0 = (second * offset).sum(-1, keepdim=True), (third * offset).sum(-1, keepdim=True)
-    slope = second * ab[:, 2:] + third * ac[:, 2:]
-    depth0 = a[:, 2:] + second0 * ab[:, 2:] + third0 * ac[:, 2:]
-    return torch.cat([second, second0, third, third0, slope, depth0], -1)
+    abx, aby, acx, acy = x[1] - x[0], y[1] - y[0], x[2] - x[0], y[2] - y[0]
+    dx, dy = left + 0.5 - x[0], top + 0.5 - y[0]
+    second_x, second_y, third_x, third_y = acy * inverse, -acx * inverse, -aby * inverse, abx * inverse
+    second, third = second_x * dx + second_y * dy, third_x * dx + third_y * dy
+    ab, ac = z[1] - z[0], z[2] - z[0]
+    depth = [second_x * ab + third_x * ac, second_y * ab + third_y * ac, z[0] + second * ab + third * ac]
+    return [second_x, second_y, second, third_x, third_y, third, *depth]
+
+
+def _runs(planes: list[Tensor], width: Tensor, height: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The pixels inside the triangles: number of the triangle, column and row in its box.
+
+    Each row of a box is cut by the three edges to a run of pixels, so that no pixel outside is ever looked at.
+    """
+    triangle, row = _counted(height.long())
+    start, end = torch.zeros_like(row), width.index_select(0, triangle) - 1
+    second_x, second_y, second, third_x, third_y, third = planes[:6]
+    edges = [(second_x, second_y, second), (third_x, third_y, third)]
+    edges.append((-second_x - third_x, -second_y - third_y, 1 - second - third))
+    for slope_x, slope_y, value in edges:
+        slope = slope_x.index_select(0, triangle)
+        crossing = slope_y.index_select(0, triangle).mul_(row).add_(value.index_select(0, triangle)).sub_(_EDGE)
+        rising = slope > 0
+        crossing = crossing.neg_().div_(torch.where(rising, slope.clamp(min=1e-9), slope.clamp(max=-1e-9)))
+        start = torch.where(rising, torch.maximum(start, crossing), start)
+        end = torch.where(rising, end, torch.minimum(end, crossing))
+    start = start.ceil_()
+    run, column = _counted((end.floor_() - start + 1).clamp_(min=0).long())
+    return triangle.index_select(0, run), column + start.index_select(0, run), row.index_select(0, run)
+
+
+def _counted(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Every number i ``counts[i]`` times, and beside it 0, 1, 2, ... as floats."""
+    total = counts.cumsum(0)
+    numbers = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+    return numbers, (torch.arange(len(numbers), device=counts.device) - (total - counts).index_select(0, numbers)).float()
 
 
 def interpolate(points: Tensor, triangles: Tensor, nearest: Tensor, pixel: Tensor, size: int, values: Tensor) -> Tensor:

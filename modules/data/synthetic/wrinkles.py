@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from modules.data.synthetic.curves import hill
 from modules.data.synthetic.parameters import ACTION_UNITS, Faces, identity_column, sided
 
 
@@ -22,13 +23,14 @@ class _Strength:
 
 def _crease(distance: Tensor, width: float) -> Tensor:
     """Dark in the fold, a little light on the slope below it (positive distances are above)."""
-    scaled = distance / width
-    return torch.exp(-(scaled**2)) - 0.45 * torch.exp(-((scaled + 1.9) ** 2))
+    scaled = distance * (1 / width)
+    return hill(scaled).sub_(hill(scaled + 1.9), alpha=0.45)
 
 
 def _window(value: Tensor, low: float, high: float, soft: float) -> Tensor:
     """1 between low and high, fading over ``soft`` on both sides."""
-    return ((value - low) / soft + 0.5).clamp(0, 1) * ((high - value) / soft + 0.5).clamp(0, 1)
+    middle, reach = (low + high) / 2, (high - low) / 2
+    return (value - middle).abs_().sub_(reach).mul_(-1 / soft).add_(0.5).clamp_(0, 1)
 
 
 def wrinkles(faces: Faces, x: Tensor, y: Tensor, left: Tensor) -> Tensor:

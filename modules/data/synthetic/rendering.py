@@ -19,12 +19,12 @@ from modules.data.synthetic.glasses import add_glasses
 from modules.data.synthetic.landmarks import eye_surface, surface_landmarks
 from modules.data.synthetic.light import Light, light, shade
 from modules.data.synthetic.mouth import mouth_colour
-from modules.data.synthetic.parameters import Faces
+from modules.data.synthetic.parameters import Faces, category
 from modules.data.synthetic.raster import interpolate, rasterise
 from modules.data.synthetic.strands import hair_colour, hat_colour
 
 OVERSAMPLING = 2  # samples per pixel each way
-CHUNK = {"cpu": 2, "cuda": 64}  # faces at a time: what fits the cache, and the memory
+CHUNK = {"cpu": 4, "cuda": 64}  # faces at a time: what fits the cache, and the memory
 
 
 class Render(NamedTuple):
@@ -64,20 +64,31 @@ class _Fragments(NamedTuple):
 
 
 class _Canvas:
-    """Samples in linear light, premultiplied by coverage, and the face mask."""
+    """Samples in linear light, black where nothing is, and the face mask."""
 
     def __init__(self, faces: Faces, size: int):
-        self.size = size
-        self.colour = faces.identity.new_zeros(faces.size, 3, size * size)
-        self.mask = faces.identity.new_zeros(faces.size, size * size)
+        self._batch, self._size = faces.size, size
+        self._samples = faces.identity.new_zeros(4, faces.size * size * size + 1)  # the last one catches padding
 
     def put(self, fragments: _Fragments, colour: Tensor, mask: Tensor | None = None) -> None:
         """Colour [3, B, M] and face mask [B, M] of fragments."""
-        valid = fragments.valid.nonzero(as_tuple=True)
-        place = fragments.pixel[valid]
-        self.colour[valid[0], :, place] = colour[:, valid[0], valid[1]].T
+        area = self._size * self._size
+        first = torch.arange(self._batch, device=colour.device)[:, None] * area
+        place = torch.where(fragments.valid, fragments.pixel + first, self._batch * area).flatten()
+        self._samples[:3].index_copy_(1, place, colour.flatten(1))
         if mask is not None:
-            self.mask[valid[0], place] = mask[valid]
+            self._samples[3].index_copy_(0, place, mask.flatten())
+
+    def averaged(self) -> tuple[Tensor, Tensor]:
+        """Colour [B, 3, H, W] and mask [B, 1, H, W] of whole pixels."""
+        pixels = _average(self._samples[:, :-1].reshape(4, self._batch, self._size, self._size)).transpose(0, 1)
+        return pixels[:, :3], pixels[:, 3:]
+
+
+def _average(samples: Tensor) -> Tensor:
+    """Means of the samples [..., S, S] of each pixel."""
+    rows = sum(samples[..., i::OVERSAMPLING, :] for i in range(OVERSAMPLING))
+    return sum(rows[..., i::OVERSAMPLING] for i in range(OVERSAMPLING)) * (1 / OVERSAMPLING**2)
 
 
 def _render(faces: Faces, size: int) -> Render:
@@ -85,16 +96,17 @@ def _render(faces: Faces, size: int) -> Render:
     view = camera.view(surface.points, faces.pose, surface.follows)
     side = OVERSAMPLING * size
     points = camera.pixels(view.points, size) * OVERSAMPLING
-    fixed = geometry.constants(faces.identity.device)
-    nearest, depth = rasterise(points, view.depth, fixed.triangles, side)
-    part = torch.where(nearest >= 0, fixed.parts[nearest.clamp(min=0)], -1)
+    triangles, parts, two_sided = geometry.visible_triangles(faces)
+    nearest, depth = rasterise(points, view.depth, triangles, two_sided, side)
+    covered = nearest >= 0
+    part = torch.where(covered, parts.index_select(0, nearest.clamp(min=0).flatten()).view(nearest.shape), -1)
     normals = torch.einsum("bij,bvj->bvi", view.rotation, surface.normals)
     values = torch.cat([surface.coordinates, surface.points, normals], -1)
 
     def fragments(chosen: Tensor) -> _Fragments:
         pixel, valid = _compact(chosen)
         triangle = nearest.gather(1, pixel).clamp(min=0)
-        mixed = interpolate(points, fixed.triangles, triangle, pixel, side, values)
+        mixed = interpolate(points, triangles, triangle, pixel, side, values)
         normal = unit(mixed[6:])
         return _Fragments(pixel, valid, mixed[:3], mixed[3:6], normal)
 
@@ -102,12 +114,11 @@ def _render(faces: Faces, size: int) -> Render:
     _draw_skin(canvas, faces, surface, eyes, view, lamp, fragments(part == SKIN), part)
     _draw_others(canvas, faces, view, lamp, fragments, part)
 
-    covered = F.avg_pool2d((nearest >= 0).float().view(-1, 1, side, side), OVERSAMPLING)
-    colour = F.avg_pool2d(canvas.colour.view(-1, 3, side, side), OVERSAMPLING)
-    mask = F.avg_pool2d(canvas.mask.view(-1, 1, side, side), OVERSAMPLING)
-    image = colour + (1 - covered) * background(faces, size)
-    near = -F.max_pool2d(-depth.view(-1, 1, side, side), OVERSAMPLING)[:, 0]
-    image, mask = add_glasses(faces, image, mask, near, view, surface, lamp)
+    colour, mask = canvas.averaged()
+    image = colour + (1 - _average(covered.float().view(1, -1, side, side))).transpose(0, 1) * background(faces, size)
+    if (category(faces, "glasses") > 0).any():
+        near = -F.max_pool2d(-depth.view(-1, 1, side, side), OVERSAMPLING)[:, 0]
+        image, mask = add_glasses(faces, image, mask, near, view, surface, lamp)
     marks = camera.view(surface_landmarks(surface.head, eyes), faces.pose, torch.ones(68, device=image.device))
     return Render(colours.to_display(image), mask, marks.points)
 

@@ -1,0 +1,145 @@
+"""Writing a data set of the face world: clips and stills in the training layout, and their labels beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from modules import media
+from modules.atomic import replacing, write_text, writing_errors
+from modules.data.synthetic.clips import clip
+from modules.data.synthetic.draws import draw_expressions, draw_identities, draw_poses, draw_scenes
+from modules.data.synthetic.parameters import Faces
+from modules.data.synthetic.rendering import Render, render
+from modules.data.synthetic.words import attributes, captions
+from modules.errors import UserError
+
+_AT_ONCE = 64  # frames rendered before they are written
+_CRF = 10  # of H.264: what is learnt should be the world, not the codec
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to write."""
+
+    identities: int  # people in train/
+    clips: int  # of each
+    frames: int = 100  # of each clip
+    fps: Fraction = Fraction(25)
+    size: int = 128  # pixels of a side
+    stills: int = 0  # photographs of each person, every one with an expression, pose and scene of its own
+    test: int = 0  # people in test/, none of them in train/
+    seed: int = 0
+    format: str = "mp4"  # or "frames": a folder of pictures per clip
+    device: str = "cpu"
+
+    @property
+    def pictures(self) -> int:
+        return (self.identities + self.test) * (self.clips * self.frames + self.stills)
+
+
+def write_dataset(out: str | Path, plan: Plan, progress: bool = True) -> Path:
+    """Write the data set into ``out``, which must not hold one already, and return ``out``.
+
+    ``train/<person>#<clip>.mp4`` and ``test/`` likewise, ``stills/train/<person>#s<number>.png``, one
+    ``labels/<name>.npz`` for each of them, and ``metadata.jsonl`` with their captions.  The same plan gives the same
+    pictures; person i is the same in every data set of its seed.
+    """
+    out = Path(out)
+    if (out / "metadata.jsonl").exists():
+        raise UserError(f"{out}: there is a data set already; choose another folder or remove that one")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file; give the name of a folder")
+    people = draw_identities(plan.identities + plan.test, plan.seed)
+    lines = []
+    with tqdm(total=plan.pictures, desc=f"rendering {out}", unit="frame", disable=not progress) as bar:
+        for number, identity in enumerate(people):
+            split = "train" if number < plan.identities else "test"
+            scenes = draw_scenes(plan.clips, _seed(plan, number, 0))
+            for i, scene in enumerate(scenes):
+                faces = clip(identity, scene, _seed(plan, number, 1 + i), plan.frames, float(plan.fps))
+                name = f"p{number:05d}#{i}"
+                file = _write_clip(out / split / name, faces, plan, bar)
+                _write_labels(out, name, *file[1:])
+                lines.append(_metadata(out, file[0], faces.take([0]), split))
+            for i, face in enumerate(_stills(identity, plan, number)):
+                name = f"p{number:05d}#s{i}"
+                file = out / "stills" / split / f"{name}.png"
+                picture = _render(face, plan)
+                media.write_image(file, _bytes(picture)[0])
+                _write_labels(out, name, face, picture.landmarks)
+                lines.append(_metadata(out, file, face, split))
+                bar.update()
+    write_text(out / "metadata.jsonl", "".join(lines))
+    return out
+
+
+def _seed(plan: Plan, number: int, purpose: int) -> int:
+    """A seed for one purpose of one person."""
+    return int(np.random.SeedSequence([plan.seed, number, purpose]).generate_state(1)[0])
+
+
+def _stills(identity: torch.Tensor, plan: Plan, number: int) -> Iterator[Faces]:
+    if not plan.stills:
+        return
+    seed = _seed(plan, number, 2**20)
+    units, asymmetry, gaze = draw_expressions(plan.stills, seed)
+    poses, scenes = draw_poses(plan.stills, seed), draw_scenes(plan.stills, seed)
+    faces = Faces(identity.expand(plan.stills, -1), units, asymmetry, gaze, poses, scenes)
+    for i in range(plan.stills):
+        yield faces.take([i])
+
+
+def _render(faces: Faces, plan: Plan) -> Render:
+    return Render(*(value.cpu() for value in render(faces.to(plan.device), plan.size)))
+
+
+def _bytes(picture: Render) -> np.ndarray:
+    """uint8 [B, H, W, 3]."""
+    return (picture.image * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def _write_clip(path: Path, faces: Faces, plan: Plan, bar: tqdm) -> tuple[Path, Faces, torch.Tensor]:
+    """Write a clip next to ``path``, whose ending depends on the format; the file, and what its labels are."""
+    marks = []
+
+    def images() -> Iterator[np.ndarray]:
+        for start in range(0, faces.size, _AT_ONCE):
+            picture = _render(faces.take(slice(start, start + _AT_ONCE)), plan)
+            marks.append(picture.landmarks)
+            for image in _bytes(picture):
+                yield image
+                bar.update()
+
+    if plan.format == "mp4":
+        file = path.with_name(f"{path.name}.mp4")
+        with media.VideoWriter(file, plan.size, plan.size, plan.fps, crf=_CRF) as writer:
+            for i, image in enumerate(images()):
+                writer.write(image, float(i / plan.fps))
+    else:
+        file = path
+        for i, image in enumerate(images()):
+            media.write_image(path / f"{i:07d}.png", image)
+    return file, faces, torch.cat(marks)
+
+
+def _write_labels(out: Path, name: str, faces: Faces, landmarks: torch.Tensor) -> None:
+    path = out / "labels" / f"{name}.npz"
+    with replacing(path) as temporary, writing_errors(path), open(temporary, "wb") as file:
+        np.savez(file, **{key: value.numpy() for key, value in faces._asdict().items()}, landmarks=landmarks.numpy())
+
+
+def _metadata(out: Path, file: Path, face: Faces, split: str) -> str:
+    still = file.suffix == ".png"
+    words = {
+        "file_name": file.relative_to(out).as_posix(), "identity": file.name.split("#")[0], "split": split,
+        "text": captions(face, expression=still)[0], **attributes(face)[0],
+    }
+    return json.dumps(words) + "\n"
