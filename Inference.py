@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from modules.errors import UserError, run_script
 
+ROOT = Path(__file__).parent
+# What a bare `python Inference.py` animates. Configuration and checkpoint belong together: one given, the other must be.
+BUNDLED = {"config": "config/synthetic-128.yaml", "checkpoint": "SID_Checkpoints/sid-cpk.pth"}
+BUNDLED_SOURCE, BUNDLED_DRIVER = "Inputs/Identities/person-1.png", "Inputs/driving videos/driver-1.mp4"
 SID_ONLY = ("motion", "pose_video", "relative", "adapt_scale", "find_best_frame", "side_by_side")
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("--config", help="YAML file the checkpoint was trained with (not needed with --prompt)")
-    add("--checkpoint", help="weights, ours or FOMM's (.pth.tar, .pth, .safetensors); with --prompt: of MEF")
-    add("--source_image", help="picture of the person")
-    add("--driving_video", help="video (-> result.mp4) or picture (-> result.png) of the expression and pose")
+    add("--config", help="YAML file the checkpoint was trained with; not needed with --prompt (the bundled one)")
+    add("--checkpoint", help="weights, ours or FOMM's (.pth.tar, .pth, .safetensors); with --prompt: of MEF (bundled)")
+    add("--source_image", help="picture of the person (a bundled one)")
+    add("--driving_video", help="video (-> result.mp4) or picture (-> result.png) of expression and pose (bundled)")
     add("--reference_image", "--Reference_image", help="driving picture; with --driving_video both results are written")
     add("--result_video", default="result.mp4", help=".mp4, .mov, .mkv, .webm or .gif (result.mp4)")
     add("--result_image", default="result.png", help=".png or .jpg (result.png)")
@@ -99,12 +104,22 @@ def draw(args: argparse.Namespace) -> None:
             print(f"wrote {args.result_video} ({count} frames)")
 
 
-def animate(args: argparse.Namespace) -> None:
-    for name in ("config", "checkpoint", "source_image"):
+def fill_in_bundled(args: argparse.Namespace) -> None:
+    """What the command line leaves out, from the files that come with the project."""
+    if (args.config is None) != (args.checkpoint is None):
+        given, missing = ("config", "checkpoint") if args.checkpoint is None else ("checkpoint", "config")
+        raise UserError(f"--{missing} is needed: which one belongs to {getattr(args, given)}?")
+    for name, path in BUNDLED.items():
         if getattr(args, name) is None:
-            raise UserError(f"--{name} is needed: no weights are bundled yet (train with train_sid.py, or use FOMM's)")
+            setattr(args, name, str(ROOT / path))
+    if args.source_image is None:
+        args.source_image = str(ROOT / BUNDLED_SOURCE)
     if args.driving_video is None and args.reference_image is None:
-        raise UserError("--driving_video or --reference_image is needed: what should the face do?")
+        args.driving_video = str(ROOT / BUNDLED_DRIVER)
+
+
+def animate(args: argparse.Namespace) -> None:
+    fill_in_bundled(args)
 
     from dataclasses import replace
 
