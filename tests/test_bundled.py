@@ -1,0 +1,53 @@
+"""What comes with the project works by itself: weights, inputs, and the command without arguments."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from modules import media
+from modules.config import load_config
+from modules.data.sampling import build_loader
+from modules.data.synthetic.dataset import Plan, write_dataset
+from modules.sid.weights import load_model
+
+ROOT = Path(__file__).parent.parent
+BUNDLED = [("synthetic-128", "sid-cpk.pth"), ("sid-64", "sid-faces-cpk.pth")]
+
+
+@pytest.mark.parametrize("config, weights", BUNDLED)
+def test_bundled_weights_fit_their_configuration_and_are_small(config, weights):
+    path = ROOT / "SID_Checkpoints" / weights
+    assert load_model(load_config(ROOT / "config" / f"{config}.yaml").model_params, path).encoders is not None
+    assert path.stat().st_size <= 10 * 2**20
+
+
+def test_the_command_alone_animates_the_bundled_face(tmp_path):
+    """The result moves with its driver: it is nearer to what it shows at the time than to its own mean picture."""
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "Inference.py"), "--cpu"], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    frames = np.stack([frame.image for frame in media.read_video(tmp_path / "result.mp4")]).astype(float)
+    assert frames.shape == (100, 128, 128, 3)
+    moved = np.abs(frames - frames.mean(axis=0)).mean()
+    assert 1 < moved < 60, moved  # grey levels: neither a still picture nor noise
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["result.mp4"]
+
+
+def test_training_on_the_face_world_sees_pictures_and_whose_they_are_and_nothing_of_the_truth(tmp_path):
+    root = write_dataset(tmp_path / "world", Plan(identities=4, clips=2, frames=6, size=32), progress=False)
+    config = load_config(ROOT / "config" / "synthetic-64.yaml")
+    data = replace(
+        config.dataset_params, root_dir=str(root), frame_shape=(32, 32, 3), cache_dir=None, num_workers=0
+    )
+    batch = next(iter(build_loader(data, config.train_params)))
+    assert set(batch) == {"frames", "times", "identity", "clip", "index", "unreadable"}
+    assert batch["frames"].shape[1:] == (4, 3, 32, 32) and not any(batch["unreadable"])
+    assert batch["identity"].unique().numel() <= 4 and batch["clip"].max() < 8
+    assert {path.suffix for path in root.rglob("*") if path.is_file() and path.parent.name == "train"} == {".mp4"}
