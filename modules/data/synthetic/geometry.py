@@ -119,12 +119,17 @@ def _topology() -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([p[0] for p in pieces]), np.concatenate([p[1] for p in pieces])
 
 
+def heads(faces: Faces) -> tuple[Tensor, Tensor]:
+    """The head's grid [B, R, C, 3] of every face, without expression and with it."""
+    fixed = constants(faces.identity.device)
+    still = fixed.mean + (faces.identity @ fixed.identity).view(-1, *fixed.mean.shape)
+    return still, still + (torch.cat(sided(faces), 1) @ fixed.units).view_as(still)
+
+
 def build(faces: Faces) -> Surface:
     """The surface of every face, before the pose."""
-    fixed = constants(faces.identity.device)
-    batch, shape = faces.size, fixed.mean.shape
-    still = fixed.mean + (faces.identity @ fixed.identity).view(batch, *shape)
-    head = still + (torch.cat(sided(faces), 1) @ fixed.units).view(batch, *shape)
+    fixed, batch = constants(faces.identity.device), faces.size
+    still, head = heads(faces)
     slit = head_grid().slit + 1
     ears = _ears(faces, fixed, still)
     torso = fixed.body * torch.ones(3, device=head.device)
