@@ -123,7 +123,7 @@ def test_asymmetry_is_of_the_persons_left_and_right():
     faces.asymmetry[1] = 1.0
     faces.asymmetry[2] = -1.0
     points = marks(faces)
-    right, left = (points[:, corner, 1] - points[0, corner, 1] for corner in (48, 54))  # the left is on the image's right
+    right, left = (points[:, i, 1] - points[0, i, 1] for i in (48, 54))  # the left is on the image's right
     assert left[1] > 0.1 > 0.03 > abs(right[1])
     assert right[2] > 0.1 > 0.03 > abs(left[2])
 
@@ -161,7 +161,7 @@ def test_parameters_stay_in_their_ranges():
     faces = random_faces(400, 1, extent=1.0)
     assert faces.identity.abs().max() <= 1
     assert faces.identity.std(0).min() > 0.4  # everybody differs in everything
-    assert 0 <= faces.action_units.min() and faces.action_units.max() <= 1
+    assert faces.action_units.min() >= 0 and faces.action_units.max() <= 1
     assert faces.asymmetry.abs().max() <= 1
     yaw, pitch, roll = faces.pose[:, :3].abs().amax(0).tolist()
     assert 30 < yaw <= 45 and 15 < pitch <= 30 and 15 < roll <= 30
@@ -335,7 +335,8 @@ def test_the_command_writes_what_training_reads(tmp_path, monkeypatch):
     dataset = FrameDataset(params)
     assert len(set(dataset.identities)) == 2 and not dataset.bad_clips
     assert dataset[0, 0]["frames"].shape == (2, 3, 32, 32)
-    stills = FrameDataset(section_from_dict(DatasetParams, {"root_dir": str(out / "stills"), "frame_shape": [32, 32, 3]}))
+    params = section_from_dict(DatasetParams, {"root_dir": str(out / "stills"), "frame_shape": [32, 32, 3]})
+    stills = FrameDataset(params)
     assert len(stills) == 2
 
     lines = [json.loads(line) for line in (out / "metadata.jsonl").read_text().splitlines()]

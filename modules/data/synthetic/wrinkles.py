@@ -57,7 +57,8 @@ def wrinkles(faces: Faces, x: Tensor, y: Tensor, left: Tensor) -> Tensor:
     total = total + 0.6 * sides * wrinkle
 
     spread = (side - 0.72).clamp(min=0)
-    feet = sum(_crease(y - base - slope * spread, 0.016) for base, slope in ((0.03, 0.3), (-0.02, -0.15), (-0.07, -0.55)))
+    rays = ((0.03, 0.3), (-0.02, -0.15), (-0.07, -0.55))
+    feet = sum(_crease(y - base - slope * spread, 0.016) for base, slope in rays)
     total = total + feet * _window(side, 0.8, 1.0, 0.06) * (0.45 * age + 0.6 * cheek).clamp(max=1)
 
     pouch = _crease(y + 0.15 - 0.35 * (side - 0.47) ** 2, 0.026) * _window(side, 0.28, 0.68, 0.12)
