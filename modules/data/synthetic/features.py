@@ -77,7 +77,8 @@ class Paint:
         side, y = self._side, self.y
         blood = 0.8 * bump(side, y, (0.68, -0.5), (0.28, 0.26)) + 0.6 * bump(self.x, y, (0, -0.72), (0.24, 0.16))
         blood = blood + 0.3 * bump(self.x, y, (0, -1.75), (0.3, 0.15)) + 0.35 * bump(side, y, (0.5, 0.0), (0.3, 0.14))
-        mottle = noise(self.x * 7 + 40, y * 7 + 40) - 0.5
+        age = (0.5 + 0.5 * identity_column(self._faces, "age"))[:, None]
+        mottle = (0.5 + 1.5 * age) * (noise(self.x * 7 + 40, y * 7 + 40) - 0.5)  # old skin is uneven
         rosy = 0.5 + 0.5 * identity_column(self._faces, "skin_hue")[:, None]
         red = blood * (0.07 + 0.14 * rosy) + 0.06 * mottle
         self.albedo = self.albedo * (1 + red * self._colour(0.12, -0.75, -0.7)) * (1 + 0.05 * mottle)
