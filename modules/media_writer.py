@@ -74,7 +74,7 @@ class VideoWriter(contextlib.AbstractContextManager):
         frame_rate: nominal frames per second; what counts are the times given to :meth:`write`.
         audio_from: the file whose sound the video gets, in step with its first video frame.
         duration: seconds from time 0 to the end of the last frame; by default that is shown for one frame's time.
-        crf: constant rate factor of the codec, lower is better; by default one whose loss is hardly seen.
+        crf: constant rate factor of the codec, lower is better (not in a ``.gif``); by default the loss is hardly seen.
 
     Raises:
         UserError: the suffix is unknown, the place cannot be written, or the sound cannot be read.
@@ -97,7 +97,7 @@ class VideoWriter(contextlib.AbstractContextManager):
         if self._format is None:
             known = ", ".join(sorted(_FORMATS))
             raise UserError(f"{path}: cannot write a video of type {self.path.suffix!r}; use one of {known}")
-        self._options = self._format.options | ({} if crf is None or self._format.pix_fmt == "pal8" else {"crf": str(crf)})
+        self._options = self._format.options | ({} if crf is None else {"crf": str(crf)})
         self._pending: tuple[np.ndarray, int] | None = None  # waits until its duration is known
         self._durations: dict[int, int] = {}  # by pts, of the frames inside the encoder
         self._stack = contextlib.ExitStack()

@@ -16,14 +16,15 @@ _HOMES = {
     "draws": ("EXPRESSIONS", "draw_expressions", "draw_identities", "draw_poses", "draw_scenes", "expression"),
     "parameters": ("ACTION_UNITS", "IDENTITY", "POSE", "SCENE", "Faces"),
     "clips": ("clip",),
-    "rendering": ("Render", "render"),
+    "rendering": ("Render", "project_landmarks", "render"),
     "words": ("attributes", "captions"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: F822 - found by __getattr__
     "ACTION_UNITS", "EXPRESSIONS", "IDENTITY", "POSE", "SCENE", "Faces", "Render", "attributes", "captions", "clip",
-    "draw_expressions", "draw_identities", "draw_poses", "draw_scenes", "expression", "render",
+    "draw_expressions", "draw_identities", "draw_poses", "draw_scenes", "expression", "project_landmarks",
+    "render",
 ]
 
 

@@ -42,7 +42,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--clips", type=_count(0), default=2, metavar="M", help="clips of each (default 2)")
     parser.add_argument("--frames", type=_count(1), default=100, metavar="F", help="frames of each clip (default 100)")
     parser.add_argument("--fps", type=_rate, default=Fraction(25), metavar="R", help="frames per second (default 25)")
-    parser.add_argument("--size", type=_count(16, 2048), default=128, metavar="S", help="pixels of a side (default 128)")
+    parser.add_argument("--size", type=_count(16, 2048), default=128, metavar="S", help="pixels a side (default 128)")
     parser.add_argument("--stills", type=_count(0), default=0, metavar="K", help="photographs of each (default 0)")
     parser.add_argument("--seed", type=_count(0, 2**31), default=0, help="of everything that is random (default 0)")
     parser.add_argument("--format", choices=("mp4", "frames"), default="mp4", help="of clips (default mp4)")

@@ -73,7 +73,8 @@ def _brow(centre: float, width: float) -> Callable[[_Face], np.ndarray]:
 
 def _brow_lowerer(face: _Face) -> np.ndarray:
     shape = face.at(0.22, 0.36, 0.28, 0.16) * step(face.y, 0.04, 0.24)
-    return face.field(x=-0.055 * shape * step(face.x, 0.0, 0.15), y=-0.11 * shape, z=0.03 * face.at(0.12, 0.28, 0.12, 0.1))
+    bulge = 0.03 * face.at(0.12, 0.28, 0.12, 0.1)
+    return face.field(x=-0.055 * shape * step(face.x, 0.0, 0.15), y=-0.11 * shape, z=bulge)
 
 
 def _cheek_raiser(face: _Face) -> np.ndarray:

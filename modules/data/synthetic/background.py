@@ -87,7 +87,8 @@ def _park(p: _Place) -> Tensor:
 
 def _beach(p: _Place) -> Tensor:
     sky = mix(p.colour(0.2, 0.45, 0.8, hue=0.08), p.colour(0.72, 0.85, 0.93, hue=0.08), step(p.y, -1.3, 0.1))
-    sky = mix(sky, torch.tensor(0.93, device=p.x.device), 0.6 * step(noise(p.x * 1.5 + 9 + p.seed, p.y * 5 + 9), 0.55, 0.9))
+    clouds = step(noise(p.x * 1.5 + 9 + p.seed, p.y * 5 + 9), 0.55, 0.9)
+    sky = mix(sky, torch.tensor(0.93, device=p.x.device), 0.6 * clouds)
     sea = p.colour(0.04, 0.25, 0.36) * (0.8 + 0.5 * noise(p.x * 3 + p.seed, p.y * 26 + 50))
     sand = p.colour(0.68, 0.52, 0.33, hue=0.08) * (0.85 + 0.25 * p.noise(9))
     return mix(mix(sky, sea, step(p.y, 0.1, 0.13)), sand, step(p.y + 0.05 * p.noise(3), 0.5, 0.56))
@@ -110,7 +111,8 @@ def _lights(p: _Place) -> Tensor:
 def _kitchen(p: _Place) -> Tensor:
     u, v = (p.x * 4) % 1, (p.y * 4) % 1
     joint = torch.maximum(step((u - 0.5).abs(), 0.45, 0.485), step((v - 0.5).abs(), 0.45, 0.485))
-    tiles = mix(p.colour(0.62, 0.64, 0.6, hue=0.12) * (0.85 + 0.25 * jitter(p.x * 4 + 80, p.y * 4 + 80)), p.colour(0.36, 0.35, 0.33), joint)
+    own = jitter(p.x * 4 + 80, p.y * 4 + 80)
+    tiles = mix(p.colour(0.62, 0.64, 0.6, hue=0.12) * (0.85 + 0.25 * own), p.colour(0.36, 0.35, 0.33), joint)
     cupboard = p.colour(0.3, 0.19, 0.1) * (0.85 + 0.3 * noise(p.x * 14 + 50, p.y * 2 + 50))
     door = step(((p.x * 1.1) % 1 - 0.5).abs(), 0.47, 0.49)
     tiles = mix(tiles, cupboard * (1 - 0.6 * door), step(p.y, -0.42, -0.46))
@@ -140,14 +142,16 @@ def _sunset(p: _Place) -> Tensor:
 
 def _snow(p: _Place) -> Tensor:
     field = p.colour(0.74, 0.79, 0.87, hue=0.04, tone=0.12) * (0.9 + 0.15 * p.noise(3))
-    firs = mix(p.colour(0.55, 0.63, 0.72, hue=0.04), p.colour(0.06, 0.1, 0.1), step(noise(p.x * 7 + p.seed + 20, p.y * 1.3 + 20) + 0.4 * (p.y + 0.4), 0.35, 0.75))
+    trees = step(noise(p.x * 7 + p.seed + 20, p.y * 1.3 + 20) + 0.4 * (p.y + 0.4), 0.35, 0.75)
+    firs = mix(p.colour(0.55, 0.63, 0.72, hue=0.04), p.colour(0.06, 0.1, 0.1), trees)
     return mix(firs, field, step(p.y + 0.12 * p.noise(1.5), 0.25, 0.36))
 
 
 def _office(p: _Place) -> Tensor:
     u, v = (p.x * 0.9 + 0.3) % 1, (p.y * 0.7 + 0.5) % 1
     frame = torch.maximum(step((u - 0.5).abs(), 0.43, 0.45), step((v - 0.5).abs(), 0.45, 0.465))
-    outside = mix(p.colour(0.6, 0.75, 0.9, hue=0.1), p.colour(0.34, 0.38, 0.42), step(p.y + 0.5 * jitter(p.x * 4 + 50 + p.seed, 0 * p.y), 0.3, 0.33))
+    houses = step(p.y + 0.5 * jitter(p.x * 4 + 50 + p.seed, 0 * p.y), 0.3, 0.33)
+    outside = mix(p.colour(0.6, 0.75, 0.9, hue=0.1), p.colour(0.34, 0.38, 0.42), houses)
     blinds = step(((p.y * 9) % 1 - 0.5).abs(), 0.4, 0.3) * step(p.y, -0.2, -0.3)
     outside = mix(outside, p.colour(0.7, 0.68, 0.62), 0.8 * blinds)
     return mix(outside, p.colour(0.2, 0.19, 0.18), frame)

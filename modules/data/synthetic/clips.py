@@ -25,14 +25,9 @@ def clip(identity: Tensor, scene: Tensor, seed: int, frames: int, fps: float = 2
     units = np.maximum(units, _speech(times, rng))
     lids = ACTION_UNITS.index("AU43")
     units[:, lids] = np.maximum(units[:, lids], _blinks(times, rng))
-    gaze = _gaze(times, rng)
-    tensors = (torch.from_numpy(np.ascontiguousarray(a, dtype=np.float32)) for a in (units.clip(0, 1), asymmetry, gaze, pose))
-    units, asymmetry, gaze, pose = tensors
-    device = identity.device
-    return Faces(
-        identity.float().expand(frames, -1), units.to(device), asymmetry.to(device), gaze.to(device), pose.to(device),
-        scene.float().expand(frames, -1),
-    )
+    paths = (units.clip(0, 1), asymmetry, _gaze(times, rng), pose)
+    tensors = (torch.from_numpy(path.astype(np.float32)).to(identity.device) for path in paths)
+    return Faces(identity.float().expand(frames, -1), *tensors, scene.float().expand(frames, -1))
 
 
 def _drift(times: np.ndarray, rng: np.random.Generator, slowest: float, fastest: float) -> np.ndarray:

@@ -25,7 +25,8 @@ def body_colour(faces: Faces, place: Tensor, normal: Tensor, light: Light) -> Te
     cloth, cover, gloss = _garment(faces, kind, x, y, z, side)
     folds = noise(x * 2.2 + 3 * y, y * 1.4 + x) + 0.5 * noise(x * 5 - 2 * y, y * 3)
     edge = 0.55 + 0.45 * step(cover, 0.5, 1.0)
-    cloth_light = shade(cloth * (0.78 + 0.3 * folds), normal, light, (0.45 + 0.55 * step(y, -1.9, -2.6)) * edge, gloss, 10)
+    seen = (0.45 + 0.55 * step(y, -1.9, -2.6)) * edge
+    cloth_light = shade(cloth * (0.78 + 0.3 * folds), normal, light, seen, gloss, 10)
     return mix(skin_light, cloth_light, step(cover, 0.4, 0.55))
 
 

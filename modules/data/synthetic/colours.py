@@ -16,7 +16,10 @@ _CLOTH = (
     (0.75, 0.74, 0.72), (0.022, 0.022, 0.026), (0.22, 0.22, 0.23), (0.46, 0.035, 0.035), (0.04, 0.1, 0.36),
     (0.035, 0.2, 0.075), (0.7, 0.5, 0.06), (0.2, 0.06, 0.3), (0.75, 0.24, 0.035),
 )
-_HAT = ((0.02, 0.02, 0.022), (0.24, 0.24, 0.25), (0.42, 0.03, 0.03), (0.035, 0.075, 0.28), (0.05, 0.17, 0.07), (0.2, 0.11, 0.05))
+_HAT = (
+    (0.02, 0.02, 0.022), (0.24, 0.24, 0.25), (0.42, 0.03, 0.03), (0.035, 0.075, 0.28), (0.05, 0.17, 0.07),
+    (0.2, 0.11, 0.05),
+)
 
 
 def skin(faces: Faces) -> Tensor:
@@ -50,5 +53,5 @@ def hat(faces: Faces) -> Tensor:
 def to_display(linear: Tensor) -> Tensor:
     """Linear light to pixel values in [0, 1]: a soft shoulder for highlights, then the usual gamma."""
     linear = linear.clamp(min=0)
-    shoulder = torch.where(linear < 0.7, linear, 0.7 + 0.3 * torch.tanh((linear - 0.7) / 0.3 * 0.8) )
+    shoulder = torch.where(linear < 0.7, linear, 0.7 + 0.3 * torch.tanh((linear - 0.7) / 0.3 * 0.8))
     return shoulder.clamp(1e-6, 1) ** (1 / 2.2)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modules.data.synthetic.parameters import ACTION_UNITS, CATEGORIES, IDENTITY, POSE, SCENE, VARIATIONS
+from modules.data.synthetic.parameters import ACTION_UNITS, CATEGORIES, IDENTITY, POSE, SCENE
 
 # Action units of the basic expressions (Ekman and Friesen's prototypes), at full strength.
 EXPRESSIONS: dict[str, dict[str, float]] = {

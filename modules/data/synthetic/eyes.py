@@ -18,7 +18,10 @@ HALF = 0.245  # half the width of the opening
 UPPER, LOWER = 0.118, 0.086  # heights of the lids over the line through the corners, eye at rest
 RADIUS = 0.215  # of the eyeball
 IRIS = 0.11
-_IRIS_COLORS = ((0.09, 0.045, 0.02), (0.2, 0.1, 0.035), (0.17, 0.125, 0.05), (0.11, 0.15, 0.085), (0.1, 0.17, 0.26), (0.2, 0.25, 0.29))
+_IRIS_COLORS = (
+    (0.09, 0.045, 0.02), (0.2, 0.1, 0.035), (0.17, 0.125, 0.05), (0.11, 0.15, 0.085), (0.1, 0.17, 0.26),
+    (0.2, 0.25, 0.29),
+)
 
 
 class Lids(NamedTuple):
@@ -35,9 +38,9 @@ def lids(faces: Faces) -> Lids:
     raised, cheek, tight, wrinkle, smile, closed = (
         units[..., ACTION_UNITS.index(name)] for name in ("AU5", "AU6", "AU7", "AU9", "AU12", "AU43")
     )
-    down = -faces.gaze[:, 1] / 30
-    upper = UPPER * (1 + 0.42 * raised - 0.18 * tight - 0.12 * wrinkle - 0.08 * cheek - 0.45 * down.clamp(-0.6, 0.9))
-    lower = LOWER * (1 + 0.1 * raised - 0.5 * tight - 0.45 * cheek - 0.2 * wrinkle - 0.1 * smile + 0.25 * down.clamp(-0.6, 0.9))
+    down = (-faces.gaze[:, 1] / 30).clamp(-0.6, 0.9)
+    upper = UPPER * (1 + 0.42 * raised - 0.18 * tight - 0.12 * wrinkle - 0.08 * cheek - 0.45 * down)
+    lower = LOWER * (1 + 0.1 * raised - 0.5 * tight - 0.45 * cheek - 0.2 * wrinkle - 0.1 * smile + 0.25 * down)
     meeting = -0.045
     return Lids(mix(upper, meeting, closed), mix(lower, -meeting - 0.004, closed))
 
@@ -87,8 +90,7 @@ def eye_colour(
     normal = (offset + ray * (-along - inside.sqrt())) / radius  # a ray that misses grazes the ball
 
     yaw, pitch = torch.deg2rad(faces.gaze).T[..., None]
-    vergence = mix(torch.tensor(0.035), torch.tensor(-0.035), left)
-    yaw = yaw + vergence
+    yaw = yaw + 0.035 - 0.07 * left  # both eyes look at something near
     gaze = torch.stack([yaw.sin() * pitch.cos(), pitch.sin().expand_as(yaw), yaw.cos() * pitch.cos()])
     from_axis = length(normal - gaze) * RADIUS / IRIS  # 1 at the rim of the iris
     colour = _surface(faces, normal, gaze, from_axis)
@@ -98,7 +100,8 @@ def eye_colour(
     corner = step(1 - across(x).abs(), -0.05, 0.3)
     facing = (turned * light.direction.T[..., None]).sum(0)
     skin = colours.skin(faces)[:1].clamp(max=0.55) / 0.55  # the surroundings of an eye light it
-    lit = colour * (0.4 + 0.6 * skin) * (light.sky + light.lamp * (0.3 + 0.5 * facing.clamp(min=0))) * (0.22 + 0.78 * shadow) * (0.6 + 0.4 * corner)
+    arriving = light.sky + light.lamp * (0.3 + 0.5 * facing.clamp(min=0))
+    lit = colour * (0.4 + 0.6 * skin) * arriving * (0.22 + 0.78 * shadow) * (0.6 + 0.4 * corner)
     half = light.direction.T[..., None] + torch.tensor([0.0, 0.0, 1.3], device=x.device)[:, None, None]
     half = unit(half)
     bulge = turned + 0.45 * torch.einsum("bij,jbm->ibm", rotation, (normal - gaze) * (from_axis < 1.2))  # the cornea
@@ -120,4 +123,4 @@ def _surface(faces: Faces, normal: Tensor, gaze: Tensor, from_axis: Tensor) -> T
     streaks = noise(angle * 5, from_axis * 1.5)
     iris = iris * (0.75 + 0.7 * streaks) * (1.25 - 0.55 * step(from_axis, 0.7, 1.0)) * (1.1 - 0.5 * side[1] / 0.4)
     colour = mix(iris, white, step(from_axis, 0.9, 1.12))
-    return colour * mix(torch.tensor(0.06, device=device), torch.tensor(1.0, device=device), step(from_axis, 0.38, 0.56))
+    return colour * (0.06 + 0.94 * step(from_axis, 0.38, 0.56))

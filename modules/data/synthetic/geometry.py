@@ -27,7 +27,7 @@ class Surface(NamedTuple):
         points: [B, V, 3].
         normals: [B, V, 3] unit length, outwards.
         coordinates: [B, V, 3] what painting goes by: on the face its (X, Y) and how much of the head is front; on the
-            body azimuth, height and 0; in hair and hats azimuth, height and the share of the way from crown to end.
+            body the point itself; in hair and hats azimuth, height and the share of the way from crown to end.
         still: [B, R, C, 3] the head without expression.
         head: [B, R, C, 3] the head with it.
         follows: [V] 1 where points turn with the head, 0 where they stay with the shoulders.
@@ -80,7 +80,7 @@ def constants(device: torch.device) -> _Constants:
 
 
 def visible_triangles(faces: Faces) -> tuple[Tensor, Tensor, Tensor]:
-    """Triangles [T, 3], what they belong to [T], and whether they have two sides [T]; without hats if nobody has one."""
+    """Triangles [T, 3], what they belong to [T], and if they have two sides [T]; without hats if nobody has one."""
     fixed = constants(faces.identity.device)
     count = len(fixed.parts)
     if not bool((category(faces, "hat") > 0).any()):
@@ -119,12 +119,17 @@ def _topology() -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([p[0] for p in pieces]), np.concatenate([p[1] for p in pieces])
 
 
+def heads(faces: Faces) -> tuple[Tensor, Tensor]:
+    """The head's grid [B, R, C, 3] of every face, without expression and with it."""
+    fixed = constants(faces.identity.device)
+    still = fixed.mean + (faces.identity @ fixed.identity).view(-1, *fixed.mean.shape)
+    return still, still + (torch.cat(sided(faces), 1) @ fixed.units).view_as(still)
+
+
 def build(faces: Faces) -> Surface:
     """The surface of every face, before the pose."""
-    fixed = constants(faces.identity.device)
-    batch, shape = faces.size, fixed.mean.shape
-    still = fixed.mean + (faces.identity @ fixed.identity).view(batch, *shape)
-    head = still + (torch.cat(sided(faces), 1) @ fixed.units).view(batch, *shape)
+    fixed, batch = constants(faces.identity.device), faces.size
+    still, head = heads(faces)
     slit = head_grid().slit + 1
     ears = _ears(faces, fixed, still)
     torso = fixed.body * torch.ones(3, device=head.device)
@@ -136,7 +141,7 @@ def build(faces: Faces) -> Surface:
     normals = [_normals(patch) for patch in patches]
     coordinates = [
         fixed.face[None].expand(batch, -1, -1, -1), torch.full_like(ears[:, 0], 9.0), torch.full_like(ears[:, 1], 9.0),
-        _body_coordinates(torso), _shell_coordinates(faces, shell), _shell_coordinates(faces, knot),
+        torso, _shell_coordinates(faces, shell), _shell_coordinates(faces, knot),
         _shell_coordinates(faces, hat),
     ]
     return Surface(_join(patches), _join(normals), _join(coordinates), still, head, fixed.follows)
@@ -156,10 +161,6 @@ def _ears(faces: Faces, fixed: _Constants, still: Tensor) -> Tensor:
     return ears * scale[:, None, None, None]
 
 
-def _body_coordinates(torso: Tensor) -> Tensor:
-    return torso
-
-
 def _shell_coordinates(faces: Faces, shell: Tensor) -> Tensor:
     batch, rows, columns, _ = shell.shape
     angle = torch.atan2(shell[..., 0], shell[..., 2] + 0.15)
@@ -171,9 +172,9 @@ def _shell_coordinates(faces: Faces, shell: Tensor) -> Tensor:
 def _normals(points: Tensor) -> Tensor:
     """Unit normals of grids [B, R, C, 3] that close around."""
     across = points.roll(-1, 2) - points.roll(1, 2)
-    down = torch.cat([points[:, 1:2] - points[:, :1], points[:, 2:] - points[:, :-2], points[:, -1:] - points[:, -2:-1]], 1)
-    normal = torch.linalg.cross(down, across)
-    return unit(normal, -1)
+    ends = torch.cat([points[:, :1], points, points[:, -1:]], 1)
+    down = ends[:, 2:] - ends[:, :-2]
+    return unit(torch.linalg.cross(down, across), -1)
 
 
 def _join(patches: list[Tensor]) -> Tensor:

@@ -92,7 +92,8 @@ def hair_shell(faces: Faces, skull: Tensor) -> Tensor:
     lumps = noise(2.1 * base[..., 0] + 9 * seed + 40, 2.1 * base[..., 1] + 1.3 * base[..., 2] + 40) - 0.5
     tufts = noise(6.5 * base[..., 0] + 60, 6.5 * base[..., 1] + 4 * base[..., 2] + 9 * seed + 60) - 0.5
     thickness = thickness * (1 + (0.25 + 0.8 * curl) * lumps + (0.1 + 0.5 * curl) * tufts)
-    thickness = thickness + 0.09 * wave * torch.sin(height * 5.5 + 3 * torch.sin(azimuth * 2) + 6 * seed) * step(height, 0.6, -0.6)
+    ripples = torch.sin(height * 5.5 + 3 * torch.sin(azimuth * 2) + 6 * seed)
+    thickness = thickness + 0.09 * wave * ripples * step(height, 0.6, -0.6)
     middle = torch.tensor([0.0, 0.35, -0.15], device=skull.device)
     away = base - middle
     away = torch.stack([away[..., 0], away[..., 1].clamp(min=0), away[..., 2]], -1)
@@ -115,20 +116,19 @@ def hang(skull: Tensor, height: Tensor) -> Tensor:
     points = skull.gather(1, pick - 1) * (1 - share) + skull.gather(1, pick) * share
     below = (lowest - height).clamp(min=0)
     spread = 1 + 0.05 * step(below, 0.5, 2.2)
-    drop = torch.stack([points[..., 0] * spread, points[..., 1] - below, points[..., 2]], -1)
-    return drop
+    return torch.stack([points[..., 0] * spread, points[..., 1] - below, points[..., 2]], -1)
 
 
 def bun(faces: Faces, skull: Tensor) -> Tensor:
     """[B, 10, 16, 3] the knot of a bun, behind the crown; a point inside the head for other styles."""
     polar = torch.linspace(0, np.pi, BUN_SHAPE[0], device=skull.device)[:, None]
     angle = torch.arange(BUN_SHAPE[1], device=skull.device) * (2 * np.pi / BUN_SHAPE[1])
-    ball = torch.stack([polar.sin() * angle.sin(), polar.cos() + 0 * angle, polar.sin() * angle.cos()], -1)
+    ball = torch.stack([polar.sin() * angle.sin(), 0.85 * polar.cos() + 0 * angle, polar.sin() * angle.cos()], -1)
     crown = skull[:, 0].mean(1) + torch.tensor([0.0, 0.22, -0.35], device=skull.device)
     wears = (category(faces, "hair_style") == HAIR_STYLES.index("bun")).float()
     radius = (0.5 + 0.1 * variation(faces, "hair_volume")) * wears
     centre = crown * wears[:, None]
-    return centre[:, None, None] + ball * radius[:, None, None, None] * torch.tensor([1.0, 0.85, 1.0], device=skull.device)
+    return centre[:, None, None] + ball * radius[:, None, None, None]
 
 
 def hat_shell(faces: Faces, skull: Tensor) -> Tensor:
@@ -152,8 +152,7 @@ def hat_shell(faces: Faces, skull: Tensor) -> Tensor:
     points = points + torch.stack([0 * height, 0.3 * fedora * step(height, 0.9, 1.4), 0 * height], -1)
     ahead = step(azimuth.cos(), 0.35, 0.85)
     reach = out * (visor * ahead + (brim - visor * ahead).clamp(min=0))
-    level = torch.stack([azimuth.sin().expand_as(reach), -0.16 - 0.12 * ahead + 0 * reach, azimuth.cos().expand_as(reach)], -1)
-    straight = torch.stack([0 * reach, -0.16 + 0 * reach, 1 + 0 * reach], -1)  # a visor is pushed forward, not fanned out
-    direction = torch.where((brim > 0)[..., None], level, straight)
-    points = points + reach[..., None] * direction
+    level = torch.stack([azimuth.sin(), -0.16 - 0.12 * ahead, azimuth.cos()], -1)
+    straight = torch.tensor([0.0, -0.16, 1.0], device=skull.device)  # a visor is pushed forward, not fanned out
+    points = points + reach[..., None] * torch.where((brim > 0)[..., None], level, straight)
     return torch.where((kind > 0)[:, None, None, None], points, middle)

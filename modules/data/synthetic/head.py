@@ -87,7 +87,8 @@ def head_grid() -> HeadGrid:
     rows, slit = _rows()
     columns = _columns()
     y, azimuth = np.meshgrid(rows, columns, indexing="ij")
-    x = np.where(np.cos(azimuth) > 0, RADIUS * np.sin(azimuth), np.sign(azimuth) * (2 * RADIUS - RADIUS * np.abs(np.sin(azimuth))))
+    x = RADIUS * np.sin(azimuth)
+    x = np.where(np.cos(azimuth) > 0, x, np.sign(azimuth) * (2 * RADIUS - np.abs(x)))  # goes on growing behind
     front = step(np.cos(azimuth), -0.05, 0.35)
     under = ((JAWLINE - y) / 0.5).clip(0, 1)
     return HeadGrid(rows, columns, x, y, front, under, slit, _mean_points(x, y, azimuth, front, under))
@@ -141,7 +142,10 @@ def _sculpture(x: np.ndarray, y: np.ndarray, azimuth: np.ndarray) -> np.ndarray:
 
 def nose_height(y: np.ndarray) -> np.ndarray:
     """How far the ridge stands out at heights ``y``."""
-    return spline(y, {0.28: 0.0, 0.12: 0.05, -0.1: 0.15, -0.4: 0.28, -0.56: 0.345, -0.66: 0.37, -0.74: 0.345, -0.81: 0.23, -0.88: 0.06, -0.94: 0.0})
+    return spline(y, {
+        0.28: 0.0, 0.12: 0.05, -0.1: 0.15, -0.4: 0.28, -0.56: 0.345, -0.66: 0.37, -0.74: 0.345, -0.81: 0.23,
+        -0.88: 0.06, -0.94: 0.0,
+    })
 
 
 def _nose(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -76,7 +76,8 @@ def surface_landmarks(head: Tensor, lids: Lids) -> Tensor:
 def sample_grid(points: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Bilinear [B, N, 3] of a grid [B, R, C, 3] at fractional rows and columns [B, N]."""
     batch = torch.arange(len(points), device=points.device)[:, None]
-    row, column = rows.floor().long().clamp(0, points.shape[1] - 2), columns.floor().long().clamp(0, points.shape[2] - 2)
+    row = rows.floor().long().clamp(0, points.shape[1] - 2)
+    column = columns.floor().long().clamp(0, points.shape[2] - 2)
     v, u = (rows - row)[..., None], (columns - column)[..., None]
     above = torch.lerp(points[batch, row, column], points[batch, row, column + 1], u)
     below = torch.lerp(points[batch, row + 1, column], points[batch, row + 1, column + 1], u)

@@ -12,8 +12,9 @@ from torch import Tensor
 IDENTITY = (
     "head_width", "head_length", "forehead", "jaw_width", "chin_length", "chin_width", "chin_depth", "cheek_fullness",
     "cheekbones", "brow_ridge", "nose_length", "nose_width", "nose_bridge", "nose_depth", "nose_tip", "eye_size",
-    "eye_spacing", "eye_slant", "brow_height", "brow_thickness", "mouth_width", "mouth_height", "upper_lip", "lower_lip",
-    "ear_size", "neck_width", "lid_fold", "skin_tone", "skin_hue", "lip_colour", "iris_colour", "freckles", "age",
+    "eye_spacing", "eye_slant", "brow_height", "brow_thickness", "mouth_width", "mouth_height", "upper_lip",
+    "lower_lip", "ear_size", "neck_width", "lid_fold", "skin_tone", "skin_hue", "lip_colour", "iris_colour",
+    "freckles", "age",
 )
 
 # Facial Action Coding System units, each in [0, 1].

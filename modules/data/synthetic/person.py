@@ -63,7 +63,8 @@ def _eyes(grid: HeadGrid, fields: dict[str, np.ndarray]) -> None:
     around = bump(x, y, (EYE, 0.0), (0.3, 0.2)) * grid.front
     fields["eye_size"][..., 0] = 0.17 * (x - EYE) * sign * around
     fields["eye_size"][..., 1] = 0.3 * y * around
-    fields["eye_spacing"][..., 0] = 0.065 * sign * bump(x, y, (EYE, 0.1), (0.36, 0.34)) * grid.front * step(x, 0.04, 0.2)
+    apart = bump(x, y, (EYE, 0.1), (0.36, 0.34)) * grid.front * step(x, 0.04, 0.2)
+    fields["eye_spacing"][..., 0] = 0.065 * sign * apart
     fields["eye_slant"][..., 1] = 0.24 * (x - EYE) * around
     fields["brow_height"][..., 1] = 0.11 * bump(x, y, (0.48, 0.36), (0.5, 0.13)) * grid.front
 

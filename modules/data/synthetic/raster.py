@@ -67,8 +67,10 @@ def _span(corners: list[Tensor], size: int) -> tuple[Tensor, Tensor]:
     return low, (high - low + 1).clamp_(min=0)
 
 
-def _planes(x: list[Tensor], y: list[Tensor], z: list[Tensor], area: Tensor, left: Tensor, top: Tensor) -> list[Tensor]:
-    """Weights of the second and third corner, and depth, as planes (slope in x, in y, value) over pixels from the box's."""
+def _planes(
+    x: list[Tensor], y: list[Tensor], z: list[Tensor], area: Tensor, left: Tensor, top: Tensor
+) -> list[Tensor]:
+    """Weights of the second and third corner, and depth: slope in x, slope in y, value at the box's first pixel."""
     inverse = 1 / area
     abx, aby, acx, acy = x[1] - x[0], y[1] - y[0], x[2] - x[0], y[2] - y[0]
     dx, dy = left + 0.5 - x[0], top + 0.5 - y[0]
@@ -103,9 +105,9 @@ def _runs(planes: list[Tensor], width: Tensor, height: Tensor) -> tuple[Tensor, 
 
 def _counted(counts: Tensor) -> tuple[Tensor, Tensor]:
     """Every number i ``counts[i]`` times, and beside it 0, 1, 2, ... as floats."""
-    total = counts.cumsum(0)
+    start = counts.cumsum(0) - counts
     numbers = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
-    return numbers, (torch.arange(len(numbers), device=counts.device) - (total - counts).index_select(0, numbers)).float()
+    return numbers, (torch.arange(len(numbers), device=counts.device) - start.index_select(0, numbers)).float()
 
 
 def interpolate(points: Tensor, triangles: Tensor, nearest: Tensor, pixel: Tensor, size: int, values: Tensor) -> Tensor:

@@ -53,6 +53,17 @@ def render(faces: Faces, size: int = 128) -> Render:
     return Render(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
+@torch.no_grad()
+def project_landmarks(faces: Faces) -> Tensor:
+    """[B, 68, 2], what :func:`render` gives as landmarks, without drawing anything."""
+    return _landmarks(faces, geometry.heads(faces)[1], lids(faces))
+
+
+def _landmarks(faces: Faces, head: Tensor, eyes: Lids) -> Tensor:
+    points = surface_landmarks(head, eyes)
+    return camera.view(points, faces.pose, torch.ones(68, device=points.device)).points
+
+
 class _Fragments(NamedTuple):
     """Samples of one part of the surface: numbers [B, M] on the canvas, which of them count, values [C, B, M]."""
 
@@ -119,8 +130,7 @@ def _render(faces: Faces, size: int) -> Render:
     if (category(faces, "glasses") > 0).any():
         near = -F.max_pool2d(-depth.view(-1, 1, side, side), OVERSAMPLING)[:, 0]
         image, mask = add_glasses(faces, image, mask, near, view, surface, lamp)
-    marks = camera.view(surface_landmarks(surface.head, eyes), faces.pose, torch.ones(68, device=image.device))
-    return Render(colours.to_display(image), mask, marks.points)
+    return Render(colours.to_display(image), mask, _landmarks(faces, surface.head, eyes))
 
 
 def _compact(chosen: Tensor) -> tuple[Tensor, Tensor]:

@@ -36,7 +36,8 @@ def _sentence(words: dict[str, str], mood: str) -> str:
     wears = [words[name] for name in ("glasses", "hat") if words[name] != "none"]
     text = "a portrait photo of a person" + (f" showing {mood}" if mood else "")
     text += f" with {_listed([word for word in has if word] + [w for w in wears if 'glasses' in w])}"
-    worn = [_with_color(_article(words["clothing"]), words["clothing_color"])] + [w for w in wears if "glasses" not in w]
+    worn = [_with_color(_article(words["clothing"]), words["clothing_color"])]
+    worn += [word for word in wears if "glasses" not in word]
     return f"{text}, wearing {_listed(worn)}, in front of {words['background']}, in {words['light']}"
 
 
