@@ -8,9 +8,9 @@ from pathlib import Path
 from modules.errors import UserError, run_script
 
 ROOT = Path(__file__).parent
-# What a bare `python Inference.py` animates. Configuration and checkpoint belong together: one given, the other must be.
+# What a bare `python Inference.py` animates with. The two belong together: one given, the other must be too.
 BUNDLED = {"config": "config/synthetic-128.yaml", "checkpoint": "SID_Checkpoints/sid-cpk.pth"}
-BUNDLED_SOURCE, BUNDLED_DRIVER = "Inputs/Identities/person-1.png", "Inputs/driving videos/driver-1.mp4"
+BUNDLED_SOURCE, BUNDLED_DRIVER = "Inputs/Identities/person-3.png", "Inputs/driving videos/driver-1.mp4"
 SID_ONLY = ("motion", "pose_video", "relative", "adapt_scale", "find_best_frame", "side_by_side")
 
 
