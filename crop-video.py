@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 
+from modules.arguments import number
 from modules.errors import UserError, run_script
 
 
@@ -17,21 +17,6 @@ def shape(text: str) -> tuple[int, int]:
     if min(width, height) < 2 or width % 2 or height % 2:
         raise argparse.ArgumentTypeError(f"{text}: width and height must be even, and 2 or more")
     return width, height
-
-
-def number(kind: type, low: float, high: float) -> Callable[[str], float]:
-    """A parser of numbers of ``kind`` from ``low`` to ``high``."""
-
-    def parse(text: str) -> float:
-        try:
-            value = kind(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text} is not from {low} to {high}")
-        return value
-
-    return parse
 
 
 def arguments() -> argparse.Namespace:

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import argparse
 
+from modules.arguments import training_options, training_parser
 from modules.errors import UserError, run_script
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--config", required=True, help="YAML file, such as config/vox-256.yaml")
+    parser = training_parser(__doc__, "config/vox-256.yaml")
     modes = ["train", "reconstruction", "animate", "evaluate"]
     parser.add_argument("--mode", choices=modes, default="train", help="what to do")
-    parser.add_argument("--checkpoint", help="to continue from, rebuild with or animate with")
-    parser.add_argument("--resume", help="train: 'auto' continues this configuration's newest run, if there is one")
-    parser.add_argument("--finetune", action="store_true", help="train: take only the checkpoint's weights: a new run")
-    parser.add_argument("--log_dir", default="log", help="folder of the training runs")
-    parser.add_argument("--device_ids", help="devices to use, one process each when training, such as 0,1")
-    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
     return parser.parse_args()
 
 
@@ -26,7 +20,7 @@ def main() -> None:
     if args.mode == "train":
         from modules.sid.train import train
 
-        train(args.config, args.checkpoint, args.log_dir, args.device_ids, args.resume, args.finetune, args.cpu)
+        train(**training_options(args))
         return
     if args.checkpoint is None:
         raise UserError(f"--mode {args.mode} needs --checkpoint")

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
-
+from modules.arguments import training_options, training_parser
 from modules.errors import run_script
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--config", required=True, help="YAML file, such as config/sid-128.yaml")
-    parser.add_argument("--checkpoint", help="continue from this checkpoint, or warm-start from FOMM's")
-    parser.add_argument("--resume", help="'auto' continues this configuration's newest run, if there is one")
-    parser.add_argument("--finetune", action="store_true", help="take only the checkpoint's weights: a new run")
-    parser.add_argument("--log_dir", default="log", help="folder of the runs")
-    parser.add_argument("--device_ids", help="devices to use, one process each, such as 0,1")
-    parser.add_argument("--cpu", action="store_true", help="train on the CPU even if there is a GPU")
-    return parser.parse_args()
-
-
 def main() -> None:
-    args = parse()
+    args = training_parser(__doc__, "config/sid-128.yaml").parse_args()
     from modules.sid.train import train
 
-    train(args.config, args.checkpoint, args.log_dir, args.device_ids, args.resume, args.finetune, args.cpu)
+    train(**training_options(args))
 
 
 if __name__ == "__main__":

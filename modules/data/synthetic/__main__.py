@@ -6,48 +6,31 @@ import argparse
 from fractions import Fraction
 from pathlib import Path
 
+from modules.arguments import number
 from modules.errors import UserError, run_script
 
-
-def _count(low: int, high: int = 10**6):
-    """A parser of whole numbers from ``low`` to ``high``."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text} is not from {low} to {high}")
-        return value
-
-    return parse
-
-
-def _rate(text: str) -> Fraction:
-    try:
-        value = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number such as 25 or 30000/1001") from None
-    if not 1 <= value <= 240:
-        raise argparse.ArgumentTypeError(f"{text} is not from 1 to 240")
-    return value
+MANY = 10**6
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m modules.data.synthetic", description=__doc__)
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write the data set into")
-    parser.add_argument("--identities", type=_count(0), default=10, metavar="N", help="people to train on (default 10)")
-    parser.add_argument("--test", type=_count(0), default=0, metavar="T", help="other people, to test on (default 0)")
-    parser.add_argument("--clips", type=_count(0), default=2, metavar="M", help="clips of each (default 2)")
-    parser.add_argument("--frames", type=_count(1), default=100, metavar="F", help="frames of each clip (default 100)")
-    parser.add_argument("--fps", type=_rate, default=Fraction(25), metavar="R", help="frames per second (default 25)")
-    parser.add_argument("--size", type=_count(16, 2048), default=128, metavar="S", help="pixels a side (default 128)")
-    parser.add_argument("--stills", type=_count(0), default=0, metavar="K", help="photographs of each (default 0)")
-    parser.add_argument("--seed", type=_count(0, 2**31), default=0, help="of everything that is random (default 0)")
-    parser.add_argument("--format", choices=("mp4", "frames"), default="mp4", help="of clips (default mp4)")
-    parser.add_argument("--cpu", action="store_true", help="do not use a GPU, even if there is one")
-    parser.add_argument("--sheet", type=Path, metavar="PNG", help="write one picture of 64 faces instead of a data set")
+    parser = argparse.ArgumentParser(
+        prog="python -m modules.data.synthetic",
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add, count = parser.add_argument, number(int, 0, MANY)
+    add("--out", type=Path, metavar="DIR", help="folder to write the data set into")
+    add("--identities", type=count, default=10, metavar="N", help="people to train on")
+    add("--test", type=count, default=0, metavar="T", help="other people, to test on")
+    add("--clips", type=count, default=2, metavar="M", help="clips of each")
+    add("--frames", type=number(int, 1, MANY), default=100, metavar="F", help="frames of each clip")
+    add("--fps", type=number(Fraction, 1, 240), default=Fraction(25), metavar="R", help="frames per second")
+    add("--size", type=number(int, 16, 2048), default=128, metavar="S", help="pixels of a side")
+    add("--stills", type=count, default=0, metavar="K", help="photographs of each")
+    add("--seed", type=number(int, 0, 2**31), default=0, help="of everything that is random")
+    add("--format", choices=("mp4", "frames"), default="mp4", help="of clips")
+    add("--cpu", action="store_true", help="do not use a GPU, even if there is one")
+    add("--sheet", type=Path, metavar="PNG", help="write one picture of 64 faces instead of a data set")
     args = parser.parse_args()
     if (args.out is None) == (args.sheet is None):
         parser.error("give either --out or --sheet")

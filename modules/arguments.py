@@ -1,0 +1,44 @@
+"""Command line options that scripts share.  Nothing heavy is imported here: ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+
+def training_parser(description: str | None, example: str) -> argparse.ArgumentParser:
+    """The options of a training run; ``example`` is a configuration for the help text."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--config", required=True, help=f"YAML file, such as {example}")
+    parser.add_argument("--checkpoint", help="weights to continue from, start from or use")
+    parser.add_argument("--resume", help="training: 'auto' continues this configuration's newest run, if there is one")
+    parser.add_argument("--finetune", action="store_true", help="training: the checkpoint's weights alone, a new run")
+    parser.add_argument("--log_dir", default="log", help="folder of the training runs")
+    parser.add_argument("--device_ids", help="devices to use, one process each when training, such as 0,1")
+    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    return parser
+
+
+def training_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What :func:`training_parser` parsed, by the names of a stage's ``train``."""
+    names = ("checkpoint", "log_dir", "device_ids", "resume", "finetune", "cpu")
+    return {"config_path": args.config} | {name: getattr(args, name) for name in names}
+
+
+def number(kind: type, low: float, high: float) -> Callable[[str], Any]:
+    """A parser of numbers of ``kind`` from ``low`` to ``high``."""
+
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except (ValueError, ZeroDivisionError):  # a Fraction may have no denominator
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {_NAMES.get(kind, 'number')}") from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not from {low} to {high}")
+        return value
+
+    return parse
+
+
+_NAMES = {int: "whole number"}
