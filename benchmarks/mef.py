@@ -84,7 +84,9 @@ def random_base(dtype: torch.dtype) -> StableDiffusionPipeline:
     return StableDiffusionPipeline(
         vae=_filled(vae, torch.float32), text_encoder=text.to(dtype).eval(), tokenizer=tokenizer,
         unet=random_unet(dtype), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-        scheduler=DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1),
+        scheduler=DDIMScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, clip_sample=False
+        ),
     )
 
 
