@@ -172,13 +172,14 @@ def cache(rounds: int, batch: int) -> None:
 def memory(batch: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_data(folder, max(2, batch))
+        write_data(folder, batch)
         stage, dataset = build(folder, "bf16", batch, cached=True)
         step, (optimizer,) = stage.phases[0].module, stage.phases[0].optimizers.values()
+        items = default_collate([dataset[0, i] for i in range(batch)])
         before = peak()
         start = time.process_time()
         with torch.autocast("cpu", torch.bfloat16):
-            terms, _ = step(default_collate([dataset[0, i] for i in range(batch)]))
+            terms, _ = step(items)
         terms["diffusion"].backward()
         optimizer.step()
         stage.after_step()
