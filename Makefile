@@ -7,20 +7,11 @@ DEMO := build/demo
 
 .PHONY: demo test lint clean
 
-demo: $(VENV)/installed $(DEMO)/data/driving.mp4
-	@echo "No trained weights are bundled yet. This demo is a smoke test: it trains a 64-pixel model for some minutes"
-	@echo "on clips made from one photograph (scikit-image's astronaut) and animates that photograph with it."
-	$(PY) train_sid.py --config config/demo-64.yaml --log_dir $(DEMO)/log --resume auto
-	$(PY) Inference.py --config config/demo-64.yaml --side_by_side \
-	    --checkpoint "$$(ls -t $(DEMO)/log/*/*-checkpoint.pth.tar | head -n 1)" \
-	    --source_image $(DEMO)/data/source.png \
-	    --driving_video $(DEMO)/data/driving.mp4 --reference_image $(DEMO)/data/driving.png \
+demo: $(VENV)/installed
+	$(PY) Inference.py --side_by_side --driving_video "Inputs/driving videos/driver-1.mp4" \
+	    --reference_image "Inputs/driving static images/surprise.png" \
 	    --result_video $(DEMO)/result.mp4 --result_image $(DEMO)/result.png
-	@echo "Smoke test done: look at $(DEMO)/result.mp4 and $(DEMO)/result.png (source | driver | result)."
-
-# the last of the files that the command writes: it is there when all are
-$(DEMO)/data/driving.mp4: | $(VENV)/installed
-	$(PY) -m modules.data.astronaut $(DEMO)/data
+	@echo "Look at $(DEMO)/result.mp4 and $(DEMO)/result.png (source | driver | result)."
 
 test: $(VENV)/installed
 	$(PY) -m pytest

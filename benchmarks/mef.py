@@ -84,7 +84,9 @@ def random_base(dtype: torch.dtype) -> StableDiffusionPipeline:
     return StableDiffusionPipeline(
         vae=_filled(vae, torch.float32), text_encoder=text.to(dtype).eval(), tokenizer=tokenizer,
         unet=random_unet(dtype), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-        scheduler=DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1),
+        scheduler=DDIMScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, clip_sample=False
+        ),
     )
 
 
@@ -170,13 +172,14 @@ def cache(rounds: int, batch: int) -> None:
 def memory(batch: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_data(folder, max(2, batch))
+        write_data(folder, batch)
         stage, dataset = build(folder, "bf16", batch, cached=True)
         step, (optimizer,) = stage.phases[0].module, stage.phases[0].optimizers.values()
+        items = default_collate([dataset[0, i] for i in range(batch)])
         before = peak()
         start = time.process_time()
         with torch.autocast("cpu", torch.bfloat16):
-            terms, _ = step(default_collate([dataset[0, i] for i in range(batch)]))
+            terms, _ = step(items)
         terms["diffusion"].backward()
         optimizer.step()
         stage.after_step()

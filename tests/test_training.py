@@ -190,7 +190,7 @@ def test_sigterm_saves_and_says_how_to_continue(clips, tmp_path):
     pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
     run = subprocess.Popen(command(config, tmp_path / "log"), env=environment(), **pipes)
     deadline = time.monotonic() + 120
-    while not list((tmp_path / "log").glob("*/log.txt")):  # the first epoch is done
+    while not any(log.stat().st_size for log in (tmp_path / "log").glob("*/log.txt")):  # the first epoch is done
         assert time.monotonic() < deadline and run.poll() is None
         time.sleep(0.1)
     run.send_signal(signal.SIGTERM)

@@ -6,7 +6,6 @@ and brows along smooth random paths.  People are told apart by proportions and t
 
 from __future__ import annotations
 
-import argparse
 from fractions import Fraction
 from pathlib import Path
 
@@ -102,24 +101,3 @@ def _express(x: np.ndarray, y: np.ndarray, face: dict[str, float]) -> tuple[np.n
         near = np.exp(-(((x - eye[0]) / 18) ** 2) - ((y - eye[1] + 16) / 9) ** 2)
         new_y = new_y + 4 * face["brows"] * near
     return new_x, new_y
-
-
-def main() -> None:
-    """Write what ``make demo`` needs: a data set, a source picture, a driving video and picture."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path, help="folder to write")
-    parser.add_argument("--size", type=int, default=64, help="side of a frame in pixels")
-    args = parser.parse_args()
-    write_clips(args.out, clips=12, size=args.size)
-    still = moving_face(0, 1, args.size)[0]
-    media.write_image(args.out / "source.png", still)
-    driving = moving_face(3, 75, args.size, seed=99)
-    media.write_image(args.out / "driving.png", driving[-1])
-    with media.VideoWriter(args.out / "driving.mp4", args.size, args.size, Fraction(25)) as writer:
-        for i, image in enumerate(driving):
-            writer.write(image, i / 25)
-    print(f"wrote 12 clips, source.png, driving.png and driving.mp4 to '{args.out}'")
-
-
-if __name__ == "__main__":
-    main()

@@ -91,7 +91,7 @@ class MEFTrainParams(LoopParams):
 
 @section
 class ValidationParams:
-    """The grid of pictures in train-vis/; empty lists take the first items of the data set."""
+    """The grid of pictures in train-vis/; empty lists take items of the data set."""
 
     identities: list[str] = option([])                       # pictures of people
     expressions: list[str] = option([])                      # pictures of expressions
