@@ -115,7 +115,7 @@ def fill_in_bundled(args: argparse.Namespace) -> None:
     if args.source_image is None:
         args.source_image = str(ROOT / BUNDLED_SOURCE)
     if args.driving_video is None and args.reference_image is None:
-        args.driving_video = str(ROOT / BUNDLED_DRIVER)
+        args.driving_video, args.find_best_frame = str(ROOT / BUNDLED_DRIVER), True
 
 
 def animate(args: argparse.Namespace) -> None:

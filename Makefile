@@ -8,9 +8,10 @@ DEMO := build/demo
 .PHONY: demo test lint clean
 
 demo: $(VENV)/installed
-	$(PY) Inference.py --side_by_side --driving_video "Inputs/driving videos/driver-1.mp4" \
-	    --reference_image "Inputs/driving static images/surprise.png" \
-	    --result_video $(DEMO)/result.mp4 --result_image $(DEMO)/result.png
+	$(PY) Inference.py --side_by_side --find_best_frame --driving_video "Inputs/driving videos/driver-1.mp4" \
+	    --result_video $(DEMO)/result.mp4
+	$(PY) Inference.py --side_by_side --drive expression --reference_image "Inputs/driving static images/surprise.png" \
+	    --result_image $(DEMO)/result.png
 	@echo "Look at $(DEMO)/result.mp4 and $(DEMO)/result.png (source | driver | result)."
 
 test: $(VENV)/installed
