@@ -85,6 +85,7 @@ class DatasetParams:
     pairs_list: str | None = None                            # csv with columns source,driving for --mode animate
     augmentation_params: AugmentationParams = AugmentationParams()
     frames_per_video: int = option(2, low=2)                 # frames an item holds; FOMM uses 2
+    elsewhere_frame: bool = False                            # an item also holds a frame of the person's other clips
     cache_dir: str | None = None                             # keeps decoded frames here as memory maps
     num_workers: int = option(4, low=0)                      # loader processes per device; 0 = in the main process
     random_seed: int = option(0, low=0)                      # of the train/test split and the pairs

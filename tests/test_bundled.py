@@ -47,7 +47,7 @@ def test_training_on_the_face_world_sees_pictures_and_whose_they_are_and_nothing
         config.dataset_params, root_dir=str(root), frame_shape=(32, 32, 3), cache_dir=None, num_workers=0
     )
     batch = next(iter(build_loader(data, config.train_params)))
-    assert set(batch) == {"frames", "times", "identity", "clip", "index", "unreadable"}
+    assert set(batch) == {"frames", "elsewhere", "times", "identity", "clip", "index", "unreadable"}
     assert batch["frames"].shape[1:] == (4, 3, 32, 32) and not any(batch["unreadable"])
     assert batch["identity"].unique().numel() <= 4 and batch["clip"].max() < 8
     assert {path.suffix for path in root.rglob("*") if path.is_file() and path.parent.name == "train"} == {".mp4"}

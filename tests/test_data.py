@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from modules import media
 from modules.config import AugmentationParams, DatasetParams, MovementParams, TrainParams, section_from_dict
 from modules.data.astronaut import moving_face, write_clips
-from modules.data.augmentation import augment, made_view, semantic_view, similarity_view
+from modules.data.augmentation import augment, colour_view, made_view, semantic_view, similarity_view
 from modules.data.clips import find_clips, strip_length
 from modules.data.frames import FrameDataset, choose_frames, test_clips
 from modules.data.sampling import EpochSampler, build_loader
@@ -204,6 +204,23 @@ def test_items_and_order_do_not_depend_on_the_number_of_workers(clips):
     for a, b in zip(alone, shared, strict=True):
         assert all(torch.equal(a[key], b[key]) for key in ("frames", "times", "identity", "clip", "index"))
     assert not torch.equal(alone[0]["frames"], alone[3]["frames"]), "the second epoch is another draw"
+
+
+def test_the_frame_from_elsewhere_is_of_the_person_and_of_another_clip_where_there_is_one(clips, photos):
+    """Told by their pixels: without augmentation a frame is equal to one of the clip it is from."""
+    options = {"root_dir": [{"path": str(clips)}, {"path": str(photos)}], "elsewhere_frame": True}
+    dataset = FrameDataset(section_from_dict(DatasetParams, {"frame_shape": list(SHAPE)} | options), num_repeats=2)
+    frames = [clip.read(list(range(len(clip)))) for clip in dataset.clips]
+    with_others = 0
+    for index in range(len(dataset)):
+        item = dataset[index]
+        shown = (item["elsewhere"].permute(1, 2, 0) * 255).round().byte().numpy()
+        (home,) = {n for n, clip in enumerate(frames) if (clip == shown).all(axis=(1, 2, 3)).any()}
+        assert dataset.identities[home] == item["identity"]
+        siblings = dataset.identities.count(item["identity"]) > 1
+        assert (home != item["clip"]) == siblings
+        with_others += siblings
+    assert with_others and "elsewhere" not in FrameDataset(params(clips))[0]
 
 
 def test_photographs_of_a_person_are_pairs_and_single_ones_get_made_views(photos):
@@ -410,7 +427,7 @@ def test_rotation_turns_by_the_angle_without_black_corners():
     assert augment(white, options, np.random.default_rng(0)).min() > 0.999
 
 
-@pytest.mark.parametrize("view", [semantic_view, made_view])
+@pytest.mark.parametrize("view", [colour_view, semantic_view, made_view])
 def test_views_are_seeded_change_the_picture_and_differ_within_a_batch(view):
     frames = face().repeat(4, 1, 1, 1)
     views = view(frames, torch.Generator().manual_seed(1))

@@ -14,6 +14,7 @@ TINY: dict[str, Any] = {
         "frame_shape": [32, 32, 3],
         "id_sampling": True,
         "frames_per_video": 4,
+        "elsewhere_frame": True,
         "num_workers": 2,
         "augmentation_params": {
             "flip_param": {"horizontal_flip": True, "time_flip": True},

@@ -104,18 +104,25 @@ def made_view(photos: Tensor, generator: torch.Generator) -> Tensor:
         return _recolour(warp(photos.float(), grid), draw, strength=0.08, hue=0.01)
 
 
+def colour_view(frames: Tensor, generator: torch.Generator) -> Tensor:
+    """Each of [B, 3, H, W] frames in other colours and light; nothing in it moves.  Runs on the frames' device."""
+    with _float32(frames):
+        return _recolour(frames.float(), _Draw(len(frames), generator, frames.device), strength=0.3, hue=0.5)
+
+
 def semantic_view(frames: Tensor, generator: torch.Generator) -> Tensor:
     """A view of [B, 3, H, W] frames that keeps what the face does and destroys how it looks and is built.
 
     Colour, blur, grey and proportions change, but nothing is mirrored or turned: left stays left, and a nod a nod.
+    Proportions change by less than an expression changes them: at twice this the contrast stays at chance.
     Two views of one frame are a positive pair of the semantic contrast.  Runs on the frames' device.
     """
     with _float32(frames):
         draw = _Draw(len(frames), generator, frames.device)
         theta = torch.zeros(len(frames), 2, 3, device=frames.device)
-        theta[:, 0, 0], theta[:, 1, 1] = draw.uniform(0.8, 1.15), draw.uniform(0.8, 1.15)
-        theta[:, :, 2] = draw.uniform(-0.08, 0.08, (2,))
-        grid = affine_grid(theta, frames) + thin_plate_offsets(draw.normal(0.03, (TPS_POINTS**2, 2)), frames)
+        theta[:, 0, 0], theta[:, 1, 1] = draw.uniform(0.9, 1.08), draw.uniform(0.9, 1.08)
+        theta[:, :, 2] = draw.uniform(-0.04, 0.04, (2,))
+        grid = affine_grid(theta, frames) + thin_plate_offsets(draw.normal(0.015, (TPS_POINTS**2, 2)), frames)
         views = _recolour(warp(frames.float(), grid), draw, strength=0.4, hue=0.5)
         grey = V.rgb_to_grayscale(views, num_output_channels=3)
         views = torch.where(draw.uniform(0, 1, (1, 1, 1)) < 0.2, grey, views)

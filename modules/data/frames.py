@@ -29,6 +29,8 @@ class FrameDataset(Dataset):
 
     - ``frames``  float32 [F, 3, H, W] in [0, 1], F = ``frames_per_video``; 0 is the source, 1 the driving frame
     - ``times``   float32 [F], seconds in the clip; photographs are 10 s apart, a photo's made views share its time
+    - ``elsewhere``  float32 [3, H, W], with ``elsewhere_frame``: the person in another clip where there is one, coloured
+      on its own
     - ``identity`` and ``clip``  numbers over all roots (the photographs of a person are one clip)
     - ``index``   the item's number in the epoch
 
@@ -49,6 +51,7 @@ class FrameDataset(Dataset):
         self.clips: list[Clip] = []
         self.bad_clips: dict[str, str] = {}  # path -> why it is left out
         self.identities: list[int] = []  # of each clip
+        self._clips_of: dict[int, list[int]] = {}  # identity -> its clips
         self._items: list[list[list[int]]] = []  # root -> item -> the clips it may be
         for root in params.roots:
             clips, bad = find_clips(root.path, split, params.frame_shape, params.random_seed, progress)
@@ -67,6 +70,8 @@ class FrameDataset(Dataset):
         groups: dict[int, list[int]] = {}
         for number, clip in enumerate(clips, start=len(self.clips)):
             groups.setdefault(numbers[clip.identity] if self.params.id_sampling else number, []).append(number)
+        for number, clip in enumerate(clips, start=len(self.clips)):
+            self._clips_of.setdefault(numbers[clip.identity], []).append(number)
         self.identities += [numbers[clip.identity] for clip in clips]
         self.clips += clips
         items = list(groups.values())
@@ -94,12 +99,13 @@ class FrameDataset(Dataset):
             number = int(rng.choice(self._items[root][item]))
             try:
                 frames, times = self._frames(self.clips[number], rng)
+                elsewhere = self._elsewhere(number, rng)
             except UnreadableClip as error:
                 unreadable = str(error)
                 continue
             frames = augment(frames, self.params.augmentation_params, rng)
             return {
-                "frames": frames.contiguous(), "times": times,
+                "frames": frames.contiguous(), "times": times, **elsewhere,
                 "identity": self.identities[number], "clip": number, "index": index,
                 "unreadable": unreadable,  # why another clip had to stand in, if one had
             }
@@ -120,12 +126,24 @@ class FrameDataset(Dataset):
         if flip is not None and flip.time_flip and rng.random() < 0.5:
             chosen[:2] = chosen[1::-1]
         needed, place = np.unique(chosen, return_inverse=True)
-        needed = needed.tolist()
-        images = self.cache.read(clip, needed) if self.cache else clip.read(needed)
-        frames = torch.from_numpy(images).permute(0, 3, 1, 2)[place].float() / 255
+        frames = self._read(clip, needed.tolist())[place]
         if still:
             frames = _vary_repeats(frames, chosen, rng)
         return frames, torch.tensor(np.asarray(clip.times)[chosen], dtype=torch.float32)
+
+    def _read(self, clip: Clip, indices: list[int]) -> Tensor:
+        """float32 [F, 3, H, W] frames of a clip."""
+        images = self.cache.read(clip, indices) if self.cache else clip.read(indices)
+        return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+
+    def _elsewhere(self, number: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        """A frame of another clip of the person of clip ``number``; of the same where there is no other."""
+        if not self.params.elsewhere_frame:
+            return {}
+        others = [other for other in self._clips_of[self.identities[number]] if other != number]
+        clip = self.clips[int(rng.choice(others or [number]))]
+        frame = self._read(clip, [int(rng.integers(len(clip)))])
+        return {"elsewhere": augment(frame, self.params.augmentation_params, rng)[0].contiguous()}
 
     def prepare_cache(self, progress: bool = True) -> None:
         """Decode all clips into ``cache_dir`` now; without it they are cached as they are first used."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Modulate = Callable[[Tensor], Tensor]  # changes normalised features, shape kept
 
 
 class SameBlock(nn.Module):
@@ -15,8 +19,9 @@ class SameBlock(nn.Module):
         self.conv = nn.Conv2d(in_features, out_features, kernel_size, padding=padding)
         self.norm = nn.BatchNorm2d(out_features)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.norm(self.conv(x)))
+    def forward(self, x: Tensor, modulate: Modulate | None = None) -> Tensor:
+        out = self.norm(self.conv(x))
+        return F.relu(out if modulate is None else modulate(out))
 
 
 class DownBlock(SameBlock):
@@ -29,8 +34,8 @@ class DownBlock(SameBlock):
 class UpBlock(SameBlock):
     """Nearest-neighbour doubling, then a same block: ``[B, in, H, W] -> [B, out, 2H, 2W]``."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(F.interpolate(x, scale_factor=2))
+    def forward(self, x: Tensor, modulate: Modulate | None = None) -> Tensor:
+        return super().forward(F.interpolate(x, scale_factor=2), modulate)
 
 
 class ResBlock(nn.Module):
@@ -43,9 +48,9 @@ class ResBlock(nn.Module):
         self.norm1 = nn.BatchNorm2d(features)
         self.norm2 = nn.BatchNorm2d(features)
 
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.conv1(F.relu(self.norm1(x)))
-        return self.conv2(F.relu(self.norm2(out))) + x
+    def forward(self, x: Tensor, modulate: Modulate | None = None) -> Tensor:
+        out = self.norm2(self.conv1(F.relu(self.norm1(x))))
+        return self.conv2(F.relu(out if modulate is None else modulate(out))) + x
 
 
 def widths(block_expansion: int, max_features: int, num_blocks: int) -> list[int]:

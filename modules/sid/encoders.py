@@ -75,10 +75,11 @@ class SemanticEncoder(ImageEncoder):
 
 
 class MotionHead(nn.Module):
-    """Driving key points built on the source's own: ``kp_source + h(kp_source, z_driving) - h(kp_source, z_source)``.
+    """Driving key points built on the source's own: each moved by itself, then all by one affine map ``A``.
 
-    The difference makes "no change of semantics" mean "no motion" exactly, and lets a strength or a second driver
-    act on z alone.  The jacobian is moved multiplicatively: ``J = (I + dJ) J_source``.
+    ``A`` is linear in the change of ``z_pose``, so that a turn of the head moves anybody's points; what is particular
+    is ``h(kp_source, z_driving) - h(kp_source, z_source)``.  Both vanish without a change of semantics, and a strength
+    or a second driver act on z alone.  The jacobian is moved multiplicatively: ``J = A (I + dJ) J_source``.
     """
 
     def __init__(self, params: EncoderParams, num_kp: int, estimate_jacobian: bool):
@@ -94,38 +95,35 @@ class MotionHead(nn.Module):
         )
         nn.init.zeros_(self.layers[-1].weight)
         nn.init.zeros_(self.layers[-1].bias)
+        self.affine = nn.Linear(params.pose_dim, 6, bias=False)
+        nn.init.zeros_(self.affine.weight)
         self.num_kp = num_kp
+
+    def shared_motion(self, before: Semantics, after: Semantics) -> Tensor:
+        """``A - I`` as ``[B, 2, 3]``: where a change of pose takes every point, minus where it was."""
+        with torch.autocast(after.pose.device.type, enabled=False):
+            return self.affine(after.pose - before.pose).unflatten(1, (2, 3))
 
     def forward(self, source: Keypoints, z_source: Semantics, z_driving: Semantics) -> Keypoints:
         with torch.autocast(source.value.device.type, enabled=False):  # a small difference of two large outputs
             flat = torch.cat([t.flatten(1) for t in source if t is not None], dim=1)
             moved, rest = (self.layers(torch.cat([flat, z.cat()], dim=1)) for z in (z_driving, z_source))
             change = (moved - rest).unflatten(1, (self.num_kp, -1))
-            value = source.value + change[..., :2]
+            shared = self.shared_motion(z_source, z_driving)[:, None]
+            own = source.value + change[..., :2]
+            value = own + (shared[..., :2] @ own.unsqueeze(-1)).squeeze(-1) + shared[..., 2]
             if source.jacobian is None:
                 return Keypoints(value, None)
-            turn = torch.eye(2, dtype=value.dtype, device=value.device) + change[..., 2:].unflatten(-1, (2, 2))
-            return Keypoints(value, turn @ source.jacobian)
-
-
-class SemanticReadout(nn.Module):
-    """Linear readout of a *change* of pose as a 2D affine ``[B, 6]``: training only, it gives z_pose its meaning."""
-
-    def __init__(self, params: EncoderParams):
-        super().__init__()
-        self.affine = nn.Linear(params.pose_dim, 6, bias=False)
-
-    def forward(self, before: Semantics, after: Semantics) -> Tensor:
-        with torch.autocast(after.pose.device.type, enabled=False):
-            return self.affine(after.pose - before.pose)
+            identity = torch.eye(2, dtype=value.dtype, device=value.device)
+            turn = identity + change[..., 2:].unflatten(-1, (2, 2))
+            return Keypoints(value, (identity + shared[..., :2]) @ turn @ source.jacobian)
 
 
 class Encoders(nn.Module):
-    """Everything SID adds beside the generator's FiLM layers: both encoders, the motion head, the pose readout."""
+    """Everything SID adds beside the generator's FiLM layers: both encoders and the motion head."""
 
     def __init__(self, params: EncoderParams, num_kp: int, num_channels: int, estimate_jacobian: bool):
         super().__init__()
         self.identity = IdentityEncoder(params, num_channels)
         self.semantic = SemanticEncoder(params, num_channels)
         self.motion_head = MotionHead(params, num_kp, estimate_jacobian)
-        self.readout = SemanticReadout(params)

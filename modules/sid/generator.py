@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -28,10 +29,14 @@ class Condition(NamedTuple):
 
 
 class ConditionSize(NamedTuple):
-    """Widths of a :class:`Condition`."""
+    """Widths of the embeddings in a :class:`Condition`."""
 
-    look_dim: int
+    identity_dim: int
     semantic_dim: int
+
+    @property
+    def look_dim(self) -> int:
+        return self.identity_dim + self.semantic_dim
 
 
 class Generated(NamedTuple):
@@ -43,7 +48,11 @@ class Generated(NamedTuple):
 
 
 class FiLM(nn.Module):
-    """Feature-wise affine modulation (Perez et al., 2018), zero-initialised: at first it changes nothing at all."""
+    """Feature-wise affine modulation (Perez et al., 2018), zero-initialised: at first it changes nothing at all.
+
+    It acts on features just normalised, inside a block (as in AdaIN): on the sum that residual blocks hand on, factors
+    would multiply from block to block.
+    """
 
     def __init__(self, condition_dim: int, features: int):
         super().__init__()
@@ -59,8 +68,8 @@ class FiLM(nn.Module):
 class Generator(nn.Module):
     """Encodes the source, warps its features by the dense motion, hides what is occluded, decodes.
 
-    With a ``condition`` size the bottleneck and up blocks are followed by :class:`FiLM` layers and the dense motion
-    knows the change of semantics; without it this is FOMM's generator, name by name.
+    With a ``condition`` size :class:`FiLM` layers modulate the bottleneck and up blocks and the dense motion knows the
+    change of semantics; without it this is FOMM's generator, name by name.
 
     With ``params.skips`` warped source features of every resolution, and at last the source itself, replace what is
     not occluded (Siarohin et al., CVPR 2021: "Motion Representations for Articulated Animation"): what the source
@@ -129,9 +138,7 @@ class Generator(nn.Module):
         for i, block in enumerate([*self.bottleneck, *self.up_blocks]):
             if self.skips and i > bottleneck:
                 out = self._show(skips.pop(), motion, out)
-            out = block(out)
-            if self.film is not None:
-                out = self.film[i](out, condition.look)
+            out = block(out, None if self.film is None else partial(self.film[i], condition=condition.look))
         if skips:
             out = self._show(skips.pop(), motion, out)
         prediction = torch.sigmoid(full_precision(self.final(out)))

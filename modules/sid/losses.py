@@ -15,6 +15,7 @@ from torch import Tensor
 
 from modules.geometry import RandomTransform
 from modules.sid.keypoints import Keypoints
+from modules.sid.memory import IdentityMemory
 
 
 class _Gather(torch.autograd.Function):
@@ -110,7 +111,7 @@ def jacobian_distance(predicted: Tensor, target: Tensor) -> Tensor:
 
 @in_full_precision
 def global_affine(source: Keypoints, driving: Keypoints) -> Tensor:
-    """Least-squares affine map from source to driving key points, minus the identity, ``[B, 6]``; no gradient.
+    """Least-squares affine map from source to driving key points, minus the identity, ``[B, 2, 3]``; no gradient.
 
     The part of the motion all key points share: a pseudo-label for the change of head pose.
     """
@@ -120,23 +121,29 @@ def global_affine(source: Keypoints, driving: Keypoints) -> Tensor:
         # a little ridge keeps the fit defined while an untrained detector puts all points in one place
         gram = design.mT @ design + 1e-3 * torch.eye(3, dtype=design.dtype, device=design.device)
         change = torch.linalg.solve(gram, design.mT @ (driving.value - source.value))
-        return change.mT.flatten(1).clamp(-2, 2)
+        return change.mT.clamp(-2, 2)
 
 
 # ------------------------------------------------------------------------------------------------------- embeddings
 
 
 @in_full_precision
-def identity_contrast(z_id: Tensor, identity: Tensor, temperature: float) -> Tensor:
+def identity_contrast(
+    z_id: Tensor, identity: Tensor, temperature: float, memory: IdentityMemory | None = None
+) -> Tensor:
     """Supervised InfoNCE (Khosla et al., 2020): unit ``z_id [N, d]`` with labels ``[N]``; rows of one label attract.
 
-    Rows are this process's; the columns are everybody's.  Each positive competes with the other people alone, not
-    with the person's further pictures.
+    Rows are this process's; the columns are everybody's, and those in ``memory``, which then takes in this batch.
+    Each positive competes with the other people alone, not with the person's further pictures.
     """
     columns, labels = gather(z_id), gather(identity)
+    first = dist.get_rank() * len(z_id) if len(columns) > len(z_id) else 0
+    if memory is not None:
+        now = columns.detach(), labels
+        columns, labels = (torch.cat(both) for both in zip((columns, labels), memory.known(), strict=True))
+        memory.remember(*now)
     same = identity[:, None] == labels[None]
     itself = torch.zeros_like(same)
-    first = dist.get_rank() * len(z_id) if len(columns) > len(z_id) else 0
     itself[:, first : first + len(z_id)].fill_diagonal_(True)
     logits = z_id @ columns.T / temperature
     others = logits.masked_fill(same, -torch.inf).logsumexp(dim=1, keepdim=True)

@@ -36,8 +36,7 @@ class SID(nn.Module):
 
 def condition_size(params: EncoderParams) -> ConditionSize:
     """Widths of the condition that encoders of these sizes make."""
-    semantic = params.expression_dim + params.pose_dim
-    return ConditionSize(params.identity_dim + semantic, semantic)
+    return ConditionSize(params.identity_dim, params.expression_dim + params.pose_dim)
 
 
 def build_discriminator(params: ModelParams) -> MultiScaleDiscriminator:

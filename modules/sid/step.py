@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from modules.config import TrainParams
-from modules.data.augmentation import semantic_view, similarity_view
+from modules.data.augmentation import colour_view, semantic_view, similarity_view
 from modules.data.frames import MIN_GAP
 from modules.geometry import RandomTransform
 from modules.sid import losses
@@ -17,6 +17,7 @@ from modules.sid.discriminator import MultiScaleDiscriminator
 from modules.sid.encoders import Semantics
 from modules.sid.generator import Generated
 from modules.sid.keypoints import Keypoints
+from modules.sid.memory import IdentityMemory
 from modules.sid.model import SID
 from modules.sid.perceptual import ImagePyramid, build_perceptual, feature_distance
 
@@ -74,6 +75,7 @@ class GeneratorStep(nn.Module):
         self.perceptual = build_perceptual(params.perceptual_network) if sum(weights.perceptual) else None
         self.cycles = model.encoders is not None and bool(weights.cycle_identity or weights.cycle_semantics)
         self.targets = copy.deepcopy(model.encoders).requires_grad_(False) if self.cycles else None
+        self.memory = IdentityMemory(model.condition_size.identity_dim) if weights.identity_contrast else None
 
     def train(self, mode: bool = True) -> GeneratorStep:
         """Training mode; with ``frozen_norms`` batch norms stay as they are.
@@ -179,7 +181,8 @@ class GeneratorStep(nn.Module):
     def _embed(self, source: Tensor, driving: Tensor) -> Embedded:
         both = torch.cat([source, driving])
         encoders = self.model.encoders
-        expression, pose = encoders.semantic(both)
+        # seen in other colours: source and driver are one person here, and z_sem could hand over how they look
+        expression, pose = encoders.semantic(colour_view(both, _generator_for(both.device)))
         halves = zip(expression.chunk(2), pose.chunk(2), strict=True)
         return Embedded(*encoders.identity(both).chunk(2), *(Semantics(*half) for half in halves))
 
@@ -210,7 +213,12 @@ class GeneratorStep(nn.Module):
         weights, terms = self.weights, {}
         z_id = torch.cat([embedded.id_source, embedded.id_driving])
         if weights.identity_contrast:
-            value = losses.identity_contrast(z_id, batch["identity"].repeat(2), self.params.temperature)
+            pictures = z_id
+            if "elsewhere" in batch:  # the frames of one clip share a scene: only other clips show what the person is
+                pictures = torch.cat([embedded.id_source, self.model.encoders.identity(batch["elsewhere"])])
+            value = losses.identity_contrast(
+                pictures, batch["identity"].repeat(2), self.params.temperature, self.memory
+            )
             terms["identity_contrast"] = weights.identity_contrast * value
         if weights.semantic_contrast:
             frames = batch["frames"]
@@ -236,10 +244,11 @@ class GeneratorStep(nn.Module):
         view, theta = similarity_view(driving, _generator_for(driving.device))
         moved = encoders.semantic(view)
         if weights.pose_equivariance:
-            known = (theta - torch.eye(2, 3, dtype=theta.dtype, device=theta.device)).flatten(1)
+            head = encoders.motion_head
+            known = theta - torch.eye(2, 3, dtype=theta.dtype, device=theta.device)  # from the view to the frame
             shared = losses.global_affine(kp_source, kp_driving)
-            by_view = (encoders.readout(embedded.sem_driving, moved) - known).abs().mean()
-            by_motion = (encoders.readout(embedded.sem_driving, embedded.sem_source) - shared).abs().mean()
+            by_view = (head.shared_motion(moved, embedded.sem_driving) - known).abs().mean()
+            by_motion = (head.shared_motion(embedded.sem_source, embedded.sem_driving) - shared).abs().mean()
             terms["pose_equivariance"] = weights.pose_equivariance * (by_view + by_motion)
         if weights.expression_invariance:
             value = losses.relative_distance(moved.expression, embedded.sem_driving.expression)
@@ -260,9 +269,9 @@ class GeneratorStep(nn.Module):
             terms["cycle_identity"] = weights.cycle_identity * value
         if weights.cycle_semantics:
             made, wanted = self.targets.semantic(crossed), self.targets.semantic(driving.roll(1, dims=0))
-            value = losses.cosine_distance(made.expression, wanted.expression)
-            value = value + losses.cosine_distance(made.pose, wanted.pose)
-            terms["cycle_semantics"] = weights.cycle_semantics * value
+            # relative: embeddings that share a large constant part have a cosine near 1, whatever they say
+            parts = [losses.relative_distance(*pair) for pair in zip(made, wanted, strict=True)]
+            terms["cycle_semantics"] = weights.cycle_semantics * torch.stack(parts).sum()
         return terms
 
 
