@@ -49,7 +49,7 @@ def _rebuild(model: SID, clip: Clip, config: Config, folder: Path) -> dict:
     frames = list(clip.frames())
     if len(frames) != len(clip):
         raise UnreadableClip(f"{clip.path}: {len(clip)} frames announced, {len(frames)} decoded")
-    animator = Animator(model, frames[0], MotionOptions(config.reconstruction_params.motion))
+    animator = Animator(model, frames[0], MotionOptions(config.reconstruction_params.motion, same_clip=True))
     with clip_files(folder, clip.name, config.reconstruction_params.format, clip.frame_rate) as add:
         predictions = []
         for frame, picture, time in zip(frames, animator.animate(frames), clip.times, strict=True):
