@@ -17,7 +17,6 @@ from modules.sid import losses, weights
 from modules.sid.animator import Animator, to_tensor
 from modules.sid.encoders import Semantics
 from modules.sid.keypoints import Keypoints
-from modules.sid.memory import LENGTH, IdentityMemory
 from modules.sid.model import SID, build_discriminator
 from modules.sid.motion import MotionOptions, compose, normalize_keypoints, read_driver, read_source
 from modules.sid.perceptual import build_perceptual
@@ -208,48 +207,23 @@ def test_best_frame_is_the_one_posed_like_the_source():
 # --------------------------------------------------------------------------------------------------------------- losses
 
 
-def people(count: int, of: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random unit embeddings ``[count, 4]`` and whose they are."""
-    z = torch.nn.functional.normalize(torch.randn(count, 4, dtype=torch.float64), dim=1)
-    return z, torch.arange(count) % of
-
-
-def plain_identity_contrast(z: torch.Tensor, labels: torch.Tensor, rows: range) -> float:
-    """Mean over ``rows``, each against all of ``z``, as the equation is written."""
+def test_identity_contrast_against_a_plain_loop():
+    z = torch.nn.functional.normalize(torch.randn(6, 4, dtype=torch.float64), dim=1)
+    labels = torch.tensor([0, 1, 2, 0, 1, 0])
     expected = []
-    for i in rows:
-        others = sum(math.exp(float(z[i] @ z[k]) / 0.1) for k in range(len(z)) if labels[k] != labels[i])
-        positives = [math.exp(float(z[i] @ z[j]) / 0.1) for j in range(len(z)) if j != i and labels[j] == labels[i]]
+    for i in range(6):
+        others = sum(math.exp(float(z[i] @ z[k]) / 0.1) for k in range(6) if labels[k] != labels[i])
+        positives = [math.exp(float(z[i] @ z[j]) / 0.1) for j in range(6) if j != i and labels[j] == labels[i]]
         terms = [-math.log(p / (p + others)) for p in positives]
         expected.append(sum(terms) / max(1, len(terms)))
-    return sum(expected) / len(expected)
-
-
-def test_identity_contrast_against_a_plain_loop():
-    z, labels = people(6, of=4)
     value = losses.identity_contrast(z, labels, 0.1)
-    assert value.item() == pytest.approx(plain_identity_contrast(z, labels, range(6)), rel=1e-9)
+    assert value.item() == pytest.approx(sum(expected) / 6, rel=1e-9)
 
 
 def test_identity_contrast_has_a_gradient_when_everybody_is_one_person():
     z = torch.randn(4, 3, requires_grad=True)
     losses.identity_contrast(z, torch.zeros(4, dtype=torch.long), 0.1).backward()
     assert torch.isfinite(z.grad).all()
-
-
-def test_identity_contrast_knows_the_people_of_earlier_batches():
-    """Batch by batch with a memory, the last batch is compared with all that came before it; the oldest are dropped."""
-    z, who = people(12, of=3)
-    memory = IdentityMemory(identity_dim=4).double()
-    for start in (0, 4, 8):
-        rows = slice(start, start + 4)
-        value = losses.identity_contrast(z[rows], who[rows], 0.1, memory).item()
-        seen = z[: start + 4], who[: start + 4]
-        assert value == pytest.approx(plain_identity_contrast(*seen, range(start, start + 4)), rel=1e-9)
-    assert torch.equal(memory.known()[0], z) and torch.equal(memory.known()[1], who)
-    memory.remember(torch.ones(LENGTH - 4, 4), torch.full((LENGTH - 4,), 7))
-    _, whose = memory.known()
-    assert len(whose) == LENGTH and torch.equal(whose[whose != 7], who[8:])
 
 
 def test_semantic_contrast_ignores_frames_of_the_same_moment():

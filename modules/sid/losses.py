@@ -15,7 +15,6 @@ from torch import Tensor
 
 from modules.geometry import RandomTransform
 from modules.sid.keypoints import Keypoints
-from modules.sid.memory import IdentityMemory
 
 
 class _Gather(torch.autograd.Function):
@@ -128,22 +127,16 @@ def global_affine(source: Keypoints, driving: Keypoints) -> Tensor:
 
 
 @in_full_precision
-def identity_contrast(
-    z_id: Tensor, identity: Tensor, temperature: float, memory: IdentityMemory | None = None
-) -> Tensor:
+def identity_contrast(z_id: Tensor, identity: Tensor, temperature: float) -> Tensor:
     """Supervised InfoNCE (Khosla et al., 2020): unit ``z_id [N, d]`` with labels ``[N]``; rows of one label attract.
 
-    Rows are this process's; the columns are everybody's, and those in ``memory``, which then takes in this batch.
-    Each positive competes with the other people alone, not with the person's further pictures.
+    Rows are this process's; the columns are everybody's.  Each positive competes with the other people alone, not
+    with the person's further pictures.
     """
     columns, labels = gather(z_id), gather(identity)
-    first = dist.get_rank() * len(z_id) if len(columns) > len(z_id) else 0
-    if memory is not None:
-        now = columns.detach(), labels
-        columns, labels = (torch.cat(both) for both in zip((columns, labels), memory.known(), strict=True))
-        memory.remember(*now)
     same = identity[:, None] == labels[None]
     itself = torch.zeros_like(same)
+    first = dist.get_rank() * len(z_id) if len(columns) > len(z_id) else 0
     itself[:, first : first + len(z_id)].fill_diagonal_(True)
     logits = z_id @ columns.T / temperature
     others = logits.masked_fill(same, -torch.inf).logsumexp(dim=1, keepdim=True)

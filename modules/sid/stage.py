@@ -73,8 +73,6 @@ class SIDStage:
         entries["discriminator"] = self.discriminator.state_dict()
         if self.generator_step.targets is not None:
             entries["targets"] = self.generator_step.targets.state_dict()
-        if self.generator_step.memory is not None:
-            entries["identity_memory"] = self.generator_step.memory.state_dict()
         if self.ema is not None:
             entries["ema"] = weights.state(self.ema.module)
             entries["ema_updates"] = int(self.ema.n_averaged)
@@ -89,8 +87,6 @@ class SIDStage:
             # a run that had no cycle terms has no judging copies; they then start as the encoders are
             entries = checkpoint.get("targets") or self.model.encoders.state_dict()
             files.restore(self.generator_step.targets, entries, f"{path}: targets")
-        if self.generator_step.memory is not None and "identity_memory" in checkpoint:
-            files.restore(self.generator_step.memory, checkpoint["identity_memory"], f"{path}: identity_memory")
         if self.ema is not None:
             average = None if missing else checkpoint.get("ema")
             weights.load_state(self.ema.module, average or weights.state(self.model), path)

@@ -17,7 +17,6 @@ from modules.sid.discriminator import MultiScaleDiscriminator
 from modules.sid.encoders import Semantics
 from modules.sid.generator import Generated
 from modules.sid.keypoints import Keypoints
-from modules.sid.memory import IdentityMemory
 from modules.sid.model import SID
 from modules.sid.perceptual import ImagePyramid, build_perceptual, feature_distance
 
@@ -75,7 +74,6 @@ class GeneratorStep(nn.Module):
         self.perceptual = build_perceptual(params.perceptual_network) if sum(weights.perceptual) else None
         self.cycles = model.encoders is not None and bool(weights.cycle_identity or weights.cycle_semantics)
         self.targets = copy.deepcopy(model.encoders).requires_grad_(False) if self.cycles else None
-        self.memory = IdentityMemory(model.condition_size.identity_dim) if weights.identity_contrast else None
 
     def train(self, mode: bool = True) -> GeneratorStep:
         """Training mode; with ``frozen_norms`` batch norms stay as they are.
@@ -217,9 +215,7 @@ class GeneratorStep(nn.Module):
             pictures = z_id
             if "elsewhere" in batch:  # the frames of one clip share a scene: only other clips show what the person is
                 pictures = torch.cat([embedded.id_source, self.model.encoders.identity(batch["elsewhere"])])
-            value = losses.identity_contrast(
-                pictures, batch["identity"].repeat(2), self.params.temperature, self.memory
-            )
+            value = losses.identity_contrast(pictures, batch["identity"].repeat(2), self.params.temperature)
             terms["identity_contrast"] = weights.identity_contrast * value
         if weights.semantic_contrast:
             frames = batch["frames"]

@@ -68,8 +68,7 @@ def to_start_from(checkpoint: dict[str, Any], params: ModelParams) -> dict[str, 
     before a network looks at less than the whole frame; it is computed, not learnt, and taken from the configuration.
     """
     averaged = checkpoint.get("ema") or checkpoint
-    # the memory of people is of the data of the run it comes from
-    fitted = {name: value for name, value in checkpoint.items() if name not in ("ema", "identity_memory")}
+    fitted = {name: value for name, value in checkpoint.items() if name != "ema"}
     for entry, module in networks(SID(params)).items():
         blurs = {name: value for name, value in module.state_dict().items() if name.endswith(BLUR)}
         learnt = {name: value for name, value in averaged.get(entry, {}).items() if not name.endswith(BLUR)}
