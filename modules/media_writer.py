@@ -110,7 +110,8 @@ class VideoWriter(contextlib.AbstractContextManager):
 
     def _open(self, stack: contextlib.ExitStack, temporary: Path, audio_from: str | Path | None) -> None:
         fast_start = {"movflags": "+faststart"} if self._format is _MP4 else {}
-        self._container = stack.enter_context(av.open(str(temporary), "w", options=fast_start))
+        self._container = av.open(str(temporary), "w", options=fast_start)
+        stack.callback(self._abandon)
         self._is_gif = self._format.codec == "gif"
         stream = self._container.add_stream(self._format.codec, rate=self.frame_rate, options=self._options)
         stream.width = self.width if self._is_gif else self.width + self.width % 2
@@ -188,6 +189,11 @@ class VideoWriter(contextlib.AbstractContextManager):
         with writing_errors(self.path):
             if self._audio:
                 self._audio.mux_until(float("inf"))
+            self._container.close()
+
+    def _abandon(self) -> None:
+        """Close the file whatever state it is in (a second time, after :meth:`_finish`, does nothing)."""
+        with contextlib.suppress(OSError, av.FFmpegError):  # what ended the block says more
             self._container.close()
 
     def __exit__(self, kind, error, trace) -> bool | None:

@@ -394,6 +394,23 @@ def test_places_that_cannot_be_written_are_named(tmp_path):
             write_image(path.with_suffix(".png") if path.suffix == ".mp4" and path.parent.is_file() else path, PHOTO)
 
 
+@pytest.mark.parametrize("frames", [3, 60])  # the disk is full when the file is closed, and before
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".gif"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, full_disk, suffix, frames):
+    path = tmp_path / f"a{suffix}"
+    random = np.random.default_rng(0)
+    with (
+        pytest.raises(UserError, match=r"cannot be written \(File too large\); free space") as caught,
+        VideoWriter(path, 128, 128, 25) as writer,
+    ):
+        for index in range(frames):
+            writer.write(random.integers(0, 256, (128, 128, 3), np.uint8), index / 25)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="File too large"):
+        write_image(tmp_path / "a.png", PHOTO)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_reading_holds_no_frames(tmp_path):
     """Memory does not grow with the length, not even until the garbage collector comes by."""
     stream = read_video(encode(tmp_path / "a.mp4", count=200))
