@@ -46,8 +46,9 @@ _FORMATS = {
     ),
     ".gif": _Format("gif", {}, pix_fmt="pal8", time_base=Fraction(1, 100), audio_codec=None),
 }
-_AUDIO_RATES = {"aac": {96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350},
-                "libopus": {48000, 24000, 16000, 12000, 8000}}
+# What all encoders take, by the number of channels; anything else becomes stereo.  Not the source's own name for it:
+# uncompressed sound is often just "2 channels", and AC-3 has "5.1(side)", which not all take.
+_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 WRITABLE_VIDEOS = frozenset(_FORMATS)
 
 
@@ -239,13 +240,14 @@ class _Audio(contextlib.AbstractContextManager):
             # Sound that an edit list hides stays hidden in MP4 alone; elsewhere it would be heard.
             packets = (
                 packet
-                for packet in self._source.demux(stream)
+                for packet in self._undamaged(self._source.demux(stream))
                 if packet.dts is not None and (target is _MP4 or not packet.is_discard)
             )
         else:
-            rate = stream.rate if stream.rate in _AUDIO_RATES[target.audio_codec] else 48000
-            output = container.add_stream(target.audio_codec, rate=rate, layout=stream.layout.name)
-            packets = _encoded(self._source.decode(stream), output)
+            rate = stream.rate if stream.rate in av.Codec(target.audio_codec, "w").audio_rates else 48000
+            layout = _LAYOUTS.get(stream.layout.nb_channels, "stereo")
+            output = container.add_stream(target.audio_codec, rate=rate, layout=layout)
+            packets = _encoded(self._undamaged(self._source.decode(stream)), output)
             if target.audio_codec == "aac" and (target is not _MP4 or audio_time + self._offset > 0):
                 # The encoder's run-in of one frame is hidden by MP4's edit list before time 0, and heard elsewhere.
                 packets = (packet for packet in packets if packet.pts * packet.time_base > audio_time - 0.005)
@@ -264,17 +266,25 @@ class _Audio(contextlib.AbstractContextManager):
         self._source.close()
 
     def _shifted(self, packets: Iterator[av.Packet], output: av.AudioStream) -> Iterator[av.Packet]:
-        """Bring the packets to the result's clock; damage in the sound is one line."""
+        """Bring the packets to the result's clock."""
+        for packet in packets:
+            shift = round(self._offset / packet.time_base)
+            packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, output
+            yield packet
+
+    def _undamaged(self, read: Iterator) -> Iterator:
+        """Pass on what is read of the source; damage there is one line (not what the encoder says, which is ours)."""
         try:
-            for packet in packets:
-                shift = round(self._offset / packet.time_base)
-                packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, output
-                yield packet
+            yield from read
         except av.FFmpegError as error:
             raise UserError(f"{self._path}: the sound is damaged ({cause(error)}); get the file again") from None
 
 
 def _encoded(frames: Iterator[av.AudioFrame], output: av.AudioStream) -> Iterator[av.Packet]:
+    end = 0
     for frame in frames:
+        if frame.pts is None:  # some decoders' last frame, which comes when the packets are over
+            frame.pts = end
+        end = frame.pts + round(frame.samples / frame.sample_rate / frame.time_base)
         yield from output.encode(frame)
     yield from output.encode(None)

@@ -45,7 +45,7 @@ def write_scenes(path: Path, times: list[float], height: int = 96, width: int = 
 
 def encode(path: Path, count: int = 60, codec: str = "libx264", rotation: int = 0, aspect: Fraction | None = None,
            options: dict[str, str] | None = None, container: dict[str, str] | None = None, start: float = 0.0,
-           sound: tuple[str, float, float] | None = None) -> Path:
+           sound: tuple[str, float, float] | None = None, layout: str = "mono") -> Path:
     """A video straight from PyAV, at 25 frames a second; ``sound`` is (codec, start, length)."""
     with av.open(str(path), "w", options=container or {}) as file:
         stream = file.add_stream(codec, rate=25, options=options or {})
@@ -57,7 +57,9 @@ def encode(path: Path, count: int = 60, codec: str = "libx264", rotation: int = 
             stream.set_display_rotation(rotation)
         packets = []
         if sound:
-            tone = file.add_stream(sound[0], rate=16000, layout="mono")
+            rate = 48000 if sound[0] == "ac3" else 16000  # the lowest rates it has
+            tone = file.add_stream(sound[0], rate=rate, layout=layout)
+            tone.bit_rate = 192_000
             packets += tone_packets(tone, *sound[1:])
         for index in range(count):
             frame = av.VideoFrame.from_ndarray(scene(index % 60), format="rgb24")
@@ -73,8 +75,8 @@ def tone_packets(stream: av.AudioStream, start: float, length: float) -> list[av
     samples = np.sin(np.arange(round(16000 * length)) * 2 * np.pi * 440 / 16000) * 8000
     packets = []
     for begin in range(0, len(samples), 1024):
-        block = samples[None, begin : begin + 1024].astype(np.int16)
-        frame = av.AudioFrame.from_ndarray(block, format="s16", layout="mono")
+        block = samples[None, begin : begin + 1024].astype(np.int16).repeat(stream.layout.nb_channels, axis=1)
+        frame = av.AudioFrame.from_ndarray(block, format="s16", layout=stream.layout.name)
         frame.rate, frame.pts, frame.time_base = 16000, round(start * 16000) + begin, Fraction(1, 16000)
         packets += stream.encode(frame)
     return packets + stream.encode(None)
@@ -323,6 +325,31 @@ def test_sound_is_kept_whole_and_in_step(tmp_path, source, target, codec):
         assert name == codec
         assert length == pytest.approx(driver_length, abs=frame + 1e-3)
         assert start == pytest.approx(driver_start, abs=frame + 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("source", "codec", "layout", "read_as", "target", "expected"),
+    [
+        ("a.avi", "pcm_s16le", "mono", "1 channels", ".mp4", "mono"),
+        ("a.avi", "pcm_s16le", "stereo", "2 channels", ".mp4", "stereo"),
+        ("a.wmv", "wmav2", "stereo", "2 channels", ".mp4", "stereo"),
+        ("a.mkv", "ac3", "5.1(side)", "5.1(side)", ".webm", "5.1"),
+        ("a.mkv", "pcm_s16le", "quad", "4 channels", ".mp4", "stereo"),
+    ],
+)
+def test_sound_whose_channels_are_not_named_as_the_encoder_names_them(
+    tmp_path, source, codec, layout, read_as, target, expected
+):
+    driver = encode(tmp_path / source, 30, "mpeg4", sound=(codec, 0.0, 1.2), layout=layout)
+    with av.open(str(driver)) as file:
+        assert file.streams.audio[0].layout.name == read_as
+    path = write_scenes(tmp_path / f"result{target}", [index / 25 for index in range(30)], audio_from=driver)
+    with av.open(str(path)) as file:
+        frames = list(file.decode(audio=0))
+    assert {frame.layout.name for frame in frames} == {expected}
+    sound = np.concatenate([frame.to_ndarray()[0] for frame in frames]).astype(float)
+    assert sum(frame.samples / frame.rate for frame in frames) == pytest.approx(1.2, abs=0.1)  # filled up to packets
+    assert np.abs(np.fft.rfft(sound)).argmax() * frames[0].rate / len(sound) == pytest.approx(440, abs=2)
 
 
 def test_a_driver_without_sound_gives_a_video_without_sound(tmp_path):
