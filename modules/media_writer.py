@@ -14,7 +14,8 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from modules.atomic import replacing
 from modules.errors import UserError
-from modules.media_video import EXACT, cause, first_time, open_container
+from modules.media_file import cause, open_container
+from modules.media_video import EXACT, first_time
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class VideoWriter(contextlib.AbstractContextManager):
         pts = self._ticks(time)
         if self._pending is not None:
             if pts < self._pending[1]:
-                raise ValueError(f"{self.path}: the frame times go back at {time:.4f} s")
+                raise UserError(f"{self.path}: the frame times of the input go back at {time:.4f} s; convert it to MP4")
             if pts == self._pending[1]:  # finer than the format's time step: the later frame stands for both
                 self._pending = (image.copy(), pts)
                 return

@@ -131,6 +131,52 @@ def test_random_access_gives_the_frames_of_the_stream(tmp_path, name, codec, opt
         np.testing.assert_array_equal(image, frames[index].image)
 
 
+@pytest.mark.parametrize("name", ["a.mpg", "a.h264"])
+def test_where_frames_lack_times_all_are_evenly_spaced(tmp_path, name):
+    """An MPEG program stream has a time every few frames only: to take it where there is one would go back in time."""
+    path = encode(tmp_path / name, options={"g": "60", "bf": "2"})
+    frames, info = list(read_video(path)), probe_video(path)
+    np.testing.assert_allclose([frame.time for frame in frames], np.arange(60) / 25, atol=1e-9)
+    np.testing.assert_allclose(info.times, np.arange(60) / 25, atol=1e-9)
+    np.testing.assert_array_equal(read_frames(path, [31], info)[0], frames[31].image)
+    write_scenes(tmp_path / "a.mp4", [frame.time for frame in frames], audio_from=path)
+
+
+def cut_into(source: Path, target: Path, skip: int) -> Path:
+    """The packets of ``source`` from number ``skip`` on, as ``ffmpeg -c copy`` cuts."""
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for packet in itertools.islice(old.demux(video=0), skip, None):
+            if packet.dts is not None:
+                packet.stream = stream
+                new.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize("groups", ["closed", "open"])
+@pytest.mark.parametrize("suffix", [".ts", ".mkv", ".mp4", ".avi", ".mpg"])
+@pytest.mark.parametrize("skip", [10, 31])
+def test_what_is_cut_within_a_group_begins_at_its_first_whole_one(tmp_path, groups, suffix, skip):
+    x264 = f"keyint=30:min-keyint=30:scenecut=0:bframes=3:open-gop={int(groups == 'open')}"
+    whole = images_of(encode(tmp_path / "whole.ts", 90, options={"x264-params": x264}))
+    path = cut_into(tmp_path / "whole.ts", tmp_path / f"cut{suffix}", skip)
+    frames, info = list(read_video(path)), probe_video(path)
+    assert len(frames) == len(info.times) <= 90 - skip
+    np.testing.assert_allclose([frame.time for frame in frames], info.times, atol=1e-9)
+    np.testing.assert_allclose(info.times, np.arange(len(frames)) / 25, atol=1e-3)  # Matroska counts in ms
+    for index in (0, 1, 5, len(frames) - 1):
+        image = read_frames(path, [index], info)[0]
+        np.testing.assert_array_equal(image, frames[index].image)
+        np.testing.assert_array_equal(image, whole[len(whole) - len(frames) + index])
+
+
+def test_a_frame_that_the_decoder_does_not_give_is_named(tmp_path):
+    path = encode(tmp_path / "a.mp4", count=20)
+    longer = probe_video(encode(tmp_path / "b.mp4", count=30))
+    with pytest.raises(UserError, match=r"a\.mp4: frame 25, at 1\.00 s, cannot be decoded"):
+        read_frames(path, [3, 25], longer)
+
+
 def test_an_index_that_does_not_exist_is_refused(tmp_path):
     path = encode(tmp_path / "a.mp4", count=5)
     for index in (-1, 5):
@@ -378,7 +424,7 @@ def test_an_exception_leaves_nothing_behind(tmp_path):
         raise KeyError("elsewhere")
     with pytest.raises(UserError, match="no frame"), VideoWriter(tmp_path / "b.mp4", 128, 96, 25):
         pass
-    with pytest.raises(ValueError, match="go back"), VideoWriter(tmp_path / "c.mp4", 128, 96, 25) as writer:
+    with pytest.raises(UserError, match="go back"), VideoWriter(tmp_path / "c.mp4", 128, 96, 25) as writer:
         writer.write(scene(0), 0.5)
         writer.write(scene(1), 0.4)
     with pytest.raises(ValueError, match="expected"), VideoWriter(tmp_path / "d.mp4", 128, 96, 25) as writer:
