@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import av
 import numpy as np
+from av.video.reformatter import Colorspace
 
 from modules.errors import UserError
 from modules.media_file import cause, clock_of, opened, packets, packets_from
@@ -25,6 +26,7 @@ from modules.media_file import cause, clock_of, opened, packets, packets_from
 # swscale's fast paths round down, which darkens every picture by a level; this is exact on average.
 # SWS_AREA | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT | SWS_FULL_CHR_H_INP, which PyAV names from version 18 on.
 EXACT = 0x20 | 0x40000 | 0x2000 | 0x4000
+UNSPECIFIED = 2  # as a frame's colorspace, in ISO/IEC 23091-2's numbers
 
 
 class _Screen(NamedTuple):
@@ -207,7 +209,12 @@ def _as_displayed(frame: av.VideoFrame, screen: _Screen) -> np.ndarray:
     width, height, matrix = screen
     has_alpha = any(component.is_alpha for component in frame.format.components) or frame.format.has_palette
     layout = "rgba" if has_alpha else "rgb24"
-    image = frame.to_ndarray(format=layout, width=width, height=height, interpolation=EXACT)
+    # Video that does not name its matrix is taken for BT.709 by players where it is larger than standard definition.
+    is_untagged_hd = frame.colorspace == UNSPECIFIED and (frame.width >= 1280 or frame.height > 576)
+    matrix_of_yuv = Colorspace.ITU709 if is_untagged_hd else None
+    image = frame.to_ndarray(
+        format=layout, width=width, height=height, interpolation=EXACT, src_colorspace=matrix_of_yuv
+    )
     if has_alpha:
         alpha = image[..., 3:].astype(np.uint16)
         image = ((image[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)

@@ -196,6 +196,22 @@ def test_rotated_videos_come_as_a_player_shows_them(tmp_path, rotation):
     np.testing.assert_array_equal(read_frames(path, [5])[0], frames[5])
 
 
+@pytest.mark.parametrize(("height", "width", "matrix"), [(720, 1280, "ITU709"), (96, 128, "ITU601")])
+def test_the_colours_of_videos_without_a_tag_are_those_players_show(tmp_path, height, width, matrix):
+    picture = resize(PHOTO, height, width)
+    with av.open(str(tmp_path / "a.mp4"), "w") as file:
+        stream = file.add_stream("libx264", rate=25, options={"crf": "10"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace=getattr(av.video.reformatter.Colorspace, matrix))
+        frame.colorspace = 2  # unspecified
+        file.mux(stream.encode(frame) + stream.encode(None))
+    with av.open(str(tmp_path / "a.mp4")) as file:
+        assert next(file.decode(video=0)).colorspace == 2
+    difference = images_of(tmp_path / "a.mp4")[0].astype(float) - picture
+    assert np.abs(difference.mean(axis=(0, 1))).max() < 0.7  # the other matrix shifts the means by several levels
+
+
 @pytest.mark.parametrize(("rotation", "shape"), [(0, (96, 171, 3)), (90, (171, 96, 3))])
 def test_pixels_that_are_not_square_are_made_square(tmp_path, rotation, shape):
     path = encode(tmp_path / "a.mp4", count=4, aspect=Fraction(4, 3), rotation=rotation)
