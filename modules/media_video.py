@@ -55,6 +55,7 @@ class VideoInfo:
     keyframes: tuple[int, ...]  # indices of the frames where decoding can start
     has_audio: bool
     duration: float  # seconds, from the first frame's start to the last frame's end
+    is_anamorphic: bool  # the file's pixels are not square
     pts: tuple[int, ...] = field(repr=False)  # the same times as the file has them; empty if it has none
 
 
@@ -73,6 +74,7 @@ def probe_video(path: str | Path) -> VideoInfo:
         clock = clock_of(path)
         has_pts = clock == "pts" or all(pts is not None and pts == dts for pts, dts, *_ in index)
         time_base, has_audio, rate = stream.time_base, bool(container.streams.audio), stream.average_rate
+        is_anamorphic = (stream.sample_aspect_ratio or 1) != 1
     with contextlib.closing(_decoded(path)) as frames:
         shape = _as_displayed(*next(frames)[1:]).shape
     if has_pts:
@@ -93,6 +95,7 @@ def probe_video(path: str | Path) -> VideoInfo:
         keyframes=tuple(number for number, packet in enumerate(index) if packet[3]) or (0,),
         has_audio=has_audio,
         duration=times[-1] + (last or float(1 / rate)),
+        is_anamorphic=is_anamorphic,
         pts=tuple(stamps) if has_pts else (),
     )
 
