@@ -53,6 +53,14 @@ _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 WRITABLE_VIDEOS = frozenset(_FORMATS)
 
 
+def check_video_name(path: str | Path) -> None:
+    """UserError where the name is not one of a video that can be written."""
+    suffix = Path(path).suffix
+    if suffix.lower() not in _FORMATS:
+        known = ", ".join(sorted(_FORMATS))
+        raise UserError(f"{path}: cannot write a video of type {suffix!r}; use one of {known}")
+
+
 @contextlib.contextmanager
 def writing_errors(path: str | Path) -> Iterator[None]:
     """Turn what the system and FFmpeg raise while ``path`` is written into one line."""
@@ -95,10 +103,8 @@ class VideoWriter(contextlib.AbstractContextManager):
         self.path, self.width, self.height = Path(path), width, height
         self.frame_rate = Fraction(frame_rate).limit_denominator(1001)
         self.duration = duration
-        self._format = _FORMATS.get(self.path.suffix.lower())
-        if self._format is None:
-            known = ", ".join(sorted(_FORMATS))
-            raise UserError(f"{path}: cannot write a video of type {self.path.suffix!r}; use one of {known}")
+        check_video_name(path)
+        self._format = _FORMATS[self.path.suffix.lower()]
         self._options = self._format.options | ({} if crf is None else {"crf": str(crf)})
         self._pending: tuple[np.ndarray, int] | None = None  # waits until its duration is known
         self._durations: dict[int, int] = {}  # by pts, of the frames inside the encoder

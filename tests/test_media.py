@@ -102,6 +102,8 @@ def images_of(path: Path) -> list[np.ndarray]:
 def test_names_tell_videos_from_pictures():
     assert is_video("a/b.MP4") and is_video("x.gif") and is_video("x.mkv")
     assert is_image("a/b.JPG") and is_image(Path("x.png"))
+    assert is_image("x.jfif") and is_image("x.JPE") and is_image("x.avif")
+    assert not is_image("x.mpg") and not is_image("x.h5") and not is_image("x.txt")
     assert not is_video("x.png") and not is_image("x.gif") and not is_video("mp4")
 
 
