@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -260,6 +261,23 @@ def test_bad_input_is_one_line_with_status_2_and_nothing_written(workshop, tmp_p
     assert len(lines) == 1 and message in lines[0], result.stderr
     assert "Traceback" not in result.stderr
     assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_a_terminated_run_leaves_nothing(workshop, tmp_path):
+    driver = write_video(tmp_path / "driver.mp4", [i / 25 for i in range(1000)], size=32)
+    options = {"config": "tiny.yaml", "checkpoint": "model.pth.tar", "source_image": "source.png"}
+    named = [part for name, file in options.items() for part in (f"--{name}", str(workshop / file))]
+    script = subprocess.Popen(
+        [sys.executable, str(ROOT / "Inference.py"), "--cpu", *named, "--driving_video", str(driver)],
+        cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+    )
+    deadline = time.monotonic() + 100
+    while not list(tmp_path.glob("*.partial*")) and script.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    script.terminate()
+    _, said = script.communicate(timeout=60)
+    assert script.returncode == 143 and "Traceback" not in said
+    assert list(tmp_path.iterdir()) == [driver]
 
 
 @pytest.mark.parametrize("script", ["Inference.py", "run.py", "train_sid.py", "crop-video.py"])
