@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,14 @@ def drivers_of(args: argparse.Namespace, pictures: list[str]) -> dict[str | None
     return drivers
 
 
+def tell_device(cpu: bool) -> None:
+    """A driver too old for PyTorch's CUDA is otherwise noticed by the waiting alone."""
+    import torch
+
+    if not cpu and not torch.cuda.is_available():
+        print("PyTorch finds no GPU it can use: computing on the CPU", file=sys.stderr)
+
+
 def draw(args: argparse.Namespace) -> None:
     for name in chosen(args, SID_ONLY):
         raise UserError(f"--{name} animates a photograph; it has no meaning with --prompt")
@@ -111,6 +120,7 @@ def draw(args: argparse.Namespace) -> None:
     drivers = drivers_of(args, [str(path) for path in options.files(args.result_image)])
     detector = args.detector if args.crop else None
     pipeline = inference.load_pipeline(args.checkpoint, args.base, args.base_config, detector, args.cpu)
+    tell_device(args.cpu)
     artist = inference.Portraitist(pipeline, options, args.source_image)
     for path, is_picture in drivers.items():
         if is_picture:
@@ -159,6 +169,7 @@ def animate(args: argparse.Namespace) -> None:
     if args.adapt_scale and motion == "embedding":
         print("--adapt_scale: embedding motion is built on the source's own key points and needs no scaling")
     model = inference.prepare_model(config.model_params, args.checkpoint, inference.best_device(args.cpu))
+    tell_device(args.cpu)
     size = config.dataset_params.frame_shape[:2]
     framing = inference.Framing(size, args.crop, args.detector, args.side_by_side, args.cpu)
     for path, is_picture in drivers.items():

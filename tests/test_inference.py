@@ -77,6 +77,9 @@ def test_a_video_drives_frame_by_frame_with_its_own_timing(workshop, tmp_path):
     driver = write_video(tmp_path / "variable.mp4", times)
     out = succeed(workshop, tmp_path, driving_video=str(driver))
     assert "wrote result.mp4 (9 frames)" in out
+    for options, count in ((), 1), (("--cpu",), 0):  # the CPU is named where it was not asked for
+        said = run(workshop, tmp_path, *options, driving_video=str(driver)).stderr
+        assert said.count("computing on the CPU") == count
     info = media.probe_video(tmp_path / "result.mp4")
     assert (info.width, info.height) == (SIZE, SIZE)
     assert info.times == pytest.approx(times, abs=1e-3)  # the promise: within 1 ms
