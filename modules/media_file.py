@@ -44,8 +44,9 @@ def opened(path: str | Path) -> Iterator[tuple[av.container.InputContainer, av.V
 def clock_of(path: str | Path) -> str:
     """Which times of the video's packets are to be believed.
 
-    ``"pts"``: every packet has its presentation time.  ``"dts"``: not so, but every one has its decoding time; these are
-    sorted, and the n-th frame shown has the n-th of them.  ``"rate"``: some have neither; the frames are evenly spaced.
+    ``"pts"``: every packet has its presentation time.  ``"dts"``: not so, but every one has its decoding time; these
+    are sorted, and the n-th frame shown has the n-th of them.  ``"rate"``: some have neither; the frames are evenly
+    spaced.
     """
     with opened(path) as (container, stream):
         if "mp4" in container.format.name or container.format.name == "gif":
