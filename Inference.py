@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from modules.errors import UserError, run_script
 
@@ -11,13 +14,16 @@ ROOT = Path(__file__).parent
 # What a bare `python Inference.py` animates with. The two belong together: one given, the other must be too.
 BUNDLED = {"config": "config/synthetic-128.yaml", "checkpoint": "SID_Checkpoints/sid-cpk.pth"}
 BUNDLED_SOURCE, BUNDLED_DRIVER = "Inputs/Identities/person-3.png", "Inputs/driving videos/driver-1.mp4"
-SID_ONLY = ("motion", "pose_video", "relative", "adapt_scale", "find_best_frame", "side_by_side")
+SID_ONLY = ("config", "motion", "drive", "pose_video", "strength", "relative", "adapt_scale", "find_best_frame",
+            "side_by_side")
+MEF_ONLY = ("negative_prompt", "num_images", "seed", "steps", "guidance_scale", "identity_scale", "expression_scale",
+            "identity_guidance", "expression_guidance", "scheduler", "grid", "base", "base_config")
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("--config", help="YAML file the checkpoint was trained with; not needed with --prompt (the bundled one)")
+    add("--config", help="YAML file the checkpoint was trained with (the bundled one); not with --prompt")
     add("--checkpoint", help="weights, ours or FOMM's (.pth.tar, .pth, .safetensors); with --prompt: of MEF (bundled)")
     add("--source_image", help="picture of the person (a bundled one)")
     add("--driving_video", help="video (-> result.mp4) or picture (-> result.png) of expression and pose (bundled)")
@@ -29,9 +35,9 @@ def parse() -> argparse.Namespace:
     add("--cpu", action="store_true", help="do not use a GPU")
     add = parser.add_argument_group("animating the photograph (SID)").add_argument
     add("--motion", choices=["embedding", "keypoints"], help="our motion head (default with encoders) or FOMM's way")
-    add("--drive", choices=["both", "expression", "pose"], default="both", help="what to take from the driver (both)")
+    add("--drive", choices=["both", "expression", "pose"], help="what to take from the driver (both)")
     add("--pose_video", help="second driver, video or picture, for the head pose, whatever --drive says")
-    add("--strength", type=float, default=1.0, help="0 no change, 1 the driver's, above exaggerates (1)")
+    add("--strength", type=float, help="0 no change, 1 the driver's, above exaggerates (1)")
     add("--relative", action="store_true", help="transfer what changes since the driver's first frame")
     add("--adapt_scale", action="store_true", help="with --relative key points: scale movements to the source's face")
     add("--find_best_frame", action="store_true", help="--relative to the driver's frame posed most like the source")
@@ -39,12 +45,12 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument_group("drawing new portraits (MEF): --prompt selects it").add_argument
     add("--prompt", help="what the portrait shows: scene, clothes, style")
     add("--negative_prompt", help="what it should not show")
-    add("--num_images", type=int, default=1, help="pictures to draw (1)")
-    add("--seed", type=int, default=0, help="of the noise; pictures have seeds from here up (0)")
-    add("--steps", type=int, default=30, help="denoising steps (30)")
-    add("--guidance_scale", type=float, default=5.0, help="weight of prompt, person and expression together (5)")
-    add("--identity_scale", type=float, default=1.0, help="strength of the person (1)")
-    add("--expression_scale", type=float, default=1.0, help="strength of the expression (1)")
+    add("--num_images", type=int, help="pictures to draw (1)")
+    add("--seed", type=int, help="of the noise; pictures have seeds from here up (0)")
+    add("--steps", type=int, help="denoising steps (30)")
+    add("--guidance_scale", type=float, help="weight of prompt, person and expression together (5)")
+    add("--identity_scale", type=float, help="strength of the person (1)")
+    add("--expression_scale", type=float, help="strength of the expression (1)")
     add("--identity_guidance", type=float, help="a guidance weight for the person alone; doubles the time")
     add("--expression_guidance", type=float, help="a guidance weight for the expression alone; doubles the time")
     add("--scheduler", choices=["ddim", "dpm++", "euler", "lcm"], help="sampler (the base's own)")
@@ -62,23 +68,43 @@ def main() -> None:
         animate(args)
 
 
-def drivers_of(args: argparse.Namespace, *results: str) -> dict[str, bool]:
-    """The driving files, and whether each is a picture; inputs are checked before anything is built."""
+def chosen(args: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+    """Those of the named options that the command line holds."""
+    values = {name: getattr(args, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None and value is not False}
+
+
+def drivers_of(args: argparse.Namespace, pictures: list[str]) -> dict[str | None, bool]:
+    """The driving files, and whether each is a picture.  Inputs and results are checked before anything is built.
+
+    ``pictures`` are the results of a driving picture; with no driver at all they are drawn as well.
+    """
     from modules import media
     from modules.sid.inference import check_inputs
 
-    drivers = {p: media.is_image(p) for p in (args.driving_video, args.reference_image) if p is not None}
-    if args.driving_video and args.reference_image and sum(drivers.values()) != 1:
-        raise UserError("with both --driving_video and --reference_image one must be a video, the other a picture")
-    inputs = [*filter(None, [args.source_image, args.pose_video]), *drivers]
-    check_inputs(inputs, [args.result_video, args.result_image, *results])
+    if args.driving_video and args.reference_image and media.is_image(args.driving_video):
+        raise UserError("--driving_video: is a picture, as is --reference_image; give a video, or one of the two alone")
+    drivers = {} if args.driving_video is None else {args.driving_video: media.is_image(args.driving_video)}
+    if args.reference_image is not None:
+        drivers[args.reference_image] = True
+    drivers = drivers or {None: True}
+    videos = [] if all(drivers.values()) else [args.result_video]
+    inputs = [args.source_image, args.pose_video, *drivers]
+    check_inputs([path for path in inputs if path is not None], pictures if any(drivers.values()) else [], videos)
     return drivers
 
 
+def tell_device(cpu: bool) -> None:
+    """A driver too old for PyTorch's CUDA is otherwise noticed by the waiting alone."""
+    import torch
+
+    if not cpu and not torch.cuda.is_available():
+        print("PyTorch finds no GPU it can use: computing on the CPU", file=sys.stderr)
+
+
 def draw(args: argparse.Namespace) -> None:
-    for name in SID_ONLY:
-        if getattr(args, name):
-            raise UserError(f"--{name} animates a photograph; it has no meaning with --prompt")
+    for name in chosen(args, SID_ONLY):
+        raise UserError(f"--{name} animates a photograph; it has no meaning with --prompt")
     if args.checkpoint is None:
         raise UserError("--checkpoint is needed: no adapters are bundled yet (train them with train_mef.py)")
     if not (args.source_image or args.driving_video or args.reference_image):
@@ -90,12 +116,13 @@ def draw(args: argparse.Namespace) -> None:
     from modules.mef.pipeline import check_prompt
 
     check_prompt(args.prompt)
-    options = inference.PortraitOptions(**{f.name: getattr(args, f.name) for f in fields(inference.PortraitOptions)})
-    drivers = drivers_of(args, *map(str, options.files(args.result_image)))
+    options = inference.PortraitOptions(**chosen(args, [field.name for field in fields(inference.PortraitOptions)]))
+    drivers = drivers_of(args, [str(path) for path in options.files(args.result_image)])
     detector = args.detector if args.crop else None
     pipeline = inference.load_pipeline(args.checkpoint, args.base, args.base_config, detector, args.cpu)
+    tell_device(args.cpu)
     artist = inference.Portraitist(pipeline, options, args.source_image)
-    for path, is_picture in (drivers or {None: True}).items():
+    for path, is_picture in drivers.items():
         if is_picture:
             for written in inference.draw_images(artist, path, args.result_image):
                 print(f"wrote {written}")
@@ -119,6 +146,8 @@ def fill_in_bundled(args: argparse.Namespace) -> None:
 
 
 def animate(args: argparse.Namespace) -> None:
+    for name in chosen(args, MEF_ONLY):
+        raise UserError(f"--{name} draws new portraits; it needs --prompt")
     fill_in_bundled(args)
 
     from dataclasses import replace
@@ -127,20 +156,20 @@ def animate(args: argparse.Namespace) -> None:
     from modules.sid import inference
     from modules.sid.motion import MotionOptions
 
-    drivers = drivers_of(args)
+    drivers = drivers_of(args, [args.result_image])
     config = load_config(args.config)
     options = MotionOptions(
         motion=args.motion,
-        drive=args.drive,
         relative=args.relative or args.find_best_frame,
         adapt_scale=args.adapt_scale,
         other_pose=args.pose_video is not None,
-        strength=args.strength,
+        **chosen(args, ("drive", "strength")),
     )
     motion = options.resolved(config.model_params.encoder_params is not None)
     if args.adapt_scale and motion == "embedding":
         print("--adapt_scale: embedding motion is built on the source's own key points and needs no scaling")
     model = inference.prepare_model(config.model_params, args.checkpoint, inference.best_device(args.cpu))
+    tell_device(args.cpu)
     size = config.dataset_params.frame_shape[:2]
     framing = inference.Framing(size, args.crop, args.detector, args.side_by_side, args.cpu)
     for path, is_picture in drivers.items():

@@ -20,6 +20,18 @@ def writing_errors(path: str | os.PathLike) -> Iterator[None]:
         raise UserError(f"{path}: cannot be written ({reason}); free space or choose another place") from error
 
 
+def check_place(path: str | os.PathLike) -> None:
+    """UserError where ``path`` could not be written, told before the work is done.  Nothing is made."""
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; give the name of a file")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())  # what is missing will be made
+    if not folder.is_dir():
+        raise UserError(f"{path}: cannot be written ({folder} is not a folder); choose another place")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"{path}: cannot be written (no permission in {folder}); choose another place")
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Give a temporary name beside ``path`` to write to; on success sync and rename it, on an exception remove it.

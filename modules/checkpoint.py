@@ -34,8 +34,13 @@ def save(checkpoint: dict[str, Any], path: str | os.PathLike) -> None:
         with replacing(path) as temporary, writing_errors(path):
             temporary.write_bytes(to_bytes(flat, metadata))
     else:
-        with replacing(path) as temporary, writing_errors(path):
-            torch.save(checkpoint, temporary)
+        with replacing(path) as temporary, writing_errors(path), open(temporary, "wb") as file:
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:  # the archive that cannot be closed, which hides why it could not be written
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from error
+                raise
 
 
 def _tensors(checkpoint: dict[str, Any]) -> Iterator[tuple[str, str, torch.Tensor]]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 
 
 class UserError(Exception):
@@ -11,7 +14,19 @@ class UserError(Exception):
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run a script's ``main``; turn a :class:`UserError` into one line on stderr and exit status 2."""
+    """Run a script's ``main``; turn a :class:`UserError` into one line on stderr and exit status 2.
+
+    SIGTERM ends it with status 143 by way of ``finally``, so that no half-written file is left; a second one kills.
+    """
+    own = os.getpid()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        if os.getpid() != own:  # a forked worker, which has nothing to clean up
+            os.kill(os.getpid(), number)
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
     try:
         main()
     except UserError as error:
@@ -20,3 +35,5 @@ def run_script(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    finally:
+        signal.signal(signal.SIGTERM, before)

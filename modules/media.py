@@ -7,24 +7,25 @@ and :mod:`modules.media_writer` (writing); their public names are here as well.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from modules.atomic import replacing
+from modules.atomic import check_place, replacing
 from modules.errors import UserError
 from modules.media_video import Frame, VideoInfo, probe_video, read_frames, read_video
-from modules.media_writer import WRITABLE_VIDEOS, VideoWriter, writing_errors
+from modules.media_writer import WRITABLE_VIDEOS, VideoWriter, check_video_name, writing_errors
 
 __all__ = [
-    "Frame", "VideoInfo", "VideoWriter", "fit", "is_image", "is_video", "probe_video", "read_frames", "read_image",
-    "read_video", "resize", "write_image",
+    "Frame", "VideoInfo", "VideoWriter", "check_result", "fit", "is_image", "is_video", "probe_video", "read_frames",
+    "read_image", "read_video", "resize", "write_image",
 ]
 
 VIDEO_SUFFIXES = WRITABLE_VIDEOS | {".avi", ".mpg", ".mpeg", ".m2ts", ".ts", ".wmv", ".flv", ".3gp", ".ogv"}
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+_NO_PICTURES = {"BUFR", "EPS", "FLI", "GRIB", "HDF5", "MPEG", "WMF"}  # Pillow knows them, but needs more to read them
 _SAVE_OPTIONS = {
     ".png": {"format": "PNG"},
     ".jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
@@ -39,7 +40,22 @@ def is_video(path: str | Path) -> bool:
 
 def is_image(path: str | Path) -> bool:
     """Whether the name says that this is a picture."""
-    return Path(path).suffix.lower() in IMAGE_SUFFIXES
+    return Path(path).suffix.lower() in _image_suffixes()
+
+
+@functools.cache
+def _image_suffixes() -> set[str]:
+    known = Image.registered_extensions().items()
+    return {suffix for suffix, kind in known if kind in Image.OPEN and kind not in _NO_PICTURES} - VIDEO_SUFFIXES
+
+
+def check_result(path: str | Path, is_picture: bool) -> None:
+    """UserError where a picture or video could not be written under this name, told before the work is done."""
+    if is_picture:
+        _save_options(path)
+    else:
+        check_video_name(path)
+    check_place(path)
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -55,12 +71,16 @@ def read_image(path: str | Path) -> np.ndarray:
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
     """Write ``uint8 [H, W, 3]`` as ``.png`` or ``.jpg``; the file appears complete or not at all."""
-    path = Path(path)
-    options = _SAVE_OPTIONS.get(path.suffix.lower())
-    if options is None:
-        raise UserError(f"{path}: cannot write a picture of type {path.suffix!r}; use .png or .jpg")
+    options = _save_options(path)
     with replacing(path) as temporary, writing_errors(path):
         Image.fromarray(image).save(temporary, **options)
+
+
+def _save_options(path: str | Path) -> dict[str, str | int]:
+    suffix = Path(path).suffix
+    if suffix.lower() not in _SAVE_OPTIONS:
+        raise UserError(f"{path}: cannot write a picture of type {suffix!r}; use .png or .jpg")
+    return _SAVE_OPTIONS[suffix.lower()]
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:

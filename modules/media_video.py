@@ -10,7 +10,6 @@ import bisect
 import collections
 import contextlib
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -19,12 +18,15 @@ from typing import NamedTuple
 
 import av
 import numpy as np
+from av.video.reformatter import Colorspace
 
 from modules.errors import UserError
+from modules.media_file import cause, clock_of, opened, packets, packets_from
 
 # swscale's fast paths round down, which darkens every picture by a level; this is exact on average.
 # SWS_AREA | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT | SWS_FULL_CHR_H_INP, which PyAV names from version 18 on.
 EXACT = 0x20 | 0x40000 | 0x2000 | 0x4000
+UNSPECIFIED = 2  # as a frame's colorspace, in ISO/IEC 23091-2's numbers
 
 
 class _Screen(NamedTuple):
@@ -53,6 +55,7 @@ class VideoInfo:
     keyframes: tuple[int, ...]  # indices of the frames where decoding can start
     has_audio: bool
     duration: float  # seconds, from the first frame's start to the last frame's end
+    is_anamorphic: bool  # the file's pixels are not square
     pts: tuple[int, ...] = field(repr=False)  # the same times as the file has them; empty if it has none
 
 
@@ -62,34 +65,37 @@ def probe_video(path: str | Path) -> VideoInfo:
     Raises:
         UserError: the file is missing, is no video, has no frame, or is cut off.
     """
-    with _opened(path) as (container, stream):
-        packets = [
+    with opened(path) as (container, stream):
+        index = [
             (packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe)
-            for packet in _packets(path, container, stream)
+            for packet in packets(path, container, stream)
             if packet.size and not packet.is_discard
         ]
-        is_timed = _has_pts(container)
-        has_pts = all(pts is not None and (is_timed or pts == dts) for pts, dts, *_ in packets)
+        clock = clock_of(path)
+        has_pts = clock == "pts" or all(pts is not None and pts == dts for pts, dts, *_ in index)
         time_base, has_audio, rate = stream.time_base, bool(container.streams.audio), stream.average_rate
+        is_anamorphic = (stream.sample_aspect_ratio or 1) != 1
     with contextlib.closing(_decoded(path)) as frames:
         shape = _as_displayed(*next(frames)[1:]).shape
     if has_pts:
-        packets.sort(key=lambda packet: packet[0])
-    stamps = [pts if has_pts else dts for pts, dts, *_ in packets]
-    if None in stamps:  # a bare stream without any times: evenly spaced
-        stamps = [round(index / (rate or 25) / time_base) for index in range(len(packets))]
-    times = tuple(float((stamp - stamps[0]) * time_base) for stamp in stamps)
+        index.sort(key=lambda packet: packet[0])
+    stamps = [pts if has_pts else dts for pts, dts, *_ in index]
+    if clock == "rate":
+        times = tuple(float(number / (rate or 25)) for number in range(len(index)))
+    else:
+        times = tuple(float((stamp - stamps[0]) * time_base) for stamp in stamps)
     mean = Fraction((len(times) - 1) / times[-1]).limit_denominator(1001) if times[-1] > 0 else Fraction(25)
     rate = Fraction(rate) if rate and abs(rate / mean - 1) < 0.02 else mean  # headers may hold a mere clock rate
-    last = float(packets[-1][2] * time_base) if is_timed else 0.0
+    last = float(index[-1][2] * time_base) if clock == "pts" else 0.0
     return VideoInfo(
         width=shape[1],
         height=shape[0],
         frame_rate=rate,
         times=times,
-        keyframes=tuple(index for index, packet in enumerate(packets) if packet[3]) or (0,),
+        keyframes=tuple(number for number, packet in enumerate(index) if packet[3]) or (0,),
         has_audio=has_audio,
         duration=times[-1] + (last or float(1 / rate)),
+        is_anamorphic=is_anamorphic,
         pts=tuple(stamps) if has_pts else (),
     )
 
@@ -113,50 +119,41 @@ def read_frames(path: str | Path, indices: Sequence[int], info: VideoInfo | None
     :func:`probe_video`, saves reading the index again.
 
     Raises:
-        UserError: as :func:`read_video`.
+        UserError: as :func:`read_video`; or a frame of the index cannot be decoded.
         IndexError: there is no frame of that index.
     """
     info = info or probe_video(path)
     if any(not 0 <= index < len(info.times) for index in indices):
         raise IndexError(f"{path}: frames {list(indices)} wanted, there are {len(info.times)}")
     images: dict[int, np.ndarray] = {}
+    wanted = sorted(set(indices))
     if info.pts:
-        wanted = sorted(set(indices))
         for key, group in itertools.groupby(wanted, lambda index: bisect.bisect_right(info.keyframes, index) - 1):
-            images.update(_read_group(path, info, info.keyframes[max(key, 0)], list(group)))
-    missing = set(indices) - images.keys()
-    if missing:  # no usable times, or an index that is off: count from the start
-        with contextlib.closing(read_video(path)) as frames:
-            for index, frame in enumerate(itertools.islice(frames, max(missing) + 1)):
-                if index in missing:
-                    images[index] = frame.image
+            # Where seeking fails, what is missing is read from the start; damage is found and told there.
+            with contextlib.suppress(UserError):
+                images.update(_read_group(path, info, info.pts[info.keyframes[max(key, 0)]], list(group)))
+    missing = sorted(set(wanted) - images.keys())
+    if missing:
+        images.update(_read_group(path, info, None, missing))
+    for index in missing:
+        if index not in images:
+            at = info.times[index]
+            raise UserError(f"{path}: frame {index}, at {at:.2f} s, cannot be decoded; is the file complete?")
     return [images[index] for index in indices]
 
 
-def _read_group(path: str | Path, info: VideoInfo, key: int, wanted: list[int]) -> dict[int, np.ndarray]:
-    """Decode from the key frame ``key`` on; return those of the ``wanted`` frames that turn up."""
-    index_of = {info.pts[index]: index for index in wanted}
+def _read_group(path: str | Path, info: VideoInfo, start: int | None, wanted: list[int]) -> dict[int, np.ndarray]:
+    """Decode from the key frame at ``start`` (a pts), or all, on; return those of the ``wanted`` that turn up."""
+    index_of = {info.pts[index] if info.pts else index: index for index in wanted}
     images: dict[int, np.ndarray] = {}
-    # Where seeking fails, what is missing is read from the start; damage is found and told there.
-    with contextlib.suppress(UserError), contextlib.closing(_decoded(path, start=info.pts[key])) as frames:
-        for _, frame, screen in frames:
-            if frame.pts in index_of:
-                images[index_of[frame.pts]] = _as_displayed(frame, screen)
-            if len(images) == len(wanted) or frame.pts is None or frame.pts > info.pts[wanted[-1]]:
+    with contextlib.closing(_decoded(path, start)) as frames:
+        for count, (_, frame, screen) in enumerate(frames):
+            place = frame.pts if info.pts else count
+            if place in index_of:
+                images[index_of[place]] = _as_displayed(frame, screen)
+            if len(images) == len(wanted) or place is None or place > max(index_of):
                 break
     return images
-
-
-def open_container(path: str | Path) -> av.container.InputContainer:
-    """``av.open`` for reading, whose errors are one line."""
-    if not os.path.exists(path):
-        raise UserError(f"{path}: no such file; check the name")
-    if os.path.isdir(path):
-        raise UserError(f"{path}: is a folder; give the name of a video")
-    try:
-        return av.open(str(path), metadata_errors="replace")
-    except (av.FFmpegError, OSError) as error:
-        raise UserError(f"{path}: is not a video that can be read ({cause(error)}); is the file complete?") from None
 
 
 def first_time(path: str | Path) -> float:
@@ -165,110 +162,33 @@ def first_time(path: str | Path) -> float:
         return next(frames)[0]
 
 
-def cause(error: Exception) -> str:
-    """What an exception of the system or of FFmpeg says, on one line, without the path."""
-    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-
-
-@contextlib.contextmanager
-def _opened(path: str | Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    """Open a video file and choose its picture stream; the errors of opening are one line."""
-    with open_container(path) as container:
-        # Music files carry their cover as a video stream of one picture.
-        covers = av.stream.Disposition.attached_pic
-        streams = [stream for stream in container.streams.video if not stream.disposition & covers]
-        if not streams:
-            raise UserError(f"{path}: has no video stream; is it a sound file?")
-        yield container, streams[0]
-
-
-def _packets(path: str | Path, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
-    """Demux the video from the start to the end, the empty packet that flushes the decoder included.
-
-    FFmpeg ends quietly where a file is cut off.  So what came is compared with what the file says of itself.
-    """
-    count, time, longest, end = 0, 0.0, 0.0, 0.0
-    try:
-        for packet in container.demux(stream):
-            if packet.is_corrupt:
-                raise UserError(f"{path}: the video is damaged or cut off after {time:.2f} s; get the file again")
-            if packet.size:
-                count += 1
-                now = float((packet.dts or packet.pts or 0) * packet.time_base)
-                longest, time = max(longest, now - time), now
-                end = max(end, float(((packet.pts or 0) + (packet.duration or 0)) * packet.time_base))
-            yield packet
-    except av.FFmpegError as error:
-        message = f"{path}: the video is damaged after {time:.2f} s ({cause(error)}); get the file again"
-        raise UserError(message) from None
-    if count == 0:
-        raise UserError(f"{path}: the video has no frame; choose another file")
-    if _is_cut_off(path, container, stream, count, end, longest):
-        raise UserError(f"{path}: the file is cut off, the video ends after {end:.2f} s; get the file again")
-
-
-def _is_cut_off(
-    path: str | Path,
-    container: av.container.InputContainer,
-    stream: av.VideoStream,
-    count: int,
-    end: float,
-    longest: float,
-) -> bool:
-    """Whether the file promises more than the ``count`` packets up to ``end`` (seconds, as is the ``longest`` step).
-
-    Formats not named here are found out by a last packet that is not complete.
-    """
-    kind = container.format.name
-    if kind == "gif":
-        return not _gif_is_closed(path)
-    if "mp4" in kind:  # not stream.frames, which counts frames that an edit list leaves out
-        return count < len(stream.index_entries)
-    # How long the last frame is shown is not always known: hence the half second.
-    return _stated_end(container, stream) > end + max(0.5, 2 * longest)
-
-
-def _stated_end(container: av.container.InputContainer, stream: av.VideoStream) -> float:
-    """When an AVI, Matroska or WebM file says that its video ends, in seconds; 0 where nothing is said."""
-    if container.format.name == "avi":
-        return float((stream.duration or 0) * stream.time_base)
-    if "matroska" not in container.format.name:
-        return 0.0
-    with contextlib.suppress(KeyError, ValueError):
-        hours, minutes, seconds = stream.metadata["DURATION"].split(":")
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-    return (container.duration or 0) / av.time_base if len(container.streams) == 1 else 0.0
-
-
-def _gif_is_closed(path: str | Path) -> bool:
-    """Whether a GIF ends with its trailer, some padding allowed."""
-    with open(path, "rb") as file:
-        file.seek(-min(os.path.getsize(path), 64), os.SEEK_END)
-        return file.read().rstrip(b"\0\r\n ").endswith(b";")
-
-
 def _decoded(path: str | Path, start: int | None = None) -> Iterator[tuple[float, av.VideoFrame, _Screen]]:
     """Decode a video, from its begin or from the key frame at ``start`` (a pts).
 
     Yields (seconds on the file's own clock, frame, how it is shown).
     """
-    with _opened(path) as (container, stream):
+    with opened(path) as (container, stream):
         # Without "explode" the decoder paints over what is damaged and says nothing.
         stream.codec_context.options = {"err_detect": "explode"}
-        # Threads decode ahead: right for a stream, wasted on a few frames.
-        stream.thread_type = "AUTO" if start is None else "SLICE"
-        packets = _packets(path, container, stream) if start is None else _packets_from(container, stream, start)
-        has_pts, stamps, count, now = _has_pts(container), collections.deque(), 0, 0.0
+        demuxed = packets(path, container, stream) if start is None else packets_from(container, stream, start)
+        clock = clock_of(path) if start is None else "pts"
+        begin, rate = float((stream.start_time or 0) * stream.time_base), stream.average_rate or 25
+        stamps, count, now = collections.deque(), 0, 0.0
         try:
-            for packet in packets:
-                if packet.dts is not None:
+            for packet in demuxed:
+                if not stream.codec_context.is_open:
+                    # Threads decode ahead: right for a stream, wasted on a few frames.  They also never recover from a
+                    # complaint, which there is where frames refer to what was left out.
+                    stream.thread_type = "AUTO" if start is None and not demuxed.left_out else "SLICE"
+                if clock == "dts" and packet.size:
                     stamps.append(float(packet.dts * packet.time_base))
-                for frame in packet.decode():
+                for frame in _frames(packet, is_strict=count > 0 or not demuxed.left_out):
                     if frame.is_corrupt:
                         raise UserError(f"{path}: the video is damaged after {now:.2f} s; get the file again")
-                    # Decoding times are sorted: without presentation times, the n-th frame shown has the n-th of them.
-                    stamp = stamps.popleft() if stamps else float(count / (stream.average_rate or 25))
-                    now = frame.time if has_pts and frame.pts is not None else stamp
+                    if clock == "pts" and frame.pts is not None:
+                        now = frame.time
+                    else:
+                        now = stamps.popleft() if stamps else begin + float(count / rate)
                     if count == 0:
                         screen = _screen(stream, frame)
                     count += 1
@@ -280,20 +200,11 @@ def _decoded(path: str | Path, start: int | None = None) -> Iterator[tuple[float
             raise UserError(f"{path}: the video has no frame; choose another file")
 
 
-def _has_pts(container: av.container.InputContainer) -> bool:
-    """AVI stores no presentation times; those that FFmpeg guesses are wrong where frames are reordered."""
-    return container.format.name != "avi"
-
-
-def _packets_from(container: av.container.InputContainer, stream: av.VideoStream, start: int) -> Iterator[av.Packet]:
-    """Demux from the key frame at ``start`` (a pts) on."""
-    container.seek(start, stream=stream)
-    first = None
-    for packet in container.demux(stream):
-        first = packet.pts if first is None else first
-        # Frames shown before the key frame ("open GOP") refer to frames before it, which the decoder has not seen.
-        if first is None or packet.pts is None or packet.pts >= first:
-            yield packet
+def _frames(packet: av.Packet, is_strict: bool) -> list[av.VideoFrame]:
+    """Decode; unless ``is_strict``, complaints are of frames that the file lacks at its begin, and lose nothing."""
+    with contextlib.suppress() if is_strict else contextlib.suppress(av.FFmpegError):
+        return packet.decode()
+    return []
 
 
 def _as_displayed(frame: av.VideoFrame, screen: _Screen) -> np.ndarray:
@@ -301,7 +212,12 @@ def _as_displayed(frame: av.VideoFrame, screen: _Screen) -> np.ndarray:
     width, height, matrix = screen
     has_alpha = any(component.is_alpha for component in frame.format.components) or frame.format.has_palette
     layout = "rgba" if has_alpha else "rgb24"
-    image = frame.to_ndarray(format=layout, width=width, height=height, interpolation=EXACT)
+    # Video that does not name its matrix is taken for BT.709 by players where it is larger than standard definition.
+    is_untagged_hd = frame.colorspace == UNSPECIFIED and (frame.width >= 1280 or frame.height > 576)
+    matrix_of_yuv = Colorspace.ITU709 if is_untagged_hd else None
+    image = frame.to_ndarray(
+        format=layout, width=width, height=height, interpolation=EXACT, src_colorspace=matrix_of_yuv
+    )
     if has_alpha:
         alpha = image[..., 3:].astype(np.uint16)
         image = ((image[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)

@@ -14,7 +14,8 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from modules.atomic import replacing
 from modules.errors import UserError
-from modules.media_video import EXACT, cause, first_time, open_container
+from modules.media_file import cause, open_container
+from modules.media_video import EXACT, first_time
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,18 @@ _FORMATS = {
     ),
     ".gif": _Format("gif", {}, pix_fmt="pal8", time_base=Fraction(1, 100), audio_codec=None),
 }
-_AUDIO_RATES = {"aac": {96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350},
-                "libopus": {48000, 24000, 16000, 12000, 8000}}
+# What all encoders take, by the number of channels; anything else becomes stereo.  Not the source's own name for it:
+# uncompressed sound is often just "2 channels", and AC-3 has "5.1(side)", which not all take.
+_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 WRITABLE_VIDEOS = frozenset(_FORMATS)
+
+
+def check_video_name(path: str | Path) -> None:
+    """UserError where the name is not one of a video that can be written."""
+    suffix = Path(path).suffix
+    if suffix.lower() not in _FORMATS:
+        known = ", ".join(sorted(_FORMATS))
+        raise UserError(f"{path}: cannot write a video of type {suffix!r}; use one of {known}")
 
 
 @contextlib.contextmanager
@@ -93,10 +103,8 @@ class VideoWriter(contextlib.AbstractContextManager):
         self.path, self.width, self.height = Path(path), width, height
         self.frame_rate = Fraction(frame_rate).limit_denominator(1001)
         self.duration = duration
-        self._format = _FORMATS.get(self.path.suffix.lower())
-        if self._format is None:
-            known = ", ".join(sorted(_FORMATS))
-            raise UserError(f"{path}: cannot write a video of type {self.path.suffix!r}; use one of {known}")
+        check_video_name(path)
+        self._format = _FORMATS[self.path.suffix.lower()]
         self._options = self._format.options | ({} if crf is None else {"crf": str(crf)})
         self._pending: tuple[np.ndarray, int] | None = None  # waits until its duration is known
         self._durations: dict[int, int] = {}  # by pts, of the frames inside the encoder
@@ -110,7 +118,8 @@ class VideoWriter(contextlib.AbstractContextManager):
 
     def _open(self, stack: contextlib.ExitStack, temporary: Path, audio_from: str | Path | None) -> None:
         fast_start = {"movflags": "+faststart"} if self._format is _MP4 else {}
-        self._container = stack.enter_context(av.open(str(temporary), "w", options=fast_start))
+        self._container = av.open(str(temporary), "w", options=fast_start)
+        stack.callback(self._abandon)
         self._is_gif = self._format.codec == "gif"
         stream = self._container.add_stream(self._format.codec, rate=self.frame_rate, options=self._options)
         stream.width = self.width if self._is_gif else self.width + self.width % 2
@@ -137,7 +146,7 @@ class VideoWriter(contextlib.AbstractContextManager):
         pts = self._ticks(time)
         if self._pending is not None:
             if pts < self._pending[1]:
-                raise ValueError(f"{self.path}: the frame times go back at {time:.4f} s")
+                raise UserError(f"{self.path}: the frame times of the input go back at {time:.4f} s; convert it to MP4")
             if pts == self._pending[1]:  # finer than the format's time step: the later frame stands for both
                 self._pending = (image.copy(), pts)
                 return
@@ -190,6 +199,11 @@ class VideoWriter(contextlib.AbstractContextManager):
                 self._audio.mux_until(float("inf"))
             self._container.close()
 
+    def _abandon(self) -> None:
+        """Close the file whatever state it is in (a second time, after :meth:`_finish`, does nothing)."""
+        with contextlib.suppress(OSError, av.FFmpegError):  # what ended the block says more
+            self._container.close()
+
     def __exit__(self, kind, error, trace) -> bool | None:
         return self._stack.__exit__(kind, error, trace)
 
@@ -233,13 +247,14 @@ class _Audio(contextlib.AbstractContextManager):
             # Sound that an edit list hides stays hidden in MP4 alone; elsewhere it would be heard.
             packets = (
                 packet
-                for packet in self._source.demux(stream)
+                for packet in self._undamaged(self._source.demux(stream))
                 if packet.dts is not None and (target is _MP4 or not packet.is_discard)
             )
         else:
-            rate = stream.rate if stream.rate in _AUDIO_RATES[target.audio_codec] else 48000
-            output = container.add_stream(target.audio_codec, rate=rate, layout=stream.layout.name)
-            packets = _encoded(self._source.decode(stream), output)
+            rate = stream.rate if stream.rate in av.Codec(target.audio_codec, "w").audio_rates else 48000
+            layout = _LAYOUTS.get(stream.layout.nb_channels, "stereo")
+            output = container.add_stream(target.audio_codec, rate=rate, layout=layout)
+            packets = _encoded(self._undamaged(self._source.decode(stream)), output)
             if target.audio_codec == "aac" and (target is not _MP4 or audio_time + self._offset > 0):
                 # The encoder's run-in of one frame is hidden by MP4's edit list before time 0, and heard elsewhere.
                 packets = (packet for packet in packets if packet.pts * packet.time_base > audio_time - 0.005)
@@ -258,17 +273,25 @@ class _Audio(contextlib.AbstractContextManager):
         self._source.close()
 
     def _shifted(self, packets: Iterator[av.Packet], output: av.AudioStream) -> Iterator[av.Packet]:
-        """Bring the packets to the result's clock; damage in the sound is one line."""
+        """Bring the packets to the result's clock."""
+        for packet in packets:
+            shift = round(self._offset / packet.time_base)
+            packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, output
+            yield packet
+
+    def _undamaged(self, read: Iterator) -> Iterator:
+        """Pass on what is read of the source; damage there is one line (not what the encoder says, which is ours)."""
         try:
-            for packet in packets:
-                shift = round(self._offset / packet.time_base)
-                packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, output
-                yield packet
+            yield from read
         except av.FFmpegError as error:
             raise UserError(f"{self._path}: the sound is damaged ({cause(error)}); get the file again") from None
 
 
 def _encoded(frames: Iterator[av.AudioFrame], output: av.AudioStream) -> Iterator[av.Packet]:
+    end = 0
     for frame in frames:
+        if frame.pts is None:  # some decoders' last frame, which comes when the packets are over
+            frame.pts = end
+        end = frame.pts + round(frame.samples / frame.sample_rate / frame.time_base)
         yield from output.encode(frame)
     yield from output.encode(None)

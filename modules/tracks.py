@@ -147,6 +147,8 @@ def ffmpeg_command(
     start = math.floor(track.start_time * 1000) / 1000
     duration = math.floor((track.end_time - track.start_time + float(1 / info.frame_rate)) * 1000) / 1000
     crop = f"crop={box.width}:{box.height}:{box.left}:{box.top}, scale={size[0]}:{size[1]}"
+    if info.is_anamorphic:  # ffmpeg turns pictures upright by itself, but crops in the file's own pixels
+        crop = f"scale={info.width}:{info.height}, setsar=1, {crop}"
     source, result = shlex.quote(str(path)), shlex.quote(str(out))
     return f'ffmpeg -i {source} -ss {start:.3f} -t {duration:.3f} -filter:v "{crop}" {result}'
 

@@ -89,6 +89,16 @@ def test_a_failed_write_leaves_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".pth.tar", ".safetensors"])
+@pytest.mark.parametrize("size", [5_000, 100_000])  # the disk is full at the end of the file, and before
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, full_disk, suffix, size):
+    path = tmp_path / f"x{suffix}"
+    with pytest.raises(UserError, match=r"cannot be written \(File too large\); free space") as error:
+        files.save({"generator": {"weight": torch.randn(size)}}, path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".pth.tar", ".safetensors"])
 def test_round_trip_of_half_precision_weights(tmp_path, suffix):
     params = tiny_params()
     model = SID(params).eval()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -76,6 +77,9 @@ def test_a_video_drives_frame_by_frame_with_its_own_timing(workshop, tmp_path):
     driver = write_video(tmp_path / "variable.mp4", times)
     out = succeed(workshop, tmp_path, driving_video=str(driver))
     assert "wrote result.mp4 (9 frames)" in out
+    for options, count in ((), 1), (("--cpu",), 0):  # the CPU is named where it was not asked for
+        said = run(workshop, tmp_path, *options, driving_video=str(driver)).stderr
+        assert said.count("computing on the CPU") == count
     info = media.probe_video(tmp_path / "result.mp4")
     assert (info.width, info.height) == (SIZE, SIZE)
     assert info.times == pytest.approx(times, abs=1e-3)  # the promise: within 1 ms
@@ -113,6 +117,20 @@ def test_an_image_drives_a_picture_and_both_write_both(workshop, tmp_path):
     assert media.read_image(tmp_path / "three.jpg").shape == (SIZE, 3 * SIZE, 3)
 
 
+def test_what_is_not_written_may_be_an_input(workshop, tmp_path):
+    media.write_image(tmp_path / "result.png", moving_face(0, 1, 64)[0])  # the picture of an earlier run is the source
+    succeed(workshop, tmp_path, source_image="result.png")
+    write_video(tmp_path / "pose.mp4", [0.0, 0.04])
+    succeed(workshop, tmp_path, "--pose_video", "pose.mp4", driving_video="result.png", result_image="b.png",
+            result_video="pose.mp4")
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".avif", ".webp", ".tga"])
+def test_pictures_of_any_common_kind_drive(workshop, tmp_path, suffix):
+    Image.fromarray(moving_face(2, 1, 64)[0]).save(tmp_path / f"driver{suffix}")
+    assert "wrote result.png" in succeed(workshop, tmp_path, driving_video=f"driver{suffix}")
+
+
 def test_gif_and_side_by_side(workshop, tmp_path):
     succeed(workshop, tmp_path, "--side_by_side", result_video="result.gif")
     frames = images_of(tmp_path / "result.gif")
@@ -121,17 +139,27 @@ def test_gif_and_side_by_side(workshop, tmp_path):
     assert np.abs(frames[7][:, :SIZE].astype(int) - source).mean() < 8  # 256 colours a frame
 
 
-def _variants() -> dict[str, Image.Image]:
-    photo = Image.fromarray(astronaut()[:300, 50:351])  # 301 x 300: odd and not square
-    alpha = photo.convert("RGBA")
-    grey16 = Image.fromarray(np.asarray(photo.convert("L")).astype(np.uint16) * 257)
-    return {"odd.png": photo, "alpha.png": alpha, "grey.png": photo.convert("L"), "deep.png": grey16}
+def _variants() -> dict[str, tuple[Image.Image, np.ndarray]]:
+    """Pictures to save, and what a viewer shows of each."""
+    photo = astronaut()[:300, 50:351]  # 301 x 300: odd and not square
+    grey = photo[..., 1]
+    clear = np.zeros(grey.shape, np.uint8)
+    clear[40:] = 255  # the first rows are transparent: white
+    over_white = photo.copy()
+    over_white[:40] = 255
+    return {
+        "odd.png": (Image.fromarray(photo), photo),
+        "alpha.png": (Image.fromarray(np.dstack([photo, clear])), over_white),
+        "grey.png": (Image.fromarray(grey), np.dstack([grey] * 3)),
+        "deep.png": (Image.fromarray(grey.astype(np.uint16) * 257), np.dstack([grey] * 3)),
+    }
 
 
 @pytest.mark.parametrize("name", sorted(_variants()))
 def test_every_kind_of_picture_gives_the_picture_of_its_plain_copy(workshop, tmp_path, name):
-    _variants()[name].save(tmp_path / name)
-    Image.fromarray(media.read_image(tmp_path / name)).save(tmp_path / "plain.png")
+    picture, shown = _variants()[name]
+    picture.save(tmp_path / name)
+    Image.fromarray(shown).save(tmp_path / "plain.png")
     for source, result in ((name, "a.png"), ("plain.png", "b.png")):
         driver = str(workshop / "source.png")
         succeed(workshop, tmp_path, source_image=source, driving_video=driver, result_image=result)
@@ -202,7 +230,16 @@ BAD = {
     "not a checkpoint": ({"checkpoint": "text.png"}, (), "text.png: refused"),
     "result is the driver": ({"driving_video": "copy.mp4", "result_video": "copy.mp4"}, (), "copy.mp4: is an input"),
     "no strength": ({}, ("--strength", "nan"), "--strength: expected a number from 0 up"),
-    "cannot write": ({"result_video": "result.txt"}, (), "result.txt"),
+    # told before the work: else the checkpoint would be found to be none
+    "cannot write": ({"result_video": "result.txt", "checkpoint": "text.png"}, (), "result.txt: cannot write a video"),
+    "no picture": ({"driving_video": "empty.png", "result_image": "a.mp4", "checkpoint": "text.png"}, (),
+                   "a.mp4: cannot write a picture of type '.mp4'"),
+    "no place": ({"result_video": "text.png/a.mp4", "checkpoint": "text.png"}, (), "text.png is not a folder"),
+    "reference is no picture": ({"driving_video": None, "reference_image": "copy.mp4"}, (),
+                                "copy.mp4: is not a picture"),
+    "two pictures": ({"driving_video": "empty.png", "reference_image": "empty.png"}, (), "give a video, or one of the"),
+    "an option of MEF": ({}, ("--seed", "0"), "--seed draws new portraits; it needs --prompt"),
+    "a switch of MEF": ({}, ("--grid",), "--grid draws new portraits; it needs --prompt"),
 }
 
 
@@ -228,6 +265,23 @@ def test_bad_input_is_one_line_with_status_2_and_nothing_written(workshop, tmp_p
     assert len(lines) == 1 and message in lines[0], result.stderr
     assert "Traceback" not in result.stderr
     assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_a_terminated_run_leaves_nothing(workshop, tmp_path):
+    driver = write_video(tmp_path / "driver.mp4", [i / 25 for i in range(1000)], size=32)
+    options = {"config": "tiny.yaml", "checkpoint": "model.pth.tar", "source_image": "source.png"}
+    named = [part for name, file in options.items() for part in (f"--{name}", str(workshop / file))]
+    script = subprocess.Popen(
+        [sys.executable, str(ROOT / "Inference.py"), "--cpu", *named, "--driving_video", str(driver)],
+        cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+    )
+    deadline = time.monotonic() + 100
+    while not list(tmp_path.glob("*.partial*")) and script.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    script.terminate()
+    _, said = script.communicate(timeout=60)
+    assert script.returncode == 143 and "Traceback" not in said
+    assert list(tmp_path.iterdir()) == [driver]
 
 
 @pytest.mark.parametrize("script", ["Inference.py", "run.py", "train_sid.py", "crop-video.py"])

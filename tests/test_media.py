@@ -45,7 +45,7 @@ def write_scenes(path: Path, times: list[float], height: int = 96, width: int = 
 
 def encode(path: Path, count: int = 60, codec: str = "libx264", rotation: int = 0, aspect: Fraction | None = None,
            options: dict[str, str] | None = None, container: dict[str, str] | None = None, start: float = 0.0,
-           sound: tuple[str, float, float] | None = None) -> Path:
+           sound: tuple[str, float, float] | None = None, layout: str = "mono") -> Path:
     """A video straight from PyAV, at 25 frames a second; ``sound`` is (codec, start, length)."""
     with av.open(str(path), "w", options=container or {}) as file:
         stream = file.add_stream(codec, rate=25, options=options or {})
@@ -57,7 +57,9 @@ def encode(path: Path, count: int = 60, codec: str = "libx264", rotation: int = 
             stream.set_display_rotation(rotation)
         packets = []
         if sound:
-            tone = file.add_stream(sound[0], rate=16000, layout="mono")
+            rate = 48000 if sound[0] == "ac3" else 16000  # the lowest rates it has
+            tone = file.add_stream(sound[0], rate=rate, layout=layout)
+            tone.bit_rate = 192_000
             packets += tone_packets(tone, *sound[1:])
         for index in range(count):
             frame = av.VideoFrame.from_ndarray(scene(index % 60), format="rgb24")
@@ -73,8 +75,8 @@ def tone_packets(stream: av.AudioStream, start: float, length: float) -> list[av
     samples = np.sin(np.arange(round(16000 * length)) * 2 * np.pi * 440 / 16000) * 8000
     packets = []
     for begin in range(0, len(samples), 1024):
-        block = samples[None, begin : begin + 1024].astype(np.int16)
-        frame = av.AudioFrame.from_ndarray(block, format="s16", layout="mono")
+        block = samples[None, begin : begin + 1024].astype(np.int16).repeat(stream.layout.nb_channels, axis=1)
+        frame = av.AudioFrame.from_ndarray(block, format="s16", layout=stream.layout.name)
         frame.rate, frame.pts, frame.time_base = 16000, round(start * 16000) + begin, Fraction(1, 16000)
         packets += stream.encode(frame)
     return packets + stream.encode(None)
@@ -100,6 +102,8 @@ def images_of(path: Path) -> list[np.ndarray]:
 def test_names_tell_videos_from_pictures():
     assert is_video("a/b.MP4") and is_video("x.gif") and is_video("x.mkv")
     assert is_image("a/b.JPG") and is_image(Path("x.png"))
+    assert is_image("x.jfif") and is_image("x.JPE") and is_image("x.avif")
+    assert not is_image("x.mpg") and not is_image("x.h5") and not is_image("x.txt")
     assert not is_video("x.png") and not is_image("x.gif") and not is_video("mp4")
 
 
@@ -129,6 +133,52 @@ def test_random_access_gives_the_frames_of_the_stream(tmp_path, name, codec, opt
         np.testing.assert_array_equal(image, frames[index].image)
 
 
+@pytest.mark.parametrize("name", ["a.mpg", "a.h264"])
+def test_where_frames_lack_times_all_are_evenly_spaced(tmp_path, name):
+    """An MPEG program stream has a time every few frames only: to take it where there is one would go back in time."""
+    path = encode(tmp_path / name, options={"g": "60", "bf": "2"})
+    frames, info = list(read_video(path)), probe_video(path)
+    np.testing.assert_allclose([frame.time for frame in frames], np.arange(60) / 25, atol=1e-9)
+    np.testing.assert_allclose(info.times, np.arange(60) / 25, atol=1e-9)
+    np.testing.assert_array_equal(read_frames(path, [31], info)[0], frames[31].image)
+    write_scenes(tmp_path / "a.mp4", [frame.time for frame in frames], audio_from=path)
+
+
+def cut_into(source: Path, target: Path, skip: int) -> Path:
+    """The packets of ``source`` from number ``skip`` on, as ``ffmpeg -c copy`` cuts."""
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for packet in itertools.islice(old.demux(video=0), skip, None):
+            if packet.dts is not None:
+                packet.stream = stream
+                new.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize("groups", ["closed", "open"])
+@pytest.mark.parametrize("suffix", [".ts", ".mkv", ".mp4", ".avi", ".mpg"])
+@pytest.mark.parametrize("skip", [10, 31])
+def test_what_is_cut_within_a_group_begins_at_its_first_whole_one(tmp_path, groups, suffix, skip):
+    x264 = f"keyint=30:min-keyint=30:scenecut=0:bframes=3:open-gop={int(groups == 'open')}"
+    whole = images_of(encode(tmp_path / "whole.ts", 90, options={"x264-params": x264}))
+    path = cut_into(tmp_path / "whole.ts", tmp_path / f"cut{suffix}", skip)
+    frames, info = list(read_video(path)), probe_video(path)
+    assert len(frames) == len(info.times) <= 90 - skip
+    np.testing.assert_allclose([frame.time for frame in frames], info.times, atol=1e-9)
+    np.testing.assert_allclose(info.times, np.arange(len(frames)) / 25, atol=1e-3)  # Matroska counts in ms
+    for index in (0, 1, 5, len(frames) - 1):
+        image = read_frames(path, [index], info)[0]
+        np.testing.assert_array_equal(image, frames[index].image)
+        np.testing.assert_array_equal(image, whole[len(whole) - len(frames) + index])
+
+
+def test_a_frame_that_the_decoder_does_not_give_is_named(tmp_path):
+    path = encode(tmp_path / "a.mp4", count=20)
+    longer = probe_video(encode(tmp_path / "b.mp4", count=30))
+    with pytest.raises(UserError, match=r"a\.mp4: frame 25, at 1\.00 s, cannot be decoded"):
+        read_frames(path, [3, 25], longer)
+
+
 def test_an_index_that_does_not_exist_is_refused(tmp_path):
     path = encode(tmp_path / "a.mp4", count=5)
     for index in (-1, 5):
@@ -146,6 +196,22 @@ def test_rotated_videos_come_as_a_player_shows_them(tmp_path, rotation):
     for image, reference in zip(frames, upright, strict=True):
         np.testing.assert_array_equal(image, np.rot90(reference, rotation // 90))
     np.testing.assert_array_equal(read_frames(path, [5])[0], frames[5])
+
+
+@pytest.mark.parametrize(("height", "width", "matrix"), [(720, 1280, "ITU709"), (96, 128, "ITU601")])
+def test_the_colours_of_videos_without_a_tag_are_those_players_show(tmp_path, height, width, matrix):
+    picture = resize(PHOTO, height, width)
+    with av.open(str(tmp_path / "a.mp4"), "w") as file:
+        stream = file.add_stream("libx264", rate=25, options={"crf": "10"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace=getattr(av.video.reformatter.Colorspace, matrix))
+        frame.colorspace = 2  # unspecified
+        file.mux(stream.encode(frame) + stream.encode(None))
+    with av.open(str(tmp_path / "a.mp4")) as file:
+        assert next(file.decode(video=0)).colorspace == 2
+    difference = images_of(tmp_path / "a.mp4")[0].astype(float) - picture
+    assert np.abs(difference.mean(axis=(0, 1))).max() < 0.7  # the other matrix shifts the means by several levels
 
 
 @pytest.mark.parametrize(("rotation", "shape"), [(0, (96, 171, 3)), (90, (171, 96, 3))])
@@ -325,6 +391,31 @@ def test_sound_is_kept_whole_and_in_step(tmp_path, source, target, codec):
         assert start == pytest.approx(driver_start, abs=frame + 1e-3)
 
 
+@pytest.mark.parametrize(
+    ("source", "codec", "layout", "read_as", "target", "expected"),
+    [
+        ("a.avi", "pcm_s16le", "mono", "1 channels", ".mp4", "mono"),
+        ("a.avi", "pcm_s16le", "stereo", "2 channels", ".mp4", "stereo"),
+        ("a.wmv", "wmav2", "stereo", "2 channels", ".mp4", "stereo"),
+        ("a.mkv", "ac3", "5.1(side)", "5.1(side)", ".webm", "5.1"),
+        ("a.mkv", "pcm_s16le", "quad", "4 channels", ".mp4", "stereo"),
+    ],
+)
+def test_sound_whose_channels_are_not_named_as_the_encoder_names_them(
+    tmp_path, source, codec, layout, read_as, target, expected
+):
+    driver = encode(tmp_path / source, 30, "mpeg4", sound=(codec, 0.0, 1.2), layout=layout)
+    with av.open(str(driver)) as file:
+        assert file.streams.audio[0].layout.name == read_as
+    path = write_scenes(tmp_path / f"result{target}", [index / 25 for index in range(30)], audio_from=driver)
+    with av.open(str(path)) as file:
+        frames = list(file.decode(audio=0))
+    assert {frame.layout.name for frame in frames} == {expected}
+    sound = np.concatenate([frame.to_ndarray()[0] for frame in frames]).astype(float)
+    assert sum(frame.samples / frame.rate for frame in frames) == pytest.approx(1.2, abs=0.1)  # filled up to packets
+    assert np.abs(np.fft.rfft(sound)).argmax() * frames[0].rate / len(sound) == pytest.approx(440, abs=2)
+
+
 def test_a_driver_without_sound_gives_a_video_without_sound(tmp_path):
     driver = encode(tmp_path / "driver.mp4", count=5)
     path = write_scenes(tmp_path / "a.mp4", [0, 0.04], audio_from=driver)
@@ -351,7 +442,7 @@ def test_an_exception_leaves_nothing_behind(tmp_path):
         raise KeyError("elsewhere")
     with pytest.raises(UserError, match="no frame"), VideoWriter(tmp_path / "b.mp4", 128, 96, 25):
         pass
-    with pytest.raises(ValueError, match="go back"), VideoWriter(tmp_path / "c.mp4", 128, 96, 25) as writer:
+    with pytest.raises(UserError, match="go back"), VideoWriter(tmp_path / "c.mp4", 128, 96, 25) as writer:
         writer.write(scene(0), 0.5)
         writer.write(scene(1), 0.4)
     with pytest.raises(ValueError, match="expected"), VideoWriter(tmp_path / "d.mp4", 128, 96, 25) as writer:
@@ -392,6 +483,23 @@ def test_places_that_cannot_be_written_are_named(tmp_path):
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
         with pytest.raises(UserError):
             write_image(path.with_suffix(".png") if path.suffix == ".mp4" and path.parent.is_file() else path, PHOTO)
+
+
+@pytest.mark.parametrize("frames", [3, 60])  # the disk is full when the file is closed, and before
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".gif"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, full_disk, suffix, frames):
+    path = tmp_path / f"a{suffix}"
+    random = np.random.default_rng(0)
+    with (
+        pytest.raises(UserError, match=r"cannot be written \(File too large\); free space") as caught,
+        VideoWriter(path, 128, 128, 25) as writer,
+    ):
+        for index in range(frames):
+            writer.write(random.integers(0, 256, (128, 128, 3), np.uint8), index / 25)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="File too large"):
+        write_image(tmp_path / "a.png", PHOTO)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_reading_holds_no_frames(tmp_path):
