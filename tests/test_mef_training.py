@@ -241,6 +241,10 @@ def test_bad_metadata_is_one_line(tmp_path, line, message):
         ({"model_params.inject": ["left"]}, "no cross-attention in a block 'left'"),
         ({"train_params.precision": "fp16"}, "train_params.precision: fp16 does not work on this device"),
         ({"train_params.gradient_accumulation": 3}, "gradient_accumulation: 3 does not divide"),
+        (
+            {"train_params.loss_weights": {"expression": 0.1}, "dataset_params.crop_faces": True},
+            "train_params.loss_weights.expression: expected 0 where dataset_params.crop_faces is true",
+        ),
     ],
 )
 def test_a_bad_configuration_is_one_line_and_leaves_nothing(workshop, tmp_path, changes, message):

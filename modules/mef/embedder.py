@@ -76,7 +76,7 @@ class Embedder:
     Args:
         detector: find the face in every picture with it (:func:`modules.faces.load_detector`) and cut it out; None:
             SID sees the picture's centre.
-        cpu: keep the detector off the GPU.
+        cpu: keep the detector and face recognition off the GPU.
     """
 
     def __init__(
@@ -91,7 +91,8 @@ class Embedder:
         self.detector = None if detector is None else faces.load_detector(detector, cpu)
         self.device = torch.device("cpu")
         self._clip = _load_clip(self.compound.clip) if self.compound.clip else None
-        self._recognise = _load_arcface(self.compound.face_recognition) if self.compound.face_recognition else None
+        arcface = self.compound.face_recognition
+        self._recognise = _load_arcface(arcface, cpu) if arcface else None
 
     def to(self, device: torch.device | str) -> Embedder:
         self.device = torch.device(device)
@@ -158,7 +159,7 @@ def _load_clip(path: str) -> tuple[Any, nn.Module]:
     return processor, model.eval().requires_grad_(False)
 
 
-def _load_arcface(path: str):
+def _load_arcface(path: str, cpu: bool):
     """InsightFace's ``.onnx`` networks: uint8 ``[B, 112, 112, 3]`` -> float32 ``[B, d]``."""
     if not Path(path).is_file():
         raise UserError(f"compound_params.face_recognition: {path}: no such file")
@@ -167,7 +168,8 @@ def _load_arcface(path: str):
     except ImportError:
         raise UserError("compound_params.face_recognition needs onnxruntime: pip install onnxruntime") from None
     try:
-        session = onnxruntime.InferenceSession(path, providers=onnxruntime.get_available_providers())
+        providers = ["CPUExecutionProvider"] if cpu else onnxruntime.get_available_providers()
+        session = onnxruntime.InferenceSession(path, providers=providers)
     except Exception as error:  # onnxruntime's own exception types are not importable from one public place
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"compound_params.face_recognition: {path}: not a readable .onnx file ({reason})") from error

@@ -17,7 +17,7 @@ from modules.mef.config import MEFConfig, load_mef_config
 from modules.mef.dataset import PortraitDataset
 from modules.mef.embedder import Embedder, SIDEncoders
 from modules.mef.encoder import Encoder
-from modules.mef.pipeline import save_adapters
+from modules.mef.folder import save_adapters
 from modules.mef.stage import MEFStage
 from modules.training import Loaded, Trainer
 
@@ -101,7 +101,8 @@ class MEFRecipe:
     def finish(self, trainer: Trainer) -> None:
         """The adapters by themselves, as other programs read them."""
         stage, folder = trainer.stage, trainer.folder / ADAPTERS
-        save_adapters(folder, stage.averaged(), stage.encoder.embedder, self.config.model_params.base_params)
+        embedder, base_params = stage.encoder.embedder, self.config.model_params.base_params
+        save_adapters(folder, stage.averaged(), embedder, base_params, self.config.dataset_params.crop_faces)
         print(f"adapters: '{folder}'")
 
 
