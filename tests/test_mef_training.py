@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
+from safetensors import safe_open
 from test_training import ROOT, assert_identical, environment, newest
 from tiny_mef import values, write_config, write_workshop
 from torch.utils.data import default_collate
@@ -27,7 +29,7 @@ from modules.mef.cache import Cache
 from modules.mef.config import load_mef_config, mef_config_from_dict
 from modules.mef.dataset import PortraitDataset
 from modules.mef.stage import MEFStage
-from modules.mef.train import build_encoder, embedding_sample, read_tables, train
+from modules.mef.train import build_cache, build_encoder, embedding_sample, read_tables, train
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +194,7 @@ def test_bad_portraits_are_left_out_and_named(workshop, tmp_path):
     run = train(write_config(folder / "run.yaml", folder, **{"train_params.num_epochs": 1}), log_dir=folder / "log",
                 cpu=True)
     log = (run / "log.txt").read_text()
-    assert "gone.png: gone.png: no such file" in log and "p0_1.png: a picture of it cannot be read" in log
+    assert "gone.png: gone.png: no such file" in log and "p0_1.png: is not a picture that can be read" in log
     assert "diffusion - " in log
 
 
@@ -208,6 +210,111 @@ def test_the_cache_command_does_what_training_would(workshop, tmp_path, monkeypa
     picture = workshop / "portraits" / "p0_0.png"
     os.utime(picture)  # a changed file is another data set
     assert Cache(load_mef_config(config), read_tables(load_mef_config(config))[0]).missing()
+
+
+def key(config: dict) -> str:
+    config = mef_config_from_dict(config)
+    return Cache(config, read_tables(config)[0]).folder.name
+
+
+def test_a_cache_is_of_its_files_by_their_places_in_the_data_set(workshop, tmp_path):
+    """Whoever exchanges two folders whose pictures are called alike has other rows under the same metadata."""
+    root = tmp_path / "portraits"
+    lines = []
+    for person in ("anna", "bert"):
+        (root / person).mkdir(parents=True)
+        shutil.copy2(workshop / "portraits" / "p0_0.png", root / person / "1.png")  # of one size and time
+        lines.append(json.dumps({"file_name": f"{person}/1.png", "text": "a hat", "identity": person}))
+    (root / "metadata.jsonl").write_text("\n".join(lines))
+    config = values(workshop, **{"dataset_params.root_dir": str(root)})
+    before = key(config)
+    for old, new in (("anna", "zoe"), ("zoe", "anna")):
+        (root / old).rename(root / new)
+        text = (root / "metadata.jsonl").read_text()
+        (root / "metadata.jsonl").write_text(text.replace(f"{old}/", f"{new}/"))
+        assert (key(config) == before) == (new == "anna")  # bert's row is now before zoe's
+    config["dataset_params"]["root_dir"] = str(root.rename(tmp_path / "moved"))
+    assert key(config) == before  # the data set as a whole may move
+
+
+@pytest.mark.parametrize("name", ["tokenizer/tokenizer_config.json", "vae/weights.bin", "text_encoder/config.json",
+                                  "face.onnx", "clip/model.bin", "sid.pth.tar"])
+def test_a_cache_is_of_every_file_it_was_computed_with(workshop, tmp_path, name):
+    base = shutil.copytree(workshop / "sd15", tmp_path / "sd15")
+    (base / "vae" / "weights.bin").touch()
+    (base / "clip").mkdir()
+    for path in ("face.onnx", "clip/model.bin"):
+        (base / path).touch()
+    shutil.copy(workshop / "sid.pth.tar", base)
+    changes = {"base_params": {"path": str(base)}, "sid_params.checkpoint": str(base / "sid.pth.tar")}
+    changes["compound_params"] = {"clip": str(base / "clip"), "face_recognition": str(base / "face.onnx")}
+    config = values(workshop, **{f"model_params.{path}": value for path, value in changes.items()})
+    before = key(config)
+    (base / "unet" / "more.txt").touch()
+    assert key(config) == before  # of nothing that does not matter
+    os.utime(base / name, ns=(1, 1))
+    assert key(config) != before
+
+
+def test_what_could_not_be_read_for_a_moment_is_read_the_next_time(workshop, tmp_path, monkeypatch):
+    config = mef_config_from_dict(values(workshop, **{"dataset_params.cache_dir": str(tmp_path)}))
+    tables, accelerator = read_tables(config)[0], Accelerator(cpu=True)
+    encoder = build_encoder(config, cpu=True)
+    read, away = media.read_image, tables.pictures[2]
+
+    def failing(path):
+        if Path(path) == away:
+            raise UserError(f"{path}: Stale file handle")
+        return read(path)
+
+    def built() -> tuple[Cache, PortraitDataset]:
+        cache = build_cache(config, tables, encoder, accelerator)
+        return cache, PortraitDataset(tables, encoder.latent_shape, 1000, config.train_params, cache)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(media, "read_image", failing)
+        for _ in range(2):
+            cache, dataset = built()
+            assert dataset.left_out == {str(away): "Stale file handle"} and len(dataset.portraits) == 7
+    cache, dataset = built()
+    assert not dataset.left_out and not cache.incomplete()
+    whole = Bench(workshop)
+    for table in ("latents", "faces"):
+        for i in range(8):
+            row, expected = cache.row(table, i), whole.cache.row(table, i)
+            assert all(torch.allclose(row[name], expected[name], atol=1e-5) for name in expected)
+    monkeypatch.setattr(cache, "missing", lambda: [("faces", 0)])
+    monkeypatch.setattr("modules.mef.train.Cache", lambda *_: cache)
+    with pytest.raises(UserError, match="set dataset_params.cache_dir to a folder that all machines share"):
+        built()
+
+
+def test_the_latents_are_left_on_the_disk_until_a_step_wants_them(workshop, monkeypatch):
+    bench = Bench(workshop)
+    asked = []
+
+    class Handle:
+        def __init__(self, path, framework):
+            self.file = safe_open(path, framework)
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+        def get_tensor(self, name):
+            asked.append(name)
+            return self.file.get_tensor(name)
+
+    monkeypatch.setattr(cache, "safe_open", Handle)
+    assert not bench.cache.incomplete() and not bench.cache.unreadable("latents")
+    assert asked and all(name.endswith(f".{cache.REASONS}") for name in asked)
+
+
+def test_a_damaged_part_of_the_cache_is_one_line(workshop, tmp_path):
+    bench = Bench(workshop, **{"dataset_params.cache_dir": str(tmp_path)})
+    path = bench.cache.folder / "faces-00000.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match="faces-00000.safetensors: not a readable part of the cache.*delete it"):
+        bench.cache.incomplete()
 
 
 def test_another_choice_of_layers_is_refused(workshop):

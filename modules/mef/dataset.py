@@ -46,11 +46,10 @@ class PortraitDataset(Dataset):
         self.cache = cache
         self.left_out: dict[str, str] = {}
         self._faces: dict[str, Tensor] = {}
-        bad_faces: set[int] = set()
-        bad_latents: set[int] = set()
+        bad_faces: dict[int, str] = {}
+        bad_latents: dict[int, str] = {}
         if cache is not None:
             bad_faces, bad_latents = cache.unreadable("faces"), cache.unreadable("latents")
-            self._faces = {name: cache.column("faces", name).float() for name in ("identity", "expression")}
         self._of_person: dict[str, list[int]] = {}  # pictures of each person that can be read
         self._portraits: list[int] = []
         for row, portrait in enumerate(tables.portraits):
@@ -58,14 +57,18 @@ class PortraitDataset(Dataset):
             needed = {tables.picture_row[path] for path in (portrait.identity_image, portrait.reference_image) if path}
             if portrait.reference_image is None or portrait.identity_image is None:
                 needed.add(own)
-            if row in bad_latents or needed & bad_faces:
-                self.left_out[str(portrait.image)] = "a picture of it cannot be read, or no face is found in it"
+            reason = bad_latents.get(row) or next((bad_faces[i] for i in sorted(needed) if i in bad_faces), None)
+            if reason is not None:
+                self.left_out[str(portrait.image)] = reason.removeprefix(f"{portrait.image}: ")
                 continue
             self._portraits.append(row)
             if own not in bad_faces:
                 self._of_person.setdefault(portrait.identity, []).append(own)
         if not self._portraits:
-            raise UserError("none of the portraits can be used: no picture can be read, or no face found in them")
+            first, reason = next(iter(self.left_out.items()))
+            raise UserError(f"none of the portraits can be used, such as {first}: {reason}")
+        if cache is not None:
+            self._faces = {name: cache.column("faces", name).float() for name in ("identity", "expression")}
 
     @property
     def portraits(self) -> list[Portrait]:

@@ -6,11 +6,13 @@ from functools import partial
 from typing import Any
 
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from modules import runs
 from modules.data.portraits import read_portraits
 from modules.data.sampling import loader_of
+from modules.errors import UserError
 from modules.mef.base import DTYPES, load_base, training_noise
 from modules.mef.cache import Cache, Tables
 from modules.mef.config import MEFConfig, load_mef_config
@@ -44,10 +46,13 @@ def build_encoder(config: MEFConfig, cpu: bool = False) -> Encoder:
 def build_cache(config: MEFConfig, tables: Tables, encoder: Encoder, accelerator: Accelerator) -> Cache:
     """The cache, complete; processes share what is still to be computed."""
     cache = Cache(config, tables)
-    missing = cache.missing()  # the same list on all: looked at before anybody writes
+    # the first one's list on all: another run may be filling the same cache while they look
+    [shards] = broadcast_object_list([cache.incomplete() if accelerator.is_main_process else None])
+    cache.build(shards[accelerator.process_index :: accelerator.num_processes], encoder, accelerator.is_main_process)
     accelerator.wait_for_everyone()
-    cache.build(missing[accelerator.process_index :: accelerator.num_processes], encoder, accelerator.is_main_process)
-    accelerator.wait_for_everyone()
+    if missing := cache.missing():
+        reason = f"{len(missing)} parts that other processes have built are not there"
+        raise UserError(f"{cache.folder}: {reason}: set dataset_params.cache_dir to a folder that all machines share")
     return cache
 
 
