@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import torch
 from diffusers import (
     ControlNetModel,
     DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
     StableDiffusionControlNetPipeline,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionInpaintPipeline,
@@ -29,7 +31,7 @@ from modules import checkpoint as files
 from modules import media
 from modules.errors import UserError
 from modules.mef.adapters import Widths, attach_new, injected_layers
-from modules.mef.base import load_base
+from modules.mef.base import load_base, set_scheduler
 from modules.mef.config import AdapterParams, BaseParams, CompoundParams, SIDParams
 from modules.mef.embedder import Embedder, SIDEncoders
 from modules.mef.pipeline import ADAPTER_FILES, DeepExprPipeline
@@ -324,6 +326,10 @@ def test_the_hub_gets_the_folder_that_is_saved(workshop, monkeypatch, tmp_path):
 # ------------------------------------------------------------------------------------------------- compound identity
 
 
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
 def clip_folder(folder: Path) -> Path:
     from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
@@ -344,6 +350,9 @@ def test_a_clip_embedding_joins_the_identity(workshop, tmp_path):
     assert torch.allclose(z_id[:, WIDTHS[0] :].norm(dim=1), torch.tensor(0.5))
     with pytest.raises(UserError, match="no CLIP vision model"):
         embedder(workshop, clip=str(tmp_path))
+    cut_short(tmp_path / "clip" / "model.safetensors")
+    with pytest.raises(UserError, match="no CLIP vision model"):
+        embedder(workshop, clip=str(tmp_path / "clip"))
 
 
 @pytest.mark.parametrize("cpu", [True, False])
@@ -395,3 +404,32 @@ def test_a_base_may_be_one_file(workshop, tmp_path):
     assert np.array_equal(draw(one), draw(ours(workshop, "sd15")))
     with pytest.raises(UserError, match="a base is a hub id, a folder or a .safetensors file"):
         load_base(BaseParams(path=str(workshop / "sid.pth.tar")))
+
+
+@pytest.mark.parametrize("name", ["base.safetensors", *(
+    f"sd15/{part}.safetensors"
+    for part in ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model")
+)])
+def test_a_damaged_base_is_one_line(workshop, tmp_path, name):
+    base = tmp_path / name.split("/")[0]
+    if base.suffix:
+        save_single_file(tiny_base.build("sd15"), base)
+    else:
+        shutil.copytree(workshop / "sd15", base)
+    cut_short(tmp_path / name)
+    with pytest.raises(UserError, match=f"{base.name}: no Stable Diffusion base can be loaded") as error:
+        load_base(BaseParams(path=str(base), config=str(workshop / "sd15") if base.suffix else None))
+    assert "\n" not in str(error.value)
+
+
+def test_ddim_takes_latents_of_any_size_from_every_base(workshop):
+    """Configurations written by other schedulers say nothing of clipping, which DDIM would do unless told."""
+    base = load_base(BaseParams(path=str(workshop / "sd15")))
+    silent = {k: v for k, v in base.scheduler.config.items() if k not in ("clip_sample", "set_alpha_to_one")}
+    base.scheduler = EulerDiscreteScheduler.from_config(silent)
+    set_scheduler(base, "ddim")
+    assert base.scheduler.final_alpha_cumprod == base.scheduler.alphas_cumprod[0]
+    base.scheduler.set_timesteps(10)
+    noisy = torch.full((1, 4, 2, 2), 30.0)
+    estimate = base.scheduler.step(torch.zeros_like(noisy), base.scheduler.timesteps[-1], noisy).pred_original_sample
+    assert float(estimate.min()) >= 30

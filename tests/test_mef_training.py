@@ -165,6 +165,22 @@ def test_the_adapters_learn_to_tell_people_apart(workshop):
     assert bench.losses(swapped)["diffusion"] > 1.02 * bench.losses(batch)["diffusion"]
 
 
+def test_averages_forget_the_first_steps_of_a_short_run(workshop):
+    """After n of them the average keeps (1 + n) / (10 + n) of itself, up to ema_decay."""
+    bench = Bench(workshop, **{"train_params.ema_decay": 0.5})
+    stage = bench.stage
+    own, averaged = stage.adapters.projections[0].norm.bias, stage.ema.module.projections[0].norm.bias
+    expected = None
+    for n in range(12):
+        torch.nn.init.constant_(own, float(n))
+        stage.after_step()
+        kept = min(0.5, (1 + n) / (10 + n))
+        expected = float(n) if n == 0 else kept * expected + (1 - kept) * n
+        assert torch.allclose(averaged, torch.full_like(averaged, expected))
+    assert kept == 0.5
+    assert stage.state()["ema_updates"] == 12
+
+
 # ----------------------------------------------------------------------------------------------------------------- data
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from modules import checkpoint as files
@@ -153,7 +154,7 @@ def _load_clip(path: str) -> tuple[Any, nn.Module]:
             processor = CLIPImageProcessor.from_pretrained(path)
         except OSError:  # IP-Adapter's image encoders come without one: CLIP's usual values
             processor = CLIPImageProcessor(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"compound_params.clip: {path}: no CLIP vision model can be loaded ({reason})") from error
     return processor, model.eval().requires_grad_(False)
