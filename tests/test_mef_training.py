@@ -21,7 +21,7 @@ from tiny_mef import values, write_config, write_workshop
 from torch.utils.data import default_collate
 
 from modules import checkpoint as files
-from modules import media
+from modules import faces, media
 from modules.data.portraits import read_portraits
 from modules.errors import UserError
 from modules.mef import cache
@@ -197,7 +197,8 @@ def test_identity_comes_from_another_photo_and_expression_from_the_portrait(work
     assert not torch.equal(again["noise"], bench.dataset[2, 3]["noise"])
 
 
-def test_bad_portraits_are_left_out_and_named(workshop, tmp_path):
+@pytest.mark.parametrize("cached", [True, False])
+def test_bad_portraits_are_left_out_and_named(workshop, tmp_path, cached):
     folder = tmp_path / "shop"
     folder.mkdir()
     shutil.copytree(workshop / "portraits", folder / "portraits")
@@ -207,11 +208,52 @@ def test_bad_portraits_are_left_out_and_named(workshop, tmp_path):
     (folder / "portraits" / "p0_1.png").write_bytes(b"no picture")
     with open(folder / "portraits" / "metadata.jsonl", "a") as metadata:
         metadata.write(json.dumps({"file_name": "gone.png", "text": "a hat"}) + "\n")
-    run = train(write_config(folder / "run.yaml", folder, **{"train_params.num_epochs": 1}), log_dir=folder / "log",
-                cpu=True)
+    (folder / "portraits" / "mask1.png").write_bytes(b"no mask")
+    changes = {"train_params.num_epochs": 1} | ({} if cached else {"dataset_params.cache_dir": None})
+    run = train(write_config(folder / "run.yaml", folder, **changes), log_dir=folder / "log", cpu=True)
     log = (run / "log.txt").read_text()
     assert "gone.png: gone.png: no such file" in log and "p0_1.png: is not a picture that can be read" in log
-    assert "diffusion - " in log
+    assert "p1_0.png: " in log and "mask1.png: is not a picture that can be read" in log
+    assert log.count("left out") == 3 and "diffusion - " in log
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_portraits_without_a_face_are_left_out_where_it_is_looked_for(workshop, tmp_path, monkeypatch, cached):
+    class Detector:
+        def __call__(self, image, min_size=None, tilt=0.0):
+            return [faces.Detection(faces.Box(8, 8, 40, 40), 2.0)] if image.std() else []
+
+    monkeypatch.setattr(faces, "load_detector", lambda name, cpu: Detector())
+    root = shutil.copytree(workshop / "portraits", tmp_path / "portraits")
+    media.write_image(root / "grey.png", np.full((48, 48, 3), 128, np.uint8))
+    lines = [{"file_name": "grey.png", "text": "a hat"},
+             {"file_name": "grey.png", "text": "a hat", "identity_image": "p0_0.png", "reference_image": "p1_0.png"}]
+    with open(root / "metadata.jsonl", "a") as metadata:
+        metadata.writelines(json.dumps(line) + "\n" for line in lines)
+    changes = {"dataset_params.root_dir": str(root), "dataset_params.crop_faces": True, "train_params.num_epochs": 1,
+               "dataset_params.cache_dir": str(tmp_path / "cache") if cached else None}
+    config = write_config(tmp_path / "run.yaml", workshop, **changes)
+    log = (train(config, log_dir=tmp_path / "log", cpu=True) / "log.txt").read_text()
+    assert log.count("left out") == 1 and "grey.png: no face found in" in log  # the other's faces are elsewhere
+    (root / "metadata.jsonl").write_text(json.dumps(lines[0]))
+    with pytest.raises(UserError, match="none of the portraits can be used, such as .*grey.png: no face found in"):
+        train(config, log_dir=tmp_path / "log", cpu=True)
+
+
+def test_a_sample_of_embeddings_is_spread_out_small_and_read_in_parts(workshop, monkeypatch):
+    bench = Bench(workshop, cached=False)
+    asked = []
+
+    class Encoder:
+        def embeddings(self, paths):
+            asked.append(len(paths))
+            return {name: torch.tensor([[float(path.stem)] for path in paths]) for name in ("identity", "expression")}
+
+    bench.tables.pictures = [Path(f"{i}.png") for i in range(2047)]
+    sample, _ = embedding_sample(None, bench.tables, Encoder(), bad={0, 5})
+    numbers = sample.flatten().tolist()
+    assert len(numbers) == 1024 == len(set(numbers)) and max(asked) <= 8
+    assert numbers[0] == 1 and numbers[-1] == 2046 and 5 not in numbers and max(np.diff(numbers)) <= 3
 
 
 def test_the_cache_command_does_what_training_would(workshop, tmp_path, monkeypatch, capsys):

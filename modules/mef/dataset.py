@@ -13,6 +13,7 @@ from modules.data.portraits import Portrait
 from modules.errors import UserError
 from modules.mef.cache import Cache, Tables
 from modules.mef.config import MEFTrainParams
+from modules.mef.readable import Unreadable
 
 
 class PortraitDataset(Dataset):
@@ -32,6 +33,7 @@ class PortraitDataset(Dataset):
         latent_shape: (C, h, w).
         timesteps: number of noise levels of the base.
         cache: complete, or None.
+        unreadable: what must be left out; of a cache it is known.
     """
 
     def __init__(
@@ -41,15 +43,15 @@ class PortraitDataset(Dataset):
         timesteps: int,
         params: MEFTrainParams,
         cache: Cache | None = None,
+        unreadable: Unreadable | None = None,
     ):
         self.tables, self.latent_shape, self.timesteps, self.params = tables, latent_shape, timesteps, params
         self.cache = cache
         self.left_out: dict[str, str] = {}
         self._faces: dict[str, Tensor] = {}
-        bad_faces: dict[int, str] = {}
-        bad_latents: dict[int, str] = {}
         if cache is not None:
-            bad_faces, bad_latents = cache.unreadable("faces"), cache.unreadable("latents")
+            unreadable = Unreadable(cache.unreadable("latents"), cache.unreadable("faces"))
+        bad_latents, bad_faces = unreadable or Unreadable({}, {})
         self._of_person: dict[str, list[int]] = {}  # pictures of each person that can be read
         self._portraits: list[int] = []
         for row, portrait in enumerate(tables.portraits):

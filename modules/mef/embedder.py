@@ -117,12 +117,19 @@ class Embedder:
         Raises:
             UserError: a detector finds no face; ``names`` says in which picture.
         """
-        if self.detector is not None:
-            names = names or [f"picture {i}" for i in range(len(pictures))]
-            pictures = [faces.crop_image(p, self.detector, name) for p, name in zip(pictures, names, strict=True)]
+        names = names or [f"picture {i}" for i in range(len(pictures))]
+        pictures = [self.cut_out(picture, name) for picture, name in zip(pictures, names, strict=True)]
         fitted = [media.fit(picture, *self.sid.size) for picture in pictures]
         identity, expression = self.sid(to_tensor(fitted, self.device))
         return torch.cat([identity, *self._extra_parts(pictures)], dim=1), expression
+
+    def cut_out(self, picture: np.ndarray, name: str) -> np.ndarray:
+        """The part of a picture that is looked at: its face, or all of it without a detector.
+
+        Raises:
+            UserError: there is no face in it; ``name`` says in which.
+        """
+        return picture if self.detector is None else faces.crop_image(picture, self.detector, name)
 
     @torch.no_grad()
     def expression(self, frames: Sequence[np.ndarray]) -> Tensor:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
+import numpy as np
+import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
@@ -13,13 +16,15 @@ from modules import runs
 from modules.data.portraits import read_portraits
 from modules.data.sampling import loader_of
 from modules.errors import UserError
+from modules.mef.adapters import NAMES
 from modules.mef.base import DTYPES, load_base, training_noise
-from modules.mef.cache import Cache, Tables
+from modules.mef.cache import BATCH, Cache, Tables
 from modules.mef.config import MEFConfig, load_mef_config
 from modules.mef.dataset import PortraitDataset
 from modules.mef.embedder import Embedder, SIDEncoders
 from modules.mef.encoder import Encoder
 from modules.mef.folder import save_adapters
+from modules.mef.readable import Unreadable, find_unreadable
 from modules.mef.stage import MEFStage
 from modules.training import Loaded, Trainer
 
@@ -56,14 +61,21 @@ def build_cache(config: MEFConfig, tables: Tables, encoder: Encoder, accelerator
     return cache
 
 
-def embedding_sample(cache: Cache | None, tables: Tables, encoder: Encoder) -> tuple[Tensor, Tensor]:
-    """Embeddings of the data set, ``[N, width]`` each: all of them, or as many as tell mean and deviation."""
+def embedding_sample(
+    cache: Cache | None, tables: Tables, encoder: Encoder, bad: Collection[int] = ()
+) -> tuple[Tensor, Tensor]:
+    """Embeddings of the data set, ``[N, width]`` each: all of them, or as many as tell mean and deviation.
+
+    ``bad``: without a cache, rows of pictures that cannot be read.
+    """
+    bad = bad if cache is None else cache.unreadable("faces")
+    good = [i for i in range(len(tables.pictures)) if i not in bad]
     if cache is not None:
-        bad = cache.unreadable("faces")
-        good = [i for i in range(len(tables.pictures)) if i not in bad]
         return cache.column("faces", "identity")[good], cache.column("faces", "expression")[good]
-    rows = encoder.embeddings(tables.pictures[:: max(1, len(tables.pictures) // SAMPLE)])
-    return rows["identity"].cpu(), rows["expression"].cpu()
+    spread = np.linspace(0, len(good) - 1, min(len(good), SAMPLE)).round().astype(int)
+    chosen = [tables.pictures[good[i]] for i in spread]
+    parts = [encoder.embeddings(chosen[start : start + BATCH]) for start in range(0, len(chosen), BATCH)]
+    return tuple(torch.cat([part[name].cpu() for part in parts]) for name in NAMES)
 
 
 class MEFRecipe:
@@ -80,14 +92,16 @@ class MEFRecipe:
     ) -> tuple[Trainer, Loaded | None]:
         config, train, tables = self.config, self.config.train_params, self.tables
         encoder = build_encoder(config, accelerator.device.type == "cpu").to(accelerator.device)
-        cache = None
+        cache, unreadable = None, Unreadable({}, {})
         if config.dataset_params.cache_dir is not None:
             cache = build_cache(config, tables, encoder, accelerator)
+        else:
+            unreadable = find_unreadable(tables, encoder.embedder, accelerator)
         timesteps = training_noise(encoder.base).config.num_train_timesteps
-        dataset = PortraitDataset(tables, encoder.latent_shape, timesteps, train, cache)
+        dataset = PortraitDataset(tables, encoder.latent_shape, timesteps, train, cache, unreadable)
         workers, rank, world = config.dataset_params.num_workers, accelerator.process_index, accelerator.num_processes
         loader = loader_of(dataset, train, workers, rank, world)
-        stage = MEFStage(config, encoder, dataset, embedding_sample(cache, tables, encoder))
+        stage = MEFStage(config, encoder, dataset, embedding_sample(cache, tables, encoder, unreadable.faces))
         if cache is not None:
             encoder.forget_text()  # its states are all there: gigabytes for other things
         trainer = Trainer(stage, loader, train, accelerator, train.gradient_accumulation)
