@@ -34,6 +34,7 @@ from modules.mef.adapters import Widths, attach_new, injected_layers
 from modules.mef.base import load_base, set_scheduler
 from modules.mef.config import AdapterParams, BaseParams, CompoundParams, SIDParams
 from modules.mef.embedder import Embedder, SIDEncoders
+from modules.mef.guidance import GuidanceWeights, separate_guidance
 from modules.mef.pipeline import ADAPTER_FILES, DeepExprPipeline
 
 PROMPT = "a red hat"
@@ -248,6 +249,44 @@ def test_separate_guidance_with_equal_weights_is_ordinary_guidance(workshop, kin
     assert np.array_equal(draw(pipeline), ordinary)  # nothing stays behind
     with pytest.raises(UserError, match="guidance_scale above 1"):
         draw(pipeline, identity_guidance=4.0, guidance_scale=1.0)
+
+
+@pytest.mark.parametrize("kind", ["sd15", "sdxl"])
+def test_separate_guidance_is_its_formula_over_four_unet_calls(workshop, kind):
+    """Weights that all differ, so that no two conditions can change places unnoticed."""
+    g_text, g_identity, g_expression = 5.0, 2.0, 3.5
+    pipeline = ours(workshop, kind)
+    unet, generator = pipeline.base.unet, torch.Generator().manual_seed(7)
+    noisy = torch.randn(1, 4, 16, 16, generator=generator)
+    no_text, text = torch.randn(2, 1, 5, unet.config.cross_attention_dim, generator=generator)
+    identity, expression = (z[:, None] for z in embeddings())
+    pooled = {}
+    if kind == "sdxl":
+        width = unet.config.projection_class_embeddings_input_dim - 6 * unet.config.addition_time_embed_dim
+        pooled = {"text_embeds": torch.randn(2, width, generator=generator),
+                  "time_ids": torch.tensor([[32.0, 32, 0, 0, 32, 32]] * 2)}
+
+    def conditions(rows: list[int], embeds: list[torch.Tensor]) -> dict:
+        return {"image_embeds": embeds} | {name: values[rows] for name, values in pooled.items()}
+
+    def predict(given: str) -> torch.Tensor:
+        """With the conditions of these letters: text, identity, expression."""
+        embeds = [identity * ("i" in given), expression * ("x" in given)]
+        added = conditions([int("t" in given)], embeds)
+        return unet(noisy, 400, text if "t" in given else no_text, added_cond_kwargs=added).sample
+
+    with torch.no_grad():
+        none, t, ti, tix = map(predict, ("", "t", "ti", "tix"))
+        expected = none + g_text * (t - none) + g_identity * (ti - t) + g_expression * (tix - ti)
+        with separate_guidance(unet, GuidanceWeights(g_text, g_identity, g_expression)):
+            added = conditions([0, 1], [torch.cat([torch.zeros_like(z), z]) for z in (identity, expression)])
+            states = torch.cat([no_text, text])
+            answer = unet(torch.cat([noisy, noisy]), 400, states, added_cond_kwargs=added, return_dict=False)[0]
+    negative, positive = answer.chunk(2)
+    actual = negative + g_text * (positive - negative)  # what every pipeline does
+    assert torch.allclose(actual, expected, atol=1e-4)
+    swapped = none + g_text * (t - none) + g_expression * (ti - t) + g_identity * (tix - ti)
+    assert not torch.allclose(actual, swapped, atol=1e-2)
 
 
 def test_separate_guidance_works_beside_a_controlnet_and_masks(workshop):

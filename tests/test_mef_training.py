@@ -95,6 +95,27 @@ def test_losses_do_not_depend_on_how_a_batch_is_shared_out(workshop):
     assert torch.allclose(torch.stack(gradients).mean(dim=0), whole, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["sd15", "sdxl"])
+def test_recomputed_activations_give_the_same_gradients(workshop, kind):
+    """Every block with adapters runs again in the backward pass, and nothing is lost on the way."""
+    plain = Bench(workshop, kind)
+    thrifty = Bench(workshop, kind, **{"train_params.gradient_checkpointing": True})
+    thrifty.stage.adapters.load(plain.stage.adapters.state(), "plain")
+    calls, losses, gradients = [], [], []
+    for bench in (plain, thrifty):
+        count = []
+        step = bench.stage.phases[0].module.train()  # as the loop has it: else nothing is recomputed
+        for layer in bench.stage.adapters.layers:
+            layer.to_k_ip[0].register_forward_hook(lambda *_, count=count: count.append(1))
+        losses.append(bench.losses(bench.batch([0, 1, 2, 3]))["diffusion"])
+        gradients.append(bench.gradient())
+        calls.append(len(count))
+        step.eval()
+    assert calls[1] == 2 * calls[0] > 0
+    assert losses[0] == losses[1]
+    assert gradients[0].any() and torch.equal(gradients[0], gradients[1])
+
+
 def test_a_condition_left_out_is_a_zero_embedding(workshop):
     """Tokens of a zero embedding are not zero: pipelines give the embedding's zero, so training must."""
     bench = Bench(workshop)
@@ -493,10 +514,12 @@ torch.save(trainer.stage.state(), f"{out}-{{accelerator.num_processes}}-{{accele
 """
 
 
-def test_two_processes_share_the_cache_and_step_like_one(workshop, tmp_path):
+@pytest.mark.parametrize("cached", [True, False])
+def test_two_processes_share_the_work_and_step_like_one(workshop, tmp_path, cached):
     """An epoch over gloo, in parts: parameters equal over the processes, and near those of one process."""
-    changes = {"dataset_params.cache_dir": str(tmp_path / "cache"), "train_params.num_repeats": 1}
-    config = write_config(tmp_path / "tiny.yaml", workshop, **changes | {"train_params.gradient_accumulation": 2})
+    changes = {"train_params.num_repeats": 1, "train_params.gradient_accumulation": 2}
+    changes["dataset_params.cache_dir"] = str(tmp_path / "cache") if cached else None
+    config = write_config(tmp_path / "tiny.yaml", workshop, **changes)
     script = tmp_path / "parameters.py"
     script.write_text(PARAMETERS.format(root=str(ROOT), config=str(config), out=str(tmp_path / "p")))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", str(script)]
