@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ import torch
 from diffusers import (
     ControlNetModel,
     DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
     StableDiffusionControlNetPipeline,
     StableDiffusionImg2ImgPipeline,
     StableDiffusionInpaintPipeline,
@@ -27,9 +31,10 @@ from modules import checkpoint as files
 from modules import media
 from modules.errors import UserError
 from modules.mef.adapters import Widths, attach_new, injected_layers
-from modules.mef.base import load_base
+from modules.mef.base import load_base, set_scheduler
 from modules.mef.config import AdapterParams, BaseParams, CompoundParams, SIDParams
 from modules.mef.embedder import Embedder, SIDEncoders
+from modules.mef.guidance import GuidanceWeights, separate_guidance
 from modules.mef.pipeline import ADAPTER_FILES, DeepExprPipeline
 
 PROMPT = "a red hat"
@@ -246,6 +251,44 @@ def test_separate_guidance_with_equal_weights_is_ordinary_guidance(workshop, kin
         draw(pipeline, identity_guidance=4.0, guidance_scale=1.0)
 
 
+@pytest.mark.parametrize("kind", ["sd15", "sdxl"])
+def test_separate_guidance_is_its_formula_over_four_unet_calls(workshop, kind):
+    """Weights that all differ, so that no two conditions can change places unnoticed."""
+    g_text, g_identity, g_expression = 5.0, 2.0, 3.5
+    pipeline = ours(workshop, kind)
+    unet, generator = pipeline.base.unet, torch.Generator().manual_seed(7)
+    noisy = torch.randn(1, 4, 16, 16, generator=generator)
+    no_text, text = torch.randn(2, 1, 5, unet.config.cross_attention_dim, generator=generator)
+    identity, expression = (z[:, None] for z in embeddings())
+    pooled = {}
+    if kind == "sdxl":
+        width = unet.config.projection_class_embeddings_input_dim - 6 * unet.config.addition_time_embed_dim
+        pooled = {"text_embeds": torch.randn(2, width, generator=generator),
+                  "time_ids": torch.tensor([[32.0, 32, 0, 0, 32, 32]] * 2)}
+
+    def conditions(rows: list[int], embeds: list[torch.Tensor]) -> dict:
+        return {"image_embeds": embeds} | {name: values[rows] for name, values in pooled.items()}
+
+    def predict(given: str) -> torch.Tensor:
+        """With the conditions of these letters: text, identity, expression."""
+        embeds = [identity * ("i" in given), expression * ("x" in given)]
+        added = conditions([int("t" in given)], embeds)
+        return unet(noisy, 400, text if "t" in given else no_text, added_cond_kwargs=added).sample
+
+    with torch.no_grad():
+        none, t, ti, tix = map(predict, ("", "t", "ti", "tix"))
+        expected = none + g_text * (t - none) + g_identity * (ti - t) + g_expression * (tix - ti)
+        with separate_guidance(unet, GuidanceWeights(g_text, g_identity, g_expression)):
+            added = conditions([0, 1], [torch.cat([torch.zeros_like(z), z]) for z in (identity, expression)])
+            states = torch.cat([no_text, text])
+            answer = unet(torch.cat([noisy, noisy]), 400, states, added_cond_kwargs=added, return_dict=False)[0]
+    negative, positive = answer.chunk(2)
+    actual = negative + g_text * (positive - negative)  # what every pipeline does
+    assert torch.allclose(actual, expected, atol=1e-4)
+    swapped = none + g_text * (t - none) + g_expression * (ti - t) + g_identity * (tix - ti)
+    assert not torch.allclose(actual, swapped, atol=1e-2)
+
+
 def test_separate_guidance_works_beside_a_controlnet_and_masks(workshop):
     components = load_base(BaseParams(path=str(workshop / "sd15"))).components
     base = StableDiffusionControlNetPipeline(**components, controlnet=controlnet())
@@ -322,6 +365,10 @@ def test_the_hub_gets_the_folder_that_is_saved(workshop, monkeypatch, tmp_path):
 # ------------------------------------------------------------------------------------------------- compound identity
 
 
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
 def clip_folder(folder: Path) -> Path:
     from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
@@ -342,6 +389,29 @@ def test_a_clip_embedding_joins_the_identity(workshop, tmp_path):
     assert torch.allclose(z_id[:, WIDTHS[0] :].norm(dim=1), torch.tensor(0.5))
     with pytest.raises(UserError, match="no CLIP vision model"):
         embedder(workshop, clip=str(tmp_path))
+    cut_short(tmp_path / "clip" / "model.safetensors")
+    with pytest.raises(UserError, match="no CLIP vision model"):
+        embedder(workshop, clip=str(tmp_path / "clip"))
+
+
+@pytest.mark.parametrize("cpu", [True, False])
+def test_face_recognition_leaves_the_gpu_alone_where_it_should(workshop, tmp_path, monkeypatch, cpu):
+    """With a stand-in for an onnxruntime that could use one."""
+    there, used = ["CUDAExecutionProvider", "CPUExecutionProvider"], []
+
+    class Session:
+        def __init__(self, path, providers):
+            used.extend(providers)
+
+        def get_inputs(self):
+            return [SimpleNamespace(name="input")]
+
+    stand_in = SimpleNamespace(InferenceSession=Session, get_available_providers=lambda: there)
+    monkeypatch.setitem(sys.modules, "onnxruntime", stand_in)
+    path = tmp_path / "face.onnx"
+    path.touch()
+    Embedder(embedder(workshop).sid, CompoundParams(face_recognition=str(path)), cpu=cpu)
+    assert used == (there[1:] if cpu else there)
 
 
 def test_a_face_recognition_network_joins_the_identity(workshop, tmp_path):
@@ -373,3 +443,32 @@ def test_a_base_may_be_one_file(workshop, tmp_path):
     assert np.array_equal(draw(one), draw(ours(workshop, "sd15")))
     with pytest.raises(UserError, match="a base is a hub id, a folder or a .safetensors file"):
         load_base(BaseParams(path=str(workshop / "sid.pth.tar")))
+
+
+@pytest.mark.parametrize("name", ["base.safetensors", *(
+    f"sd15/{part}.safetensors"
+    for part in ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model")
+)])
+def test_a_damaged_base_is_one_line(workshop, tmp_path, name):
+    base = tmp_path / name.split("/")[0]
+    if base.suffix:
+        save_single_file(tiny_base.build("sd15"), base)
+    else:
+        shutil.copytree(workshop / "sd15", base)
+    cut_short(tmp_path / name)
+    with pytest.raises(UserError, match=f"{base.name}: no Stable Diffusion base can be loaded") as error:
+        load_base(BaseParams(path=str(base), config=str(workshop / "sd15") if base.suffix else None))
+    assert "\n" not in str(error.value)
+
+
+def test_ddim_takes_latents_of_any_size_from_every_base(workshop):
+    """Configurations written by other schedulers say nothing of clipping, which DDIM would do unless told."""
+    base = load_base(BaseParams(path=str(workshop / "sd15")))
+    silent = {k: v for k, v in base.scheduler.config.items() if k not in ("clip_sample", "set_alpha_to_one")}
+    base.scheduler = EulerDiscreteScheduler.from_config(silent)
+    set_scheduler(base, "ddim")
+    assert base.scheduler.final_alpha_cumprod == base.scheduler.alphas_cumprod[0]
+    base.scheduler.set_timesteps(10)
+    noisy = torch.full((1, 4, 2, 2), 30.0)
+    estimate = base.scheduler.step(torch.zeros_like(noisy), base.scheduler.timesteps[-1], noisy).pred_original_sample
+    assert float(estimate.min()) >= 30

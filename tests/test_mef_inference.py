@@ -13,9 +13,10 @@ from test_media import images_of
 from tiny_mef import write_config, write_workshop
 
 import Inference
-from modules import media
+from modules import faces, media
 from modules.data.astronaut import moving_face
 from modules.errors import run_script
+from modules.mef.inference import load_pipeline
 from modules.mef.train import train
 
 
@@ -94,6 +95,51 @@ def test_a_video_gives_a_portrait_a_frame_from_one_noise(run, workshop):
     run("--grid", driving_video=str(workshop / "driving.mp4"))
     assert images_of("result.mp4")[0].shape == (32, 96, 3)
     assert Path("result.png").exists()  # with both drivers both results are written
+
+
+class Detector:
+    """Finds a face in the middle of everything, and counts how often it was asked."""
+
+    stride = 1
+
+    def __init__(self):
+        self.asked = 0
+
+    def __call__(self, image, min_size=None, tilt=0.0):
+        self.asked += 1
+        height, width = image.shape[:2]
+        return [faces.Detection(faces.Box.square(width / 2, height / 2, height / 3), 2.0)]
+
+
+@pytest.fixture
+def detectors(monkeypatch) -> dict[tuple, Detector]:
+    """Those that were loaded, by the arguments they were loaded with."""
+    loaded: dict[tuple, Detector] = {}
+    monkeypatch.setattr(faces, "load_detector", lambda *how: loaded.setdefault(how, Detector()))
+    return loaded
+
+
+def test_adapters_that_learnt_from_cut_out_faces_are_shown_cut_out_faces(run, workshop, tmp_path, detectors):
+    changes = {"dataset_params.crop_faces": True, "train_params.num_epochs": 1}
+    trained = train(write_config(tmp_path / "crop.yaml", workshop, **changes), log_dir=tmp_path / "log", cpu=True)
+    for i, name in enumerate(("adapters", "00000000-checkpoint.pth.tar")):
+        checkpoint = str(trained / name)
+        for detector in detectors.values():
+            detector.asked = 0
+        run(checkpoint=checkpoint, result_image=f"{i}.png")
+        assert set(detectors) == {("auto", True)} and detectors["auto", True].asked == 2  # source and driver
+        run("--crop", checkpoint=checkpoint, result_image=f"crop{i}.png")
+        assert np.array_equal(media.read_image(f"{i}.png"), media.read_image(f"crop{i}.png"))
+        detectors["auto", True].asked = 0
+        run(checkpoint=checkpoint, reference_image=None, driving_video=str(workshop / "driving.mp4"))
+        assert detectors["auto", True].asked > 1  # the source, and frames of the driver
+    load_pipeline(str(trained / "adapters"), cpu=True).save_pretrained(tmp_path / "again")
+    assert load_pipeline(str(tmp_path / "again"), cpu=True).embedder.detector is not None
+    detectors.clear()
+    run()
+    assert not detectors  # those that learnt from framed pictures are given pictures as they are
+    run("--crop")
+    assert set(detectors) == {("auto", True)}  # unless asked for; and --cpu keeps the detector there as well
 
 
 def test_the_person_alone_and_the_expression_alone(run):

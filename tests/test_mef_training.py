@@ -14,12 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
+from safetensors import safe_open
 from test_training import ROOT, assert_identical, environment, newest
 from tiny_mef import values, write_config, write_workshop
 from torch.utils.data import default_collate
 
 from modules import checkpoint as files
-from modules import media
+from modules import faces, media
 from modules.data.portraits import read_portraits
 from modules.errors import UserError
 from modules.mef import cache
@@ -27,7 +29,7 @@ from modules.mef.cache import Cache
 from modules.mef.config import load_mef_config, mef_config_from_dict
 from modules.mef.dataset import PortraitDataset
 from modules.mef.stage import MEFStage
-from modules.mef.train import build_encoder, embedding_sample, read_tables, train
+from modules.mef.train import build_cache, build_encoder, embedding_sample, read_tables, train
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +93,27 @@ def test_losses_do_not_depend_on_how_a_batch_is_shared_out(workshop):
         gradients.append(bench.gradient())
     assert np.mean(parts) == pytest.approx(together["diffusion"], rel=1e-5)
     assert torch.allclose(torch.stack(gradients).mean(dim=0), whole, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["sd15", "sdxl"])
+def test_recomputed_activations_give_the_same_gradients(workshop, kind):
+    """Every block with adapters runs again in the backward pass, and nothing is lost on the way."""
+    plain = Bench(workshop, kind)
+    thrifty = Bench(workshop, kind, **{"train_params.gradient_checkpointing": True})
+    thrifty.stage.adapters.load(plain.stage.adapters.state(), "plain")
+    calls, losses, gradients = [], [], []
+    for bench in (plain, thrifty):
+        count = []
+        step = bench.stage.phases[0].module.train()  # as the loop has it: else nothing is recomputed
+        for layer in bench.stage.adapters.layers:
+            layer.to_k_ip[0].register_forward_hook(lambda *_, count=count: count.append(1))
+        losses.append(bench.losses(bench.batch([0, 1, 2, 3]))["diffusion"])
+        gradients.append(bench.gradient())
+        calls.append(len(count))
+        step.eval()
+    assert calls[1] == 2 * calls[0] > 0
+    assert losses[0] == losses[1]
+    assert gradients[0].any() and torch.equal(gradients[0], gradients[1])
 
 
 def test_a_condition_left_out_is_a_zero_embedding(workshop):
@@ -163,6 +186,22 @@ def test_the_adapters_learn_to_tell_people_apart(workshop):
     assert bench.losses(swapped)["diffusion"] > 1.02 * bench.losses(batch)["diffusion"]
 
 
+def test_averages_forget_the_first_steps_of_a_short_run(workshop):
+    """After n of them the average keeps (1 + n) / (10 + n) of itself, up to ema_decay."""
+    bench = Bench(workshop, **{"train_params.ema_decay": 0.5})
+    stage = bench.stage
+    own, averaged = stage.adapters.projections[0].norm.bias, stage.ema.module.projections[0].norm.bias
+    expected = None
+    for n in range(12):
+        torch.nn.init.constant_(own, float(n))
+        stage.after_step()
+        kept = min(0.5, (1 + n) / (10 + n))
+        expected = float(n) if n == 0 else kept * expected + (1 - kept) * n
+        assert torch.allclose(averaged, torch.full_like(averaged, expected))
+    assert kept == 0.5
+    assert stage.state()["ema_updates"] == 12
+
+
 # ----------------------------------------------------------------------------------------------------------------- data
 
 
@@ -179,7 +218,8 @@ def test_identity_comes_from_another_photo_and_expression_from_the_portrait(work
     assert not torch.equal(again["noise"], bench.dataset[2, 3]["noise"])
 
 
-def test_bad_portraits_are_left_out_and_named(workshop, tmp_path):
+@pytest.mark.parametrize("cached", [True, False])
+def test_bad_portraits_are_left_out_and_named(workshop, tmp_path, cached):
     folder = tmp_path / "shop"
     folder.mkdir()
     shutil.copytree(workshop / "portraits", folder / "portraits")
@@ -189,11 +229,52 @@ def test_bad_portraits_are_left_out_and_named(workshop, tmp_path):
     (folder / "portraits" / "p0_1.png").write_bytes(b"no picture")
     with open(folder / "portraits" / "metadata.jsonl", "a") as metadata:
         metadata.write(json.dumps({"file_name": "gone.png", "text": "a hat"}) + "\n")
-    run = train(write_config(folder / "run.yaml", folder, **{"train_params.num_epochs": 1}), log_dir=folder / "log",
-                cpu=True)
+    (folder / "portraits" / "mask1.png").write_bytes(b"no mask")
+    changes = {"train_params.num_epochs": 1} | ({} if cached else {"dataset_params.cache_dir": None})
+    run = train(write_config(folder / "run.yaml", folder, **changes), log_dir=folder / "log", cpu=True)
     log = (run / "log.txt").read_text()
-    assert "gone.png: gone.png: no such file" in log and "p0_1.png: a picture of it cannot be read" in log
-    assert "diffusion - " in log
+    assert "gone.png: gone.png: no such file" in log and "p0_1.png: is not a picture that can be read" in log
+    assert "p1_0.png: " in log and "mask1.png: is not a picture that can be read" in log
+    assert log.count("left out") == 3 and "diffusion - " in log
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_portraits_without_a_face_are_left_out_where_it_is_looked_for(workshop, tmp_path, monkeypatch, cached):
+    class Detector:
+        def __call__(self, image, min_size=None, tilt=0.0):
+            return [faces.Detection(faces.Box(8, 8, 40, 40), 2.0)] if image.std() else []
+
+    monkeypatch.setattr(faces, "load_detector", lambda name, cpu: Detector())
+    root = shutil.copytree(workshop / "portraits", tmp_path / "portraits")
+    media.write_image(root / "grey.png", np.full((48, 48, 3), 128, np.uint8))
+    lines = [{"file_name": "grey.png", "text": "a hat"},
+             {"file_name": "grey.png", "text": "a hat", "identity_image": "p0_0.png", "reference_image": "p1_0.png"}]
+    with open(root / "metadata.jsonl", "a") as metadata:
+        metadata.writelines(json.dumps(line) + "\n" for line in lines)
+    changes = {"dataset_params.root_dir": str(root), "dataset_params.crop_faces": True, "train_params.num_epochs": 1,
+               "dataset_params.cache_dir": str(tmp_path / "cache") if cached else None}
+    config = write_config(tmp_path / "run.yaml", workshop, **changes)
+    log = (train(config, log_dir=tmp_path / "log", cpu=True) / "log.txt").read_text()
+    assert log.count("left out") == 1 and "grey.png: no face found in" in log  # the other's faces are elsewhere
+    (root / "metadata.jsonl").write_text(json.dumps(lines[0]))
+    with pytest.raises(UserError, match="none of the portraits can be used, such as .*grey.png: no face found in"):
+        train(config, log_dir=tmp_path / "log", cpu=True)
+
+
+def test_a_sample_of_embeddings_is_spread_out_small_and_read_in_parts(workshop, monkeypatch):
+    bench = Bench(workshop, cached=False)
+    asked = []
+
+    class Encoder:
+        def embeddings(self, paths):
+            asked.append(len(paths))
+            return {name: torch.tensor([[float(path.stem)] for path in paths]) for name in ("identity", "expression")}
+
+    bench.tables.pictures = [Path(f"{i}.png") for i in range(2047)]
+    sample, _ = embedding_sample(None, bench.tables, Encoder(), bad={0, 5})
+    numbers = sample.flatten().tolist()
+    assert len(numbers) == 1024 == len(set(numbers)) and max(asked) <= 8
+    assert numbers[0] == 1 and numbers[-1] == 2046 and 5 not in numbers and max(np.diff(numbers)) <= 3
 
 
 def test_the_cache_command_does_what_training_would(workshop, tmp_path, monkeypatch, capsys):
@@ -208,6 +289,111 @@ def test_the_cache_command_does_what_training_would(workshop, tmp_path, monkeypa
     picture = workshop / "portraits" / "p0_0.png"
     os.utime(picture)  # a changed file is another data set
     assert Cache(load_mef_config(config), read_tables(load_mef_config(config))[0]).missing()
+
+
+def key(config: dict) -> str:
+    config = mef_config_from_dict(config)
+    return Cache(config, read_tables(config)[0]).folder.name
+
+
+def test_a_cache_is_of_its_files_by_their_places_in_the_data_set(workshop, tmp_path):
+    """Whoever exchanges two folders whose pictures are called alike has other rows under the same metadata."""
+    root = tmp_path / "portraits"
+    lines = []
+    for person in ("anna", "bert"):
+        (root / person).mkdir(parents=True)
+        shutil.copy2(workshop / "portraits" / "p0_0.png", root / person / "1.png")  # of one size and time
+        lines.append(json.dumps({"file_name": f"{person}/1.png", "text": "a hat", "identity": person}))
+    (root / "metadata.jsonl").write_text("\n".join(lines))
+    config = values(workshop, **{"dataset_params.root_dir": str(root)})
+    before = key(config)
+    for old, new in (("anna", "zoe"), ("zoe", "anna")):
+        (root / old).rename(root / new)
+        text = (root / "metadata.jsonl").read_text()
+        (root / "metadata.jsonl").write_text(text.replace(f"{old}/", f"{new}/"))
+        assert (key(config) == before) == (new == "anna")  # bert's row is now before zoe's
+    config["dataset_params"]["root_dir"] = str(root.rename(tmp_path / "moved"))
+    assert key(config) == before  # the data set as a whole may move
+
+
+@pytest.mark.parametrize("name", ["tokenizer/tokenizer_config.json", "vae/weights.bin", "text_encoder/config.json",
+                                  "face.onnx", "clip/model.bin", "sid.pth.tar"])
+def test_a_cache_is_of_every_file_it_was_computed_with(workshop, tmp_path, name):
+    base = shutil.copytree(workshop / "sd15", tmp_path / "sd15")
+    (base / "vae" / "weights.bin").touch()
+    (base / "clip").mkdir()
+    for path in ("face.onnx", "clip/model.bin"):
+        (base / path).touch()
+    shutil.copy(workshop / "sid.pth.tar", base)
+    changes = {"base_params": {"path": str(base)}, "sid_params.checkpoint": str(base / "sid.pth.tar")}
+    changes["compound_params"] = {"clip": str(base / "clip"), "face_recognition": str(base / "face.onnx")}
+    config = values(workshop, **{f"model_params.{path}": value for path, value in changes.items()})
+    before = key(config)
+    (base / "unet" / "more.txt").touch()
+    assert key(config) == before  # of nothing that does not matter
+    os.utime(base / name, ns=(1, 1))
+    assert key(config) != before
+
+
+def test_what_could_not_be_read_for_a_moment_is_read_the_next_time(workshop, tmp_path, monkeypatch):
+    config = mef_config_from_dict(values(workshop, **{"dataset_params.cache_dir": str(tmp_path)}))
+    tables, accelerator = read_tables(config)[0], Accelerator(cpu=True)
+    encoder = build_encoder(config, cpu=True)
+    read, away = media.read_image, tables.pictures[2]
+
+    def failing(path):
+        if Path(path) == away:
+            raise UserError(f"{path}: Stale file handle")
+        return read(path)
+
+    def built() -> tuple[Cache, PortraitDataset]:
+        cache = build_cache(config, tables, encoder, accelerator)
+        return cache, PortraitDataset(tables, encoder.latent_shape, 1000, config.train_params, cache)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(media, "read_image", failing)
+        for _ in range(2):
+            cache, dataset = built()
+            assert dataset.left_out == {str(away): "Stale file handle"} and len(dataset.portraits) == 7
+    cache, dataset = built()
+    assert not dataset.left_out and not cache.incomplete()
+    whole = Bench(workshop)
+    for table in ("latents", "faces"):
+        for i in range(8):
+            row, expected = cache.row(table, i), whole.cache.row(table, i)
+            assert all(torch.allclose(row[name], expected[name], atol=1e-5) for name in expected)
+    monkeypatch.setattr(cache, "missing", lambda: [("faces", 0)])
+    monkeypatch.setattr("modules.mef.train.Cache", lambda *_: cache)
+    with pytest.raises(UserError, match="set dataset_params.cache_dir to a folder that all machines share"):
+        built()
+
+
+def test_the_latents_are_left_on_the_disk_until_a_step_wants_them(workshop, monkeypatch):
+    bench = Bench(workshop)
+    asked = []
+
+    class Handle:
+        def __init__(self, path, framework):
+            self.file = safe_open(path, framework)
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+        def get_tensor(self, name):
+            asked.append(name)
+            return self.file.get_tensor(name)
+
+    monkeypatch.setattr(cache, "safe_open", Handle)
+    assert not bench.cache.incomplete() and not bench.cache.unreadable("latents")
+    assert asked and all(name.endswith(f".{cache.REASONS}") for name in asked)
+
+
+def test_a_damaged_part_of_the_cache_is_one_line(workshop, tmp_path):
+    bench = Bench(workshop, **{"dataset_params.cache_dir": str(tmp_path)})
+    path = bench.cache.folder / "faces-00000.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match="faces-00000.safetensors: not a readable part of the cache.*delete it"):
+        bench.cache.incomplete()
 
 
 def test_another_choice_of_layers_is_refused(workshop):
@@ -241,6 +427,10 @@ def test_bad_metadata_is_one_line(tmp_path, line, message):
         ({"model_params.inject": ["left"]}, "no cross-attention in a block 'left'"),
         ({"train_params.precision": "fp16"}, "train_params.precision: fp16 does not work on this device"),
         ({"train_params.gradient_accumulation": 3}, "gradient_accumulation: 3 does not divide"),
+        (
+            {"train_params.loss_weights": {"expression": 0.1}, "dataset_params.crop_faces": True},
+            "train_params.loss_weights.expression: expected 0 where dataset_params.crop_faces is true",
+        ),
     ],
 )
 def test_a_bad_configuration_is_one_line_and_leaves_nothing(workshop, tmp_path, changes, message):
@@ -324,10 +514,12 @@ torch.save(trainer.stage.state(), f"{out}-{{accelerator.num_processes}}-{{accele
 """
 
 
-def test_two_processes_share_the_cache_and_step_like_one(workshop, tmp_path):
+@pytest.mark.parametrize("cached", [True, False])
+def test_two_processes_share_the_work_and_step_like_one(workshop, tmp_path, cached):
     """An epoch over gloo, in parts: parameters equal over the processes, and near those of one process."""
-    changes = {"dataset_params.cache_dir": str(tmp_path / "cache"), "train_params.num_repeats": 1}
-    config = write_config(tmp_path / "tiny.yaml", workshop, **changes | {"train_params.gradient_accumulation": 2})
+    changes = {"train_params.num_repeats": 1, "train_params.gradient_accumulation": 2}
+    changes["dataset_params.cache_dir"] = str(tmp_path / "cache") if cached else None
+    config = write_config(tmp_path / "tiny.yaml", workshop, **changes)
     script = tmp_path / "parameters.py"
     script.write_text(PARAMETERS.format(root=str(ROOT), config=str(config), out=str(tmp_path / "p")))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", str(script)]

@@ -20,6 +20,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
 )
 from diffusers.utils import logging
+from safetensors import SafetensorError, safe_open
 from transformers.utils import logging as transformers_logging
 
 from modules.errors import UserError
@@ -28,7 +29,8 @@ from modules.mef.config import BaseParams
 Base = StableDiffusionPipeline | StableDiffusionXLPipeline
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SCHEDULERS = {
-    "ddim": (DDIMScheduler, {}),
+    # said here, since bases whose own scheduler has no such options do not say it: latents are of any size
+    "ddim": (DDIMScheduler, {"clip_sample": False, "set_alpha_to_one": False}),
     "dpm++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++"}),
     "euler": (EulerDiscreteScheduler, {}),
     "lcm": (LCMScheduler, {}),  # for bases, or LoRAs on them, distilled for it
@@ -45,7 +47,7 @@ def load_base(params: BaseParams, dtype: torch.dtype = torch.float32) -> Base:
     try:
         with quiet():
             pipeline = _load(path, params, dtype)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"{params.path}: no Stable Diffusion base can be loaded from there ({reason})") from error
     if not isinstance(pipeline, Base):
@@ -81,8 +83,6 @@ def _load(path: Path, params: BaseParams, dtype: torch.dtype) -> Any:
 
 
 def _load_single_file(path: Path, config: str | None, dtype: torch.dtype) -> Base:
-    from safetensors import safe_open
-
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     with safe_open(path, framework="pt") as file:

@@ -9,27 +9,26 @@ Training builds what is missing itself; the command is for doing it beforehand, 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
 from modules import checkpoint as files
-from modules.config import config_to_dict
 from modules.data.portraits import Portrait
 from modules.errors import UserError, run_script
+from modules.mef.cache_key import cache_key
 from modules.mef.config import MEFConfig
 from modules.mef.encoder import Encoder, Rows
 
-FORMAT = 1  # raise it when what is cached would be computed differently
 SHARD = 512  # rows in a file
 BATCH = 8  # items encoded together
 PLACE = "place"  # entry of a shard: where each item's row is, -1 for an item that could not be read
+REASONS = "reasons"  # and why these could not, a JSON object by number in the shard
 
 
 class Tables:
@@ -59,7 +58,7 @@ class Cache:
     def __init__(self, config: MEFConfig, tables: Tables):
         self.tables = tables
         self.half = config.train_params.precision != "fp32"
-        self.folder = Path(config.dataset_params.cache_dir) / _key(config, tables, self.half)
+        self.folder = Path(config.dataset_params.cache_dir) / cache_key(config, tables, self.half)
         self._open: dict[Path, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -69,60 +68,82 @@ class Cache:
         """One row of a table, of an item that could be read."""
         path = self._path(table, index // SHARD)
         if path not in self._open:
-            shard = safe_open(path, framework="pt")
+            shard = _shard(path)
             self._open[path] = shard, shard.get_tensor(f"{table}.{PLACE}").tolist()
         shard, places = self._open[path]
-        names = {name.partition(".")[2]: name for name in shard.keys()}  # noqa: SIM118 (a handle, not a dict)
-        del names[PLACE]
-        return {short: shard.get_slice(name)[places[index % SHARD]] for short, name in names.items()}
+        return {short: shard.get_slice(name)[places[index % SHARD]] for short, name in _columns(shard).items()}
 
     def column(self, table: str, name: str) -> torch.Tensor:
         """A whole column of a table ``[N, ...]``, zero where the item could not be read."""
-        shards = [files.load(path)[table] for path in self._paths(table)]
-        place = torch.cat([shard[PLACE] for shard in shards])
-        values = torch.cat([shard[name] for shard in shards if name in shard])
+        shards = [_shard(path) for path in self._paths(table)]
+        place = torch.cat([shard.get_tensor(f"{table}.{PLACE}") for shard in shards])
+        values = torch.cat([shard.get_tensor(f"{table}.{name}") for shard in shards if name in _columns(shard)])
         whole = values.new_zeros(len(place), *values.shape[1:])
         whole[place >= 0] = values
         return whole
 
-    def unreadable(self, table: str) -> set[int]:
-        """Rows of items that could not be read."""
-        place = torch.cat([files.load(path)[table][PLACE] for path in self._paths(table)])
-        return set((place < 0).nonzero().flatten().tolist())
+    def unreadable(self, table: str) -> dict[int, str]:
+        """Rows of items that could not be read, and why."""
+        bad: dict[int, str] = {}
+        for i, path in enumerate(self._paths(table)):
+            bad |= {i * SHARD + row: reason for row, reason in _reasons(_shard(path), table).items()}
+        return bad
 
     def missing(self) -> list[tuple[str, int]]:
         """The (table, shard) pairs yet to be built."""
         return [
             (table, shard)
-            for table, items in self.tables.items().items()
-            for shard in range(-(-len(items) // SHARD))
-            if not self._path(table, shard).exists()
+            for table in self.tables.items()
+            for shard, path in enumerate(self._paths(table))
+            if not path.exists()
+        ]
+
+    def incomplete(self) -> list[tuple[str, int]]:
+        """Those yet to be built, and those with items that could not be read, perhaps for a passing reason."""
+        return [
+            (table, shard)
+            for table in self.tables.items()
+            for shard, path in enumerate(self._paths(table))
+            if not path.exists() or _reasons(_shard(path), table)
         ]
 
     def build(self, shards: Sequence[tuple[str, int]], encoder: Encoder, progress: bool = True) -> None:
-        """Compute some of what is missing; shards appear under their name when complete."""
+        """Compute what some shards lack; they appear under their name, or are replaced, when complete."""
         work: dict[str, Callable[[Sequence], Rows]] = {
             "latents": encoder.latents, "text": encoder.text, "faces": encoder.embeddings,
         }
         for table, shard in tqdm(shards, "caching", unit="shard", disable=not (progress and shards)):
-            items = self.tables.items()[table][shard * SHARD : (shard + 1) * SHARD]
-            files.save({table: self._encode(work[table], items)}, self._path(table, shard))
+            path = self._path(table, shard)
+            items = dict(enumerate(self.tables.items()[table][shard * SHARD : (shard + 1) * SHARD]))
+            done, before = _read_rows(path, table) if path.exists() else ({}, None)
+            rows, reasons = self._encode(work[table], {i: item for i, item in items.items() if i not in done})
+            if reasons != before:
+                files.save({table: _packed(done | rows, reasons, len(items))}, path)
 
-    def _encode(self, work: Callable[[Sequence], Rows], items: Sequence) -> Rows:
-        """The rows of the items that can be read, in order, and each item's place among them, or -1."""
-        parts: list[Rows | None] = []
-        for start in range(0, len(items), BATCH):
-            batch = items[start : start + BATCH]
-            try:
-                parts.append(work(batch))
-            except UserError:
-                parts += [_or_none(work, item) for item in batch]
-        good = [part for part in parts if part is not None]
+    def _encode(
+        self, work: Callable[[Sequence], Rows], items: dict[int, Any]
+    ) -> tuple[dict[int, Rows], dict[int, str]]:
+        """What the items that can be read give, each a row, and what is wrong with the others."""
         dtype = torch.float16 if self.half else torch.float32
-        rows = {name: torch.cat([part[name] for part in good]).to("cpu", dtype) for name in (good[0] if good else ())}
-        counts = [0 if part is None else len(next(iter(part.values()))) for part in parts]
-        read = torch.tensor([bit for count in counts for bit in ([1] * count or [0])])
-        return rows | {PLACE: torch.where(read > 0, read.cumsum(0) - 1, -1)}
+        rows: dict[int, Rows] = {}
+        reasons: dict[int, str] = {}
+
+        def encode(part: list[int]) -> None:
+            columns = {name: values.to("cpu", dtype) for name, values in work([items[i] for i in part]).items()}
+            rows.update((i, {name: values[n] for name, values in columns.items()}) for n, i in enumerate(part))
+
+        numbers = list(items)
+        for start in range(0, len(numbers), BATCH):
+            batch = numbers[start : start + BATCH]
+            try:
+                encode(batch)
+            except UserError:
+                for i in batch:
+                    try:
+                        encode([i])
+                    except UserError as error:
+                        reasons[i] = str(error)
+        return rows, reasons
 
     def _path(self, table: str, shard: int) -> Path:
         return self.folder / f"{table}-{shard:05d}.safetensors"
@@ -131,37 +152,44 @@ class Cache:
         return [self._path(table, shard) for shard in range(-(-len(self.tables.items()[table]) // SHARD))]
 
 
-def _or_none(work: Callable[[Sequence], Rows], item: Any) -> Rows | None:
+# ----------------------------------------------------------------------------------------------------- inside a shard
+
+
+def _shard(path: Path) -> Any:
+    """A handle that reads the tensors it is asked for, and no others."""
     try:
-        return work([item])
-    except UserError:
-        return None
+        return safe_open(path, framework="pt")
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: not a readable part of the cache ({error}); delete it and start again") from error
 
 
-def _key(config: MEFConfig, tables: Tables, half: bool) -> str:
-    data, model = config.dataset_params, config.model_params
-    made_from = [
-        FORMAT, half, data.resolution, data.crop_faces, config_to_dict(model.base_params),
-        config_to_dict(model.compound_params), _stamp(model.sid_params.checkpoint), _stamp(model.sid_params.config),
-        *map(_stamp, _weights(model.base_params.path)), tables.captions,
-        [[p.text, [_stamp(path) for path in p.files]] for p in tables.portraits],
-    ]
-    return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
+def _columns(shard: Any) -> dict[str, str]:
+    """Of what was computed: short name -> name in the shard."""
+    names = {name.partition(".")[2]: name for name in shard.keys()}  # noqa: SIM118 (a handle, not a dict)
+    return {short: name for short, name in names.items() if short not in (PLACE, REASONS)}
 
 
-def _weights(base: str) -> list[Path]:
-    """The files of a local base that the cache depends on; a hub id stands for itself."""
-    path = Path(base)
-    folders = ("vae", "text_encoder", "text_encoder_2")
-    return [path] if path.is_file() else sorted(p for f in folders for p in (path / f).glob("*.safetensors"))
+def _reasons(shard: Any, table: str) -> dict[int, str]:
+    text = bytes(shard.get_tensor(f"{table}.{REASONS}").tolist()).decode()
+    return {int(row): reason for row, reason in json.loads(text).items()}
 
 
-def _stamp(path: str | Path) -> list[Any]:
-    try:
-        stat = Path(path).stat()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
-    return [Path(path).name, stat.st_size, stat.st_mtime_ns]
+def _read_rows(path: Path, table: str) -> tuple[dict[int, Rows], dict[int, str]]:
+    shard = _shard(path)
+    columns = {short: shard.get_tensor(name) for short, name in _columns(shard).items()}
+    places = enumerate(shard.get_tensor(f"{table}.{PLACE}").tolist())
+    rows = {i: {short: values[place] for short, values in columns.items()} for i, place in places if place >= 0}
+    return rows, _reasons(shard, table)
+
+
+def _packed(rows: dict[int, Rows], reasons: dict[int, str], count: int) -> Rows:
+    """A shard's tensors: columns without gaps, each item's place in them, and the reasons as JSON's bytes."""
+    order = sorted(rows)
+    columns = {name: torch.stack([rows[i][name] for i in order]) for name in (rows[order[0]] if order else ())}
+    place = torch.full((count,), -1)
+    place[order] = torch.arange(len(order))
+    text = torch.tensor(list(json.dumps(reasons).encode()), dtype=torch.uint8)
+    return columns | {PLACE: place, REASONS: text}
 
 
 def main() -> None:

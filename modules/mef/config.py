@@ -6,7 +6,8 @@ import os
 from typing import Any, Literal
 
 from modules.config import LoopParams, read_sections, section_from_dict
-from modules.schema import option, section
+from modules.errors import UserError
+from modules.schema import BadValue, option, section
 
 
 @section
@@ -116,4 +117,18 @@ def load_mef_config(path: str | os.PathLike) -> MEFConfig:
 
 def mef_config_from_dict(values: dict[str, Any], where: str = "configuration") -> MEFConfig:
     """A checked configuration from plain values; ``where`` is what an error names as the place (the file)."""
-    return section_from_dict(MEFConfig, values, where, MEFConfig)
+    config = section_from_dict(MEFConfig, values, where, MEFConfig)
+    try:
+        _check_together(config)
+    except BadValue as error:
+        raise UserError(f"{where}: {error}") from None
+    return config
+
+
+def _check_together(config: MEFConfig) -> None:
+    """Raise :class:`BadValue` where options contradict each other."""
+    weights = config.train_params.loss_weights
+    for term in ("identity", "expression"):
+        if config.dataset_params.crop_faces and getattr(weights, term):      # an estimate is compared as a whole
+            expected = "0 where dataset_params.crop_faces is true (embeddings of cut-out faces)"
+            raise BadValue(f"train_params.loss_weights.{term}", expected, f"{getattr(weights, term):g}")

@@ -13,6 +13,7 @@ from modules.data.portraits import Portrait
 from modules.errors import UserError
 from modules.mef.cache import Cache, Tables
 from modules.mef.config import MEFTrainParams
+from modules.mef.readable import Unreadable
 
 
 class PortraitDataset(Dataset):
@@ -32,6 +33,7 @@ class PortraitDataset(Dataset):
         latent_shape: (C, h, w).
         timesteps: number of noise levels of the base.
         cache: complete, or None.
+        unreadable: what must be left out; of a cache it is known.
     """
 
     def __init__(
@@ -41,16 +43,15 @@ class PortraitDataset(Dataset):
         timesteps: int,
         params: MEFTrainParams,
         cache: Cache | None = None,
+        unreadable: Unreadable | None = None,
     ):
         self.tables, self.latent_shape, self.timesteps, self.params = tables, latent_shape, timesteps, params
         self.cache = cache
         self.left_out: dict[str, str] = {}
         self._faces: dict[str, Tensor] = {}
-        bad_faces: set[int] = set()
-        bad_latents: set[int] = set()
         if cache is not None:
-            bad_faces, bad_latents = cache.unreadable("faces"), cache.unreadable("latents")
-            self._faces = {name: cache.column("faces", name).float() for name in ("identity", "expression")}
+            unreadable = Unreadable(cache.unreadable("latents"), cache.unreadable("faces"))
+        bad_latents, bad_faces = unreadable or Unreadable({}, {})
         self._of_person: dict[str, list[int]] = {}  # pictures of each person that can be read
         self._portraits: list[int] = []
         for row, portrait in enumerate(tables.portraits):
@@ -58,14 +59,18 @@ class PortraitDataset(Dataset):
             needed = {tables.picture_row[path] for path in (portrait.identity_image, portrait.reference_image) if path}
             if portrait.reference_image is None or portrait.identity_image is None:
                 needed.add(own)
-            if row in bad_latents or needed & bad_faces:
-                self.left_out[str(portrait.image)] = "a picture of it cannot be read, or no face is found in it"
+            reason = bad_latents.get(row) or next((bad_faces[i] for i in sorted(needed) if i in bad_faces), None)
+            if reason is not None:
+                self.left_out[str(portrait.image)] = reason.removeprefix(f"{portrait.image}: ")
                 continue
             self._portraits.append(row)
             if own not in bad_faces:
                 self._of_person.setdefault(portrait.identity, []).append(own)
         if not self._portraits:
-            raise UserError("none of the portraits can be used: no picture can be read, or no face found in them")
+            first, reason = next(iter(self.left_out.items()))
+            raise UserError(f"none of the portraits can be used, such as {first}: {reason}")
+        if cache is not None:
+            self._faces = {name: cache.column("faces", name).float() for name in ("identity", "expression")}
 
     @property
     def portraits(self) -> list[Portrait]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from modules import checkpoint as files
@@ -76,7 +77,7 @@ class Embedder:
     Args:
         detector: find the face in every picture with it (:func:`modules.faces.load_detector`) and cut it out; None:
             SID sees the picture's centre.
-        cpu: keep the detector off the GPU.
+        cpu: keep the detector and face recognition off the GPU.
     """
 
     def __init__(
@@ -91,7 +92,8 @@ class Embedder:
         self.detector = None if detector is None else faces.load_detector(detector, cpu)
         self.device = torch.device("cpu")
         self._clip = _load_clip(self.compound.clip) if self.compound.clip else None
-        self._recognise = _load_arcface(self.compound.face_recognition) if self.compound.face_recognition else None
+        arcface = self.compound.face_recognition
+        self._recognise = _load_arcface(arcface, cpu) if arcface else None
 
     def to(self, device: torch.device | str) -> Embedder:
         self.device = torch.device(device)
@@ -115,12 +117,19 @@ class Embedder:
         Raises:
             UserError: a detector finds no face; ``names`` says in which picture.
         """
-        if self.detector is not None:
-            names = names or [f"picture {i}" for i in range(len(pictures))]
-            pictures = [faces.crop_image(p, self.detector, name) for p, name in zip(pictures, names, strict=True)]
+        names = names or [f"picture {i}" for i in range(len(pictures))]
+        pictures = [self.cut_out(picture, name) for picture, name in zip(pictures, names, strict=True)]
         fitted = [media.fit(picture, *self.sid.size) for picture in pictures]
         identity, expression = self.sid(to_tensor(fitted, self.device))
         return torch.cat([identity, *self._extra_parts(pictures)], dim=1), expression
+
+    def cut_out(self, picture: np.ndarray, name: str) -> np.ndarray:
+        """The part of a picture that is looked at: its face, or all of it without a detector.
+
+        Raises:
+            UserError: there is no face in it; ``name`` says in which.
+        """
+        return picture if self.detector is None else faces.crop_image(picture, self.detector, name)
 
     @torch.no_grad()
     def expression(self, frames: Sequence[np.ndarray]) -> Tensor:
@@ -152,13 +161,13 @@ def _load_clip(path: str) -> tuple[Any, nn.Module]:
             processor = CLIPImageProcessor.from_pretrained(path)
         except OSError:  # IP-Adapter's image encoders come without one: CLIP's usual values
             processor = CLIPImageProcessor(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"compound_params.clip: {path}: no CLIP vision model can be loaded ({reason})") from error
     return processor, model.eval().requires_grad_(False)
 
 
-def _load_arcface(path: str):
+def _load_arcface(path: str, cpu: bool):
     """InsightFace's ``.onnx`` networks: uint8 ``[B, 112, 112, 3]`` -> float32 ``[B, d]``."""
     if not Path(path).is_file():
         raise UserError(f"compound_params.face_recognition: {path}: no such file")
@@ -167,7 +176,8 @@ def _load_arcface(path: str):
     except ImportError:
         raise UserError("compound_params.face_recognition needs onnxruntime: pip install onnxruntime") from None
     try:
-        session = onnxruntime.InferenceSession(path, providers=onnxruntime.get_available_providers())
+        providers = ["CPUExecutionProvider"] if cpu else onnxruntime.get_available_providers()
+        session = onnxruntime.InferenceSession(path, providers=providers)
     except Exception as error:  # onnxruntime's own exception types are not importable from one public place
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"compound_params.face_recognition: {path}: not a readable .onnx file ({reason})") from error

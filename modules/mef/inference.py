@@ -56,7 +56,7 @@ def load_pipeline(
     """The pipeline of a training checkpoint, an adapters' folder or a hub id; float16 on a GPU, float32 on a CPU."""
     device = best_device(cpu)
     options = {
-        "base": base, "base_config": base_config, "detector": detector,
+        "base": base, "base_config": base_config, "detector": detector, "cpu": device.type == "cpu",
         "dtype": torch.float16 if device.type == "cuda" else torch.float32,
     }
     if Path(checkpoint).is_file():
@@ -125,10 +125,14 @@ def draw_images(artist: Portraitist, driver: str | None, result: str) -> list[Pa
 
 
 def draw_video(artist: Portraitist, driver: str, result: str, crop: bool = False, detector: str = "auto") -> int:
-    """Write a portrait per frame of a driving video, with its timing and sound; return the number of frames."""
+    """Write a portrait per frame of a driving video, with its timing and sound; return the number of frames.
+
+    ``crop``: cut out the face also for adapters that did not learn from cut-out faces.
+    """
     if artist.options.num_images > 1:
         raise UserError("--num_images: a driving video gives one portrait a frame; leave it at 1")
     embedder = artist.pipeline.embedder
+    crop = crop or artist.pipeline.crop_faces
     framing = Framing(embedder.sid.size, crop, detector, cpu=artist.pipeline.base.device.type == "cpu")
     info, fit = media.probe_video(driver), framing.video(driver)
 

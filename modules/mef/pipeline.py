@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,26 +15,31 @@ from PIL import Image
 from torch import Tensor
 
 from modules import checkpoint as files
-from modules.atomic import write_text
-from modules.config import config_to_dict, section_from_dict
+from modules.config import section_from_dict
 from modules.errors import UserError
 from modules.mef.adapters import NAMES, Adapters, Scale, attach
 from modules.mef.base import load_base
 from modules.mef.config import BaseParams, CompoundParams, mef_config_from_dict
 from modules.mef.embedder import Embedder, SIDEncoders
+from modules.mef.folder import (
+    ADAPTER_FILES,
+    BASE_KEY,
+    CONFIG,
+    CROP_KEY,
+    SID_FILE,
+    read_description,
+    save_adapters,
+)
 from modules.mef.guidance import GuidanceWeights, separate_guidance
 
-CONFIG = "config.json"
-BASE_KEY = "stable_diffusion"  # of CONFIG: where the base is found
-SID_FILE = "sid_encoders.safetensors"
-ADAPTER_FILES = tuple(f"{name}_adapter.safetensors" for name in NAMES)
 _CARD = """---
 {{ card_data }}
 ---
 Identity and expression adapters of DeepExpr (MEF) for Stable Diffusion, in the IP-Adapter FaceID layout.  With
 diffusers alone: `pipe.load_ip_adapter(folder, subfolder="", weight_name=["identity_adapter.safetensors",
 "expression_adapter.safetensors"], image_encoder_folder=None)`, then pass `ip_adapter_image_embeds`, each
-`[2, 1, width]` with zeros first.  `config.json` says for which base they were trained.
+`[2, 1, width]` with zeros first.  `config.json` says for which base they were trained, and whether the faces were cut
+out first (`crop_faces`).
 """
 
 
@@ -56,10 +60,19 @@ class DeepExprPipeline(
         adapters: those in its UNet.
         embedder: None where only embeddings, not pictures, will be given.
         base_params: where the base came from, for the file.
+        crop_faces: whether the adapters learnt from faces that a detector had cut out, for the file.
     """
 
-    def __init__(self, base: Any, adapters: Adapters, embedder: Embedder | None, base_params: BaseParams):
-        self.base, self.adapters, self.embedder, self.base_params = base, adapters, embedder, base_params
+    def __init__(
+        self,
+        base: Any,
+        adapters: Adapters,
+        embedder: Embedder | None,
+        base_params: BaseParams,
+        crop_faces: bool = False,
+    ):
+        self.base, self.adapters, self.embedder = base, adapters, embedder
+        self.base_params, self.crop_faces = base_params, crop_faces
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> DeepExprPipeline:
         self.base.to(device, dtype)
@@ -176,7 +189,9 @@ class DeepExprPipeline(
             base: hub id, folder or ``.safetensors`` file of the base, or a diffusers pipeline; None: as saved.
             base_config: with a ``.safetensors`` base: hub id or folder of its layout.
             dtype: of the base's weights.
-            detector: face detector for pictures (:func:`modules.faces.load_detector`); None: they are framed already.
+            detector: face detector for pictures (:func:`modules.faces.load_detector`); None: ``auto`` for adapters that
+                learnt from cut-out faces, while others take pictures that are framed already.
+            cpu: keep off the GPU what ``.to`` does not move: the detector and face recognition.
             options: also those of the hub: ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ...
 
         Raises:
@@ -189,7 +204,7 @@ class DeepExprPipeline(
             raise UserError(f"{name}: no folder of adapters, and nothing of that name on the hub") from error
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        save_adapters(Path(save_directory), self.adapters.state(), self.embedder, self.base_params)
+        save_adapters(Path(save_directory), self.adapters.state(), self.embedder, self.base_params, self.crop_faces)
 
     @classmethod
     def _from_pretrained(
@@ -205,6 +220,7 @@ class DeepExprPipeline(
         base_config: str | None = None,
         dtype: torch.dtype = torch.float32,
         detector: str | None = None,
+        cpu: bool = False,
         **_: Any,
     ) -> DeepExprPipeline:
         folder = Path(model_id)
@@ -214,20 +230,22 @@ class DeepExprPipeline(
             folder = Path(
                 snapshot_download(model_id, allow_patterns=names, local_files_only=local_files_only, **hub)
             )
-        description = _read_description(folder / CONFIG)
+        description = read_description(folder / CONFIG)
         base_params = section_from_dict(BaseParams, description[BASE_KEY], str(folder / CONFIG), BaseParams)
         if isinstance(base, str):
             base_params = BaseParams(path=base, config=base_config)
         pipeline = base if base is not None and not isinstance(base, str) else load_base(base_params, dtype)
         states = [files.load(folder / name) for name in ADAPTER_FILES]
         adapters = attach(pipeline.unet, states, [str(folder / name) for name in ADAPTER_FILES])
+        crop_faces = description.get(CROP_KEY, False)
         embedder = None
         if description.get("sid") is not None:
             compound = section_from_dict(
                 CompoundParams, description["compound_params"], str(folder / CONFIG), CompoundParams
             )
-            embedder = Embedder(SIDEncoders.from_file(folder / SID_FILE, description["sid"]), compound, detector)
-        return cls(pipeline, adapters, embedder, base_params)
+            sid = SIDEncoders.from_file(folder / SID_FILE, description["sid"])
+            embedder = Embedder(sid, compound, _detector(detector, crop_faces), cpu)
+        return cls(pipeline, adapters, embedder, base_params, crop_faces)
 
     @classmethod
     def from_checkpoint(
@@ -238,6 +256,7 @@ class DeepExprPipeline(
         base_config: str | None = None,
         dtype: torch.dtype = torch.float32,
         detector: str | None = None,
+        cpu: bool = False,
     ) -> DeepExprPipeline:
         """The (averaged) adapters of a training checkpoint, on the base and SID they were trained with.
 
@@ -247,41 +266,20 @@ class DeepExprPipeline(
         checkpoint = files.load(path)
         if "mef" not in checkpoint:
             raise UserError(f"{path}: not a checkpoint of MEF; with --prompt give one of train_mef.py")
-        model = mef_config_from_dict(checkpoint["mef"], str(path)).model_params
+        config = mef_config_from_dict(checkpoint["mef"], str(path))
+        model, crop_faces = config.model_params, config.dataset_params.crop_faces
         base_params = BaseParams(path=base, config=base_config) if base else model.base_params
         pipeline = load_base(base_params, dtype)
         states = checkpoint.get("ema") or checkpoint
         adapters = attach(pipeline.unet, [states[f"{name}_adapter"] for name in NAMES], [f"{path}: {n}" for n in NAMES])
-        embedder = Embedder(SIDEncoders.from_sid(model.sid_params), model.compound_params, detector)
-        return cls(pipeline, adapters, embedder, base_params)
+        sid = SIDEncoders.from_sid(model.sid_params)
+        embedder = Embedder(sid, model.compound_params, _detector(detector, crop_faces), cpu)
+        return cls(pipeline, adapters, embedder, base_params, crop_faces)
 
 
-def save_adapters(
-    folder: Path, states: dict[str, Any], embedder: Embedder | None, base_params: BaseParams
-) -> None:
-    """Write a folder that ``from_pretrained`` reads: two adapters, SID's encoders, ``config.json``.
-
-    Args:
-        states: what :meth:`modules.mef.adapters.Adapters.state` gives.
-    """
-    for name, file in zip(NAMES, ADAPTER_FILES, strict=True):
-        files.save(states[f"{name}_adapter"], folder / file)
-    widths = {name: states[f"{name}_adapter"]["image_proj"]["proj.0.weight"].shape[1] for name in NAMES}
-    description: dict[str, Any] = {BASE_KEY: config_to_dict(base_params), "embedding_widths": widths, "sid": None}
-    if embedder is not None:
-        description["sid"] = embedder.sid.save(folder / SID_FILE)
-        description["compound_params"] = config_to_dict(embedder.compound)
-    write_text(folder / CONFIG, json.dumps(description, indent=2) + "\n")
-
-
-def _read_description(path: Path) -> dict[str, Any]:
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-        if BASE_KEY in description:
-            return description
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
-        pass
-    raise UserError(f"{path}: not a folder of DeepExpr adapters: it needs a {CONFIG} with {BASE_KEY}")
+def _detector(named: str | None, crop_faces: bool) -> str | None:
+    """Adapters that learnt from cut-out faces are shown nothing else."""
+    return named or ("auto" if crop_faces else None)
 
 
 def check_prompt(prompt: str | Sequence[str] | None) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from modules.config import config_to_dict
 from modules.errors import UserError
@@ -50,7 +51,7 @@ class MEFStage:
         self.phases = [Phase(step, {"optimizer_adapters": optimizer})]
         self.ema = None
         if train.ema_decay is not None:
-            self.ema = AveragedModel(self.adapters, multi_avg_fn=get_ema_multi_avg_fn(train.ema_decay))
+            self.ema = AveragedModel(self.adapters, multi_avg_fn=_warmed_up(train.ema_decay))
 
     def to(self, device: torch.device) -> None:
         self.encoder.to(device)
@@ -94,3 +95,14 @@ class MEFStage:
                 return self.validation.grid()
         finally:
             self.adapters.load(training, "adapters")
+
+
+def _warmed_up(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], None]:
+    """An exponential average whose memory grows with the run: a short run's would else be of its first steps."""
+
+    @torch.no_grad()
+    def update(averages: Sequence[Tensor], current: Sequence[Tensor], count: Tensor) -> None:
+        kept = min(decay, (1 + int(count)) / (10 + int(count)))
+        torch._foreach_lerp_(averages, current, 1 - kept)
+
+    return update

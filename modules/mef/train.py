@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
+import numpy as np
+import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from modules import runs
 from modules.data.portraits import read_portraits
 from modules.data.sampling import loader_of
+from modules.errors import UserError
+from modules.mef.adapters import NAMES
 from modules.mef.base import DTYPES, load_base, training_noise
-from modules.mef.cache import Cache, Tables
+from modules.mef.cache import BATCH, Cache, Tables
 from modules.mef.config import MEFConfig, load_mef_config
 from modules.mef.dataset import PortraitDataset
 from modules.mef.embedder import Embedder, SIDEncoders
 from modules.mef.encoder import Encoder
-from modules.mef.pipeline import save_adapters
+from modules.mef.folder import save_adapters
+from modules.mef.readable import Unreadable, find_unreadable
 from modules.mef.stage import MEFStage
 from modules.training import Loaded, Trainer
 
@@ -44,21 +51,31 @@ def build_encoder(config: MEFConfig, cpu: bool = False) -> Encoder:
 def build_cache(config: MEFConfig, tables: Tables, encoder: Encoder, accelerator: Accelerator) -> Cache:
     """The cache, complete; processes share what is still to be computed."""
     cache = Cache(config, tables)
-    missing = cache.missing()  # the same list on all: looked at before anybody writes
+    # the first one's list on all: another run may be filling the same cache while they look
+    [shards] = broadcast_object_list([cache.incomplete() if accelerator.is_main_process else None])
+    cache.build(shards[accelerator.process_index :: accelerator.num_processes], encoder, accelerator.is_main_process)
     accelerator.wait_for_everyone()
-    cache.build(missing[accelerator.process_index :: accelerator.num_processes], encoder, accelerator.is_main_process)
-    accelerator.wait_for_everyone()
+    if missing := cache.missing():
+        reason = f"{len(missing)} parts that other processes have built are not there"
+        raise UserError(f"{cache.folder}: {reason}: set dataset_params.cache_dir to a folder that all machines share")
     return cache
 
 
-def embedding_sample(cache: Cache | None, tables: Tables, encoder: Encoder) -> tuple[Tensor, Tensor]:
-    """Embeddings of the data set, ``[N, width]`` each: all of them, or as many as tell mean and deviation."""
+def embedding_sample(
+    cache: Cache | None, tables: Tables, encoder: Encoder, bad: Collection[int] = ()
+) -> tuple[Tensor, Tensor]:
+    """Embeddings of the data set, ``[N, width]`` each: all of them, or as many as tell mean and deviation.
+
+    ``bad``: without a cache, rows of pictures that cannot be read.
+    """
+    bad = bad if cache is None else cache.unreadable("faces")
+    good = [i for i in range(len(tables.pictures)) if i not in bad]
     if cache is not None:
-        bad = cache.unreadable("faces")
-        good = [i for i in range(len(tables.pictures)) if i not in bad]
         return cache.column("faces", "identity")[good], cache.column("faces", "expression")[good]
-    rows = encoder.embeddings(tables.pictures[:: max(1, len(tables.pictures) // SAMPLE)])
-    return rows["identity"].cpu(), rows["expression"].cpu()
+    spread = np.linspace(0, len(good) - 1, min(len(good), SAMPLE)).round().astype(int)
+    chosen = [tables.pictures[good[i]] for i in spread]
+    parts = [encoder.embeddings(chosen[start : start + BATCH]) for start in range(0, len(chosen), BATCH)]
+    return tuple(torch.cat([part[name].cpu() for part in parts]) for name in NAMES)
 
 
 class MEFRecipe:
@@ -75,14 +92,16 @@ class MEFRecipe:
     ) -> tuple[Trainer, Loaded | None]:
         config, train, tables = self.config, self.config.train_params, self.tables
         encoder = build_encoder(config, accelerator.device.type == "cpu").to(accelerator.device)
-        cache = None
+        cache, unreadable = None, Unreadable({}, {})
         if config.dataset_params.cache_dir is not None:
             cache = build_cache(config, tables, encoder, accelerator)
+        else:
+            unreadable = find_unreadable(tables, encoder.embedder, accelerator)
         timesteps = training_noise(encoder.base).config.num_train_timesteps
-        dataset = PortraitDataset(tables, encoder.latent_shape, timesteps, train, cache)
+        dataset = PortraitDataset(tables, encoder.latent_shape, timesteps, train, cache, unreadable)
         workers, rank, world = config.dataset_params.num_workers, accelerator.process_index, accelerator.num_processes
         loader = loader_of(dataset, train, workers, rank, world)
-        stage = MEFStage(config, encoder, dataset, embedding_sample(cache, tables, encoder))
+        stage = MEFStage(config, encoder, dataset, embedding_sample(cache, tables, encoder, unreadable.faces))
         if cache is not None:
             encoder.forget_text()  # its states are all there: gigabytes for other things
         trainer = Trainer(stage, loader, train, accelerator, train.gradient_accumulation)
@@ -101,7 +120,8 @@ class MEFRecipe:
     def finish(self, trainer: Trainer) -> None:
         """The adapters by themselves, as other programs read them."""
         stage, folder = trainer.stage, trainer.folder / ADAPTERS
-        save_adapters(folder, stage.averaged(), stage.encoder.embedder, self.config.model_params.base_params)
+        embedder, base_params = stage.encoder.embedder, self.config.model_params.base_params
+        save_adapters(folder, stage.averaged(), embedder, base_params, self.config.dataset_params.crop_faces)
         print(f"adapters: '{folder}'")
 
 

@@ -28,10 +28,11 @@ class Validation:
     ):
         self.params, self.encoder, self.base = params, encoder, encoder.base
         self.side = encoder.resolution
-        first = {portrait.identity: str(portrait.image) for portrait in reversed(portraits)}
+        # where training reads them off: a portrait's own picture need not show a face
+        first = {p.identity: str(p.identity_image or p.image) for p in reversed(portraits)}
         people = params.identities or list(first.values())[::-1][:DEFAULT_COUNT]
         apart = portraits[:: max(1, len(portraits) // DEFAULT_COUNT)][:DEFAULT_COUNT]
-        expressions = params.expressions or [str(p.image) for p in apart]
+        expressions = params.expressions or [str(p.reference_image or p.image) for p in apart]
         prompts = params.prompts or list(dict.fromkeys(p.text for p in portraits))[:DEFAULT_COUNT]
         self.people, self.expressions = list(map(self._thumbnail, people)), list(map(self._thumbnail, expressions))
         self.identities = encoder.embeddings(people)["identity"].cpu()

@@ -1,0 +1,56 @@
+"""The folder that adapters are saved in: two IP-Adapter files, SID's encoders, and what they were made for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from modules import checkpoint as files
+from modules.atomic import write_text
+from modules.config import config_to_dict
+from modules.errors import UserError
+from modules.mef.adapters import NAMES
+from modules.mef.config import BaseParams
+from modules.mef.embedder import Embedder
+
+CONFIG = "config.json"
+BASE_KEY = "stable_diffusion"  # of CONFIG: where the base is found
+CROP_KEY = "crop_faces"  # of CONFIG: whether pictures are cut out around the face first, as in training
+SID_FILE = "sid_encoders.safetensors"
+ADAPTER_FILES = tuple(f"{name}_adapter.safetensors" for name in NAMES)
+
+
+def save_adapters(
+    folder: Path,
+    states: dict[str, Any],
+    embedder: Embedder | None,
+    base_params: BaseParams,
+    crop_faces: bool,
+) -> None:
+    """Write a folder that ``from_pretrained`` reads: two adapters, SID's encoders, ``config.json``.
+
+    Args:
+        states: what :meth:`modules.mef.adapters.Adapters.state` gives.
+        crop_faces: whether they learnt from faces that a detector had cut out.
+    """
+    for name, file in zip(NAMES, ADAPTER_FILES, strict=True):
+        files.save(states[f"{name}_adapter"], folder / file)
+    widths = {name: states[f"{name}_adapter"]["image_proj"]["proj.0.weight"].shape[1] for name in NAMES}
+    description: dict[str, Any] = {BASE_KEY: config_to_dict(base_params), "embedding_widths": widths}
+    description |= {CROP_KEY: crop_faces, "sid": None}
+    if embedder is not None:
+        description["sid"] = embedder.sid.save(folder / SID_FILE)
+        description["compound_params"] = config_to_dict(embedder.compound)
+    write_text(folder / CONFIG, json.dumps(description, indent=2) + "\n")
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """What ``config.json`` says.  Raises UserError for a file that is not one of adapters."""
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        if BASE_KEY in description:
+            return description
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+        pass
+    raise UserError(f"{path}: not a folder of DeepExpr adapters: it needs a {CONFIG} with {BASE_KEY}")
