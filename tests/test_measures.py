@@ -14,10 +14,10 @@ from tiny import tiny
 
 from modules import checkpoint as files
 from modules.config import EncoderParams, config_from_dict
-from modules.data.synthetic import ACTION_UNITS, IDENTITY
+from modules.data.synthetic import ACTION_UNITS, IDENTITY, render
 from modules.evaluation import disentanglement, reenactment
 from modules.evaluation.meter import FRAMES_PER_PERSON, FaceMeter, load_meter, save_meter, train_meter
-from modules.evaluation.world import TRAINING_SEED, cross_pair, portraits, render_all
+from modules.evaluation.world import TRAINING_SEED, cross_pair, portraits
 from modules.sid import weights
 from modules.sid.model import SID
 
@@ -89,12 +89,20 @@ def test_a_meter_learns_from_the_truth_and_is_read_back_from_its_file(tmp_path):
     meter = train_meter(SMALL, 32, people=16, steps=100)
     save_meter(meter, tmp_path / "meter.pth")
     again = load_meter(tmp_path / "meter.pth")
-    images, _, landmarks = render_all(portraits(16, FRAMES_PER_PERSON, TRAINING_SEED).take(torch.arange(16)), 32)
+    images, _, landmarks = render(portraits(16, FRAMES_PER_PERSON, TRAINING_SEED).take(torch.arange(16)), 32)
     read, copy = meter(images), again(images)
     torch.testing.assert_close(read.pose, copy.pose, atol=0.5, rtol=0.02)  # kept in half precision
     assert read.identity.shape == (16, len(IDENTITY)) and read.landmarks.shape == (16, 68, 2)
     guess = (landmarks - landmarks.mean(dim=0)).abs().mean()
     assert (read.landmarks - landmarks).abs().mean() < 0.85 * guess
+
+
+def test_landmarks_teach_the_embeddings_nothing():
+    """Face shape in z_sem, or pose in z_id, would make the network and the ceiling leak what they should not know."""
+    meter = FaceMeter(SMALL, 32)
+    meter(torch.rand(2, 3, 32, 32)).landmarks.sum().backward()
+    taught = {name.split(".")[0] for name, parameter in meter.named_parameters() if parameter.grad is not None}
+    assert taught == {"landmarks"}
 
 
 def test_evaluate_writes_figures_tables_and_a_report(tmp_path):

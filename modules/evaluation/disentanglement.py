@@ -15,7 +15,7 @@ from torch import Tensor
 
 from modules.data.synthetic import ACTION_UNITS, IDENTITY, POSE, Faces
 from modules.evaluation.metrics import Figures
-from modules.evaluation.world import CHUNK, MEASURING_SEED, portraits, render_all
+from modules.evaluation.world import MEASURING_SEED, portraits, renders
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # strengths tried, in units of the embedding's mean variance
 Embed = Callable[[Tensor], tuple[Tensor, Tensor]]  # images [B, 3, H, W] -> z_id [B, d], z_sem [B, e]
@@ -51,9 +51,8 @@ def measure(embed: Embed, size: int, people: int, frames: int) -> dict[str, Figu
 
 
 def _embed(embed: Embed, faces: Faces, size: int) -> Embedded:
-    images = render_all(faces, size, "rendering people never seen").image
     with torch.inference_mode():
-        rows = [embed(part) for part in images.split(CHUNK)]
+        rows = [embed(rendered.image) for rendered in renders(faces, size, "rendering people never seen")]
     z_id, z_sem = (torch.cat(column).float().clone() for column in zip(*rows, strict=True))
     return Embedded(z_id, z_sem, faces)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -62,14 +63,20 @@ def cross_pair(number: int, frames: int, seed: int) -> CrossPair:
     return CrossPair(own, driving, truth)
 
 
-def render_all(faces: Faces, size: int, what: str = "rendering") -> Render:
-    """:func:`render` for any number of faces, in chunks, with a progress bar."""
-    count = len(faces.identity)
-    parts = [
-        render(faces.take(torch.arange(start, min(start + CHUNK, count))), size)
-        for start in tqdm(range(0, count, CHUNK), desc=what, unit="batch", leave=False)
-    ]
-    return Render(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+def renders(faces: Faces, size: int, what: str) -> Iterator[Render]:
+    """:func:`render` for any number of faces, a few at a time, with a progress bar called ``what``."""
+    for start in tqdm(range(0, faces.size, CHUNK), desc=what, unit="batch", leave=False):
+        yield render(faces.take(slice(start, start + CHUNK)), size)
+
+
+def render_all(faces: Faces, size: int, what: str) -> tuple[Tensor, Tensor]:
+    """Pictures ``[N, 3, size, size]`` as bytes, so that many thousand fit in memory, and landmarks ``[N, 68, 2]``."""
+    images = torch.empty(faces.size, 3, size, size, dtype=torch.uint8, device=faces.identity.device)
+    landmarks = torch.empty(faces.size, 68, 2, device=faces.identity.device)
+    for number, rendered in enumerate(renders(faces, size, what)):
+        rows = slice(number * CHUNK, number * CHUNK + len(rendered.image))
+        images[rows], landmarks[rows] = (rendered.image * 255).round().to(torch.uint8), rendered.landmarks
+    return images, landmarks
 
 
 def interocular(landmarks: Tensor) -> Tensor:
