@@ -31,8 +31,11 @@ from modules.data.synthetic import (
     project_landmarks,
     render,
 )
+from modules.data.synthetic import camera, geometry
 from modules.data.synthetic import parameters as world
 from modules.data.synthetic.__main__ import main as run_command
+from modules.data.synthetic.body import BODY_SHAPE, EAR_SHAPE
+from modules.data.synthetic.curves import unit
 from modules.data.synthetic.parameters import CATEGORIES, neutral, set_category
 from modules.data.synthetic.sheet import random_faces, write_sheet
 from modules.errors import UserError
@@ -210,6 +213,21 @@ def test_pose_turns_the_face_as_documented():
     assert nose[1, 0] > nose[0, 0] + 0.1  # to the right of the image
     assert nose[2, 1] < nose[0, 1] - 0.05  # up
     assert chin[3, 0] < chin[0, 0] - 0.05  # the crown leans to the right, so the chin goes to the left
+
+
+def test_light_falls_on_the_shoulders_as_they_are_turned_and_not_as_the_head_is():
+    face = neutral()
+    face.pose[:, 0] = 45.0
+    surface = geometry.build(face)
+    turned = camera.turn(surface.points - torch.tensor(camera.PIVOT), face.pose, surface.follows)
+    normals = unit(camera.turn(surface.normals, face.pose, surface.follows), -1)
+    rows, columns = BODY_SHAPE
+    first = surface.head[0, ..., 0].numel() + 2 * EAR_SHAPE[0] * EAR_SHAPE[1]
+    body = slice(first, first + rows * columns)
+    truth = geometry._normals(turned[:, body].view(1, rows, columns, 3)).flatten(1, 2)
+    likeness = (truth * normals[:, body]).sum(-1)
+    # the neck between shoulders and head is sheared as well as turned, by up to 34 degrees over its few rows
+    assert likeness[:, surface.follows[body] == 0].min() > 0.99 and likeness.min() > 0.85
 
 
 def test_parts_at_different_depth_move_differently():
