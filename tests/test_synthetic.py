@@ -14,6 +14,7 @@ import torch
 from modules import media
 from modules.config import DatasetParams, section_from_dict
 from modules.data.frames import FrameDataset
+from modules.data.portraits import read_portraits
 from modules.data.synthetic import (
     ACTION_UNITS,
     EXPRESSIONS,
@@ -361,7 +362,7 @@ def test_the_command_writes_what_training_reads(tmp_path, monkeypatch):
     assert len(stills) == 2
 
     lines = [json.loads(line) for line in (out / "metadata.jsonl").read_text().splitlines()]
-    assert len(lines) == 9 and all((out / line["file_name"]).exists() and line["text"] for line in lines)
+    assert len(lines) == 6 and all((out / line["file_name"]).exists() and line["text"] for line in lines)
     labels = np.load(out / "labels" / "p00001#1.npz")
     faces = Faces(*(torch.from_numpy(labels[name]) for name in Faces._fields))
     picture = render(faces.take([7]), 32)
@@ -370,6 +371,21 @@ def test_the_command_writes_what_training_reads(tmp_path, monkeypatch):
     assert np.abs(frame - picture.image[0].permute(1, 2, 0).numpy()).mean() < 0.03  # the codec halves colour
     with pytest.raises(UserError, match="already"):
         command(monkeypatch, "--out", str(out), *options)
+
+
+def test_stills_are_portraits_to_train_mef_on(tmp_path, monkeypatch):
+    options = ("--identities", "2", "--test", "1", "--clips", "0", "--stills", "3", "--size", "32")
+    command(monkeypatch, "--out", str(tmp_path / "world"), *options)
+    for split, people in (("train", {"p00000", "p00001"}), ("test", {"p00002"})):
+        portraits, bad = read_portraits(tmp_path / "world" / "stills", split)
+        assert not bad and len(portraits) == 3 * len(people) and {p.identity for p in portraits} == people
+        for portrait in portraits:
+            assert portrait.text.startswith("a portrait photo") and media.read_image(portrait.image).shape == (32, 32, 3)
+            labels = np.load(tmp_path / "world" / "labels" / f"{portrait.image.stem}.npz")
+            truth = render(Faces(*(torch.from_numpy(labels[name]) for name in Faces._fields)), 32).mask[0, 0]
+            np.testing.assert_allclose(media.read_image(portrait.mask)[..., 0] / 255, truth, atol=0.5 / 255 + 1e-4)
+    with pytest.raises(UserError, match="already"):
+        command(monkeypatch, "--out", str(tmp_path / "world"), *options)
 
 
 def test_frames_instead_of_videos(tmp_path, monkeypatch):
