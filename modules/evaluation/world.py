@@ -17,26 +17,28 @@ from modules.data.synthetic import (
     draw_identities,
     draw_poses,
     draw_scenes,
+    project_landmarks,
     render,
 )
 
-TRAINING_SEED, MEASURING_SEED = 0, 1_000_003  # people of one seed are never those of the other
+# people of one seed are never those of another; modules.data.synthetic.inputs has one more
+TRAINING_SEED, MEASURING_SEED, PROBE_SEED = 0, 1_000_003, 3_000_017
 CHUNK = 32  # faces rendered at once
 
 
-def portraits(people: int, frames: int, seed: int, same_face: bool = False) -> Faces:
+def portraits(people: int, frames: int, seed: int, same_face: int | None = None) -> Faces:
     """``frames`` pictures each of ``people`` people, ``[people * frames]`` faces, a person's in a row.
 
-    Every picture has its own scene, expression and pose; with ``same_face`` all pictures of everybody share one
-    expression and pose, so that nothing but the person and the scene tells them apart.
+    Every picture has its own scene, expression and pose.  With ``same_face`` all pictures of everybody share the
+    expression and pose of that number, so that nothing but the person and the scene, drawn anew, tells them apart.
     """
     count = people * frames
     identity = draw_identities(people, seed).repeat_interleave(frames, dim=0)
-    expressions, poses = draw_expressions(count, seed), draw_poses(count, seed)
-    if same_face:
-        expressions = tuple(t[:1].expand(count, -1) for t in expressions)
-        poses = poses[:1].expand(count, -1)
-    return Faces(identity, *expressions, poses, draw_scenes(count, seed))
+    if same_face is None:
+        return Faces(identity, *draw_expressions(count, seed), draw_poses(count, seed), draw_scenes(count, seed))
+    drawn = *draw_expressions(same_face + 1, seed), draw_poses(same_face + 1, seed)
+    scenes = draw_scenes((same_face + 1) * count, seed)[-count:]
+    return Faces(identity, *(values[-1:].expand(count, -1) for values in drawn), scenes)
 
 
 class CrossPair(NamedTuple):
@@ -79,6 +81,13 @@ def render_all(faces: Faces, size: int, what: str) -> tuple[Tensor, Tensor]:
     return images, landmarks
 
 
-def interocular(landmarks: Tensor) -> Tensor:
-    """Distance between the outer eye corners (iBUG points 37 and 46) of ``[B, 68, 2]``, as ``[B]``."""
-    return (landmarks[:, 36] - landmarks[:, 45]).norm(dim=-1)
+def pupil_distance(faces: Faces) -> Tensor:
+    """Distance between the eyes' middles in the picture, as ``[B]``, were each face at rest and looking straight ahead.
+
+    Landmark errors are told in it: what is seen of the distance shrinks as the head turns, and would punish turning.
+    """
+    pose = torch.zeros_like(faces.pose)
+    pose[:, 5] = faces.pose[:, 5]
+    still = {name: torch.zeros_like(getattr(faces, name)) for name in ("action_units", "asymmetry", "gaze")}
+    points = project_landmarks(faces._replace(pose=pose, **still))
+    return (points[:, 36:42].mean(dim=1) - points[:, 42:48].mean(dim=1)).norm(dim=-1)
