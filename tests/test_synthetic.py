@@ -380,7 +380,8 @@ def test_stills_are_portraits_to_train_mef_on(tmp_path, monkeypatch):
         portraits, bad = read_portraits(tmp_path / "world" / "stills", split)
         assert not bad and len(portraits) == 3 * len(people) and {p.identity for p in portraits} == people
         for portrait in portraits:
-            assert portrait.text.startswith("a portrait photo") and media.read_image(portrait.image).shape == (32, 32, 3)
+            assert portrait.text.startswith("a portrait photo")
+            assert media.read_image(portrait.image).shape == (32, 32, 3)
             labels = np.load(tmp_path / "world" / "labels" / f"{portrait.image.stem}.npz")
             truth = render(Faces(*(torch.from_numpy(labels[name]) for name in Faces._fields)), 32).mask[0, 0]
             np.testing.assert_allclose(media.read_image(portrait.mask)[..., 0] / 255, truth, atol=0.5 / 255 + 1e-4)

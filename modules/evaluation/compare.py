@@ -57,7 +57,7 @@ def compare(path_a: str, path_b: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m modules.evaluation.compare", description="Differences of two evaluations, with how sure they are."
+        prog="python -m modules.evaluation.compare", description="Differences of two evaluations, and how sure they are"
     )
     parser.add_argument("first", metavar="A/metrics.json", help="what is compared with")
     parser.add_argument("second", metavar="B/metrics.json", help="what is compared")

@@ -48,7 +48,7 @@ class _Embedded(NamedTuple):
 
 
 def measure(embeds: dict[str, Embed], size: int, people: int, frames: int, teachers: int) -> dict[str, Knowledge]:
-    """Retrieval and probes, on ``people`` never seen in training, of every ``embeds``; ``teachers`` teach the probes."""
+    """Retrieval and probes of every ``embeds`` on ``people`` never seen in training; ``teachers`` teach the probes."""
     taught, tested = portraits(teachers, PROBE_FRAMES, PROBE_SEED), portraits(people, frames, MEASURING_SEED)
     known, varied = _embed(embeds, taught, size), _embed(embeds, tested, size)
     alike = [
