@@ -14,11 +14,12 @@ import yaml
 from tiny import tiny
 
 from modules import checkpoint as files
-from modules.config import EncoderParams, config_from_dict
+from modules.config import EncoderParams, EvaluateParams, config_from_dict, section_from_dict
 from modules.data.synthetic import ACTION_UNITS, IDENTITY, render
 from modules.errors import UserError
 from modules.evaluation import bootstrap, compare, disentanglement, reenactment
 from modules.evaluation.meter import FRAMES_PER_PERSON, FaceMeter, load_meter, save_meter, train_meter
+from modules.evaluation.report import left_out
 from modules.evaluation.ruler import calibrate
 from modules.evaluation.world import TRAINING_SEED, cross_pair, portraits, pupil_distance, render_all
 from modules.sid import weights
@@ -65,6 +66,14 @@ def test_what_is_alike_in_all_pictures_has_no_figure():
     guess = truth + 0.1 * torch.randn(truth.shape, dtype=torch.double)
     usual = 1 - (guess - truth)[:, 0].square().sum() / (truth - truth.mean(dim=0))[:, 0].square().sum()
     torch.testing.assert_close(disentanglement.explained_share(guess, truth, FRAMES)[:, 0].mean(), usual)
+
+
+def test_too_few_people_are_refused_and_what_is_left_out_is_named():
+    for name in ("people", "probe_people"):
+        with pytest.raises(UserError, match=f"{name}.*16"):
+            section_from_dict(EvaluateParams, {name: 15})
+    assert left_out({"without spread": ["AU9", "AU43"]}).endswith("AU9, AU43")
+    assert left_out({"without spread": []}) == left_out({}) == ""
 
 
 def test_people_teach_probes_more_than_few_do():

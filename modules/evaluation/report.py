@@ -21,6 +21,7 @@ STYLE = """body { font: 15px/1.5 system-ui, sans-serif; max-width: 80em; margin:
 table { border-collapse: collapse; margin: 1em 0 } td, th { padding: .2em .7em; text-align: right }
 td:first-child { text-align: left } tr:nth-child(even) { background: #f2f2f2 } img { max-width: 100% }"""
 CONFIDENCE = "in brackets: where the mean lies with 95 % confidence"
+UNITS = "PSNR in dB, pose in degrees, landmarks in distances of the pupils seen from the front"
 Section = tuple[str, list[str], list[list[str]]]  # title, header and rows of a table
 
 
@@ -34,13 +35,12 @@ def sections(figures: dict[str, Any]) -> list[Section]:
     found, sure = [], figures["intervals"]
     for title, what in (("reenactment", "cross-reenactment"), ("parts", "expression or pose alone")):
         if title in figures:
-            found.append((f"{what}, means over pairs", *_cells(figures[title])))
+            found.append((f"{what}, means over pairs ({UNITS})", *_cells(figures[title])))
     for who, rows in figures.get("disentanglement", {}).items():
         title = f"{who}: rank-1 retrieval, and R2 of linear probes, on unseen people ({CONFIDENCE})"
         found.append((title, *_cells(rows, sure[who])))
-    found.append(("the measuring network's own error, on perfect pictures of unseen people", *_cells(
-        {"measuring network": figures["meter"]["summary"]}
-    )))
+    title = f"the measuring network's own error, on perfect pictures of unseen people ({UNITS})"
+    found.append((title, *_cells({"measuring network": figures["meter"]["summary"]})))
     return found
 
 
