@@ -282,8 +282,9 @@ class EvaluateParams:
 
     meter: str = "SID_Checkpoints/face-meter.pth"            # measuring network, trained on the world's truth
     ceiling: str | None = None                               # the model's own encoders trained on it, to stand beside
-    people: int = option(200, low=4)                         # never seen in training, for retrieval and probes
+    people: int = option(200, low=16)                        # never seen in training, for retrieval and probes
     frames: int = option(10, low=2)                          # pictures of each
+    probe_people: int = option(1000, low=16)                 # further ones, who teach the probes
     pairs: int = option(100, low=1)                          # of source and driver, for cross-reenactment
     clip_frames: int = option(10, low=1)                     # frames of a driving clip
 

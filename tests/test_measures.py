@@ -7,17 +7,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from tiny import tiny
 
 from modules import checkpoint as files
-from modules.config import EncoderParams, config_from_dict
-from modules.data.synthetic import ACTION_UNITS, IDENTITY
-from modules.evaluation import disentanglement, reenactment
+from modules.config import EncoderParams, EvaluateParams, config_from_dict, section_from_dict
+from modules.data.synthetic import ACTION_UNITS, IDENTITY, render
+from modules.errors import UserError
+from modules.evaluation import bootstrap, compare, disentanglement, reenactment
 from modules.evaluation.meter import FRAMES_PER_PERSON, FaceMeter, load_meter, save_meter, train_meter
-from modules.evaluation.world import TRAINING_SEED, cross_pair, portraits, render_all
+from modules.evaluation.report import left_out
+from modules.evaluation.ruler import calibrate
+from modules.evaluation.world import TRAINING_SEED, cross_pair, portraits, pupil_distance, render_all
 from modules.sid import weights
 from modules.sid.model import SID
 
@@ -34,19 +38,65 @@ def faces():
 def test_retrieval_of_what_knows_the_person_and_of_what_does_not(faces):
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(faces.identity.shape, generator=generator)
-    assert disentanglement.rank1(faces.identity + 1e-3 * noise, FRAMES) == 1
-    assert disentanglement.rank1(noise, FRAMES) < 0.1  # chance is 1/60
+    assert (disentanglement.rank1(faces.identity + 1e-3 * noise, FRAMES) == 1).all()
+    assert disentanglement.rank1(noise, FRAMES).mean() < 0.1  # chance is 1/60
 
 
 def test_a_probe_reads_what_is_there_linearly_and_nothing_else(faces):
     generator = torch.Generator().manual_seed(0)
     mixing = torch.randn(len(ACTION_UNITS), 40, generator=generator)
-    z = faces.action_units @ mixing
-    half = len(z) // 2 // FRAMES * FRAMES
-    known = disentanglement.ridge_r2(z[:half], faces.action_units[:half], z[half:], faces.action_units[half:], FRAMES)
-    assert known.mean() > 0.9
-    other = disentanglement.ridge_r2(z[:half], faces.identity[:half], z[half:], faces.identity[half:], FRAMES)
-    assert other.mean() < 0.2
+    z = (faces.action_units @ mixing).double()
+    assert r2(z, faces.action_units).mean() > 0.9
+    assert r2(z, faces.identity).mean() < 0.2
+
+
+def r2(z, truth):
+    half, truth = len(z) // 2 // FRAMES * FRAMES, truth.double()
+    read = disentanglement.ridge(z[:half], truth[:half], FRAMES, z[half:])
+    return disentanglement.explained_share(read, truth[half:], FRAMES).mean(dim=0)
+
+
+def test_what_is_alike_in_all_pictures_has_no_figure():
+    truth = torch.rand(20 * FRAMES, 3, dtype=torch.double)
+    truth[:, 1] = 0.25
+    explained = disentanglement.explained_share(truth, truth, FRAMES)
+    assert explained.isnan().any(dim=0).tolist() == [False, True, False]
+    assert explained.shape == (20, 3) and (explained[:, [0, 2]] == 1).all()
+    # means over people are the usual coefficient of determination
+    guess = truth + 0.1 * torch.randn(truth.shape, dtype=torch.double)
+    usual = 1 - (guess - truth)[:, 0].square().sum() / (truth - truth.mean(dim=0))[:, 0].square().sum()
+    torch.testing.assert_close(disentanglement.explained_share(guess, truth, FRAMES)[:, 0].mean(), usual)
+
+
+def test_too_few_people_are_refused_and_what_is_left_out_is_named():
+    for name in ("people", "probe_people"):
+        with pytest.raises(UserError, match=f"{name}.*16"):
+            section_from_dict(EvaluateParams, {name: 15})
+    assert left_out({"without spread": ["AU9", "AU43"]}).endswith("AU9, AU43")
+    assert left_out({"without spread": []}) == left_out({}) == ""
+
+
+def test_people_teach_probes_more_than_few_do():
+    """A code of identity among much that is not: a hundred people do not suffice to read it, a thousand do."""
+    generator = torch.Generator().manual_seed(0)
+
+    def code(people: int, seed: int):
+        identity = portraits(people, 1, seed).identity.double()
+        mixing = torch.randn(len(IDENTITY), 96, generator=torch.Generator().manual_seed(1), dtype=torch.double)
+        return identity @ mixing + 6 * torch.randn(people, 96, generator=generator, dtype=torch.double), identity
+
+    (z, truth), known = code(200, 1), []
+    for people in (100, 1000):
+        read = disentanglement.ridge(*code(people, 2), 1, z)
+        known.append(float(disentanglement.explained_share(read, truth, 1).mean()))
+    assert known[1] > known[0] + 0.1
+
+
+def test_an_interval_holds_the_mean_and_narrows_with_more_values():
+    values = np.random.default_rng(0).normal(3, 1, 400)
+    (low, high), (wide_low, wide_high) = bootstrap.interval(values), bootstrap.interval(values[:25])
+    assert low < values.mean() < high and high - low == pytest.approx(2 * 1.96 / 20, rel=0.15)
+    assert wide_high - wide_low > 2 * (high - low)
 
 
 def test_pictures_of_one_person_differ_in_all_but_the_person(faces):
@@ -55,9 +105,34 @@ def test_pictures_of_one_person_differ_in_all_but_the_person(faces):
     for name in ("action_units", "pose", "scene"):
         values = getattr(faces, name).unflatten(0, (PEOPLE, FRAMES))
         assert not (values[:, 0] == values[:, 1]).all(), name
-    alike = portraits(4, 2, seed=5, same_face=True)
-    assert (alike.pose == alike.pose[:1]).all() and (alike.action_units == alike.action_units[:1]).all()
-    assert not (alike.scene == alike.scene[:1]).all()
+    first, second = portraits(4, 2, seed=5, same_face=0), portraits(4, 2, seed=5, same_face=1)
+    for alike in (first, second):
+        assert (alike.pose == alike.pose[:1]).all() and (alike.action_units == alike.action_units[:1]).all()
+        assert not (alike.scene == alike.scene[:1]).all()
+    assert torch.equal(first.identity, second.identity)
+    assert not (first.pose == second.pose).any() and not torch.equal(first.scene, second.scene)
+
+
+def test_the_unit_of_landmark_errors_does_not_shrink_as_the_head_turns(faces):
+    turned = faces._replace(pose=faces.pose * torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 1.0]))
+    assert torch.equal(pupil_distance(faces), pupil_distance(turned))
+    nearer = faces._replace(pose=faces.pose * torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, 1.2]))
+    torch.testing.assert_close(pupil_distance(nearer), 1.2 * pupil_distance(faces))
+    assert 0.2 < pupil_distance(faces).min() and pupil_distance(faces).max() < 0.5  # of half a frame
+
+
+@torch.inference_mode()
+def test_the_distance_of_expressions_has_one_unit_whatever_it_is_measured_on():
+    torch.manual_seed(0)
+    ruler = calibrate(FaceMeter(SMALL, 32), 32, people=4, frames=3)
+    images, _ = render_all(portraits(12, 1, seed=9), 32, "rendering")
+    first, second = (ruler.meter(images[rows] / 255) for rows in (slice(0, 6), slice(6, 12)))
+    unrelated = ruler.expression_distance(first, second)
+    # root mean square distance of other unrelated people: six pairs tell it to some two fifths
+    assert float(unrelated.square().mean().sqrt()) == pytest.approx(1, rel=0.5)
+    assert (ruler.expression_distance(first, first) == 0).all()
+    one = ruler.meter(images[:1] / 255), ruler.meter(images[6:7] / 255)
+    torch.testing.assert_close(ruler.expression_distance(*one), unrelated[:1], atol=1e-4, rtol=1e-4)
 
 
 def test_the_truth_of_a_cross_pair_is_one_persons_look_and_the_others_face():
@@ -89,12 +164,39 @@ def test_a_meter_learns_from_the_truth_and_is_read_back_from_its_file(tmp_path):
     meter = train_meter(SMALL, 32, people=16, steps=100)
     save_meter(meter, tmp_path / "meter.pth")
     again = load_meter(tmp_path / "meter.pth")
-    images, _, landmarks = render_all(portraits(16, FRAMES_PER_PERSON, TRAINING_SEED).take(torch.arange(16)), 32)
+    images, _, landmarks = render(portraits(16, FRAMES_PER_PERSON, TRAINING_SEED).take(torch.arange(16)), 32)
     read, copy = meter(images), again(images)
     torch.testing.assert_close(read.pose, copy.pose, atol=0.5, rtol=0.02)  # kept in half precision
     assert read.identity.shape == (16, len(IDENTITY)) and read.landmarks.shape == (16, 68, 2)
     guess = (landmarks - landmarks.mean(dim=0)).abs().mean()
     assert (read.landmarks - landmarks).abs().mean() < 0.85 * guess
+
+
+def test_landmarks_teach_the_embeddings_nothing():
+    """Face shape in z_sem, or pose in z_id, would make the network and the ceiling leak what they should not know."""
+    meter = FaceMeter(SMALL, 32)
+    meter(torch.rand(2, 3, 32, 32)).landmarks.sum().backward()
+    taught = {name.split(".")[0] for name, parameter in meter.named_parameters() if parameter.grad is not None}
+    assert taught == {"landmarks"}
+
+
+def assert_compared(path: Path, figures: dict, folder: Path) -> None:
+    """An evaluation against one that is better by 0.5 everywhere, and against one of other pairs."""
+    for rows in figures["each"].values():
+        for row in rows.values():
+            row.update({name: [value + 0.5 for value in values] for name, values in row.items()})
+    (folder / "better.json").write_text(json.dumps(figures))
+    lines = compare.compare(str(path), str(folder / "better.json")).splitlines()
+    assert len(lines) > 50 and all("+0.5000" in line and line.endswith("*") for line in lines[2:])
+    same = compare.compare(str(path), str(path)).splitlines()
+    assert all("+0.0000" in line and not line.endswith("*") for line in same[2:])
+    figures["measured"]["pairs"] = 3
+    (folder / "other.json").write_text(json.dumps(figures))
+    with pytest.raises(UserError, match="measured with pairs 3"):
+        compare.compare(str(path), str(folder / "other.json"))
+    (folder / "old.json").write_text("{}")
+    with pytest.raises(UserError, match="old.json: holds no figures per person"):
+        compare.compare(str(path), str(folder / "old.json"))
 
 
 def test_evaluate_writes_figures_tables_and_a_report(tmp_path):
@@ -106,7 +208,7 @@ def test_evaluate_writes_figures_tables_and_a_report(tmp_path):
     values = tiny()
     values["evaluate_params"] = {
         "meter": str(tmp_path / "meter.pth"), "ceiling": str(tmp_path / "ceiling.pth"),
-        "people": 8, "frames": 3, "pairs": 2, "clip_frames": 3,
+        "people": 16, "frames": 3, "probe_people": 24, "pairs": 2, "clip_frames": 3,
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
     command = [sys.executable, "run.py", "--config", str(tmp_path / "config.yaml"), "--mode", "evaluate", "--cpu"]
@@ -116,8 +218,21 @@ def test_evaluate_writes_figures_tables_and_a_report(tmp_path):
     figures = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
     rows = {"embedding", "absolute", "relative", "relative, scaled", "no motion", "truth"}
     assert rows <= set(figures["reenactment"])
-    assert figures["reenactment"]["truth"]["PSNR"] == 100
+    truth = figures["reenactment"]["truth"]
+    assert truth["PSNR"] == 100 and truth["SIM"] == 0 and set(ACTION_UNITS) <= set(truth)
     assert set(figures["disentanglement"]) == {"model", "supervised ceiling"}
+    leak = figures["disentanglement"]["model"]["z_sem"]
+    without = set(figures["without spread"])
+    assert set(leak) >= {"identity parameters", *ACTION_UNITS, *IDENTITY} - without and not without & set(leak)
+    assert ("left out of the means" in result.stdout) == bool(without)
+    low, high = figures["intervals"]["model"]["z_sem"]["identity parameters"]
+    assert low < leak["identity parameters"] < high and f"[{low:.2f}, {high:.2f}]" in result.stdout
+    per_pair = figures["each"]["reenactment"]["embedding"]["AU"]
+    assert len(per_pair) == 2 and sum(per_pair) / 2 == pytest.approx(figures["reenactment"]["embedding"]["AU"])
+    assert len(figures["each"]["model"]["z_id"]["rank1"]) == 16
+    own = figures["meter"]
+    assert set(own["identity parameters, R2"]) == set(IDENTITY) and {"yaw", "pitch", "roll"} <= set(own["summary"])
+    assert_compared(tmp_path / "evaluation" / "metrics.json", figures, tmp_path)
     assert "rank1" in result.stdout and "--drive expression" in result.stdout
     page = (tmp_path / "evaluation" / "report.html").read_text()
     assert "<table>" in page and (tmp_path / "evaluation" / "sheet.png").is_file()

@@ -5,26 +5,32 @@ Everything is measured on people of the synthetic face world that no training ha
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from modules.config import Config
-from modules.data.synthetic import ACTION_UNITS
+from modules.config import Config, EvaluateParams
 from modules.errors import UserError
 from modules.evaluation import disentanglement, reenactment
+from modules.evaluation.bootstrap import Each, intervals
+from modules.evaluation.disentanglement import Embed
 from modules.evaluation.meter import FaceMeter, load_meter
 from modules.evaluation.metrics import Figures
-from modules.evaluation.output import table, write_json
+from modules.evaluation.output import write_json
 from modules.evaluation.reenactment import Mode, Rendered
-from modules.evaluation.report import write_report
+from modules.evaluation.report import headline, tables, write_report
+from modules.evaluation.ruler import Ruler, calibrate
 from modules.sid.inference import best_device, prepare_model
 from modules.sid.model import SID
 from modules.sid.motion import MotionOptions
 
 SHOWN_PAIRS = 8  # rows of the report's sheet
+Rows = dict[str, list[Figures]]  # row of a table -> figures of every pair
 
 
 def evaluate(config: Config, checkpoint: str | Path, cpu: bool = False) -> Path:
@@ -41,11 +47,21 @@ def evaluate(config: Config, checkpoint: str | Path, cpu: bool = False) -> Path:
             raise UserError(f"{path}: no such file; train it: python -m modules.evaluation.meter --out {path}{option}")
     # renders and the little measuring network stay on the CPU, where their figures are the same on every machine
     model, meter = prepare_model(config.model_params, checkpoint, best_device(cpu)), load_meter(params.meter)
+    ruler = calibrate(meter, height, params.people, params.frames)
     pairs = reenactment.render_pairs(height, params.pairs, params.clip_frames)
-    figures: dict[str, Any] = {"reenactment": _reenactment(model, pairs, meter)}
+    figures: dict[str, Any] = {"measured": _measured(params, height), "meter": ruler.errors}
+    each: dict[str, Each] = {}
+    for title, rows in _driven(model, pairs, ruler).items():
+        figures[title] = {row: _means(values) for row, values in rows.items()}
+        each[title] = {row: _columns(values) for row, values in rows.items()}
     if model.encoders is not None:
-        figures["parts"] = _parts(model, pairs, meter)
-        figures["disentanglement"] = _disentanglement(model, config, height)
+        found = disentanglement.measure(
+            _embeds(model, params), height, params.people, params.frames, params.probe_people
+        )
+        figures["disentanglement"] = {who: known.figures for who, known in found.items()}
+        figures["without spread"] = next(iter(found.values())).without_spread
+        each |= {who: known.each for who, known in found.items()}
+    figures |= {"intervals": {title: intervals(rows) for title, rows in each.items()}, "each": each}
     folder = Path(checkpoint).parent / "evaluation"
     write_json(folder / "metrics.json", figures)
     write_report(folder, figures, _sheet(model, pairs[:SHOWN_PAIRS]))
@@ -55,41 +71,56 @@ def evaluate(config: Config, checkpoint: str | Path, cpu: bool = False) -> Path:
     return folder
 
 
-def _reenactment(model: SID, pairs: list[Rendered], meter: FaceMeter) -> dict[str, Figures]:
+def _measured(params: EvaluateParams, size: int) -> dict[str, Any]:
+    """What two evaluations must have in common for their figures to be compared."""
+    values = {name: value for name, value in asdict(params).items() if name not in ("meter", "ceiling")}
+    return {"meter": hashlib.sha256(Path(params.meter).read_bytes()).hexdigest()[:16], "size": size, **values}
+
+
+def _driven(model: SID, pairs: list[Rendered], ruler: Ruler) -> dict[str, Rows]:
     """Every mode with a clip as driver, the first mode with single pictures, and the answers that frame them."""
     ways = reenactment.modes(model)
-    rows = {mode.name: reenactment.measure(model, mode, pairs, meter) for mode in ways}
-    rows[f"{ways[0].name}, static driver"] = reenactment.measure(model, ways[0], pairs, meter, static=True)
-    return rows | reenactment.trivial(pairs, meter)
+    rows = {mode.name: reenactment.measure(model, mode, pairs, ruler) for mode in ways}
+    rows[f"{ways[0].name}, static driver"] = reenactment.measure(model, ways[0], pairs, ruler, static=True)
+    found = {"reenactment": rows | reenactment.trivial(pairs, ruler)}
+    if model.encoders is not None:
+        found["parts"] = _parts(model, pairs, ruler)
+    return found
 
 
-def _parts(model: SID, pairs: list[Rendered], meter: FaceMeter) -> dict[str, Figures]:
+def _parts(model: SID, pairs: list[Rendered], ruler: Ruler) -> Rows:
     """--drive expression and --drive pose, each against the render in which only that part is the driver's."""
     rows = {}
     for part in ("expression", "pose"):
         mode = Mode(f"--drive {part}", MotionOptions("embedding", drive=part))
-        rows[mode.name] = reenactment.measure(model, mode, [reenactment.only(part, pair) for pair in pairs], meter)
-        still = reenactment.trivial([reenactment.only(part, pair) for pair in pairs], meter)["no motion"]
-        rows[f"no motion, {part} wanted"] = still
+        wanted = [reenactment.only(part, pair) for pair in pairs]
+        rows[mode.name] = reenactment.measure(model, mode, wanted, ruler)
+        rows[f"no motion, {part} wanted"] = reenactment.trivial(wanted, ruler)["no motion"]
     return rows
 
 
-def _disentanglement(model: SID, config: Config, size: int) -> dict[str, dict[str, Figures]]:
-    params = config.evaluate_params
+def _means(rows: list[Figures]) -> Figures:
+    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+
+
+def _columns(rows: list[Figures]) -> dict[str, list[float]]:
+    return {name: [row[name] for row in rows] for name in headline(rows[0])}
+
+
+def _embeds(model: SID, params: EvaluateParams) -> dict[str, Embed]:
+    """The model's encoders and, if there is one, the ceiling's."""
+    device = next(model.parameters()).device
 
     def embed(images: Tensor) -> tuple[Tensor, Tensor]:
-        images = images.to(next(model.parameters()).device)
+        images = images.to(device)
         return model.encoders.identity(images).cpu(), model.encoders.semantic(images).cat().cpu()
 
-    found = {"model": disentanglement.measure(embed, size, params.people, params.frames)}
-    if params.ceiling is not None:
-        ceiling = load_meter(params.ceiling)
+    def embed_ceiling(images: Tensor, ceiling: FaceMeter) -> tuple[Tensor, Tensor]:
+        return ceiling.identity(images), ceiling.semantic(images).cat()
 
-        def embed_ceiling(images: Tensor) -> tuple[Tensor, Tensor]:
-            return ceiling.identity(images), ceiling.semantic(images).cat()
-
-        found["supervised ceiling"] = disentanglement.measure(embed_ceiling, size, params.people, params.frames)
-    return found
+    if params.ceiling is None:
+        return {"model": embed}
+    return {"model": embed, "supervised ceiling": partial(embed_ceiling, ceiling=load_meter(params.ceiling))}
 
 
 def _sheet(model: SID, pairs: list[Rendered]) -> Tensor:
@@ -100,20 +131,3 @@ def _sheet(model: SID, pairs: list[Rendered]) -> Tensor:
         results = [reenactment.reenact(model, pair, mode)[-1] for mode in ways]
         rows.append(torch.cat([pair.source[0], pair.driving[-1], pair.truth.image[-1], *results], dim=2))
     return torch.cat(rows, dim=1)
-
-
-def tables(figures: dict[str, Any]) -> str:
-    """What is printed: one table for pictures, one for embeddings."""
-    lines = []
-    for title in ("reenactment", "parts"):
-        if title in figures:
-            lines += ["", f"{title}, means over pairs", table(*_rows(figures[title]))]
-    for who, found in figures.get("disentanglement", {}).items():
-        shown = {name: {k: v for k, v in row.items() if k not in ACTION_UNITS} for name, row in found.items()}
-        lines += ["", f"{who}: rank-1 retrieval, and R2 of linear probes on unseen people", table(*_rows(shown))]
-    return "\n".join(lines)
-
-
-def _rows(figures: dict[str, Figures]) -> tuple[list[str], list[list[str]]]:
-    columns = list(next(iter(figures.values())))
-    return ["", *columns], [[name, *(f"{row[column]:.3f}" for column in columns)] for name, row in figures.items()]

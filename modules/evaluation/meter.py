@@ -8,6 +8,7 @@ encoders could know of a face if they were told.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,8 @@ from modules.config import EncoderParams, config_to_dict, load_config, section_f
 from modules.data.synthetic import ACTION_UNITS, IDENTITY, POSE, Faces
 from modules.errors import UserError, run_script
 from modules.evaluation.world import TRAINING_SEED, portraits, render_all
-from modules.sid.encoders import IdentityEncoder, SemanticEncoder, Semantics
+from modules.sid.encoders import IdentityEncoder, ImageEncoder, SemanticEncoder, Semantics
+from modules.sid.inference import best_device
 from modules.sid.losses import identity_contrast
 
 METER_PARAMS = EncoderParams(
@@ -32,6 +34,7 @@ METER_PARAMS = EncoderParams(
     max_features=256,
     num_blocks=4,
 )
+LANDMARK_PARAMS = EncoderParams(block_expansion=16, max_features=128, num_blocks=4)
 POSE_UNITS = torch.tensor([45.0, 30.0, 30.0, 0.3, 0.3, 0.3])  # what counts as 1 of yaw, pitch, roll, x, y, scale
 FRAMES_PER_PERSON = 8
 PEOPLE_PER_BATCH = 16
@@ -59,17 +62,20 @@ class Reading(NamedTuple):
 
 
 class FaceMeter(nn.Module):
-    """SID's encoders with linear readouts of the truth; looks at ``size`` x ``size`` pixels, whatever it is given."""
+    """SID's encoders with linear readouts of the truth; looks at ``size`` x ``size`` pixels, whatever it is given.
+
+    Landmarks depend on the person, the expression and the pose alike, so they have a small network of their own: read
+    off the embeddings they would pay z_id for the pose and z_sem for the face's shape.
+    """
 
     def __init__(self, params: EncoderParams, size: int):
         super().__init__()
         self.params, self.size = params, size
         self.identity, self.semantic = IdentityEncoder(params), SemanticEncoder(params)
-        everything = params.identity_dim + params.expression_dim + params.pose_dim
         self.read_identity = nn.Linear(params.identity_dim, len(IDENTITY))
         self.read_action_units = nn.Linear(params.expression_dim, len(ACTION_UNITS))
         self.read_pose = nn.Linear(params.pose_dim, len(POSE))
-        self.read_landmarks = nn.Sequential(nn.Linear(everything, 256), nn.SiLU(), nn.Linear(256, 136))
+        self.landmarks = ImageEncoder(LANDMARK_PARAMS, 68 * 2)
         self.register_buffer("pose_units", POSE_UNITS.clone())
         self.register_buffer("pose_mean", torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 1.0]))
 
@@ -78,12 +84,11 @@ class FaceMeter(nn.Module):
         if image.shape[-1] != self.size:
             image = F.interpolate(image, size=(self.size, self.size), mode="bilinear", antialias=True)
         z_id, semantics = self.identity(image), self.semantic(image)
-        everything = torch.cat([z_id, semantics.cat()], dim=1)
         return Reading(
             self.read_identity(z_id),
             self.read_action_units(semantics.expression),
             self.pose_mean + self.pose_units * self.read_pose(semantics.pose),
-            self.read_landmarks(everything).unflatten(1, (68, 2)),
+            self.landmarks(image).unflatten(1, (68, 2)),
             z_id,
             semantics,
         )
@@ -103,23 +108,30 @@ def meter_losses(
     }
 
 
-def train_meter(params: EncoderParams, size: int, people: int, steps: int, seed: int = TRAINING_SEED) -> FaceMeter:
+def train_meter(
+    params: EncoderParams,
+    size: int,
+    people: int,
+    steps: int,
+    seed: int = TRAINING_SEED,
+    device: torch.device | str = "cpu",
+) -> FaceMeter:
     """Train on ``people`` people, rendered once, for ``steps`` batches of 16 people x 4 pictures."""
     torch.manual_seed(seed)
-    faces = portraits(people, FRAMES_PER_PERSON, seed)
-    rendered = render_all(faces, size, "rendering the people to learn from")
-    images = (rendered.image * 255).round().to(torch.uint8)
-    meter = FaceMeter(params, size).train()
+    device = torch.device(device)
+    faces = portraits(people, FRAMES_PER_PERSON, seed).to(device)
+    images, landmarks = render_all(faces, size, "rendering the people to learn from")
+    meter = FaceMeter(params, size).to(device).train()
     optimizer = torch.optim.AdamW(meter.parameters(), lr=1e-3, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-3, total_steps=steps)
     bar = tqdm(range(steps), unit="step", desc="training the meter")
     for _ in bar:
         who = torch.randperm(people)[:PEOPLE_PER_BATCH]
         which = torch.stack([torch.randperm(FRAMES_PER_PERSON)[:4] for _ in who])
-        index = (who[:, None] * FRAMES_PER_PERSON + which).flatten()
-        batch = _blemish(images[index].float() / 255)
-        with torch.autocast("cpu", torch.bfloat16):
-            terms = meter_losses(meter, batch, faces.take(index), rendered.landmarks[index], who.repeat_interleave(4))
+        index = (who[:, None] * FRAMES_PER_PERSON + which).flatten().to(device)
+        batch, person = _blemish(images[index].float() / 255), who.repeat_interleave(4).to(device)
+        with torch.autocast(device.type, torch.bfloat16):
+            terms = meter_losses(meter, batch, faces.take(index), landmarks[index], person)
         loss = torch.stack(list(terms.values())).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -132,16 +144,19 @@ def train_meter(params: EncoderParams, size: int, people: int, steps: int, seed:
 
 def _blemish(images: Tensor) -> Tensor:
     """Blur, noise and another exposure at random: generated pictures are not as clean as renders."""
-    count = len(images)
+
+    def each(draw: Callable[..., Tensor]) -> Tensor:
+        return draw(len(images), 1, 1, 1, device=images.device)
+
     blurred = F.interpolate(F.avg_pool2d(images, 2), scale_factor=2.0, mode="bilinear")
-    images = torch.lerp(images, blurred, torch.rand(count, 1, 1, 1))
-    gain = 1 + 0.1 * torch.randn(count, 1, 1, 1)
-    return (images * gain + 0.03 * torch.rand(count, 1, 1, 1) * torch.randn_like(images)).clamp(0, 1)
+    images = torch.lerp(images, blurred, each(torch.rand))
+    gain = 1 + 0.1 * each(torch.randn)
+    return (images * gain + 0.03 * each(torch.rand) * torch.randn_like(images)).clamp(0, 1)
 
 
 def save_meter(meter: FaceMeter, path: Path) -> None:
     """Half-precision weights with what is needed to build the network again."""
-    weights = {name: t.half() if t.is_floating_point() else t for name, t in meter.state_dict().items()}
+    weights = {name: (t.half() if t.is_floating_point() else t).cpu() for name, t in meter.state_dict().items()}
     files.save({"meter": weights, "encoder_params": config_to_dict(meter.params), "size": meter.size}, path)
 
 
@@ -164,6 +179,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64, help="pixels per side the network looks at")
     parser.add_argument("--people", type=int, default=2000, help="people to learn from, 8 pictures each")
     parser.add_argument("--steps", type=int, default=4000, help="batches of 64 pictures")
+    parser.add_argument("--cpu", action="store_true", help="do not use a GPU, even if there is one")
     args = parser.parse_args()
     params, size = METER_PARAMS, args.size
     if args.config is not None:
@@ -171,7 +187,8 @@ def main() -> None:
         params, size = config.model_params.encoder_params, config.dataset_params.frame_shape[0]
         if params is None:
             raise UserError(f"{args.config}: has no model_params.encoder_params: there is nothing to train")
-    save_meter(train_meter(params, size, args.people, args.steps), Path(args.out))
+    meter = train_meter(params, size, args.people, args.steps, device=best_device(args.cpu))
+    save_meter(meter, Path(args.out))
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 from tqdm import tqdm
 
-from modules.data.synthetic import Faces, Render, render
-from modules.evaluation.meter import FaceMeter, Reading
+from modules.data.synthetic import Render, render
 from modules.evaluation.metrics import Figures
-from modules.evaluation.world import MEASURING_SEED, CrossPair, cross_pair, interocular
+from modules.evaluation.ruler import Ruler, reading_errors
+from modules.evaluation.world import MEASURING_SEED, CrossPair, cross_pair
 from modules.sid.animator import Animator, to_images, to_tensor
 from modules.sid.model import SID
 from modules.sid.motion import MotionOptions
@@ -81,66 +81,42 @@ def only(part: str, pair: Rendered) -> Rendered:
     return Rendered(pair.pair._replace(truth=faces), pair.source, pair.driving, truth)
 
 
-def measure(model: SID, mode: Mode, pairs: list[Rendered], meter: FaceMeter, static: bool = False) -> Figures:
-    """Means over pairs of :func:`pair_figures`."""
-    rows = [
-        pair_figures(reenact(model, pair, mode, static), pair, meter)
+def measure(model: SID, mode: Mode, pairs: list[Rendered], ruler: Ruler, static: bool = False) -> list[Figures]:
+    """:func:`pair_figures` of every pair."""
+    return [
+        pair_figures(reenact(model, pair, mode, static), pair, ruler)
         for pair in tqdm(pairs, desc=mode.name, unit="pair", leave=False)
     ]
-    return _means(rows)
 
 
-def trivial(pairs: list[Rendered], meter: FaceMeter) -> dict[str, Figures]:
+def trivial(pairs: list[Rendered], ruler: Ruler) -> dict[str, list[Figures]]:
     """What costs nothing (the source itself), and what is best possible (the truth: the meter's own error)."""
-    still = [pair_figures(pair.source.expand_as(pair.truth.image), pair, meter) for pair in pairs]
-    truth = [pair_figures(pair.truth.image, pair, meter) for pair in pairs]
-    return {"no motion": _means(still), "truth": _means(truth)}
-
-
-def _means(rows: list[Figures]) -> Figures:
-    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+    still = [pair_figures(pair.source.expand_as(pair.truth.image), pair, ruler) for pair in pairs]
+    return {"no motion": still, "truth": [pair_figures(pair.truth.image, pair, ruler) for pair in pairs]}
 
 
 @torch.inference_mode()
-def pair_figures(result: Tensor, pair: Rendered, meter: FaceMeter) -> Figures:
+def pair_figures(result: Tensor, pair: Rendered, ruler: Ruler) -> Figures:
     """Figures of ``result [T, 3, H, W]``, means over frames.
 
     - PSNR (dB) and SSIM within the truth's face mask;
     - CSIM: cosine of the meter's z_id on the result and on the source (1: the same person);
-    - SIM: distance of the meter's z_exp on the result and the driver, in units of the distance of unrelated faces
-      (0: the same expression);
-    - AU: mean error of action units; pose: mean error of yaw, pitch and roll, degrees; identity: mean error of the
-      identity parameters; landmarks: mean distance in interocular distances; all of the meter's reading against truth.
+    - SIM: distance of the meter's z_exp on the result and on the truth, whose expression is the one that is wanted, in
+      units of the distance of unrelated pictures, which is measured once (0: the same expression);
+    - AU: mean error of action units, and each unit's by its name; pose: mean error of yaw, pitch and roll, degrees;
+      identity: mean error of the identity parameters; landmarks: mean distance in distances of the pupils as they are
+      seen from the front; all of the meter's reading against truth.
     """
     faces, truth = pair.pair.truth, pair.truth
-    read, driver, source = meter(result), meter(pair.driving), meter(pair.source)
+    read, wanted, source = (ruler.meter(images) for images in (result, truth.image, pair.source))
     errors = reading_errors(read, faces, truth.landmarks)
     return {
         "PSNR": float(masked_psnr(result, truth.image, truth.mask).mean()),
         "SSIM": float(masked_ssim(result, truth.image, truth.mask).mean()),
         "CSIM": float((read.z_id * source.z_id).sum(dim=1).mean()),
-        "SIM": float(expression_distance(read, driver).mean()),
+        "SIM": float(ruler.expression_distance(read, wanted).mean()),
         **{name: float(value.mean()) for name, value in errors.items()},
     }
-
-
-def reading_errors(read: Reading, faces: Faces, landmarks: Tensor) -> dict[str, Tensor]:
-    """How far a reading is from the truth, per picture ``[B]``."""
-    scale = interocular(landmarks)
-    return {
-        "AU": (read.action_units - faces.action_units).abs().mean(dim=1),
-        "pose": (read.pose - faces.pose)[:, :3].abs().mean(dim=1),
-        "identity": (read.identity - faces.identity).abs().mean(dim=1),
-        "landmarks": (read.landmarks - landmarks).norm(dim=-1).mean(dim=1) / scale,
-    }
-
-
-def expression_distance(first: Reading, second: Reading) -> Tensor:
-    """Distance of expression embeddings over the root mean square distance of unrelated pictures, ``[B]``."""
-    a, b = first.semantics.expression, second.semantics.expression
-    both = torch.cat([a, b])
-    spread = (both - both.mean(dim=0)).square().sum(dim=1).mean()
-    return (a - b).norm(dim=1) / (2 * spread).sqrt()
 
 
 def masked_psnr(image: Tensor, target: Tensor, mask: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The evaluation as one HTML file with its pictures and plots inside."""
+"""The evaluation as one HTML file with its pictures and plots inside, and as tables on the screen."""
 
 from __future__ import annotations
 
@@ -13,58 +13,106 @@ from torch import Tensor
 
 from modules import media
 from modules.atomic import write_text
-from modules.data.synthetic import ACTION_UNITS
+from modules.data.synthetic import ACTION_UNITS, IDENTITY
 from modules.evaluation.metrics import Figures
+from modules.evaluation.output import table
 
-STYLE = """body { font: 15px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em }
+STYLE = """body { font: 15px/1.5 system-ui, sans-serif; max-width: 80em; margin: 2em auto; padding: 0 1em }
 table { border-collapse: collapse; margin: 1em 0 } td, th { padding: .2em .7em; text-align: right }
 td:first-child { text-align: left } tr:nth-child(even) { background: #f2f2f2 } img { max-width: 100% }"""
+CONFIDENCE = "in brackets: where the mean lies with 95 % confidence"
+UNITS = "PSNR in dB, pose in degrees, landmarks in distances of the pupils seen from the front"
+Section = tuple[str, list[str], list[list[str]]]  # title, header and rows of a table
+
+
+def headline(figures: Figures) -> Figures:
+    """The figures that are not of a single action unit or identity parameter."""
+    return {name: value for name, value in figures.items() if name not in ACTION_UNITS and name not in IDENTITY}
+
+
+def sections(figures: dict[str, Any]) -> list[Section]:
+    """All tables of an evaluation, for the screen and for the report."""
+    found, sure = [], figures["intervals"]
+    for title, what in (("reenactment", "cross-reenactment"), ("parts", "expression or pose alone")):
+        if title in figures:
+            found.append((f"{what}, means over pairs ({UNITS})", *_cells(figures[title])))
+    for who, rows in figures.get("disentanglement", {}).items():
+        title = f"{who}: rank-1 retrieval, and R2 of linear probes, on unseen people ({CONFIDENCE})"
+        found.append((title, *_cells(rows, sure[who])))
+    title = f"the measuring network's own error, on perfect pictures of unseen people ({UNITS})"
+    found.append((title, *_cells({"measuring network": figures["meter"]["summary"]})))
+    return found
+
+
+def _cells(rows: dict[str, Figures], sure: dict[str, dict[str, tuple]] | None = None) -> tuple[list[str], list]:
+    columns = list(headline(next(iter(rows.values()))))
+
+    def cell(row: str, column: str) -> str:
+        value = f"{rows[row][column]:.3f}"
+        return value if sure is None else "{} [{:.2f}, {:.2f}]".format(value, *sure[row][column])
+
+    return ["", *columns], [[row, *(cell(row, column) for column in columns)] for row in rows]
+
+
+def left_out(figures: dict[str, Any]) -> str:
+    """A line about what the means are not over, or nothing."""
+    names = figures.get("without spread")
+    return f"left out of the means, being alike in all pictures tested: {', '.join(names)}" if names else ""
+
+
+def tables(figures: dict[str, Any]) -> str:
+    """What is printed."""
+    lines = []
+    for title, header, rows in sections(figures):
+        lines += ["", title, table(header, rows)]
+    return "\n".join([*lines, left_out(figures)]).rstrip()
 
 
 def write_report(folder: Path, figures: dict[str, Any], sheet: Tensor) -> None:
     """Write ``report.html`` and ``sheet.png``; ``sheet [3, H, W]`` shows source, driver, truth and results."""
     picture = (sheet.permute(1, 2, 0) * 255).round().byte().numpy()
     media.write_image(folder / "sheet.png", picture)
-    parts = ["<h1>SID against the truth of the face world</h1>", "<h2>Cross-reenactment</h2>"]
-    parts += [_table(figures["reenactment"]), "<p>source | driver | truth | each mode in the table's order</p>"]
-    parts.append('<img src="sheet.png" alt="source, driver, truth and results">')
-    if "parts" in figures:
-        parts += ["<h2>Expression or pose alone</h2>", _table(figures["parts"])]
-    for who, found in figures.get("disentanglement", {}).items():
-        shown = {name: {k: v for k, v in row.items() if k not in ACTION_UNITS} for name, row in found.items()}
-        parts += [f"<h2>Disentanglement: {html.escape(who)}</h2>", _table(shown)]
+    parts = ["<h1>SID against the truth of the face world</h1>"]
+    for number, (title, header, rows) in enumerate(sections(figures)):
+        parts += [f"<h2>{html.escape(title[0].upper() + title[1:])}</h2>", _table(header, rows)]
+        if number == 0:
+            parts.append("<p>source | driver | truth | each mode in the table's order</p>")
+            parts.append('<img src="sheet.png" alt="source, driver, truth and results">')
+    parts.append(f"<p>{html.escape(left_out(figures))}</p>")
     if "disentanglement" in figures:
-        parts += ["<h3>Action units: R2 of a linear probe on z_sem</h3>", _plot(figures["disentanglement"])]
+        found, own = figures["disentanglement"], figures["meter"]
+        probes = {who: rows["z_sem"] for who, rows in found.items()}
+        parts += ["<h2>R2 per action unit, of a linear probe on z_sem</h2>"]
+        parts.append(_plot(probes | {"measuring network": own["action units, R2"]}, ACTION_UNITS))
+        probes = {who: rows["z_id"] for who, rows in found.items()}
+        parts += ["<h2>R2 per identity parameter, of a linear probe on z_id</h2>"]
+        parts.append(_plot(probes | {"measuring network": own["identity parameters, R2"]}, IDENTITY))
     body = "\n".join(parts)
     page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>SID</title><style>{STYLE}</style>{body}</html>'
     write_text(folder / "report.html", page)
 
 
-def _table(figures: dict[str, Figures]) -> str:
-    columns = list(next(iter(figures.values())))
-    head = "".join(f"<th>{html.escape(column)}</th>" for column in ["", *columns])
-    rows = [
-        f"<tr><td>{html.escape(name)}</td>" + "".join(f"<td>{row[column]:.3f}</td>" for column in columns) + "</tr>"
-        for name, row in figures.items()
-    ]
-    return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"
 
 
-def _plot(found: dict[str, dict[str, Figures]]) -> str:
-    """Bars of R2 per action unit, the model beside the ceiling, as an inline picture."""
+def _plot(found: dict[str, Figures], names: tuple[str, ...]) -> str:
+    """Bars of R2 by name, everybody's beside each other, as an inline picture; what is not known has no bar."""
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(10, 3.2))
+    figure, axes = pyplot.subplots(figsize=(12, 3.6))
     width = 0.8 / len(found)
-    for i, (who, rows) in enumerate(found.items()):
-        places = [x + i * width for x in range(len(ACTION_UNITS))]
-        axes.bar(places, [max(rows["z_sem"][unit], 0) for unit in ACTION_UNITS], width, label=who)
-    axes.set_xticks(range(len(ACTION_UNITS)), ACTION_UNITS, rotation=45)
+    for i, (who, values) in enumerate(found.items()):
+        places = [x + i * width for x in range(len(names))]
+        axes.bar(places, [max(values.get(name, 0), 0) for name in names], width, label=who)
+    axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
     axes.set_ylim(0, 1)
     axes.legend()
     figure.tight_layout()
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg")
     pyplot.close(figure)
-    return f'<img src="data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}" alt="R2 per unit">'
+    return f'<img src="data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}" alt="R2 by name">'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -16,26 +17,28 @@ from modules.data.synthetic import (
     draw_identities,
     draw_poses,
     draw_scenes,
+    project_landmarks,
     render,
 )
 
-TRAINING_SEED, MEASURING_SEED = 0, 1_000_003  # people of one seed are never those of the other
+# people of one seed are never those of another; modules.data.synthetic.inputs has one more
+TRAINING_SEED, MEASURING_SEED, PROBE_SEED = 0, 1_000_003, 3_000_017
 CHUNK = 32  # faces rendered at once
 
 
-def portraits(people: int, frames: int, seed: int, same_face: bool = False) -> Faces:
+def portraits(people: int, frames: int, seed: int, same_face: int | None = None) -> Faces:
     """``frames`` pictures each of ``people`` people, ``[people * frames]`` faces, a person's in a row.
 
-    Every picture has its own scene, expression and pose; with ``same_face`` all pictures of everybody share one
-    expression and pose, so that nothing but the person and the scene tells them apart.
+    Every picture has its own scene, expression and pose.  With ``same_face`` all pictures of everybody share the
+    expression and pose of that number, so that nothing but the person and the scene, drawn anew, tells them apart.
     """
     count = people * frames
     identity = draw_identities(people, seed).repeat_interleave(frames, dim=0)
-    expressions, poses = draw_expressions(count, seed), draw_poses(count, seed)
-    if same_face:
-        expressions = tuple(t[:1].expand(count, -1) for t in expressions)
-        poses = poses[:1].expand(count, -1)
-    return Faces(identity, *expressions, poses, draw_scenes(count, seed))
+    if same_face is None:
+        return Faces(identity, *draw_expressions(count, seed), draw_poses(count, seed), draw_scenes(count, seed))
+    drawn = *draw_expressions(same_face + 1, seed), draw_poses(same_face + 1, seed)
+    scenes = draw_scenes((same_face + 1) * count, seed)[-count:]
+    return Faces(identity, *(values[-1:].expand(count, -1) for values in drawn), scenes)
 
 
 class CrossPair(NamedTuple):
@@ -62,16 +65,29 @@ def cross_pair(number: int, frames: int, seed: int) -> CrossPair:
     return CrossPair(own, driving, truth)
 
 
-def render_all(faces: Faces, size: int, what: str = "rendering") -> Render:
-    """:func:`render` for any number of faces, in chunks, with a progress bar."""
-    count = len(faces.identity)
-    parts = [
-        render(faces.take(torch.arange(start, min(start + CHUNK, count))), size)
-        for start in tqdm(range(0, count, CHUNK), desc=what, unit="batch", leave=False)
-    ]
-    return Render(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+def renders(faces: Faces, size: int, what: str) -> Iterator[Render]:
+    """:func:`render` for any number of faces, a few at a time, with a progress bar called ``what``."""
+    for start in tqdm(range(0, faces.size, CHUNK), desc=what, unit="batch", leave=False):
+        yield render(faces.take(slice(start, start + CHUNK)), size)
 
 
-def interocular(landmarks: Tensor) -> Tensor:
-    """Distance between the outer eye corners (iBUG points 37 and 46) of ``[B, 68, 2]``, as ``[B]``."""
-    return (landmarks[:, 36] - landmarks[:, 45]).norm(dim=-1)
+def render_all(faces: Faces, size: int, what: str) -> tuple[Tensor, Tensor]:
+    """Pictures ``[N, 3, size, size]`` as bytes, so that many thousand fit in memory, and landmarks ``[N, 68, 2]``."""
+    images = torch.empty(faces.size, 3, size, size, dtype=torch.uint8, device=faces.identity.device)
+    landmarks = torch.empty(faces.size, 68, 2, device=faces.identity.device)
+    for number, rendered in enumerate(renders(faces, size, what)):
+        rows = slice(number * CHUNK, number * CHUNK + len(rendered.image))
+        images[rows], landmarks[rows] = (rendered.image * 255).round().to(torch.uint8), rendered.landmarks
+    return images, landmarks
+
+
+def pupil_distance(faces: Faces) -> Tensor:
+    """Distance between the eyes' middles in the picture, as ``[B]``, were each face at rest and looking straight ahead.
+
+    Landmark errors are told in it: what is seen of the distance shrinks as the head turns, and would punish turning.
+    """
+    pose = torch.zeros_like(faces.pose)
+    pose[:, 5] = faces.pose[:, 5]
+    still = {name: torch.zeros_like(getattr(faces, name)) for name in ("action_units", "asymmetry", "gaze")}
+    points = project_landmarks(faces._replace(pose=pose, **still))
+    return (points[:, 36:42].mean(dim=1) - points[:, 42:48].mean(dim=1)).norm(dim=-1)

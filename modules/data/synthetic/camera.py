@@ -44,19 +44,22 @@ def rotations(degrees: Tensor) -> Tensor:
     return roll @ yaw @ pitch
 
 
+def turn(vectors: Tensor, pose: Tensor, follows: Tensor) -> Tensor:
+    """Rotate [B, V, 3], points about the pivot or normals; ``follows`` [V] is 1 where they turn with the head."""
+    turned = vectors @ rotations(pose[:, :3]).transpose(1, 2)
+    if not bool((follows == 1).all()):
+        others = follows < 1
+        body = rotations(pose[:, :3] * torch.tensor(BODY_SHARE, device=vectors.device))
+        slow = vectors[:, others] @ body.transpose(1, 2)
+        turned[:, others] = torch.lerp(slow, turned[:, others], follows[others][:, None])
+    return turned
+
+
 def view(points: Tensor, pose: Tensor, follows: Tensor) -> View:
     """Turn, place and project points [B, V, 3]; ``follows`` [V] is 1 where they turn with the head."""
     pivot = torch.tensor(PIVOT, device=points.device)
     head = rotations(pose[:, :3])
-    share = torch.tensor(BODY_SHARE, device=points.device)
-    body = rotations(pose[:, :3] * share)
-    centred = points - pivot
-    turned = centred @ head.transpose(1, 2)
-    if not bool((follows == 1).all()):
-        others = follows < 1
-        slow = centred[:, others] @ body.transpose(1, 2)
-        turned[:, others] = torch.lerp(slow, turned[:, others], follows[others][:, None])
-    placed = turned + pivot
+    placed = turn(points - pivot, pose, follows) + pivot
     depth = DISTANCE - placed[..., 2]
     offset = placed[..., :2] - torch.tensor([0.0, CENTRE], device=points.device)
     flip = torch.tensor([1.0, -1.0], device=points.device)

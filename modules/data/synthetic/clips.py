@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,18 +18,26 @@ _SPEECH = ("AU25", "AU26", "AU20", "AU23", "AU17", "AU10")
 def clip(identity: Tensor, scene: Tensor, seed: int, frames: int, fps: float = 25.0) -> Faces:
     """``frames`` faces of one person ``identity [I]`` in one ``scene [S]``, as smooth paths of everything that moves.
 
-    The movement depends on ``seed`` and on time alone: at twice the rate, every second frame is the same.
+    The movement depends on ``seed`` and on time alone: at twice the rate, every second frame is the same, and a longer
+    clip begins as a shorter one.  Hence every path, and every event of a path, draws from a generator of its own: how
+    many events fit the length decides nothing else.
     """
-    rng = np.random.default_rng([seed, 5])
+    of_pose, of_units, of_rest, of_speech, of_blinks, of_gaze = np.random.SeedSequence([seed, 5]).spawn(6)
     times = np.arange(frames) / fps
-    pose = _poses(times, rng)
-    units, asymmetry = _expressions(times, rng)
-    units = np.maximum(units, _speech(times, rng))
+    units, asymmetry = _expressions(times, of_units)
+    units = (units + _restless(times, np.random.default_rng(of_rest))).clip(0, 1)
+    units = np.maximum(units, _speech(times, np.random.default_rng(of_speech)))
     lids = ACTION_UNITS.index("AU43")
-    units[:, lids] = np.maximum(units[:, lids], _blinks(times, rng))
-    paths = (units.clip(0, 1), asymmetry, _gaze(times, rng), pose)
+    units[:, lids] = np.maximum(units[:, lids], _blinks(times, of_blinks))
+    paths = (units.clip(0, 1), asymmetry, _gaze(times, of_gaze), _poses(times, np.random.default_rng(of_pose)))
     tensors = (torch.from_numpy(path.astype(np.float32)).to(identity.device) for path in paths)
     return Faces(identity.float().expand(frames, -1), *tensors, scene.float().expand(frames, -1))
+
+
+def _events(seed: np.random.SeedSequence) -> Iterator[np.random.Generator]:
+    """Generators without end, one for each event."""
+    while True:
+        yield np.random.default_rng(seed.spawn(1)[0])
 
 
 def _drift(times: np.ndarray, rng: np.random.Generator, slowest: float, fastest: float) -> np.ndarray:
@@ -60,13 +70,15 @@ def _window(times: np.ndarray, start: float, length: float, soft: float) -> np.n
     return ramp * ramp * (3 - 2 * ramp)
 
 
-def _expressions(times: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Action units and asymmetry [T, A]: one expression after the other, with rests, over a restless face."""
+def _expressions(times: np.ndarray, seed: np.random.SeedSequence) -> tuple[np.ndarray, np.ndarray]:
+    """Action units and asymmetry [T, A]: one expression after the other, with rests."""
     count = len(ACTION_UNITS)
     units, asymmetry = np.zeros((len(times), count)), np.zeros((len(times), count))
     names = [name for name in EXPRESSIONS if name != "neutral"]
-    start = rng.uniform(-1.0, 0.6)
+    events = _events(seed)
+    start = next(events).uniform(-1.0, 0.6)
     while len(times) and start < times[-1]:
+        rng = next(events)
         strength, length, soft = rng.uniform(0.4, 1.0), rng.uniform(1.2, 3.0), rng.uniform(0.3, 0.7)
         recipe = expression(names[rng.integers(len(names))], strength).numpy()
         extra = (rng.random(count) < 0.08) * rng.uniform(0.2, 0.7, count)
@@ -74,9 +86,15 @@ def _expressions(times: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarra
         units = np.maximum(units, np.maximum(recipe, extra) * window)
         asymmetry += window * ((rng.random(count) < 0.12) * rng.uniform(-0.8, 0.8, count))
         start += length + rng.uniform(-0.3, 0.9)
-    restless = np.stack([_drift(times, rng, 0.2, 0.8) for _ in range(count)], 1) * rng.uniform(0, 0.22, count)
-    restless[:, [ACTION_UNITS.index("AU43"), ACTION_UNITS.index("AU26")]] = 0
-    return (units + restless.clip(0, None)).clip(0, 1), asymmetry.clip(-1, 1)
+    return units, asymmetry.clip(-1, 1)
+
+
+def _restless(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """[T, A]: a face is never quite still, but for its lids and its jaw."""
+    count = len(ACTION_UNITS)
+    units = np.stack([_drift(times, rng, 0.2, 0.8) for _ in range(count)], 1) * rng.uniform(0, 0.22, count)
+    units[:, [ACTION_UNITS.index("AU43"), ACTION_UNITS.index("AU26")]] = 0
+    return units.clip(0, None)
 
 
 def _speech(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -93,22 +111,25 @@ def _speech(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return units
 
 
-def _blinks(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _blinks(times: np.ndarray, seed: np.random.SeedSequence) -> np.ndarray:
     """[T] of AU43: every few seconds, the lids close faster than they open."""
-    lids, start = np.zeros(len(times)), rng.uniform(0, 2.5)
+    events = _events(seed)
+    lids, start = np.zeros(len(times)), next(events).uniform(0, 2.5)
     while len(times) and start < times[-1]:
         phase = ((times - start) / _BLINK).clip(0, 1)
         closing, opening = (phase / 0.4).clip(0, 1), ((1 - phase) / 0.6).clip(0, 1)
         ramp = np.minimum(closing, opening)
         lids = np.maximum(lids, ramp * ramp * (3 - 2 * ramp))
-        start += rng.uniform(1.4, 4.5)
+        start += next(events).uniform(1.4, 4.5)
     return lids
 
 
-def _gaze(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _gaze(times: np.ndarray, seed: np.random.SeedSequence) -> np.ndarray:
     """[T, 2] degrees: rests on one thing, then leaps to the next within a tenth of a second."""
+    events = _events(seed)
     gaze, place, start = np.zeros((len(times), 2)), np.zeros(2), 0.0
     while len(times) and start <= times[-1]:
+        rng = next(events)
         target = rng.uniform(-1, 1, 2) * (18, 9) * (rng.random() < 0.75)
         ramp = ((times - start) / 0.12).clip(0, 1)[:, None]
         ramp = ramp * ramp * (3 - 2 * ramp)

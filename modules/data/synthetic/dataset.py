@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,6 +15,8 @@ from tqdm import tqdm
 
 from modules import media
 from modules.atomic import replacing, write_text, writing_errors
+from modules.data.clips import SPLITS
+from modules.data.portraits import METADATA
 from modules.data.synthetic.clips import clip
 from modules.data.synthetic.draws import draw_expressions, draw_identities, draw_poses, draw_scenes
 from modules.data.synthetic.parameters import Faces
@@ -48,17 +51,20 @@ class Plan:
 def write_dataset(out: str | Path, plan: Plan, progress: bool = True) -> Path:
     """Write the data set into ``out``, which must not hold one already, and return ``out``.
 
-    ``train/<person>#<clip>.mp4`` and ``test/`` likewise, ``stills/train/<person>#s<number>.png``, one
-    ``labels/<name>.npz`` for each of them, and ``metadata.jsonl`` with their captions.  The same plan gives the same
-    pictures; person i is the same in every data set of its seed.
+    ``train/<person>#<clip>.mp4`` and ``test/`` likewise, with their captions in ``metadata.jsonl``;
+    ``stills/train/<person>#s<number>.png`` and ``stills/test/``, each with the ``metadata.jsonl`` that
+    :func:`modules.data.portraits.read_portraits` reads, and their face masks in ``stills/masks/``; and one
+    ``labels/<name>.npz`` for each clip and still.  The same plan gives the same pictures; person i is the same in every
+    data set of its seed.
     """
     out = Path(out)
-    if (out / "metadata.jsonl").exists():
+    stills = {split: out / "stills" / split for split in SPLITS}
+    if any((folder / METADATA).exists() for folder in (out, *stills.values())):
         raise UserError(f"{out}: there is a data set already; choose another folder or remove that one")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file; give the name of a folder")
     people = draw_identities(plan.identities + plan.test, plan.seed)
-    lines = []
+    lines: dict[Path, list[str]] = defaultdict(list)  # of each folder's metadata
     with tqdm(total=plan.pictures, desc=f"rendering {out}", unit="frame", disable=not progress) as bar:
         for number, identity in enumerate(people):
             split = "train" if number < plan.identities else "test"
@@ -68,16 +74,19 @@ def write_dataset(out: str | Path, plan: Plan, progress: bool = True) -> Path:
                 name = f"p{number:05d}#{i}"
                 file = _write_clip(out / split / name, faces, plan, bar)
                 _write_labels(out, name, *file[1:])
-                lines.append(_metadata(out, file[0], faces.take([0]), split))
+                lines[out].append(_metadata(out, file[0], faces.take([0]), split=split))
             for i, face in enumerate(_stills(identity, plan, number)):
                 name = f"p{number:05d}#s{i}"
-                file = out / "stills" / split / f"{name}.png"
+                # apart from the stills: a folder of training data holds nothing but what is to be learnt
+                file, mask = stills[split] / f"{name}.png", out / "stills" / "masks" / f"{name}.png"
                 picture = _render(face, plan)
-                media.write_image(file, _bytes(picture)[0])
+                media.write_image(file, _bytes(picture.image)[0])
+                media.write_image(mask, _bytes(picture.mask.expand_as(picture.image))[0])
                 _write_labels(out, name, face, picture.landmarks)
-                lines.append(_metadata(out, file, face, split))
+                lines[file.parent].append(_metadata(file.parent, file, face, mask=f"../masks/{mask.name}"))
                 bar.update()
-    write_text(out / "metadata.jsonl", "".join(lines))
+    for folder, described in lines.items():
+        write_text(folder / METADATA, "".join(described))
     return out
 
 
@@ -101,9 +110,9 @@ def _render(faces: Faces, plan: Plan) -> Render:
     return Render(*(value.cpu() for value in render(faces.to(plan.device), plan.size)))
 
 
-def _bytes(picture: Render) -> np.ndarray:
-    """uint8 [B, H, W, 3]."""
-    return (picture.image * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+def _bytes(images: torch.Tensor) -> np.ndarray:
+    """uint8 [B, H, W, 3] of [B, 3, H, W] in [0, 1]."""
+    return (images * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def _write_clip(path: Path, faces: Faces, plan: Plan, bar: tqdm) -> tuple[Path, Faces, torch.Tensor]:
@@ -114,7 +123,7 @@ def _write_clip(path: Path, faces: Faces, plan: Plan, bar: tqdm) -> tuple[Path, 
         for start in range(0, faces.size, _AT_ONCE):
             picture = _render(faces.take(slice(start, start + _AT_ONCE)), plan)
             marks.append(picture.landmarks)
-            for image in _bytes(picture):
+            for image in _bytes(picture.image):
                 yield image
                 bar.update()
 
@@ -136,10 +145,11 @@ def _write_labels(out: Path, name: str, faces: Faces, landmarks: torch.Tensor) -
         np.savez(file, **{key: value.numpy() for key, value in faces._asdict().items()}, landmarks=landmarks.numpy())
 
 
-def _metadata(out: Path, file: Path, face: Faces, split: str) -> str:
+def _metadata(folder: Path, file: Path, face: Faces, **more: str) -> str:
+    """The line of ``file`` in the metadata of ``folder``.  A clip has no expression of its own to name."""
     still = file.suffix == ".png"
     words = {
-        "file_name": file.relative_to(out).as_posix(), "identity": file.name.split("#")[0], "split": split,
-        "text": captions(face, expression=still)[0], **attributes(face)[0],
+        "file_name": file.relative_to(folder).as_posix(), "identity": file.name.split("#")[0],
+        "text": captions(face, expression=still)[0], **more, **attributes(face)[0],
     }
     return json.dumps(words) + "\n"

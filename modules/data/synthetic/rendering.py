@@ -111,7 +111,7 @@ def _render(faces: Faces, size: int) -> Render:
     nearest, depth = rasterise(points, view.depth, triangles, two_sided, side)
     covered = nearest >= 0
     part = torch.where(covered, parts.index_select(0, nearest.clamp(min=0).flatten()).view(nearest.shape), -1)
-    normals = torch.einsum("bij,bvj->bvi", view.rotation, surface.normals)
+    normals = camera.turn(surface.normals, faces.pose, surface.follows)
     values = torch.cat([surface.coordinates, surface.points, normals], -1)
 
     def fragments(chosen: Tensor) -> _Fragments:
