@@ -55,10 +55,18 @@ class FrameCache:
                 raise
         return np.load(path, mmap_mode="r")[np.asarray(indices)]
 
-    def prepare(self, clips: Sequence[Clip], progress: bool = True) -> None:
-        """Build what is missing up front.  Clips that cannot be decoded are left to whoever reads them to report."""
-        missing = [clip for clip in clips if self._is_missing(clip)]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+    def prepare(
+        self, clips: Sequence[Clip], share: slice = slice(None), begin: float = 0.0, progress: bool = True
+    ) -> None:
+        """Build what is missing of a share of the clips, from a place in it (0 to 1) round to the same place.
+
+        Clips that cannot be decoded are left to whoever reads them to report.
+        """
+        missing = [clip for clip in clips[share] if self._is_missing(clip)]
+        start = int(begin * len(missing))
+        missing = missing[start:] + missing[:start]
+        threads = max(1, (os.cpu_count() or 1) // (share.step or 1))
+        with ThreadPoolExecutor(threads) as pool:
             for _ in tqdm(pool.map(self._try_build, missing), "caching frames", len(missing), disable=not progress):
                 pass
 
@@ -70,7 +78,8 @@ class FrameCache:
 
     def _try_build(self, clip: Clip) -> None:
         with suppress(UnreadableClip):
-            self._build(clip, self._path(clip))
+            if self._is_missing(clip):  # another machine may have built it since
+                self._build(clip, self._path(clip))
 
     def _path(self, clip: Clip) -> Path:
         if clip.path not in self._paths:

@@ -145,10 +145,10 @@ class FrameDataset(Dataset):
         frame = self._read(clip, [int(rng.integers(len(clip)))])
         return {"elsewhere": augment(frame, self.params.augmentation_params, rng)[0].contiguous()}
 
-    def prepare_cache(self, progress: bool = True) -> None:
-        """Decode all clips into ``cache_dir`` now; without it they are cached as they are first used."""
+    def prepare_cache(self, share: slice = slice(None), begin: float = 0.0, progress: bool = True) -> None:
+        """Decode a share of the clips into ``cache_dir`` now; without it they are cached as they are first used."""
         if self.cache is not None:
-            self.cache.prepare(self.clips, progress)
+            self.cache.prepare(self.clips, share, begin, progress)
 
 
 def test_clips(params: DatasetParams) -> list[Clip]:
