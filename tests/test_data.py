@@ -129,6 +129,29 @@ def test_people_are_grouped_by_the_exact_name_before_the_hash(tmp_path):
     assert seen == groups
 
 
+def test_a_person_is_the_same_in_all_roots_and_a_mere_file_name_is_not(tmp_path, photos):
+    """``anna#1`` is the anna of the photographs; 00001 of two collections are two people."""
+    folder_of_names(tmp_path / "a" / "train", ["anna#1", "anna#2", "00001"])
+    folder_of_names(tmp_path / "b" / "train", ["anna#1", "00001"])
+    roots = [{"path": str(root)} for root in (tmp_path / "a", photos, tmp_path / "b")]
+    dataset = FrameDataset(params("", root_dir=roots, id_sampling=True, elsewhere_frame=True))
+    people = {}
+    for clip, person in zip(dataset.clips, dataset.identities, strict=True):
+        people.setdefault(person, []).append((clip.path.parent.parent.name[0], clip.name))
+    annas = [("a", "anna#1"), ("a", "anna#2"), ("p", "anna"), ("b", "anna#1")]
+    assert sorted(people.values()) == sorted([annas, [("a", "00001")], [("b", "00001")], [("p", "ben")]])
+    assert set(people) == set(range(4)) and len(dataset) == 2 + 2 + 2  # items stay a root's own
+    photographs = [clip.name for clip in dataset.clips].index("anna")
+    other = dataset._elsewhere(photographs, np.random.default_rng(0))["elsewhere"]
+    assert other.min() == other.max(), "a frame of the other roots' plain clips"
+
+
+def test_names_with_digits_of_other_kinds_are_sorted_too(tmp_path):
+    """A superscript is a digit to Python, and no number."""
+    root = folder_of_names(tmp_path / "train", ["x²", "x10", "x9"]).parent
+    assert [clip.name for clip in find_clips(root, "train", SHAPE)[0]] == ["x9", "x10", "x²"]
+
+
 def test_test_clips_stream_fitted_frames(clips):
     found = test_clips(params(clips, frame_shape=[16, 16, 3]))
     assert [clip.name for clip in found] == ["person4#01", "person4#02"]
@@ -155,7 +178,7 @@ def test_items_have_the_promised_shapes_and_ranges(clips):
     assert item["frames"].shape == (4, 3, 32, 32) and item["frames"].dtype == torch.float32
     assert item["frames"].min() >= 0 and item["frames"].max() <= 1
     assert item["times"].shape == (4,) and item["times"].dtype == torch.float32
-    assert dataset.num_identities == 3 and len(dataset) == 6
+    assert len(set(dataset.identities)) == 3 and len(dataset) == 6
     with pytest.raises(IndexError):
         dataset[6]
 
@@ -248,7 +271,7 @@ def test_roots_share_an_epoch_by_weight_and_items_within_them_evenly(clips, phot
     counts = np.unique([item for root, item in drawn if root == 0], return_counts=True)[1]
     assert counts.tolist() == [30] * 6
     identities = {dataset[0, i]["identity"] for i in range(len(dataset))}
-    assert identities == set(range(5)) and dataset.num_identities == 5
+    assert identities == set(range(5)) == set(dataset.identities)
 
 
 # --- sampling ---------------------------------------------------------------------------------------------------------

@@ -52,6 +52,11 @@ class Clip:
     def __len__(self) -> int:
         return len(self.times)
 
+    @property
+    def names_person(self) -> bool:
+        """Whether a ``#`` says where in the name the person's ends."""
+        return any("#" in file.name for file in (self.files if self.is_photos else (self.path,)))
+
     def read(self, indices: Sequence[int]) -> np.ndarray:
         """uint8 [n, H, W, 3] frames at ``indices``; nothing else is decoded where the format allows it.
 
@@ -99,7 +104,7 @@ class Clip:
 
 def natural_order(path: Path) -> list:
     """Sort key under which frame 9 comes before frame 10."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", path.name)]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", path.name)]
 
 
 def identity_of(name: str) -> str:
