@@ -148,8 +148,8 @@ def test_a_person_is_the_same_in_all_roots_and_a_mere_file_name_is_not(tmp_path,
 
 def test_names_with_digits_of_other_kinds_are_sorted_too(tmp_path):
     """A superscript is a digit to Python, and no number."""
-    root = folder_of_names(tmp_path / "train", ["x²", "x10", "x9"]).parent
-    assert [clip.name for clip in find_clips(root, "train", SHAPE)[0]] == ["x9", "x10", "x²"]
+    root = folder_of_names(tmp_path / "train", ["x9²", "x10", "x9"]).parent
+    assert [clip.name for clip in find_clips(root, "train", SHAPE)[0]] == ["x9", "x9²", "x10"]
 
 
 def test_test_clips_stream_fitted_frames(clips):
