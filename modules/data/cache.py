@@ -99,9 +99,8 @@ class FrameCache:
             with open(part, "wb") as file:
                 shape = (len(clip), *clip.frame_shape)
                 np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-                count = sum(1 for frame in clip.frames() if file.write(frame.tobytes()))
-                if count != len(clip):
-                    raise UnreadableClip(f"{clip.path}: {count} of {len(clip)} frames can be decoded")
+                for frame in clip.frames():
+                    file.write(frame.tobytes())
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, path)

@@ -74,7 +74,11 @@ class Clip:
             return np.stack([self._fit(image) for image in images])
 
     def frames(self) -> Iterator[np.ndarray]:
-        """All frames in order, uint8 [H, W, 3], one at a time.  Raises UnreadableClip as ``read`` does."""
+        """All frames in order, uint8 [H, W, 3], one at a time.
+
+        Raises:
+            UnreadableClip: as ``read``, or where other than ``len(self)`` frames come.
+        """
         with self._naming_errors():
             if self.info is not None:
                 images = (frame.image for frame in media.read_video(self.path))
@@ -82,8 +86,13 @@ class Clip:
                 images = (media.read_image(file) for file in self.files)
             else:
                 images = self._strip()
+            count = 0
             for image in images:
-                yield self._fit(image)
+                count += 1
+                if count <= len(self):
+                    yield self._fit(image)
+            if count != len(self):
+                raise UnreadableClip(f"{self.path}: {len(self)} frames announced, {count} decoded")
 
     @contextmanager
     def _naming_errors(self) -> Iterator[None]:
