@@ -234,7 +234,7 @@ class Trainer:
                 self._end_epoch(epoch, hand_over, bar, writer)
 
     def log_left_out(self, reasons: Iterable[str]) -> None:
-        """Count and name in ``log.txt``, once each in a run's life, what could not be read; the main process's to do."""
+        """Count and name in ``log.txt``, once each in a run's life, what could not be read; for the main process."""
         path = self.folder / "log.txt"
         lines = path.read_text(encoding="utf-8").splitlines()
         known = [line.partition(LEFT_OUT)[2] for line in lines if line.startswith("#") and LEFT_OUT in line]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
+import pickle
+import shutil
 from pathlib import Path
 
 import av
@@ -16,6 +18,7 @@ from torch.utils.data import DataLoader
 from modules import media
 from modules.config import AugmentationParams, DatasetParams, MovementParams, TrainParams, section_from_dict
 from modules.data.astronaut import moving_face, write_clips
+from modules.data import index
 from modules.data.augmentation import augment, colour_view, made_view, semantic_view, similarity_view
 from modules.data.clips import find_clips, strip_length
 from modules.data.frames import FrameDataset, choose_frames, test_clips
@@ -347,7 +350,7 @@ def test_cached_and_decoded_items_are_equal(clips, photos, tmp_path, up_front):
         for key in ((epoch, index) for epoch in range(2) for index in range(len(plain))):
             assert torch.equal(plain[key]["frames"], cached[key]["frames"])
     files = list((tmp_path / "cache").iterdir())
-    assert len(files) == 8 and all(file.suffix == ".npy" for file in files)
+    assert len(files) == 9 and sum(file.suffix == ".npy" for file in files) == 8, "and the index of the videos"
     used = {file: file.stat().st_mtime_ns for file in files}
     FrameDataset(params("", cache_dir=str(tmp_path / "cache"), **options)).prepare_cache(progress=False)
     assert used == {file: file.stat().st_mtime_ns for file in files}, "a second run finds them"
@@ -359,6 +362,48 @@ def test_a_changed_clip_is_cached_anew(tmp_path):
     assert FrameDataset(options)[0]["frames"].max() == pytest.approx(60 / 255)
     media.write_image(tmp_path / "data" / "train" / "a" / "1.png", np.full(SHAPE, 200, np.uint8))
     assert FrameDataset(options)[0]["frames"].max() == pytest.approx(200 / 255)
+
+
+def test_processes_that_share_the_work_build_the_whole_cache(clips, tmp_path):
+    """Three on one machine, each its own third, from different places on; a second machine finds nothing to do."""
+    dataset = FrameDataset(params(clips, cache_dir=str(tmp_path / "cache")))
+    for rank in range(3):
+        dataset.prepare_cache(slice(rank, None, 3), rank / 3, progress=False)
+        assert len(list((tmp_path / "cache").glob("*.npy"))) == 2 * (rank + 1)
+
+
+def test_a_second_start_probes_no_video_again(clips, tmp_path, monkeypatch):
+    """Unless it changed, or what was kept is damaged; and all is as if it had been probed."""
+    root, cache = tmp_path / "data", tmp_path / "cache"
+    shutil.copytree(clips, root)
+    first = FrameDataset(params(root, cache_dir=str(cache)))
+    probed = []
+    probe = index.probe_video
+    monkeypatch.setattr(index, "probe_video", lambda path: probed.append(path.name) or probe(path))
+    again = FrameDataset(params(root, cache_dir=str(cache)))
+    assert probed == []
+    for a, b in zip(first.clips, again.clips, strict=True):
+        assert a.info.unpacked() == b.info.unpacked() == media.probe_video(a.path)
+        assert np.array_equal(a.read([0, 7]), b.read([0, 7]))
+    (root / "train" / "person1#01.mp4").write_bytes((root / "train" / "person2#02.mp4").read_bytes())
+    FrameDataset(params(root, cache_dir=str(cache)))
+    assert probed == ["person1#01.mp4"]
+    (kept,) = cache.glob("*.npz")
+    for damage in (b"", b"not an archive", kept.read_bytes()[:300]):
+        kept.write_bytes(damage)
+        assert len(FrameDataset(params(root, cache_dir=str(cache))).clips) == 6
+        assert len(probed) == 1 + 6
+        del probed[1:]
+
+
+def test_a_clip_takes_little_memory(tmp_path):
+    """Large sets have 20,000 clips, and every worker its copy: 16 bytes a frame for its file's name and its time."""
+    for i in range(250):
+        (tmp_path / "train" / "clip").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "train" / "clip" / f"{i:07d}.png").touch()
+    (clip,) = find_clips(tmp_path, "train", SHAPE)[0]
+    assert [file.name for file in clip.files] == [f"{i:07d}.png" for i in range(250)]
+    assert len(pickle.dumps(clip)) < 250 * 24  # and what every clip has
 
 
 def test_several_workers_build_one_cache(clips, tmp_path):
@@ -406,7 +451,8 @@ def test_clips_that_break_while_reading_are_replaced_and_named(damaged, cached):
     for item, other in zip(items, (again[epoch, index] for epoch in range(3) for index in range(2)), strict=True):
         assert torch.equal(item["frames"], other["frames"])
     if cached:
-        assert [file.suffix for file in (damaged.parent / "cache").iterdir()] == [".npy"], "nothing half-written"
+        made = sorted(file.suffix for file in (damaged.parent / "cache").iterdir())
+        assert made == [".npy", ".npz"], "nothing half-written"
 
 
 def test_a_root_of_bad_clips_only_is_refused(damaged):

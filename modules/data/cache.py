@@ -84,7 +84,7 @@ class FrameCache:
     def _path(self, clip: Clip) -> Path:
         if clip.path not in self._paths:
             try:
-                stats = [(str(file.resolve()), file.stat()) for file in clip.files or (clip.path,)]
+                stats = [(str(file.resolve()), file.stat()) for file in clip.files or [clip.path]]
             except OSError as error:
                 raise UnreadableClip(f"{clip.path}: {error.strerror}") from error
             made_from = [FORMAT, clip.frame_shape, *((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -53,16 +54,17 @@ class FrameDataset(Dataset):
         self.identities: list[int] = []  # of each clip
         self._clips_of: dict[int, list[int]] = {}  # identity -> its clips
         self._items: list[list[list[int]]] = []  # root -> item -> the clips it may be
+        self.cache = FrameCache(params.cache_dir) if params.cache_dir else None
+        place = self.cache and self.cache.folder
         roots: list[list[Clip]] = []
         for root in params.roots:
-            clips, bad = find_clips(root.path, split, params.frame_shape, params.random_seed, progress)
+            clips, bad = find_clips(root.path, split, params.frame_shape, params.random_seed, progress, place)
             _report_bad(root.path, len(clips), bad)
             self.bad_clips.update({str(path): reason for path, reason in bad.items()})
             roots.append(clips)
         self._number(roots)
         weights = np.array([root.weight for root in params.roots])
         self._ends = _shares(num_repeats * sum(map(len, self._items)), weights).cumsum()
-        self.cache = FrameCache(params.cache_dir) if params.cache_dir else None
 
     def _number(self, roots: list[list[Clip]]) -> None:
         """Number people and clips over all roots, and shuffle each root's items for good: see ``_item_of``.
@@ -133,7 +135,7 @@ class FrameDataset(Dataset):
         frames = self._read(clip, needed.tolist())[place]
         if still:
             frames = _vary_repeats(frames, chosen, rng)
-        return frames, torch.tensor(np.asarray(clip.times)[chosen], dtype=torch.float32)
+        return frames, torch.tensor(clip.times[chosen], dtype=torch.float32)
 
     def _read(self, clip: Clip, indices: list[int]) -> Tensor:
         """float32 [F, 3, H, W] frames of a clip."""
@@ -162,8 +164,9 @@ def test_clips(params: DatasetParams) -> list[Clip]:
         UserError: as :class:`FrameDataset`.
     """
     clips = []
+    place = Path(params.cache_dir) if params.cache_dir else None
     for root in params.roots:
-        found, bad = find_clips(root.path, "test", params.frame_shape, params.random_seed)
+        found, bad = find_clips(root.path, "test", params.frame_shape, params.random_seed, index_folder=place)
         _report_bad(root.path, len(found), bad)
         clips += found
     return clips

@@ -55,7 +55,7 @@ def _animate(
         source_image = next(frames)
     animator = Animator(model, source_image, options)
     with closing(driving.frames()) as frames, clip_files(folder, name, suffix, driving.frame_rate) as add:
-        for pair, time in zip(animator.pairs(frames), driving.times, strict=True):
+        for pair, time in zip(animator.pairs(frames), driving.times.tolist(), strict=True):
             add([source_image, *pair], time)
 
 
@@ -80,7 +80,7 @@ def choose_pairs(clips: list[Clip], config: Config) -> list[tuple[Clip, Clip]]:
 
 def _listed_pairs(path: Path, clips: list[Clip]) -> list[tuple[Clip, Clip]]:
     named: dict[str, list[Clip]] = {}
-    for clip in clips:  # FOMM's lists name files with their ending, folders without: both find the clip, and so do paths
+    for clip in clips:  # FOMM's lists name files with their ending, folders without: both find it, and so do paths
         for name in {clip.name, clip.path.name, str(clip.path)}:
             named.setdefault(name, []).append(clip)
 

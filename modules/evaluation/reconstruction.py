@@ -61,8 +61,8 @@ def _rebuild(model: SID, clip: Clip, name: str, config: Config, folder: Path, lp
         first = next(frames)
         animator = Animator(model, first, MotionOptions(params.motion))
         pairs = animator.pairs(itertools.chain([first], frames))
-        add([first, *next(pairs)], clip.times[0])  # this one is given: it is shown, not measured
-        times = iter(clip.times[1:])
+        add([first, *next(pairs)], 0.0)  # this one is given: it is shown, not measured
+        times = iter(clip.times[1:].tolist())
         while chunk := list(itertools.islice(pairs, CHUNK)):
             for pair, time in zip(chunk, itertools.islice(times, len(chunk)), strict=True):
                 add([first, *pair], time)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,10 @@ class SIDRecipe:
         if finetune:
             found = to_start_from(found, config.model_params)
         stage = SIDStage(config)
-        loader = build_loader(config.dataset_params, train, rank=rank, world_size=world, progress=rank == 0)
+        # the first process of a machine leaves to the others what it learns of the videos
+        first = accelerator.local_main_process_first() if config.dataset_params.cache_dir else nullcontext()
+        with first:
+            loader = build_loader(config.dataset_params, train, rank=rank, world_size=world, progress=rank == 0)
         loader.dataset.prepare_cache(*launch.share_of_work(rank, world), progress=rank == 0)
         accelerator.wait_for_everyone()
         trainer = Trainer(stage, loader, train, accelerator)
