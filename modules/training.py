@@ -85,8 +85,9 @@ def build_accelerator(params: LoopParams, cpu: bool = False) -> Accelerator:
     """Accelerate's state of this process: CUDA devices, else the CPU."""
     # some loss settings leave some weights unused, which the reduction of gradients must know
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    # NCCL gives up after 10 minutes, but caches are built for hours; where a process dies its launcher ends the others
-    patient = InitProcessGroupKwargs(timeout=timedelta(days=1))
+    # NCCL gives up after 10 minutes; shares of a cache that is built for hours are not done at the same moment, nor is
+    # what the main process does alone.  Where a process dies its launcher ends the others.
+    patient = InitProcessGroupKwargs(timeout=timedelta(hours=2))
     precision = {"fp32": "no"}.get(params.precision, params.precision)
     try:
         cpu = cpu or not torch.cuda.is_available()
