@@ -77,7 +77,7 @@ class FrameDataset(Dataset):
         for root, clips in enumerate(roots):
             first, groups = len(self.clips), {}
             people = [clip.identity if clip.identity in named else (root, clip.identity) for clip in clips]
-            for person in sorted(set(people), key=str):
+            for _, person in sorted(dict(zip((clip.identity for clip in clips), people, strict=True)).items()):
                 numbers.setdefault(person, len(numbers))
             self.clips += clips
             self.identities += [numbers[person] for person in people]
