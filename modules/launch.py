@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import time
+from collections.abc import Iterator
 
 from modules.errors import UserError
+
+
+HELD_BACK = 5.0  # seconds; a launcher ends its processes within a fraction of one once one has failed
 
 
 def device_list(text: str | None) -> list[int]:
@@ -24,6 +30,32 @@ def device_list(text: str | None) -> list[int]:
 def launched() -> bool:
     """Whether this process is one of several that a launcher started."""
     return "LOCAL_RANK" in os.environ or "OMPI_COMM_WORLD_LOCAL_RANK" in os.environ
+
+
+def share_of_work(rank: int, world: int) -> tuple[slice, float]:
+    """Which part of a list this process is to work on for its machine, and where in that part it begins (0 to 1).
+
+    The processes of a machine do all the list between them, since its disk may be its own; machines that share a disk
+    begin at different places and find the rest done.
+    """
+    from accelerate.utils.environment import get_cpu_distributed_information  # of any launcher, GPUs or not
+
+    found = get_cpu_distributed_information()
+    return slice(found.local_rank % found.local_world_size, None, found.local_world_size), rank / world
+
+
+@contextlib.contextmanager
+def one_voice() -> Iterator[None]:
+    """Let rank 0 alone say what is wrong for all: the others hold their UserError back until the launcher ends them.
+
+    Where it does not end them, the error was of one process alone, which then says it.
+    """
+    try:
+        yield
+    except UserError:
+        if int(os.environ.get("RANK", 0)):
+            time.sleep(HELD_BACK)
+        raise
 
 
 def select_devices(devices: list[int], cpu: bool = False) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -15,8 +16,9 @@ from accelerate.utils import broadcast_object_list
 
 from modules import checkpoint as files
 from modules.config import save_config
+from modules.data.sampling import share_of_batch
 from modules.errors import UserError
-from modules.launch import device_list, launched, select_devices, spawn
+from modules.launch import device_list, launched, one_voice, select_devices, spawn
 from modules.training import Loaded, Trainer, build_accelerator
 
 
@@ -40,6 +42,7 @@ class Recipe(Protocol):
         """Write what a finished run leaves beside its checkpoints, on the main process."""
 
 
+@one_voice()
 def run(
     make_recipe: Callable[[str], Recipe],
     config_path: str,
@@ -79,12 +82,15 @@ def run(
     devices = device_list(device_ids)
     if not launched():
         select_devices(devices, cpu)
+        share_of_batch(params.batch_size, max(1, len(devices)))
         if len(devices) > 1:
             spawn(len(devices))
 
     accelerator = build_accelerator(params, cpu)
-    trainer, loaded = recipe.build(accelerator, found, checkpoint, finetune)
     main = accelerator.is_main_process
+    if not main:  # what it warns of, the main process does too
+        logging.getLogger("modules").setLevel(logging.ERROR)
+    trainer, loaded = recipe.build(accelerator, found, checkpoint, finetune)
     own = _own_run_folder(found, checkpoint, config_path) if not finetune else None
     folder = [str(own or new_run_folder(log_dir, config_path)) if main else None]
     trainer.folder = Path(broadcast_object_list(folder)[0])

@@ -16,13 +16,14 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, gather_object
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
@@ -36,6 +37,7 @@ from modules.config import LoopParams
 from modules.errors import UserError
 
 LATEST = "latest-checkpoint.pth.tar"  # written by the clock and on signals; numbered ones are written by epochs
+LEFT_OUT = " so far: "  # in the lines of log.txt that name what could not be read
 LR_DECAY = 0.1  # at each of epoch_milestones
 
 
@@ -83,10 +85,13 @@ def build_accelerator(params: LoopParams, cpu: bool = False) -> Accelerator:
     """Accelerate's state of this process: CUDA devices, else the CPU."""
     # some loss settings leave some weights unused, which the reduction of gradients must know
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    # NCCL gives up after 10 minutes; shares of a cache that is built for hours are not done at the same moment, nor is
+    # what the main process does alone.  Where a process dies its launcher ends the others.
+    patient = InitProcessGroupKwargs(timeout=timedelta(hours=2))
     precision = {"fp32": "no"}.get(params.precision, params.precision)
     try:
         cpu = cpu or not torch.cuda.is_available()
-        return Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=[unused])
+        return Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=[unused, patient])
     except ValueError as error:
         raise UserError(f"train_params.precision: {params.precision} does not work on this device ({error})") from error
 
@@ -140,7 +145,7 @@ class Trainer:
                 phase.module = nn.SyncBatchNorm.convert_sync_batchnorm(phase.module)
         self.modules = [accelerator.prepare(phase.module.train()) for phase in stage.phases]
         self.saved_at = time.monotonic()
-        self.unreadable: set[str] = set()
+        self._unreadable: set[str] = set()  # why items of this process's batches were left out, not yet in the log
 
     # --------------------------------------------------------------------------------------------------- checkpoints
 
@@ -223,18 +228,27 @@ class Trainer:
                 self._set_learning_rates(epoch)
                 hand_over = None
                 for batch in _batches(self.loader):
-                    self.log_left_out(filter(None, batch.pop("unreadable", ())))
+                    self._unreadable.update(filter(None, batch.pop("unreadable", ())))
                     hand_over = self._step(batch)
                     bar.update()
                     self._checkpoint_by_clock_or_signal(signals)
                 self._end_epoch(epoch, hand_over, bar, writer)
 
     def log_left_out(self, reasons: Iterable[str]) -> None:
-        """Count and name in ``log.txt``, once each, the items of the data set that could not be read."""
-        for reason in sorted(set(reasons) - self.unreadable):
-            self.unreadable.add(reason)
-            with open(self.folder / "log.txt", "a", encoding="utf-8") as log:
-                log.write(f"# left out, {len(self.unreadable)} so far: {reason}\n")
+        """Count and name in ``log.txt``, once each in a run's life, what could not be read; for the main process."""
+        path = self.folder / "log.txt"
+        lines = path.read_text(encoding="utf-8").splitlines()
+        known = [line.partition(LEFT_OUT)[2] for line in lines if line.startswith("#") and LEFT_OUT in line]
+        with open(path, "a", encoding="utf-8") as log:
+            for number, reason in enumerate(sorted(set(reasons) - set(known)), start=len(known) + 1):
+                log.write(f"# left out, {number}{LEFT_OUT}{reason}\n")
+
+    def _log_unreadable(self) -> None:
+        """Bring what all processes left out into the log, which only the main process has; all have to call this."""
+        reasons = gather_object(sorted(self._unreadable))
+        self._unreadable.clear()
+        if reasons and self.accelerator.is_main_process:
+            self.log_left_out(reasons)
 
     def _set_learning_rates(self, epoch: int) -> None:
         factor = LR_DECAY ** bisect.bisect_right(self.params.epoch_milestones, epoch)
@@ -275,6 +289,7 @@ class Trainer:
             wanted = self.accelerator.gather(wanted.to(self.accelerator.device)[None]).amax(dim=0)
         save, number = wanted.tolist()
         if save or number:
+            self._log_unreadable()  # a resumed run will not meet these items again
             self.save(LATEST, self.position.epoch)
         if number:
             if self.accelerator.is_main_process:
@@ -286,6 +301,7 @@ class Trainer:
     def _end_epoch(self, epoch: int, hand_over: Any, bar: tqdm, writer: SummaryWriter | None) -> None:
         params, done = self.params, self.position.batches_done
         sums = self._mean_sums()
+        self._log_unreadable()
         self.position = Position(epoch=epoch + 1, step=self.position.step)
         if writer is not None:
             means = {name: value / done for name, value in sums.items()}
@@ -331,5 +347,5 @@ def _keep_log_before(log: Path, epoch: int) -> None:
     """Drop lines of epochs that will be run again, so that a resumed run's log has one line per epoch."""
     if log.exists():
         lines = log.read_text(encoding="utf-8").splitlines(True)
-        kept = [line for line in lines if not line[:8].isdigit() or int(line[:8]) < epoch]
+        kept = [line for line in lines if not line[:8].isdecimal() or int(line[:8]) < epoch]
         write_text(log, "".join(kept))

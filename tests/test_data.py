@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
+import pickle
+import shutil
 from pathlib import Path
 
 import av
@@ -16,6 +18,7 @@ from torch.utils.data import DataLoader
 from modules import media
 from modules.config import AugmentationParams, DatasetParams, MovementParams, TrainParams, section_from_dict
 from modules.data.astronaut import moving_face, write_clips
+from modules.data import index
 from modules.data.augmentation import augment, colour_view, made_view, semantic_view, similarity_view
 from modules.data.clips import find_clips, strip_length
 from modules.data.frames import FrameDataset, choose_frames, test_clips
@@ -129,6 +132,29 @@ def test_people_are_grouped_by_the_exact_name_before_the_hash(tmp_path):
     assert seen == groups
 
 
+def test_a_person_is_the_same_in_all_roots_and_a_mere_file_name_is_not(tmp_path, photos):
+    """``anna#1`` is the anna of the photographs; 00001 of two collections are two people."""
+    folder_of_names(tmp_path / "a" / "train", ["anna#1", "anna#2", "00001"])
+    folder_of_names(tmp_path / "b" / "train", ["anna#1", "00001"])
+    roots = [{"path": str(root)} for root in (tmp_path / "a", photos, tmp_path / "b")]
+    dataset = FrameDataset(params("", root_dir=roots, id_sampling=True, elsewhere_frame=True))
+    people = {}
+    for clip, person in zip(dataset.clips, dataset.identities, strict=True):
+        people.setdefault(person, []).append((clip.path.parent.parent.name[0], clip.name))
+    annas = [("a", "anna#1"), ("a", "anna#2"), ("p", "anna"), ("b", "anna#1")]
+    assert sorted(people.values()) == sorted([annas, [("a", "00001")], [("b", "00001")], [("p", "ben")]])
+    assert set(people) == set(range(4)) and len(dataset) == 2 + 2 + 2  # items stay a root's own
+    photographs = [clip.name for clip in dataset.clips].index("anna")
+    other = dataset._elsewhere(photographs, np.random.default_rng(0))["elsewhere"]
+    assert other.min() == other.max(), "a frame of the other roots' plain clips"
+
+
+def test_names_with_digits_of_other_kinds_are_sorted_too(tmp_path):
+    """A superscript is a digit to Python, and no number."""
+    root = folder_of_names(tmp_path / "train", ["x9²", "x10", "x9"]).parent
+    assert [clip.name for clip in find_clips(root, "train", SHAPE)[0]] == ["x9", "x9²", "x10"]
+
+
 def test_test_clips_stream_fitted_frames(clips):
     found = test_clips(params(clips, frame_shape=[16, 16, 3]))
     assert [clip.name for clip in found] == ["person4#01", "person4#02"]
@@ -155,7 +181,7 @@ def test_items_have_the_promised_shapes_and_ranges(clips):
     assert item["frames"].shape == (4, 3, 32, 32) and item["frames"].dtype == torch.float32
     assert item["frames"].min() >= 0 and item["frames"].max() <= 1
     assert item["times"].shape == (4,) and item["times"].dtype == torch.float32
-    assert dataset.num_identities == 3 and len(dataset) == 6
+    assert len(set(dataset.identities)) == 3 and len(dataset) == 6
     with pytest.raises(IndexError):
         dataset[6]
 
@@ -248,7 +274,7 @@ def test_roots_share_an_epoch_by_weight_and_items_within_them_evenly(clips, phot
     counts = np.unique([item for root, item in drawn if root == 0], return_counts=True)[1]
     assert counts.tolist() == [30] * 6
     identities = {dataset[0, i]["identity"] for i in range(len(dataset))}
-    assert identities == set(range(5)) and dataset.num_identities == 5
+    assert identities == set(range(5)) == set(dataset.identities)
 
 
 # --- sampling ---------------------------------------------------------------------------------------------------------
@@ -324,7 +350,7 @@ def test_cached_and_decoded_items_are_equal(clips, photos, tmp_path, up_front):
         for key in ((epoch, index) for epoch in range(2) for index in range(len(plain))):
             assert torch.equal(plain[key]["frames"], cached[key]["frames"])
     files = list((tmp_path / "cache").iterdir())
-    assert len(files) == 8 and all(file.suffix == ".npy" for file in files)
+    assert len(files) == 9 and sum(file.suffix == ".npy" for file in files) == 8, "and the index of the videos"
     used = {file: file.stat().st_mtime_ns for file in files}
     FrameDataset(params("", cache_dir=str(tmp_path / "cache"), **options)).prepare_cache(progress=False)
     assert used == {file: file.stat().st_mtime_ns for file in files}, "a second run finds them"
@@ -336,6 +362,48 @@ def test_a_changed_clip_is_cached_anew(tmp_path):
     assert FrameDataset(options)[0]["frames"].max() == pytest.approx(60 / 255)
     media.write_image(tmp_path / "data" / "train" / "a" / "1.png", np.full(SHAPE, 200, np.uint8))
     assert FrameDataset(options)[0]["frames"].max() == pytest.approx(200 / 255)
+
+
+def test_processes_that_share_the_work_build_the_whole_cache(clips, tmp_path):
+    """Three on one machine, each its own third, from different places on; a second machine finds nothing to do."""
+    dataset = FrameDataset(params(clips, cache_dir=str(tmp_path / "cache")))
+    for rank in range(3):
+        dataset.prepare_cache(slice(rank, None, 3), rank / 3, progress=False)
+        assert len(list((tmp_path / "cache").glob("*.npy"))) == 2 * (rank + 1)
+
+
+def test_a_second_start_probes_no_video_again(clips, tmp_path, monkeypatch):
+    """Unless it changed, or what was kept is damaged; and all is as if it had been probed."""
+    root, cache = tmp_path / "data", tmp_path / "cache"
+    shutil.copytree(clips, root)
+    first = FrameDataset(params(root, cache_dir=str(cache)))
+    probed = []
+    probe = index.probe_video
+    monkeypatch.setattr(index, "probe_video", lambda path: probed.append(path.name) or probe(path))
+    again = FrameDataset(params(root, cache_dir=str(cache)))
+    assert probed == []
+    for a, b in zip(first.clips, again.clips, strict=True):
+        assert a.info.unpacked() == b.info.unpacked() == media.probe_video(a.path)
+        assert np.array_equal(a.read([0, 7]), b.read([0, 7]))
+    (root / "train" / "person1#01.mp4").write_bytes((root / "train" / "person2#02.mp4").read_bytes())
+    FrameDataset(params(root, cache_dir=str(cache)))
+    assert probed == ["person1#01.mp4"]
+    (kept,) = cache.glob("*.npz")
+    for damage in (b"", b"not an archive", kept.read_bytes()[:300]):
+        kept.write_bytes(damage)
+        assert len(FrameDataset(params(root, cache_dir=str(cache))).clips) == 6
+        assert len(probed) == 1 + 6
+        del probed[1:]
+
+
+def test_a_clip_takes_little_memory(tmp_path):
+    """Large sets have 20,000 clips, and every worker its copy: 16 bytes a frame for its file's name and its time."""
+    for i in range(250):
+        (tmp_path / "train" / "clip").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "train" / "clip" / f"{i:07d}.png").touch()
+    (clip,) = find_clips(tmp_path, "train", SHAPE)[0]
+    assert [file.name for file in clip.files] == [f"{i:07d}.png" for i in range(250)]
+    assert len(pickle.dumps(clip)) < 250 * 24  # and what every clip has
 
 
 def test_several_workers_build_one_cache(clips, tmp_path):
@@ -383,7 +451,8 @@ def test_clips_that_break_while_reading_are_replaced_and_named(damaged, cached):
     for item, other in zip(items, (again[epoch, index] for epoch in range(3) for index in range(2)), strict=True):
         assert torch.equal(item["frames"], other["frames"])
     if cached:
-        assert [file.suffix for file in (damaged.parent / "cache").iterdir()] == [".npy"], "nothing half-written"
+        made = sorted(file.suffix for file in (damaged.parent / "cache").iterdir())
+        assert made == [".npy", ".npz"], "nothing half-written"
 
 
 def test_a_root_of_bad_clips_only_is_refused(damaged):

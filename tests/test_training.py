@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -272,15 +273,77 @@ def test_two_processes_descend_like_one(clips, tmp_path):
         assert float((two[0]["gradients"][name] - gradient).abs().max()) <= 1e-5 * max(1.0, largest), name
 
 
-def test_device_ids_spawn_processes_that_share_one_run(clips, tmp_path):
-    """``--device_ids 0,1`` on a CPU: two gloo processes, one folder, one log."""
-    config = write_tiny(tmp_path / "tiny.yaml", **{"dataset_params.root_dir": str(clips), "train_params.num_epochs": 1})
+@pytest.fixture(scope="module")
+def damaged(clips, tmp_path_factory) -> Path:
+    """The clips, and two more of a person each that break off while they are read."""
+    root = tmp_path_factory.mktemp("damaged")
+    shutil.copytree(clips, root, dirs_exist_ok=True)
+    for name in ("broken1", "broken2"):
+        (root / "train" / name).mkdir()
+        for i in range(6):
+            (root / "train" / name / f"{i}.png").write_bytes(b"not a picture")
+    return root
+
+
+def test_two_processes_share_one_run_name_what_is_damaged_once_and_continue(damaged, tmp_path):
+    """``--device_ids 0,1`` on a CPU: two gloo processes, one folder, one log, one cache built by both.
+
+    Two of five items are damaged, and each process meets both clips: the log is rank 0's alone, as over several nodes.
+    """
+    changes = {"dataset_params.root_dir": str(damaged), "dataset_params.cache_dir": str(tmp_path / "cache"),
+               "dataset_params.num_workers": 0, "train_params.num_repeats": 4}
+    config = write_tiny(tmp_path / "tiny.yaml", **changes | {"train_params.num_epochs": 1})
     result = train(config, tmp_path / "log", "--device_ids", "0,1")
     assert result.returncode == 0, result.stderr[-2000:]
     assert "2 process(es)" in result.stdout
     (folder,) = (tmp_path / "log").iterdir()
-    assert len((folder / "log.txt").read_text().splitlines()) == 1
-    assert files.load(folder / "00000000-checkpoint.pth.tar")["training"]["epoch"] == 1
+    first = (folder / "log.txt").read_text().splitlines()
+    assert [line.split(" so far: ")[0] for line in first[:-1]] == ["# left out, 1", "# left out, 2"]
+    assert "broken1" in first[0] and "broken2" in first[1] and first[2].startswith("00000000) ")
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 5  # the sound clips of train/
+    checkpoint = folder / "00000000-checkpoint.pth.tar"
+    position = files.load(checkpoint)["training"]
+    assert position["epoch"] == 1
+
+    write_tiny(config, **changes)  # two epochs
+    result = train(config, tmp_path / "log", "--device_ids", "0,1", "--checkpoint", str(checkpoint))
+    assert result.returncode == 0, result.stderr[-2000:]
+    lines = (folder / "log.txt").read_text().splitlines()
+    assert lines[:3] == first and len(lines) == 4 and lines[3].startswith("00000001) ")
+    after = final_checkpoint(tmp_path / "log")["training"]
+    assert after["epoch"] == 2 and after["step"] == 2 * position["step"]
+
+
+def test_processes_say_what_is_wrong_with_one_voice(damaged, tmp_path):
+    """Found out after the processes were started, by both of them; and by one of them alone."""
+    changes = {"dataset_params.root_dir": str(damaged), "train_params.batch_size": 2}
+    config = write_tiny(tmp_path / "tiny.yaml", **changes)
+    result = train(config, tmp_path / "log", "--device_ids", "0,1")
+    assert result.returncode == 2, result.stderr
+    assert "leaves one item each" in result.stderr and len(result.stderr.strip().splitlines()) == 1
+
+    script = tmp_path / "one.py"
+    script.write_text(ONE_FAILS.format(root=str(ROOT)))
+    launcher = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv = [{str(script)!r}]\n"
+                "from modules.launch import spawn; spawn(2)"]
+    result = subprocess.run(launcher, env=environment(), capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2 and result.stderr.strip() == "error: of the second alone", result.stderr
+
+
+ONE_FAILS = """
+import os, sys, time
+sys.path.insert(0, {root!r})
+from modules.errors import UserError, run_script
+from modules.launch import one_voice
+
+@one_voice()
+def main():
+    if os.environ["RANK"] == "1":
+        raise UserError("of the second alone")
+    time.sleep(60)
+
+run_script(main)
+"""
 
 
 @pytest.mark.parametrize(
@@ -289,11 +352,13 @@ def test_device_ids_spawn_processes_that_share_one_run(clips, tmp_path):
         ({"dataset_params.root_dir": "nowhere"}, "nowhere"),
         ({"train_params.lr_genrator": 1e-4}, "train_params.lr_genrator"),
         ({"train_params.perceptual_network": {"weights": "imagenet", "path": "vgg.pth"}}, "vgg.pth: no such file"),
+        ({"train_params.batch_size": 5}, "batch_size 5 cannot be shared by 2 processes"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(clips, tmp_path, change, message):
+    """Found out before processes are started: one line, however many there would be."""
     config = write_tiny(tmp_path / "tiny.yaml", **{"dataset_params.root_dir": str(clips)} | change)
-    result = train(config, tmp_path / "log")
+    result = train(config, tmp_path / "log", "--device_ids", "0,1")
     assert result.returncode == 2
     assert message in result.stderr and len(result.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "log").exists()

@@ -55,10 +55,18 @@ class FrameCache:
                 raise
         return np.load(path, mmap_mode="r")[np.asarray(indices)]
 
-    def prepare(self, clips: Sequence[Clip], progress: bool = True) -> None:
-        """Build what is missing up front.  Clips that cannot be decoded are left to whoever reads them to report."""
-        missing = [clip for clip in clips if self._is_missing(clip)]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+    def prepare(
+        self, clips: Sequence[Clip], share: slice = slice(None), begin: float = 0.0, progress: bool = True
+    ) -> None:
+        """Build what is missing of a share of the clips, from a place in it (0 to 1) round to the same place.
+
+        Clips that cannot be decoded are left to whoever reads them to report.
+        """
+        missing = [clip for clip in clips[share] if self._is_missing(clip)]
+        start = int(begin * len(missing))
+        missing = missing[start:] + missing[:start]
+        threads = max(1, (os.cpu_count() or 1) // (share.step or 1))
+        with ThreadPoolExecutor(threads) as pool:
             for _ in tqdm(pool.map(self._try_build, missing), "caching frames", len(missing), disable=not progress):
                 pass
 
@@ -70,12 +78,13 @@ class FrameCache:
 
     def _try_build(self, clip: Clip) -> None:
         with suppress(UnreadableClip):
-            self._build(clip, self._path(clip))
+            if self._is_missing(clip):  # another machine may have built it since
+                self._build(clip, self._path(clip))
 
     def _path(self, clip: Clip) -> Path:
         if clip.path not in self._paths:
             try:
-                stats = [(str(file.resolve()), file.stat()) for file in clip.files or (clip.path,)]
+                stats = [(str(file.resolve()), file.stat()) for file in clip.files or [clip.path]]
             except OSError as error:
                 raise UnreadableClip(f"{clip.path}: {error.strerror}") from error
             made_from = [FORMAT, clip.frame_shape, *((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)]
@@ -90,9 +99,8 @@ class FrameCache:
             with open(part, "wb") as file:
                 shape = (len(clip), *clip.frame_shape)
                 np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-                count = sum(1 for frame in clip.frames() if file.write(frame.tobytes()))
-                if count != len(clip):
-                    raise UnreadableClip(f"{clip.path}: {count} of {len(clip)} frames can be decoded")
+                for frame in clip.frames():
+                    file.write(frame.tobytes())
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, path)

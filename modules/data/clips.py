@@ -10,12 +10,14 @@ A root holds ``train/`` and ``test/``, or everything together, which is then spl
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from modules import media
+from modules.data.index import PackedInfo, ProbedVideos
 from modules.errors import UserError
 
 FRAME_RATE = Fraction(25)  # of folders and strips of frames, which do not tell theirs
@@ -35,22 +38,33 @@ class UnreadableClip(UserError):
     """A clip that looked sound from outside and turned out not to be."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Clip:
     """Frames of one person: a video, a folder of frames, a strip, or photographs."""
 
     path: Path  # the video, folder or strip; the first of the photographs
     name: str  # the entry's name without its ending; of photographs the person's
     identity: str  # the name before '#'
-    times: tuple[float, ...]  # seconds from the first frame, one per frame
+    times: np.ndarray  # float64 [N], seconds from the first frame
     frame_rate: Fraction
     frame_shape: tuple[int, int, int]  # (H, W, 3) the frames are fitted to
-    files: tuple[Path, ...] = ()  # one per frame, of a folder or of photographs
-    info: media.VideoInfo | None = None  # of a video
+    names: np.ndarray | None = None  # bytes [N], of the frames' files in ``folder``, of a folder or of photographs
+    info: PackedInfo | None = None  # of a video
     is_photos: bool = False
 
     def __len__(self) -> int:
         return len(self.times)
+
+    @property
+    def files(self) -> list[Path]:
+        """The files of the frames, of a folder or of photographs; else empty.  (As paths they would fill the memory.)"""
+        folder = self.path.parent if self.is_photos else self.path
+        return [] if self.names is None else [folder / os.fsdecode(name) for name in self.names.tolist()]
+
+    @property
+    def names_person(self) -> bool:
+        """Whether a ``#`` says where in the name the person's ends."""
+        return any("#" in file.name for file in (self.files if self.is_photos else [self.path]))
 
     def read(self, indices: Sequence[int]) -> np.ndarray:
         """uint8 [n, H, W, 3] frames at ``indices``; nothing else is decoded where the format allows it.
@@ -60,25 +74,35 @@ class Clip:
         """
         with self._naming_errors():
             if self.info is not None:
-                images = media.read_frames(self.path, indices, self.info)
-            elif self.files:
-                images = [media.read_image(self.files[i]) for i in indices]
+                images = media.read_frames(self.path, indices, self.info.unpacked())
+            elif self.names is not None:
+                files = self.files
+                images = [media.read_image(files[i]) for i in indices]
             else:
                 strip = list(self._strip())
                 images = [strip[i] for i in indices]
             return np.stack([self._fit(image) for image in images])
 
     def frames(self) -> Iterator[np.ndarray]:
-        """All frames in order, uint8 [H, W, 3], one at a time.  Raises UnreadableClip as ``read`` does."""
+        """All frames in order, uint8 [H, W, 3], one at a time.
+
+        Raises:
+            UnreadableClip: as ``read``, or where other than ``len(self)`` frames come.
+        """
         with self._naming_errors():
             if self.info is not None:
                 images = (frame.image for frame in media.read_video(self.path))
-            elif self.files:
+            elif self.names is not None:
                 images = (media.read_image(file) for file in self.files)
             else:
                 images = self._strip()
+            count = 0
             for image in images:
-                yield self._fit(image)
+                count += 1
+                if count <= len(self):
+                    yield self._fit(image)
+            if count != len(self):
+                raise UnreadableClip(f"{self.path}: {len(self)} frames announced, {count} decoded")
 
     @contextmanager
     def _naming_errors(self) -> Iterator[None]:
@@ -97,9 +121,9 @@ class Clip:
         return media.fit(image, self.frame_shape[0], self.frame_shape[1])
 
 
-def natural_order(path: Path) -> list:
+def natural_order(name: str) -> list:
     """Sort key under which frame 9 comes before frame 10."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", path.name)]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name)]
 
 
 def identity_of(name: str) -> str:
@@ -113,10 +137,12 @@ def find_clips(
     frame_shape: tuple[int, int, int],
     seed: int = 0,
     progress: bool = False,
+    index_folder: Path | None = None,
 ) -> tuple[list[Clip], dict[Path, str]]:
     """The clips of one split of a root, and what could not be used: path -> reason.
 
     ``seed`` draws the 80/20 split of a root without ``train/`` and ``test/``; a person is on one side of it only.
+    What probing says of videos is kept in ``index_folder``, if there is one, for the next time.
 
     Raises:
         UserError: the root is missing or empty, the split has nothing in it, or nothing in it can be read.
@@ -124,9 +150,10 @@ def find_clips(
     entries = _entries(Path(root), split, seed)
     bad: dict[Path, str] = {}
     clips, photos = [], {}
+    videos = ProbedVideos(entries[0].parent, split, index_folder)
     # Probing waits for the disk and for FFmpeg, both of which release the interpreter.
     with ThreadPoolExecutor(4) as pool:
-        probed = pool.map(lambda entry: _probe_or_reason(entry, frame_shape), entries)
+        probed = pool.map(lambda entry: _probe_or_reason(entry, frame_shape, videos), entries)
         probed = tqdm(probed, f"probing {root}", len(entries), disable=not progress)
         for entry, result in zip(entries, probed, strict=True):
             if isinstance(result, str):
@@ -135,11 +162,12 @@ def find_clips(
                 photos.setdefault(identity_of(_name(entry)), []).append(entry)
             else:
                 clips.append(result)
+    videos.keep()
     clips += [_photographs(person, files, frame_shape) for person, files in photos.items()]
     if not clips:
         path, reason = next(iter(bad.items()))
         raise UserError(f"{root}: none of the {len(bad)} {split} clips can be read (the first: {path.name}: {reason})")
-    return sorted(clips, key=lambda clip: natural_order(clip.path)), bad
+    return sorted(clips, key=lambda clip: natural_order(clip.path.name)), bad
 
 
 def _entries(root: Path, split: str, seed: int) -> list[Path]:
@@ -159,7 +187,7 @@ def _entries(root: Path, split: str, seed: int) -> list[Path]:
 
 def _listing(folder: Path) -> list[Path]:
     paths = [p for p in folder.iterdir() if not p.name.startswith(".")]
-    return sorted((p for p in paths if p.is_dir() or media.is_video(p) or media.is_image(p)), key=natural_order)
+    return sorted((p for p in paths if p.is_dir() or media.is_video(p) or media.is_image(p)), key=lambda p: natural_order(p.name))
 
 
 def _split(entries: list[Path], split: str, seed: int) -> list[Path]:
@@ -179,27 +207,31 @@ def _name(path: Path) -> str:
     return path.name if path.is_dir() else path.stem
 
 
-def _probe_or_reason(path: Path, frame_shape: tuple[int, int, int]) -> Clip | str | None:
+def _probe_or_reason(path: Path, frame_shape: tuple[int, int, int], videos: ProbedVideos) -> Clip | str | None:
     """The clip at ``path``, None for a photograph, or why it cannot be used."""
     try:
         if path.is_dir():
             return _folder(path, frame_shape)
         if media.is_video(path):
-            return _video(path, frame_shape)
+            return _video(path, frame_shape, videos.probe(path))
         return _strip_or_photograph(path, frame_shape)
     except (UserError, OSError) as error:
         return str(error).removeprefix(f"{path}: ")
 
 
 def _folder(path: Path, frame_shape: tuple[int, int, int]) -> Clip:
-    files = sorted((p for p in path.iterdir() if media.is_image(p) and not p.name.startswith(".")), key=natural_order)
-    if not files:
+    names = sorted((n for n in os.listdir(path) if media.is_image(n) and not n.startswith(".")), key=natural_order)
+    if not names:
         raise UserError("a folder without frames")
-    return Clip(path, path.name, identity_of(path.name), _even_times(len(files)), FRAME_RATE, frame_shape, tuple(files))
+    times = _even_times(len(names))
+    return Clip(path, path.name, identity_of(path.name), times, FRAME_RATE, frame_shape, _packed(names))
 
 
-def _video(path: Path, frame_shape: tuple[int, int, int]) -> Clip:
-    info = media.probe_video(path)
+def _packed(names: list[str]) -> np.ndarray:
+    return np.array([os.fsencode(name) for name in names])
+
+
+def _video(path: Path, frame_shape: tuple[int, int, int], info: PackedInfo) -> Clip:
     return Clip(path, path.stem, identity_of(path.stem), info.times, info.frame_rate, frame_shape, info=info)
 
 
@@ -224,9 +256,9 @@ def strip_length(width: int, height: int, frame_shape: tuple[int, int, int]) -> 
 
 
 def _photographs(person: str, files: list[Path], frame_shape: tuple[int, int, int]) -> Clip:
-    times = tuple(PHOTO_GAP * i for i in range(len(files)))
+    times = PHOTO_GAP * np.arange(len(files))
     rate = Fraction(1) / Fraction(PHOTO_GAP)
-    return Clip(files[0], person, person, times, rate, frame_shape, tuple(files), is_photos=True)
+    return Clip(files[0], person, person, times, rate, frame_shape, _packed([f.name for f in files]), is_photos=True)
 
 
 def _image_size(path: Path) -> tuple[int, int]:
@@ -238,5 +270,6 @@ def _image_size(path: Path) -> tuple[int, int]:
         raise UserError(f"{path}: is not a picture that can be read") from error
 
 
-def _even_times(count: int) -> tuple[float, ...]:
-    return tuple(float(i / FRAME_RATE) for i in range(count))
+@lru_cache(maxsize=1000)  # clips of equal length share them
+def _even_times(count: int) -> np.ndarray:
+    return np.arange(count) / float(FRAME_RATE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ class FrameDataset(Dataset):
     - ``times``   float32 [F], seconds in the clip; photographs are 10 s apart, a photo's made views share its time
     - ``elsewhere``  float32 [3, H, W], with ``elsewhere_frame``: the person in another clip where there is one, coloured
       on its own
-    - ``identity`` and ``clip``  numbers over all roots (the photographs of a person are one clip)
+    - ``identity`` and ``clip``  numbers over all roots (the photographs of a person in a root are one clip)
     - ``index``   the item's number in the epoch
 
     It is asked for by ``(epoch, index)``; workers that live on from epoch to epoch need not be told anything.
@@ -53,34 +54,39 @@ class FrameDataset(Dataset):
         self.identities: list[int] = []  # of each clip
         self._clips_of: dict[int, list[int]] = {}  # identity -> its clips
         self._items: list[list[list[int]]] = []  # root -> item -> the clips it may be
+        self.cache = FrameCache(params.cache_dir) if params.cache_dir else None
+        place = self.cache and self.cache.folder
+        roots: list[list[Clip]] = []
         for root in params.roots:
-            clips, bad = find_clips(root.path, split, params.frame_shape, params.random_seed, progress)
+            clips, bad = find_clips(root.path, split, params.frame_shape, params.random_seed, progress, place)
             _report_bad(root.path, len(clips), bad)
             self.bad_clips.update({str(path): reason for path, reason in bad.items()})
-            self._add_root(clips)
+            roots.append(clips)
+        self._number(roots)
         weights = np.array([root.weight for root in params.roots])
         self._ends = _shares(num_repeats * sum(map(len, self._items)), weights).cumsum()
-        self.cache = FrameCache(params.cache_dir) if params.cache_dir else None
 
-    def _add_root(self, clips: list[Clip]) -> None:
-        """Number the people and clips of a root, and shuffle its items for good: see ``_item_of``."""
-        people = sorted({clip.identity for clip in clips})
-        first_person = max(self.identities, default=-1) + 1
-        numbers = {person: first_person + i for i, person in enumerate(people)}
-        groups: dict[int, list[int]] = {}
-        for number, clip in enumerate(clips, start=len(self.clips)):
-            groups.setdefault(numbers[clip.identity] if self.params.id_sampling else number, []).append(number)
-        for number, clip in enumerate(clips, start=len(self.clips)):
-            self._clips_of.setdefault(numbers[clip.identity], []).append(number)
-        self.identities += [numbers[clip.identity] for clip in clips]
-        self.clips += clips
-        items = list(groups.values())
-        order = np.random.default_rng([self.seed, len(self._items)]).permutation(len(items))
-        self._items.append([items[i] for i in order])
+    def _number(self, roots: list[list[Clip]]) -> None:
+        """Number people and clips over all roots, and shuffle each root's items for good: see ``_item_of``.
 
-    @property
-    def num_identities(self) -> int:
-        return len(set(self.identities))
+        A person is the same in all roots; but a name that no root writes with a ``#`` is one of a file, such as
+        00001.png, and of different people in different roots.
+        """
+        named = {clip.identity for clips in roots for clip in clips if clip.names_person}
+        numbers: dict[str | tuple[int, str], int] = {}
+        for root, clips in enumerate(roots):
+            first, groups = len(self.clips), {}
+            people = [clip.identity if clip.identity in named else (root, clip.identity) for clip in clips]
+            for _, person in sorted(dict(zip((clip.identity for clip in clips), people, strict=True)).items()):
+                numbers.setdefault(person, len(numbers))
+            self.clips += clips
+            self.identities += [numbers[person] for person in people]
+            for number, identity in enumerate(self.identities[first:], start=first):
+                groups.setdefault(identity if self.params.id_sampling else number, []).append(number)
+                self._clips_of.setdefault(identity, []).append(number)
+            items = list(groups.values())
+            order = np.random.default_rng([self.seed, root]).permutation(len(items))
+            self._items.append([items[i] for i in order])
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -129,7 +135,7 @@ class FrameDataset(Dataset):
         frames = self._read(clip, needed.tolist())[place]
         if still:
             frames = _vary_repeats(frames, chosen, rng)
-        return frames, torch.tensor(np.asarray(clip.times)[chosen], dtype=torch.float32)
+        return frames, torch.tensor(clip.times[chosen], dtype=torch.float32)
 
     def _read(self, clip: Clip, indices: list[int]) -> Tensor:
         """float32 [F, 3, H, W] frames of a clip."""
@@ -145,10 +151,10 @@ class FrameDataset(Dataset):
         frame = self._read(clip, [int(rng.integers(len(clip)))])
         return {"elsewhere": augment(frame, self.params.augmentation_params, rng)[0].contiguous()}
 
-    def prepare_cache(self, progress: bool = True) -> None:
-        """Decode all clips into ``cache_dir`` now; without it they are cached as they are first used."""
+    def prepare_cache(self, share: slice = slice(None), begin: float = 0.0, progress: bool = True) -> None:
+        """Decode a share of the clips into ``cache_dir`` now; without it they are cached as they are first used."""
         if self.cache is not None:
-            self.cache.prepare(self.clips, progress)
+            self.cache.prepare(self.clips, share, begin, progress)
 
 
 def test_clips(params: DatasetParams) -> list[Clip]:
@@ -158,8 +164,9 @@ def test_clips(params: DatasetParams) -> list[Clip]:
         UserError: as :class:`FrameDataset`.
     """
     clips = []
+    place = Path(params.cache_dir) if params.cache_dir else None
     for root in params.roots:
-        found, bad = find_clips(root.path, "test", params.frame_shape, params.random_seed)
+        found, bad = find_clips(root.path, "test", params.frame_shape, params.random_seed, index_folder=place)
         _report_bad(root.path, len(found), bad)
         clips += found
     return clips

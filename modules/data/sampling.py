@@ -19,6 +19,13 @@ from modules.errors import UserError
 WORKER_START = "forkserver"
 
 
+def share_of_batch(batch_size: int, processes: int) -> int:
+    """Items of a batch for each process.  Raises UserError where it cannot be shared out evenly."""
+    if batch_size % processes:
+        raise UserError(f"batch_size {batch_size} cannot be shared by {processes} processes; use a multiple")
+    return batch_size // processes
+
+
 class EpochSampler(Sampler):
     """Batches of ``(epoch, index)`` keys for one rank, without repeats within an epoch over all ranks.
 
@@ -34,15 +41,14 @@ class EpochSampler(Sampler):
     """
 
     def __init__(self, length: int, batch_size: int, world_size: int = 1, rank: int = 0, seed: int = 0):
-        if batch_size % world_size:
-            raise UserError(f"batch_size {batch_size} cannot be shared by {world_size} processes; use a multiple")
+        self.share = share_of_batch(batch_size, world_size)
         self.length = length - length % batch_size  # the last, smaller batch is left out
         if self.length == 0:
             raise UserError(
                 f"the data set has {length} items an epoch, fewer than batch_size {batch_size}; "
                 "lower batch_size or raise num_repeats"
             )
-        self.batch_size, self.world_size, self.rank, self.seed = batch_size, world_size, rank, seed
+        self.batch_size, self.rank, self.seed = batch_size, rank, seed
         self.items = length
         self.epoch, self.batches_done = 0, 0
 
@@ -64,8 +70,7 @@ class EpochSampler(Sampler):
         order, epoch = rng.permutation(self.items)[: self.length], self.epoch
         for start in range(self.batches_done * self.batch_size, self.length, self.batch_size):
             batch = order[start : start + self.batch_size]
-            share = self.batch_size // self.world_size
-            yield [(epoch, int(i)) for i in batch[self.rank * share : (self.rank + 1) * share]]
+            yield [(epoch, int(i)) for i in batch[self.rank * self.share : (self.rank + 1) * self.share]]
 
 
 def build_loader(

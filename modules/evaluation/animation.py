@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from modules.config import Config
 from modules.data.clips import Clip, UnreadableClip
 from modules.data.frames import test_clips
 from modules.errors import UserError
-from modules.evaluation.output import clip_files
+from modules.evaluation.output import clip_files, unique_names
 from modules.sid.animator import Animator
 from modules.sid.inference import best_device, prepare_model
 from modules.sid.model import SID
@@ -33,9 +34,10 @@ def animate_pairs(config: Config, checkpoint: str | Path, cpu: bool = False) -> 
     model = prepare_model(config.model_params, checkpoint, best_device(cpu))
     folder = Path(checkpoint).parent / "animation"
     skipped = []
-    for source, driving in tqdm(pairs, unit="pair"):
+    names = unique_names(f"{source.name}-{driving.name}" for source, driving in pairs)
+    for name, (source, driving) in zip(tqdm(names, unit="pair"), pairs, strict=True):
         try:
-            _animate(model, source, driving, folder, params.format, options)
+            _animate(model, source, driving, name, folder, params.format, options)
         except UnreadableClip as error:
             skipped.append(str(error))
     for reason in skipped:
@@ -46,14 +48,15 @@ def animate_pairs(config: Config, checkpoint: str | Path, cpu: bool = False) -> 
     return folder
 
 
-def _animate(model: SID, source: Clip, driving: Clip, folder: Path, suffix: str, options: MotionOptions) -> None:
-    source_image, frames = next(source.frames()), list(driving.frames())
-    if len(frames) != len(driving):
-        raise UnreadableClip(f"{driving.path}: {len(driving)} frames announced, {len(frames)} decoded")
-    with clip_files(folder, f"{source.name}-{driving.name}", suffix, driving.frame_rate) as add:
-        pictures = Animator(model, source_image, options).animate(frames)
-        for frame, picture, time in zip(frames, pictures, driving.times, strict=True):
-            add([source_image, frame, picture], time)
+def _animate(
+    model: SID, source: Clip, driving: Clip, name: str, folder: Path, suffix: str, options: MotionOptions
+) -> None:
+    with closing(source.frames()) as frames:
+        source_image = next(frames)
+    animator = Animator(model, source_image, options)
+    with closing(driving.frames()) as frames, clip_files(folder, name, suffix, driving.frame_rate) as add:
+        for pair, time in zip(animator.pairs(frames), driving.times.tolist(), strict=True):
+            add([source_image, *pair], time)
 
 
 def choose_pairs(clips: list[Clip], config: Config) -> list[tuple[Clip, Clip]]:
@@ -76,19 +79,39 @@ def choose_pairs(clips: list[Clip], config: Config) -> list[tuple[Clip, Clip]]:
 
 
 def _listed_pairs(path: Path, clips: list[Clip]) -> list[tuple[Clip, Clip]]:
-    # FOMM's lists name files with their ending, folders without: both find the clip
-    named = {name: clip for clip in clips for name in (clip.name, clip.path.name)}
+    named: dict[str, list[Clip]] = {}
+    for clip in clips:  # FOMM's lists name files with their ending, folders without: both find it, and so do paths
+        for name in {clip.name, clip.path.name, str(clip.path)}:
+            named.setdefault(name, []).append(clip)
+
+    def find(name: str | None, line: int) -> Clip:
+        found = named.get(name or "", [])
+        if not found:
+            raise UserError(f"{path}: line {line}: the test split has no clip {name or ''!r}")
+        if len(found) > 1:
+            which = ", ".join(str(clip.path) for clip in found)
+            raise UserError(f"{path}: line {line}: {name!r} may be any of {which}; write the one that is meant")
+        return found[0]
+
+    return [(find(row["source"], line), find(row["driving"], line)) for line, row in _rows(path)]
+
+
+def _rows(path: Path) -> list[tuple[int, dict[str, str | None]]]:
+    """The rows of ``pairs_list`` with the numbers of their lines; as Excel writes it, with a mark at its begin, too."""
+    where = f"{path}: dataset_params.pairs_list"
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = set(reader.fieldnames or ())
+            rows = [(reader.line_num, row) for row in reader]
     except OSError as error:
-        raise UserError(f"{path}: cannot read dataset_params.pairs_list: {error.strerror}") from error
-    pairs = []
-    for number, row in enumerate(rows, start=2):
-        try:
-            pairs.append((named[row["source"]], named[row["driving"]]))
-        except KeyError as error:
-            if error.args[0] in ("source", "driving"):
-                raise UserError(f"{path}: the first line must name the columns source,driving") from None
-            raise UserError(f"{path}: line {number}: the test split has no clip {error.args[0]!r}") from None
-    return pairs
+        raise UserError(f"{where}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: is not UTF-8 text; save it as CSV in UTF-8") from error
+    except csv.Error as error:
+        raise UserError(f"{where}: line {reader.line_num}: is not CSV ({error})") from error
+    if not {"source", "driving"} <= columns:
+        raise UserError(f"{path}: the first line must name the columns source,driving")
+    if not rows:
+        raise UserError(f"{where}: holds no pair; write a line source,driving for each")
+    return rows

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+from torchvision.models import AlexNet_Weights
 
 from modules.geometry import coordinate_grid, sample
 
@@ -17,22 +20,55 @@ CHUNK = 64  # frames measured or warped at once: SSIM keeps several copies of th
 WARP_STEPS, WARP_LR = 150, 0.01
 
 
+def load_lpips(device: torch.device) -> LearnedPerceptualImagePatchSimilarity | None:
+    """LPIPS (Zhang et al., 2018) by AlexNet, summed over frames in [0, 1].
+
+    None where AlexNet's ImageNet weights do not lie in torch hub's folder: nothing is fetched.
+    """
+    name = AlexNet_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
+    if not (Path(torch.hub.get_dir()) / "checkpoints" / name).is_file():
+        return None
+    return LearnedPerceptualImagePatchSimilarity("alex", reduction="sum", normalize=True).to(device)
+
+
 def picture_metrics(prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """L1, PSNR (dB) and SSIM of each frame, ``[B]`` each, for ``[B, 3, H, W]`` in [0, 1]."""
+    """L1, PSNR (dB) and SSIM of each frame, ``[B]`` each, for ``[B, 3, H, W]`` in [0, 1].
+
+    Two equal frames have infinite PSNR; it is counted as 100 dB.
+    """
+    psnr = peak_signal_noise_ratio(prediction, target, data_range=1.0, reduction="none", dim=(1, 2, 3))
     return {
         "L1": (prediction - target).abs().mean(dim=(1, 2, 3)),
-        "PSNR": peak_signal_noise_ratio(prediction, target, data_range=1.0, reduction="none", dim=(1, 2, 3)),
+        "PSNR": psnr.clamp(max=100.0),
         "SSIM": structural_similarity_index_measure(prediction, target, data_range=1.0, reduction="none"),
     }
 
 
+class ClipMetrics:
+    """Means over the frames of a clip that comes in parts."""
+
+    def __init__(self, lpips: LearnedPerceptualImagePatchSimilarity | None = None):
+        self.lpips, self.count = lpips, 0
+        self.sums: Figures = defaultdict(float)
+
+    def add(self, prediction: Tensor, target: Tensor) -> None:
+        """Count in ``[N, 3, H, W]`` frames in [0, 1]."""
+        self.count += len(target)
+        for name, values in picture_metrics(prediction, target).items():
+            self.sums[name] += float(values.double().sum())
+        if self.lpips is not None:
+            self.sums["LPIPS"] += float(self.lpips(prediction, target))
+
+    def means(self) -> Figures:
+        return {name: value / self.count for name, value in self.sums.items()}
+
+
 def clip_metrics(prediction: Tensor, target: Tensor) -> Figures:
-    """Means over a clip's frames ``[N, 3, H, W]``.  Two equal frames have infinite PSNR; it is counted as 100 dB."""
-    parts = zip(prediction.split(CHUNK), target.split(CHUNK), strict=True)
-    rows = [picture_metrics(*part) for part in parts]
-    values = {name: torch.cat([row[name].reshape(-1) for row in rows]) for name in rows[0]}
-    values["PSNR"] = values["PSNR"].clamp(max=100.0)
-    return {name: float(value.double().mean()) for name, value in values.items()}
+    """Means over a clip's frames ``[N, 3, H, W]``."""
+    metrics = ClipMetrics()
+    for part in zip(prediction.split(CHUNK), target.split(CHUNK), strict=True):
+        metrics.add(*part)
+    return metrics.means()
 
 
 def mean_over_people(figures: Iterable[tuple[str, Figures]]) -> Figures:

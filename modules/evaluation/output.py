@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,26 +16,63 @@ from modules import media
 from modules.atomic import write_text
 
 AddFrame = Callable[[list[np.ndarray], float], None]
+STRIP_PIXELS = 2**25  # of one strip, 100 MB; Pillow warns of three times as many and refuses six times
 
 
 @contextmanager
 def clip_files(folder: Path, name: str, suffix: str, rate: Fraction) -> Iterator[AddFrame]:
     """Write one clip's results: ``<name><suffix>`` shows the columns, ``png/<name>.png`` the last column in a row.
 
-    The yielded function takes a frame's columns (uint8 ``[H, W, 3]`` each, the prediction last) and its time.
+    The yielded function takes a frame's columns (uint8 ``[H, W, 3]`` each, the prediction last) and its time.  The
+    video is written as frames come; a row too long for one picture goes on in ``png/<name>.part2.png`` and so on.
+    After an exception nothing of the clip is left.
     """
-    columns, times = [], []
+    row: list[np.ndarray] = []
+    strips: list[Path] = []
+    writer: media.VideoWriter | None = None
 
     def add(shown: list[np.ndarray], time: float) -> None:
-        columns.append(shown)
-        times.append(time)
+        nonlocal writer
+        height, width = shown[0].shape[:2]
+        if writer is None:
+            path = folder / f"{name}{suffix}"
+            writer = stack.enter_context(media.VideoWriter(path, len(shown) * width, height, rate))
+        if (len(row) + 1) * height * width > STRIP_PIXELS:
+            write_strip()
+        writer.write(np.concatenate(shown, axis=1), time)
+        row.append(shown[-1])
 
-    yield add
-    height, width = columns[0][0].shape[:2]
-    with media.VideoWriter(folder / f"{name}{suffix}", len(columns[0]) * width, height, rate) as writer:
-        for shown, time in zip(columns, times, strict=True):
-            writer.write(np.concatenate(shown, axis=1), time)
-    media.write_image(folder / "png" / f"{name}.png", np.concatenate([shown[-1] for shown in columns], axis=1))
+    def write_strip() -> None:
+        part = f".part{len(strips) + 1}" if strips else ""
+        strips.append(folder / "png" / f"{name}{part}.png")
+        media.write_image(strips[-1], np.concatenate(row, axis=1))
+        row.clear()
+
+    try:
+        with ExitStack() as stack:
+            yield add
+            write_strip()
+    except BaseException:
+        for strip in strips:
+            strip.unlink(missing_ok=True)
+        raise
+
+
+def unique_names(names: Iterable[str]) -> list[str]:
+    """The names, those that come again (in whatever case: some file systems see none) with ``-2``, ``-3`` and so on."""
+    names = list(names)
+    taken = {name.lower() for name in names}
+    seen: set[str] = set()
+    result = []
+    for name in names:
+        unique = name
+        if name.lower() in seen:
+            numbered = (f"{name}-{number}" for number in itertools.count(2))
+            unique = next(n for n in numbered if n.lower() not in taken)
+        seen.add(name.lower())
+        taken.add(unique.lower())
+        result.append(unique)
+    return result
 
 
 def write_json(path: Path, values: Any) -> None:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from pathlib import Path
 
+import numpy as np
+import torch
+from torchmetrics import Metric
 from tqdm import tqdm
 
 from modules.config import Config
 from modules.data.clips import Clip, UnreadableClip
 from modules.data.frames import test_clips
 from modules.errors import UserError
-from modules.evaluation.metrics import best_affine_warp, clip_metrics, mean_over_people
-from modules.evaluation.output import clip_files, table, write_json
+from modules.evaluation.metrics import CHUNK, ClipMetrics, best_affine_warp, load_lpips, mean_over_people
+from modules.evaluation.output import clip_files, table, unique_names, write_json
 from modules.sid.animator import Animator, to_tensor
 from modules.sid.inference import best_device, prepare_model
 from modules.sid.model import SID
 from modules.sid.motion import MotionOptions
 
+ANSWERS = ("model", "affine", "repeat")
 MOVING = 28.0  # dB: clips that repeating their first frame explains less well than this are said to move
 
 
@@ -31,12 +37,14 @@ def reconstruct(config: Config, checkpoint: str | Path, cpu: bool = False) -> Pa
     if not clips:
         raise UserError("the test split holds no clip of two frames or more: nothing to reconstruct")
     folder = Path(checkpoint).parent / "reconstruction"
-    results, skipped = [], {}
-    for clip in tqdm(clips[: config.reconstruction_params.num_videos], unit="clip"):
+    results, skipped, lpips = [], {}, load_lpips(best_device(cpu))
+    clips = clips[: config.reconstruction_params.num_videos]
+    names = unique_names(clip.name for clip in clips)
+    for name, clip in zip(tqdm(names, unit="clip"), clips, strict=True):
         try:
-            results.append(_rebuild(model, clip, config, folder))
+            results.append(_rebuild(model, clip, name, config, folder, lpips))
         except UnreadableClip as error:
-            skipped[clip.name] = str(error)
+            skipped[name] = str(error)
     if not results:
         raise UserError(f"none of the {len(skipped)} test clips can be read; the first: {next(iter(skipped.values()))}")
     summary = _summary(results)
@@ -45,24 +53,33 @@ def reconstruct(config: Config, checkpoint: str | Path, cpu: bool = False) -> Pa
     return folder
 
 
-def _rebuild(model: SID, clip: Clip, config: Config, folder: Path) -> dict:
-    frames = list(clip.frames())
-    if len(frames) != len(clip):
-        raise UnreadableClip(f"{clip.path}: {len(clip)} frames announced, {len(frames)} decoded")
-    animator = Animator(model, frames[0], MotionOptions(config.reconstruction_params.motion, same_clip=True))
-    with clip_files(folder, clip.name, config.reconstruction_params.format, clip.frame_rate) as add:
-        predictions = []
-        for frame, picture, time in zip(frames, animator.animate(frames), clip.times, strict=True):
-            add([frames[0], frame, picture], time)
-            predictions.append(picture)
-    target, first = to_tensor(frames[1:], animator.device), to_tensor(frames[:1], animator.device)
-    answers = {
-        "model": to_tensor(predictions[1:], animator.device),
-        "repeat": first.expand_as(target),
-        "affine": best_affine_warp(first, target),
-    }
-    figures = {name: clip_metrics(images, target) for name, images in answers.items()}
-    return {"clip": clip.name, "person": clip.identity, "frames": len(frames), **figures}
+def _rebuild(model: SID, clip: Clip, name: str, config: Config, folder: Path, lpips: Metric | None) -> dict:
+    """Rebuild and measure one clip as its frames come: memory does not grow with its length."""
+    params = config.reconstruction_params
+    figures = {answer: ClipMetrics(lpips) for answer in ANSWERS}
+    with contextlib.closing(clip.frames()) as frames, clip_files(folder, name, params.format, clip.frame_rate) as add:
+        first = next(frames)
+        animator = Animator(model, first, MotionOptions(params.motion, same_clip=True))
+        pairs = animator.pairs(itertools.chain([first], frames))
+        add([first, *next(pairs)], 0.0)  # this one is given: it is shown, not measured
+        times = iter(clip.times[1:].tolist())
+        while chunk := list(itertools.islice(pairs, CHUNK)):
+            for pair, time in zip(chunk, itertools.islice(times, len(chunk)), strict=True):
+                add([first, *pair], time)
+            _measure(figures, first, chunk, animator.device)
+    means = {answer: measured.means() for answer, measured in figures.items()}
+    return {"clip": name, "path": str(clip.path), "person": clip.identity, "frames": len(clip), **means}
+
+
+def _measure(
+    figures: dict[str, ClipMetrics], first: np.ndarray, chunk: list[tuple[np.ndarray, np.ndarray]], device: torch.device
+) -> None:
+    """Count in (frame, prediction) pairs, and what the trivial answers are to these frames."""
+    target, prediction = (to_tensor(list(images), device) for images in zip(*chunk, strict=True))
+    given = to_tensor([first], device)
+    figures["model"].add(prediction, target)
+    figures["repeat"].add(given.expand_as(target), target)
+    figures["affine"].add(best_affine_warp(given, target), target)
 
 
 def _summary(results: list[dict]) -> dict:
@@ -71,10 +88,7 @@ def _summary(results: list[dict]) -> dict:
         group: {
             "clips": len(members),
             "people": len({r["person"] for r in members}),
-            **{
-                answer: mean_over_people((r["person"], r[answer]) for r in members)
-                for answer in ("model", "repeat", "affine")
-            },
+            **{answer: mean_over_people((r["person"], r[answer]) for r in members) for answer in ANSWERS},
         }
         for group, members in groups.items()
         if members
@@ -82,13 +96,18 @@ def _summary(results: list[dict]) -> dict:
 
 
 def _print(summary: dict, results: list[dict], skipped: dict[str, str]) -> None:
+    columns = list(results[0]["model"])
+    digits = {"PSNR": 2}
+
     def row(name: str, figures: dict) -> list[str]:
-        return [name, f"{figures['L1']:.4f}", f"{figures['PSNR']:.2f}", f"{figures['SSIM']:.4f}"]
+        return [name, *(f"{figures[column]:.{digits.get(column, 4)}f}" for column in columns)]
 
     for group, members in summary.items():
         print(f"\n{group}: {members['clips']} clips of {members['people']} people")
-        print(table(["", "L1", "PSNR", "SSIM"], [row(name, members[name]) for name in ("model", "affine", "repeat")]))
+        print(table(["", *columns], [row(name, members[name]) for name in ANSWERS]))
     for name, reason in skipped.items():
         print(f"left out: {name}: {reason}")
     print(f"\n{len(results)} clips, frames after the first, mean over people")
-    print("not measured, for want of weights: LPIPS, AKD, AED, CSIM")
+    if "LPIPS" not in columns:
+        print("LPIPS is left out: AlexNet's weights (alexnet-owt-7be5be79.pth) are not in torch hub's folder")
+    print("AKD, AED and CSIM are not measured by this program")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -47,6 +48,7 @@ class Animator:
         with torch.inference_mode():
             self.source: Source = read_source(model, to_tensor([source], self.device))
         self.first: Driver | None = None
+        self.first_pose: Driver | None = None
 
     @torch.inference_mode()
     def start_from_best(self, frames: Iterable[np.ndarray]) -> int:
@@ -62,11 +64,15 @@ class Animator:
 
     @torch.inference_mode()
     def animate(
-        self, frames: Iterable[np.ndarray], pose_frames: Iterable[np.ndarray] | None = None
+        self,
+        frames: Iterable[np.ndarray],
+        pose_frames: Iterable[np.ndarray] | None = None,
+        pose_moves: bool = False,
     ) -> Iterator[np.ndarray]:
         """Yield one result, uint8 ``[H, W, 3]``, per driving frame; at most a batch of frames is held at a time.
 
-        ``pose_frames``, as many as ``frames``, give the head pose in place of the driver's.
+        ``pose_frames``, as many as ``frames``, give the head pose in place of the driver's; where ``pose_moves``, they
+        are a video's, and relative motion starts from the first of them.
         """
         poses = None if pose_frames is None else iter(pose_frames)
         for batch in _batches(frames, self.batch_size):
@@ -80,12 +86,28 @@ class Animator:
             pose = None
             if poses is not None:
                 pose = read_driver(self.model, to_tensor(list(itertools.islice(poses, len(batch))), self.device))
+                if pose_moves and self.first_pose is None:
+                    self.first_pose = _one(pose, 0)
             yield from to_images(self.render(driver, pose))
+
+    def pairs(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield every driving frame with its result; as streamed as :meth:`animate`."""
+        waiting: deque[np.ndarray] = deque()  # driving frames whose results are still being computed
+
+        def remembered() -> Iterator[np.ndarray]:
+            for frame in frames:
+                waiting.append(frame)
+                yield frame
+
+        for picture in self.animate(remembered()):
+            yield waiting.popleft(), picture
 
     def render(self, driver: Driver, pose: Driver | None = None) -> Tensor:
         """The source as the driver has it, ``[B, 3, H, W]``; ``self.first`` must be set."""
         source = self.source
-        keypoints, condition = transfer(self.model, source, driver, self.first, self.options, pose)
+        keypoints, condition = transfer(
+            self.model, source, driver, self.first, self.options, pose, self.first_pose
+        )
         count = len(keypoints.value)
         return self.model.generator(
             source.image.expand(count, -1, -1, -1),

@@ -97,6 +97,7 @@ def animate_video(
         index = animator.start_from_best(_fitted(driver, fit, len(info.times), "searching"))
         print(f"relative to the driver's frame {index}, which is posed most like the source", file=sys.stderr)
     pose_frames = None if pose is None else poses_at(pose, framing, iter(info.times))
+    pose_moves = pose is not None and not media.is_image(pose)
     height, width = framing.size
     shape = ((3 if framing.side_by_side else 1) * width, height)
     waiting: list[tuple[np.ndarray, float]] = []  # driving frames whose results are still being computed
@@ -108,7 +109,7 @@ def animate_video(
 
     count = 0
     with media.VideoWriter(result, *shape, info.frame_rate, audio_from=driver, duration=info.duration) as writer:
-        for picture in animator.animate(driving(), pose_frames):
+        for picture in animator.animate(driving(), pose_frames, pose_moves):
             image, time = waiting.pop(0)
             shown = [source_image, image, picture] if framing.side_by_side else [picture]
             writer.write(np.concatenate(shown, axis=1), time)

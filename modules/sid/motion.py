@@ -78,7 +78,13 @@ def read_driver(model: SID, frames: Tensor) -> Driver:
 
 
 def transfer(
-    model: SID, source: Source, driver: Driver, first: Driver, options: MotionOptions, pose: Driver | None = None
+    model: SID,
+    source: Source,
+    driver: Driver,
+    first: Driver,
+    options: MotionOptions,
+    pose: Driver | None = None,
+    first_pose: Driver | None = None,
 ) -> tuple[Keypoints, Condition | None]:
     """Key points and condition that give the source what the driver does.
 
@@ -86,6 +92,7 @@ def transfer(
         driver: B frames.
         first: one frame, the origin of relative motion.
         pose: B frames of a second driver that replace the pose of ``driver``.
+        first_pose: one frame of that, the origin of its relative motion; None takes its pose as it is.
 
     Returns:
         key points for the generator, and its condition (None without encoders).
@@ -93,7 +100,8 @@ def transfer(
     motion = options.resolved(model.encoders is not None)
     condition = semantics = None
     if model.encoders is not None:
-        semantics = compose(source.semantics, driver.semantics, first.semantics, options, pose and pose.semantics)
+        others = (other and other.semantics for other in (pose, first_pose))
+        semantics = compose(source.semantics, driver.semantics, first.semantics, options, *others)
         condition = model.condition(source.z_id, source.semantics, semantics)
     if motion == "embedding":
         batch = len(semantics.pose)
@@ -116,14 +124,25 @@ def transfer(
 
 
 def compose(
-    source: Semantics, driver: Semantics, first: Semantics, options: MotionOptions, pose: Semantics | None = None
+    source: Semantics,
+    driver: Semantics,
+    first: Semantics,
+    options: MotionOptions,
+    pose: Semantics | None = None,
+    first_pose: Semantics | None = None,
 ) -> Semantics:
-    """The semantics to render: driver (or source + change of the driver), per part, at the wanted strength."""
+    """The semantics to render: driver (or source + change of the driver), per part, at the wanted strength.
+
+    A second driver for the pose, ``pose``, changes since its own first frame; without one (it is a picture) its
+    absolute pose is meant.
+    """
     wanted = Semantics(driver.expression, driver.pose if pose is None else pose.pose)
     if options.relative:
-        # with a second driver for the pose its own absolute pose is meant: there is no first frame of it to compare
-        expression = source.expression + wanted.expression - first.expression
-        wanted = Semantics(expression, wanted.pose if pose is not None else source.pose + wanted.pose - first.pose)
+        origin = first if pose is None else first_pose
+        wanted = Semantics(
+            source.expression + wanted.expression - first.expression,
+            wanted.pose if origin is None else source.pose + wanted.pose - origin.pose,
+        )
     if options.drive == "expression" and pose is None:
         wanted = Semantics(wanted.expression, source.pose.expand_as(wanted.pose))
     if options.drive == "pose":

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 
-from modules import runs
+from modules import launch, runs
 from modules.config import load_config
 from modules.data.sampling import build_loader
 from modules.errors import UserError
@@ -27,6 +28,9 @@ class SIDRecipe:
         for root in self.config.dataset_params.roots:
             if not Path(root.path).is_dir():
                 raise UserError(f"{root.path}: no such folder of training data; set dataset_params.root_dir")
+        network = self.config.train_params.perceptual_network
+        if network.weights == "imagenet" and network.path is not None and not Path(network.path).is_file():
+            raise UserError(f"{network.path}: no such file; train_params.perceptual_network.path names it")
 
     def build(
         self, accelerator: Accelerator, found: dict[str, Any] | None, checkpoint: str | None, finetune: bool
@@ -42,16 +46,18 @@ class SIDRecipe:
         if finetune:
             found = to_start_from(found, config.model_params)
         stage = SIDStage(config)
-        loader = build_loader(config.dataset_params, train, rank=rank, world_size=world, progress=rank == 0)
-        with accelerator.local_main_process_first():
-            loader.dataset.prepare_cache(progress=rank == 0)
+        # the first process of a machine leaves to the others what it learns of the videos
+        first = accelerator.local_main_process_first() if config.dataset_params.cache_dir else nullcontext()
+        with first:
+            loader = build_loader(config.dataset_params, train, rank=rank, world_size=world, progress=rank == 0)
+        loader.dataset.prepare_cache(*launch.share_of_work(rank, world), progress=rank == 0)
+        accelerator.wait_for_everyone()
         trainer = Trainer(stage, loader, train, accelerator)
         loaded = trainer.resume(found, checkpoint, finetune) if found is not None else None
         return trainer, loaded
 
     def announce(self, trainer: Trainer, loaded: Loaded | None, checkpoint: str | None, is_new: bool) -> None:
-        if is_new:
-            trainer.log_left_out(f"{path}: {reason}" for path, reason in trainer.loader.dataset.bad_clips.items())
+        trainer.log_left_out(f"{path}: {reason}" for path, reason in trainer.loader.dataset.bad_clips.items())
         if loaded is not None and loaded.missing:
             print(f"warm start from {checkpoint}: {len(loaded.missing)} tensors of encoders, FiLM, motion head are new")
         if loaded is not None and loaded.fresh and self.config.train_params.loss_weights.generator_gan:
