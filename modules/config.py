@@ -160,21 +160,12 @@ class EncoderParams:
 
 
 @section
-class BackgroundParams:
-    block_expansion: int = option(16, low=8, multiple=8)     # as in encoder_params
-    max_features: int = option(64, low=8, multiple=8)
-    num_blocks: int = option(3, low=1, high=10)
-    scale_factor: float = option(0.5, reciprocal=True)       # of the frames compared
-
-
-@section
 class ModelParams:
     common_params: CommonParams = CommonParams()
     kp_detector_params: KPDetectorParams = KPDetectorParams()
     generator_params: GeneratorParams = GeneratorParams()
     discriminator_params: DiscriminatorParams = DiscriminatorParams()
     encoder_params: EncoderParams | None = None              # null = plain FOMM
-    background_params: BackgroundParams | None = None        # null = the background of a clip stands still, as in FOMM
 
 
 # -------------------------------------------------------------------------------------------------------- train_params

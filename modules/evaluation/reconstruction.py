@@ -59,7 +59,7 @@ def _rebuild(model: SID, clip: Clip, name: str, config: Config, folder: Path, lp
     figures = {answer: ClipMetrics(lpips) for answer in ANSWERS}
     with contextlib.closing(clip.frames()) as frames, clip_files(folder, name, params.format, clip.frame_rate) as add:
         first = next(frames)
-        animator = Animator(model, first, MotionOptions(params.motion, same_clip=True))
+        animator = Animator(model, first, MotionOptions(params.motion))
         pairs = animator.pairs(itertools.chain([first], frames))
         add([first, *next(pairs)], 0.0)  # this one is given: it is shown, not measured
         times = iter(clip.times[1:].tolist())

@@ -76,11 +76,7 @@ class Animator:
         """
         poses = None if pose_frames is None else iter(pose_frames)
         for batch in _batches(frames, self.batch_size):
-            images = to_tensor(batch, self.device)
-            driver = read_driver(self.model, images)
-            if self.options.same_clip:
-                source = self.source.image.expand_as(images)
-                driver = driver._replace(background=self.model.background_motion(source, images))
+            driver = read_driver(self.model, to_tensor(batch, self.device))
             if self.first is None:
                 self.first = _one(driver, 0)
             pose = None
@@ -115,7 +111,6 @@ class Animator:
             keypoints,
             condition,
             [level.expand(count, -1, -1, -1) for level in source.features],
-            driver.background,
         ).prediction
 
 

@@ -31,13 +31,8 @@ class DenseMotion(NamedTuple):
     semantic_flow: Tensor | None
 
 
-def sparse_motions(
-    source: Keypoints, driving: Keypoints, height: int, width: int, background: Tensor | None = None
-) -> Tensor:
-    """Backward flow of each key point's affine neighbourhood, background first: ``[B, K+1, h, w, 2]`` (FOMM eq. 4).
-
-    The background moves by the affine maps ``background [B, 2, 3]``; without them it stands still.
-    """
+def sparse_motions(source: Keypoints, driving: Keypoints, height: int, width: int) -> Tensor:
+    """Backward flow of each key point's affine neighbourhood, background first: ``[B, K+1, h, w, 2]`` (FOMM eq. 4)."""
     identity = coordinate_grid(height, width, driving.value)
     offset = identity - driving.value[:, :, None, None, :]
     if driving.jacobian is not None:
@@ -45,11 +40,8 @@ def sparse_motions(
             transfer = source.jacobian @ torch.inverse(driving.jacobian)
         offset = (transfer[:, :, None, None] * offset.unsqueeze(-2)).sum(-1)
     motions = offset + source.value[:, :, None, None, :]
-    still = identity.expand(len(motions), 1, -1, -1, -1)
-    if background is None:
-        return torch.cat([still, motions], dim=1)
-    linear, shift = background[:, None, None, None, :, :2], background[:, None, None, None, :, 2]
-    return torch.cat([(linear * still.unsqueeze(-2)).sum(-1) + shift, motions], dim=1)
+    background = identity.expand(len(motions), 1, -1, -1, -1)
+    return torch.cat([background, motions], dim=1)
 
 
 class SemanticFlow(nn.Module):
@@ -73,7 +65,7 @@ class SemanticFlow(nn.Module):
 
 
 class DenseMotionNetwork(nn.Module):
-    """Chooses softly, per pixel, among the K key point motions and the background's.
+    """Chooses softly, per pixel, among the K key point motions and a still background.
 
     With ``semantic_dim`` a :class:`SemanticFlow` is added to that; without it this is FOMM's network, name by name.
     """
@@ -104,22 +96,14 @@ class DenseMotionNetwork(nn.Module):
         return torch.cat([torch.zeros_like(difference[:, :1]), difference], dim=1).unsqueeze(2)
 
     def forward(
-        self,
-        source_image: Tensor,
-        source: Keypoints,
-        driving: Keypoints,
-        change: Tensor | None = None,
-        background: Tensor | None = None,
+        self, source_image: Tensor, source: Keypoints, driving: Keypoints, change: Tensor | None = None
     ) -> DenseMotion:
-        """``change [B, semantic_dim]`` is semantics of the result minus the source's, if built for it.
-
-        ``background [B, 2, 3]`` is its affine motion; without it it stands still.
-        """
+        """``change [B, semantic_dim]`` is semantics of the result minus the source's, if built for it."""
         if self.down is not None:
             source_image = self.down(source_image)
         height, width = source_image.shape[2:]
         heatmaps = self.heatmap_difference(source, driving, height, width)
-        motions = sparse_motions(source, driving, height, width, background)
+        motions = sparse_motions(source, driving, height, width)
         copies = source_image.unsqueeze(1).expand(-1, motions.shape[1], -1, -1, -1)
         deformed = sample(copies.flatten(0, 1), motions.flatten(0, 1)).view_as(copies)
 

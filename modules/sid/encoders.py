@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modules.config import BackgroundParams, EncoderParams
+from modules.config import EncoderParams
 from modules.geometry import full_precision
 from modules.sid.blocks import AntiAliasDownsample, widths
 from modules.sid.keypoints import Keypoints
@@ -36,7 +36,7 @@ class Semantics(NamedTuple):
 class ImageEncoder(nn.Module):
     """Strided convolutions to a 4x4 grid of features, then one linear map: ``[B, 3, H, W] -> [B, out_dim]``."""
 
-    def __init__(self, params: EncoderParams | BackgroundParams, out_dim: int, num_channels: int = 3):
+    def __init__(self, params: EncoderParams, out_dim: int, num_channels: int = 3):
         super().__init__()
         self.down = AntiAliasDownsample(num_channels, params.scale_factor) if params.scale_factor != 1 else None
         levels = widths(params.block_expansion, params.max_features, params.num_blocks - 1)

@@ -121,19 +121,17 @@ class Generator(nn.Module):
         driving: Keypoints,
         condition: Condition | None = None,
         features: list[Tensor] | None = None,
-        background: Tensor | None = None,
     ) -> Generated:
         """Render the source ``[B, 3, H, W]`` under the driving key points.
 
         ``condition`` is needed exactly if the generator was built with one; ``features`` is what
-        :meth:`encode` returned for this source, or None to compute it here; ``background [B, 2, 3]`` is the affine
-        motion of what is behind the person, or None where it stands still.
+        :meth:`encode` returned for this source, or None to compute it here.
         """
         *skips, out = self.encode(source_image) if features is None else features
         motion = deformed = None
         if self.dense_motion_network is not None:
             change = None if condition is None else condition.change
-            motion = self.dense_motion_network(source_image, source, driving, change, background)
+            motion = self.dense_motion_network(source_image, source, driving, change)
             out = self._show(out, motion)
             deformed = self._warp(source_image, motion)
         bottleneck = len(self.bottleneck)

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from modules.config import EncoderParams, ModelParams
-from modules.sid.background import BackgroundMotion
 from modules.sid.discriminator import MultiScaleDiscriminator
 from modules.sid.encoders import Encoders, Semantics
 from modules.sid.generator import Condition, ConditionSize, Generator
@@ -14,9 +13,9 @@ from modules.sid.keypoints import KeypointDetector
 
 
 class SID(nn.Module):
-    """Keypoint detector, generator and, with their sections, encoders and background motion.
+    """Keypoint detector, generator and, with ``encoder_params``, the encoders.  The discriminator is training's own.
 
-    ``encoders``, ``condition_size`` and ``background`` are None for plain FOMM.  The discriminator is training's own.
+    ``encoders`` and ``condition_size`` are None for plain FOMM.
     """
 
     def __init__(self, params: ModelParams):
@@ -28,12 +27,6 @@ class SID(nn.Module):
         self.condition_size = encoder and condition_size(encoder)
         self.generator = Generator(params.generator_params, common.num_kp, common.num_channels, self.condition_size)
         self.encoders = encoder and Encoders(encoder, common.num_kp, common.num_channels, common.estimate_jacobian)
-        background = params.background_params
-        self.background = background and BackgroundMotion(background, common.num_channels)
-
-    def background_motion(self, source: Tensor, driving: Tensor) -> Tensor | None:
-        """The background's motion between two frames of one clip, ``[B, 2, 3]``; None if it is taken to stand still."""
-        return None if self.background is None else self.background(source, driving)
 
     def condition(self, z_id: Tensor, source: Semantics, shown: Semantics) -> Condition:
         """The generator's condition: the source's identity and semantics (batch B or 1), and what it is to show."""

@@ -26,7 +26,6 @@ class MotionOptions:
     relative: bool = False       # transfer the change since the driver's first (or best) frame, not its absolute state
     adapt_scale: bool = False    # relative key points: scale movements by the ratio of face sizes
     relative_jacobian: bool | None = None  # relative key points: jacobians likewise; None: as ``relative``
-    same_clip: bool = False      # source and driver are of one clip: the background moves as the driver's
     other_pose: bool = False     # the pose comes from a second driver; needs embedding motion
     strength: float = 1.0        # 0 leaves the source as it is, 1 transfers all, more exaggerates
 
@@ -55,14 +54,10 @@ class Source(NamedTuple):
 
 
 class Driver(NamedTuple):
-    """What is read off a batch of driving frames.
-
-    ``semantics`` is None without encoders; ``background [B, 2, 3]``, its motion since the source, if it stands still.
-    """
+    """What is read off a batch of driving frames; ``semantics`` is None without encoders."""
 
     keypoints: Keypoints
     semantics: Semantics | None
-    background: Tensor | None = None
 
 
 def read_source(model: SID, image: Tensor) -> Source:

@@ -41,8 +41,6 @@ class SIDStage:
         }
         if self.model.encoders is not None:
             optimizers["optimizer_encoders"] = _adam(self.model.encoders, train.lr_encoders)
-        if self.model.background is not None:
-            optimizers["optimizer_background"] = _adam(self.model.background, train.lr_generator)
         self.phases = [Phase(self.generator_step, optimizers)]
         if train.loss_weights.generator_gan:
             step = DiscriminatorStep(self.discriminator, train)

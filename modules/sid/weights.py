@@ -13,15 +13,14 @@ from modules.config import ModelParams
 from modules.errors import UserError
 from modules.sid.model import SID
 
-# networks FOMM has not: entry -> the section of model_params that asks for it
-ADDED = {"encoders": "encoder_params", "background": "background_params"}
+ENCODER_ENTRY = "encoders"
 BLUR = "down.weight"  # end of the names of AntiAliasDownsample's kernels
 
 
 def networks(model: SID) -> dict[str, nn.Module]:
     """The networks of a model by the name of their checkpoint entry."""
     named = {"generator": model.generator, "kp_detector": model.kp_detector}
-    return named | {name: getattr(model, name) for name in ADDED if getattr(model, name) is not None}
+    return named if model.encoders is None else named | {ENCODER_ENTRY: model.encoders}
 
 
 def state(model: SID) -> dict[str, dict[str, torch.Tensor]]:
@@ -36,8 +35,8 @@ def _added(name: str) -> bool:
 def load_state(model: SID, checkpoint: dict[str, Any], path: str | os.PathLike, warm_start: bool = False) -> list[str]:
     """Load a model's networks from a checkpoint; return the names it lacked.
 
-    Strict, with one exception: ``warm_start`` lets a checkpoint without encoders or background motion (FOMM's own)
-    start a model with them, and then only those, the motion head and the FiLM layers may be missing.
+    Strict, with one exception: ``warm_start`` lets a checkpoint without encoders (FOMM's own) start a model with
+    them, and then only the encoders, the motion head and the FiLM layers may be missing.
 
     Raises:
         UserError: checkpoint and configuration do not fit; the line says where.
@@ -45,15 +44,14 @@ def load_state(model: SID, checkpoint: dict[str, Any], path: str | os.PathLike, 
     for required in ("generator", "kp_detector"):
         if not isinstance(checkpoint.get(required), dict):
             raise UserError(f"{path}: not a SID or FOMM checkpoint: it has no entry {required!r}")
-    for entry, params in ADDED.items():
-        wanted, there = getattr(model, entry) is not None, entry in checkpoint
-        if wanted and not there and not warm_start:
-            raise UserError(f"{path}: has no {entry}, but the configuration has model_params.{params}; remove them")
-        if there and not wanted:
-            raise UserError(f"{path}: has {entry}, but the configuration has no model_params.{params}; add them")
-    missing, plain = [], "encoders" not in checkpoint
+    plain = ENCODER_ENTRY not in checkpoint
+    if plain and model.encoders is not None and not warm_start:
+        raise UserError(f"{path}: has no encoders, but the configuration has model_params.encoder_params; remove them")
+    if not plain and model.encoders is None:
+        raise UserError(f"{path}: has encoders, but the configuration has no model_params.encoder_params; add them")
+    missing = []
     for entry, module in networks(model).items():
-        if entry not in checkpoint:
+        if entry == ENCODER_ENTRY and plain:
             missing += [f"{entry}.{name}" for name in module.state_dict()]
             continue
         excused = _added if plain else (lambda name: False)
