@@ -25,7 +25,8 @@ FORMAT = 1  # raise it when probing says something else of the same file
 class PackedInfo:
     """A :class:`modules.media.VideoInfo` whose numbers per frame are arrays."""
 
-    numbers: np.ndarray  # float64 [6]: width, height, numerator and denominator of the rate, has_audio, duration
+    # float64 [7]: width, height, numerator and denominator of the rate, has_audio, duration, is_anamorphic
+    numbers: np.ndarray
     times: np.ndarray  # float64 [N], seconds
     keyframes: np.ndarray  # int64 [K]
     pts: np.ndarray  # int64 [N] or [0]
@@ -33,7 +34,8 @@ class PackedInfo:
     @staticmethod
     def of(info: VideoInfo) -> PackedInfo:
         rate = info.frame_rate
-        numbers = (info.width, info.height, rate.numerator, rate.denominator, info.has_audio, info.duration)
+        numbers = (info.width, info.height, rate.numerator, rate.denominator, info.has_audio, info.duration,
+                   info.is_anamorphic)
         long = (np.array(values, np.int64) for values in (info.keyframes, info.pts))
         return PackedInfo(np.array(numbers, np.float64), np.array(info.times, np.float64), *long)
 
@@ -42,11 +44,10 @@ class PackedInfo:
         return Fraction(int(self.numbers[2]), int(self.numbers[3]))
 
     def unpacked(self) -> VideoInfo:
-        width, height, _, _, has_audio, duration = self.numbers.tolist()
-        long = (tuple(values.tolist()) for values in (self.times, self.keyframes))
-        return VideoInfo(
-            int(width), int(height), self.frame_rate, *long, bool(has_audio), duration, tuple(self.pts.tolist())
-        )
+        width, height, _, _, has_audio, duration, is_anamorphic = self.numbers.tolist()
+        times, keyframes, pts = (tuple(values.tolist()) for values in (self.times, self.keyframes, self.pts))
+        size, flags = (int(width), int(height)), (bool(has_audio), duration, bool(is_anamorphic))
+        return VideoInfo(*size, self.frame_rate, times, keyframes, *flags, pts)
 
 
 class ProbedVideos:
