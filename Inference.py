@@ -175,7 +175,8 @@ def animate(args: argparse.Namespace) -> None:
     for path, is_picture in drivers.items():
         if is_picture:
             if options.relative:
-                print("--relative: a single driving picture has no first frame; its absolute face is taken")
+                name = "find_best_frame" if args.find_best_frame else "relative"
+                print(f"--{name}: a single driving picture has no first frame; its absolute face is taken")
             still = replace(options, relative=False)
             inference.animate_image(model, args.source_image, path, args.result_image, framing, still, args.pose_video)
             print(f"wrote {args.result_image}")

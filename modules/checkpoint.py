@@ -68,7 +68,7 @@ def load(path: str | os.PathLike) -> dict[str, Any]:
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise UserError(f"{path}: not a readable checkpoint ({reason})") from error
+        raise UserError(f"{path}: neither a PyTorch nor a safetensors file that can be read ({reason})") from error
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path}: not a checkpoint: holds a {type(checkpoint).__name__}, not a dict of networks")
     return checkpoint

@@ -54,7 +54,7 @@ def test_unreadable_files_are_named(tmp_path, content, message):
 def test_a_cut_off_checkpoint_is_named(tmp_path):
     path = tmp_path / "cut.pth.tar"
     path.write_bytes(FOMM.read_bytes()[:300_000])
-    with pytest.raises(UserError, match="cut.pth.tar: not a readable checkpoint"):
+    with pytest.raises(UserError, match="cut.pth.tar: neither a PyTorch nor a safetensors file"):
         files.load(path)
 
 
