@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 from modules.errors import UserError
 
-
 HELD_BACK = 5.0  # seconds; a launcher ends its processes within a fraction of one once one has failed
 
 

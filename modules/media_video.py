@@ -202,7 +202,7 @@ def _decoded(path: str | Path, start: int | None = None) -> Iterator[tuple[float
 
 def _frames(packet: av.Packet, is_strict: bool) -> list[av.VideoFrame]:
     """Decode; unless ``is_strict``, complaints are of frames that the file lacks at its begin, and lose nothing."""
-    with contextlib.suppress() if is_strict else contextlib.suppress(av.FFmpegError):
+    with contextlib.nullcontext() if is_strict else contextlib.suppress(av.FFmpegError):
         return packet.decode()
     return []
 

@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader
 
 from modules import media
 from modules.config import AugmentationParams, DatasetParams, MovementParams, TrainParams, section_from_dict
+from modules.data import index as video_index
 from modules.data.astronaut import moving_face, write_clips
-from modules.data import index
 from modules.data.augmentation import augment, colour_view, made_view, semantic_view, similarity_view
 from modules.data.clips import find_clips, strip_length
 from modules.data.frames import FrameDataset, choose_frames, test_clips
@@ -378,8 +378,8 @@ def test_a_second_start_probes_no_video_again(clips, tmp_path, monkeypatch):
     shutil.copytree(clips, root)
     first = FrameDataset(params(root, cache_dir=str(cache)))
     probed = []
-    probe = index.probe_video
-    monkeypatch.setattr(index, "probe_video", lambda path: probed.append(path.name) or probe(path))
+    probe = video_index.probe_video
+    monkeypatch.setattr(video_index, "probe_video", lambda path: probed.append(path.name) or probe(path))
     again = FrameDataset(params(root, cache_dir=str(cache)))
     assert probed == []
     for a, b in zip(first.clips, again.clips, strict=True):

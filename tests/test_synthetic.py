@@ -22,6 +22,7 @@ from modules.data.synthetic import (
     POSE,
     Faces,
     attributes,
+    camera,
     captions,
     clip,
     draw_expressions,
@@ -29,10 +30,10 @@ from modules.data.synthetic import (
     draw_poses,
     draw_scenes,
     expression,
+    geometry,
     project_landmarks,
     render,
 )
-from modules.data.synthetic import camera, geometry
 from modules.data.synthetic import parameters as world
 from modules.data.synthetic.__main__ import main as run_command
 from modules.data.synthetic.body import BODY_SHAPE, EAR_SHAPE

@@ -57,7 +57,7 @@ class Clip:
 
     @property
     def files(self) -> list[Path]:
-        """The files of the frames, of a folder or of photographs; else empty.  (As paths they would fill the memory.)"""
+        """The files of the frames, of a folder or of photographs; else empty.  (Kept, they would fill the memory.)"""
         folder = self.path.parent if self.is_photos else self.path
         return [] if self.names is None else [folder / os.fsdecode(name) for name in self.names.tolist()]
 
@@ -187,7 +187,8 @@ def _entries(root: Path, split: str, seed: int) -> list[Path]:
 
 def _listing(folder: Path) -> list[Path]:
     paths = [p for p in folder.iterdir() if not p.name.startswith(".")]
-    return sorted((p for p in paths if p.is_dir() or media.is_video(p) or media.is_image(p)), key=lambda p: natural_order(p.name))
+    entries = (p for p in paths if p.is_dir() or media.is_video(p) or media.is_image(p))
+    return sorted(entries, key=lambda p: natural_order(p.name))
 
 
 def _split(entries: list[Path], split: str, seed: int) -> list[Path]:

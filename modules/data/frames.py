@@ -30,8 +30,8 @@ class FrameDataset(Dataset):
 
     - ``frames``  float32 [F, 3, H, W] in [0, 1], F = ``frames_per_video``; 0 is the source, 1 the driving frame
     - ``times``   float32 [F], seconds in the clip; photographs are 10 s apart, a photo's made views share its time
-    - ``elsewhere``  float32 [3, H, W], with ``elsewhere_frame``: the person in another clip where there is one, coloured
-      on its own
+    - ``elsewhere``  float32 [3, H, W], with ``elsewhere_frame``: the person in another clip where there is one, with
+      augmentations of its own
     - ``identity`` and ``clip``  numbers over all roots (the photographs of a person in a root are one clip)
     - ``index``   the item's number in the epoch
 

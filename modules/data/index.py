@@ -6,6 +6,7 @@ a clip's frames take ten times the room they need, in every process and worker a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import zipfile
 from dataclasses import dataclass
@@ -65,10 +66,9 @@ class ProbedVideos:
         self._known: dict[tuple[str, int, int], PackedInfo] = {}
         self._used: dict[tuple[str, int, int], PackedInfo] = {}
         if self._file is not None and self._file.is_file():
-            try:
+            # one that cannot be read is written anew, from videos probed anew
+            with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
                 self._known = _read(self._file)
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-                pass  # all is probed anew, and the file written anew
 
     def probe(self, path: Path) -> PackedInfo:
         """What is known of the video at ``path``, or what probing it says.  Raises UserError as that does."""
