@@ -40,7 +40,7 @@ def test_a_pickle_of_anything_else_is_refused_by_name(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "no such checkpoint file"), (b"not a checkpoint", "refused"), (b"", "not a readable")],
+    [(None, "no such checkpoint file"), (b"not a checkpoint", "refused"), (b"", "neither a PyTorch")],
 )
 def test_unreadable_files_are_named(tmp_path, content, message):
     path = tmp_path / "x.pth"
