@@ -114,7 +114,7 @@ def semantic_view(frames: Tensor, generator: torch.Generator) -> Tensor:
     """A view of [B, 3, H, W] frames that keeps what the face does and destroys how it looks and is built.
 
     Colour, blur, grey and proportions change, but nothing is mirrored or turned: left stays left, and a nod a nod.
-    Proportions change by less than an expression changes them: at twice this the contrast hardly leaves chance.
+    Proportions change by less than an expression changes them, or the contrast could not be told by expression.
     Two views of one frame are a positive pair of the semantic contrast.  Runs on the frames' device.
     """
     with _float32(frames):
