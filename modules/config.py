@@ -239,6 +239,7 @@ class TrainParams(LoopParams):
     temperature: float = option(0.1, above=0)                # of the contrastive losses
     frozen_norms: bool = False                               # batch norms use, and keep, their running statistics
     head_probability: float = option(0.0, low=0, high=1)     # share of items rendered with the motion head's key points
+    rendered_share: float = option(1.0, low=0, high=1)       # of a batch's items; 0 = encoders learn alone
     perceptual_network: PerceptualParams = PerceptualParams()
 
 

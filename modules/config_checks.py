@@ -21,10 +21,23 @@ def check_together(config: Config) -> None:
     _check_motion(config)
     if config.train_params.loss_weights.generator_gan > 0:
         _check_adversarial(config)
+    _check_rendered(config)
     if config.model_params.encoder_params is None:
         _check_without_encoders(config)
     else:
         _check_contrast(config)
+
+
+def _check_rendered(config: Config) -> None:
+    train = config.train_params
+    if train.rendered_share * train.batch_size >= 0.5:
+        return
+    if config.model_params.encoder_params is None:
+        expected = "1 without model_params.encoder_params"
+        raise BadValue("train_params.rendered_share", expected, f"{train.rendered_share:g}")
+    if train.loss_weights.generator_gan:
+        expected = "some items to render, or train_params.loss_weights.generator_gan 0"
+        raise BadValue("train_params.rendered_share", expected, f"{train.rendered_share:g}")
 
 
 def _check_sizes(config: Config) -> None:

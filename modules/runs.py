@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from modules import checkpoint as files
-from modules.config import save_config
+from modules.config import LoopParams, save_config
 from modules.data.sampling import share_of_batch
 from modules.errors import UserError
 from modules.launch import device_list, launched, one_voice, select_devices, spawn
@@ -25,7 +25,8 @@ from modules.training import Loaded, Trainer, build_accelerator
 class Recipe(Protocol):
     """What a run needs to know of its stage."""
 
-    config: Any  # with ``train_params``, a :class:`modules.config.LoopParams`
+    config: Any  # what is written beside the checkpoints
+    train_params: LoopParams
 
     def check(self) -> None:
         """Raise UserError for data that is not there: before processes are started or a folder is made."""
@@ -64,7 +65,7 @@ def run(
         finetune: take the checkpoint's (averaged) weights alone: a new run, at epoch 0.
     """
     recipe = make_recipe(config_path)
-    params = recipe.config.train_params
+    params = recipe.train_params
     if checkpoint is not None and resume is not None:
         raise UserError("--checkpoint and --resume say the same; give one of them")
     if resume == "auto":

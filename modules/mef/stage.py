@@ -51,7 +51,7 @@ class MEFStage:
         self.phases = [Phase(step, {"optimizer_adapters": optimizer})]
         self.ema = None
         if train.ema_decay is not None:
-            self.ema = AveragedModel(self.adapters, multi_avg_fn=_warmed_up(train.ema_decay))
+            self.ema = AveragedModel(self.adapters, multi_avg_fn=warmed_up(train.ema_decay))
 
     def to(self, device: torch.device) -> None:
         self.encoder.to(device)
@@ -97,7 +97,7 @@ class MEFStage:
             self.adapters.load(training, "adapters")
 
 
-def _warmed_up(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], None]:
+def warmed_up(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], None]:
     """An exponential average whose memory grows with the run: a short run's would else be of its first steps."""
 
     @torch.no_grad()

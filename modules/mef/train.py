@@ -83,6 +83,7 @@ class MEFRecipe:
 
     def __init__(self, config_path: str):
         self.config = load_mef_config(config_path)
+        self.train_params = self.config.train_params
 
     def check(self) -> None:
         self.tables, self.bad = read_tables(self.config)

@@ -95,8 +95,20 @@ class GeneratorStep(nn.Module):
             for target, online in zip(self.targets.parameters(), self.model.encoders.parameters(), strict=True):
                 target.lerp_(online, 1 - TARGET_DECAY)
 
-    def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Rendered]:
-        frames = batch["frames"]
+    def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Rendered | None]:
+        """Encoders learn from all items of the batch, the other networks from the first ``rendered_share`` of them.
+
+        A picture costs a hundred embeddings, and people are told apart by comparing many.
+        """
+        terms = {} if self.model.encoders is None else self._embedding_losses(batch)
+        rendered = round(self.params.rendered_share * len(batch["frames"]))
+        if not rendered:
+            return terms, None
+        more, result = self._render(batch["frames"][:rendered])
+        return terms | more, result
+
+    def _render(self, frames: Tensor) -> tuple[dict[str, Tensor], Rendered]:
+        """Losses of all networks on items ``[B, F, 3, H, W]`` whose second frame is rendered from the first."""
         source, driving = frames[:, 0], frames[:, 1]
         kp_source, kp_driving = self.model.kp_detector(source), self.model.kp_detector(driving)
         terms: dict[str, Tensor] = {}
@@ -106,8 +118,7 @@ class GeneratorStep(nn.Module):
             condition = self.model.condition(embedded.id_source, embedded.sem_source, embedded.sem_driving)
             head = self._head_keypoints(kp_source, embedded.sem_source, embedded.sem_driving)
             shown = self._mix(kp_driving, head)
-            terms |= self._embedding_losses(batch, embedded)
-            terms |= self._pose_losses(driving, embedded, kp_source, kp_driving)
+            terms |= self._shared_motion_loss(embedded, kp_source, kp_driving)
             terms |= self._head_losses(head, kp_driving)
         generated = self.model.generator(source, kp_source, shown, condition)
         terms |= self._picture_losses(generated, driving, kp_driving)
@@ -207,49 +218,55 @@ class GeneratorStep(nn.Module):
             terms["motion_jacobian"] = weights.motion_jacobian * distance
         return terms
 
-    def _embedding_losses(self, batch: dict[str, Tensor], embedded: Embedded) -> dict[str, Tensor]:
-        weights, terms = self.weights, {}
-        z_id = torch.cat([embedded.id_source, embedded.id_driving])
+    def _embedding_losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the encoders learn from pictures alone: who, what changes in a clip, and how the head turns in it."""
+        weights, frames, encoders, terms = self.weights, batch["frames"], self.model.encoders, {}
+        generator = _generator_for(frames.device)
+        z_id = encoders.identity(frames[:, 0])
         if weights.identity_contrast:
-            pictures = z_id
-            if "elsewhere" in batch:  # the frames of one clip share a scene: only other clips show what the person is
-                pictures = torch.cat([embedded.id_source, self.model.encoders.identity(batch["elsewhere"])])
+            # the frames of one clip share a scene: only other clips show what the person is
+            other = batch.get("elsewhere", frames[:, 1])
+            pictures = torch.cat([z_id, encoders.identity(other)])
             value = losses.identity_contrast(pictures, batch["identity"].repeat(2), self.params.temperature)
             terms["identity_contrast"] = weights.identity_contrast * value
+        flat = frames.flatten(0, 1)
+        views = [encoders.semantic(semantic_view(flat, generator)) for _ in range(1 + bool(weights.semantic_contrast))]
         if weights.semantic_contrast:
-            frames = batch["frames"]
-            generator = _generator_for(frames.device)
-            flat = frames.flatten(0, 1)
-            views = torch.cat([semantic_view(flat, generator), semantic_view(flat, generator)])
-            expression = self.model.encoders.semantic(views).expression.unflatten(0, (2, *frames.shape[:2]))
-            value = losses.semantic_contrast(*expression, batch["times"], self.params.temperature, MIN_GAP)
+            pair = [view.cat().unflatten(0, frames.shape[:2]) for view in views]
+            value = losses.semantic_contrast(*pair, batch["times"], self.params.temperature, MIN_GAP)
             terms["semantic_contrast"] = weights.semantic_contrast * value
         if weights.independence:
-            z_sem = torch.cat([embedded.sem_source.cat(), embedded.sem_driving.cat()])
-            terms["independence"] = weights.independence * losses.cross_covariance(z_id, z_sem)
-        return terms
+            z_sem = views[0].cat().unflatten(0, frames.shape[:2])[:, 0]
+            apart = losses.cross_covariance(z_id, z_sem) + losses.cross_covariance(*views[0])
+            terms["independence"] = weights.independence * apart
+        return terms | self._similarity_losses(frames[:, 1], generator)
 
-    def _pose_losses(
-        self, driving: Tensor, embedded: Embedded, kp_source: Keypoints, kp_driving: Keypoints
-    ) -> dict[str, Tensor]:
-        """z_pose follows a known similarity transform and the shared part of the motion; z_exp ignores the former."""
+    def _similarity_losses(self, frames: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """z_pose follows a known similarity transform, z_exp ignores it."""
         weights, terms = self.weights, {}
         if not (weights.pose_equivariance or weights.expression_invariance):
             return terms
         encoders = self.model.encoders
-        view, theta = similarity_view(driving, _generator_for(driving.device))
-        moved = encoders.semantic(view)
+        view, theta = similarity_view(frames, generator)
+        still, moved = (encoders.semantic(colour_view(each, generator)) for each in (frames, view))
         if weights.pose_equivariance:
-            head = encoders.motion_head
             known = theta - torch.eye(2, 3, dtype=theta.dtype, device=theta.device)  # from the view to the frame
-            shared = losses.global_affine(kp_source, kp_driving)
-            by_view = (head.shared_motion(moved, embedded.sem_driving) - known).abs().mean()
-            by_motion = (head.shared_motion(embedded.sem_source, embedded.sem_driving) - shared).abs().mean()
-            terms["pose_equivariance"] = weights.pose_equivariance * (by_view + by_motion)
+            error = (encoders.motion_head.shared_motion(moved, still) - known).abs().mean()
+            terms["pose_equivariance"] = weights.pose_equivariance * error
         if weights.expression_invariance:
-            value = losses.relative_distance(moved.expression, embedded.sem_driving.expression)
+            value = losses.relative_distance(moved.expression, still.expression)
             terms["expression_invariance"] = weights.expression_invariance * value
         return terms
+
+    def _shared_motion_loss(
+        self, embedded: Embedded, kp_source: Keypoints, kp_driving: Keypoints
+    ) -> dict[str, Tensor]:
+        """z_pose follows the part of the motion that all key points share."""
+        if not self.weights.pose_equivariance:
+            return {}
+        shared = self.model.encoders.motion_head.shared_motion(embedded.sem_source, embedded.sem_driving)
+        error = (shared - losses.global_affine(kp_source, kp_driving)).abs().mean()
+        return {"shared_motion": self.weights.pose_equivariance * error}
 
     def _cycle_losses(
         self, source: Tensor, driving: Tensor, kp_source: Keypoints, embedded: Embedded

@@ -23,6 +23,7 @@ class SIDRecipe:
 
     def __init__(self, config_path: str):
         self.config = load_config(config_path)
+        self.train_params = self.config.train_params
 
     def check(self) -> None:
         for root in self.config.dataset_params.roots:
@@ -37,11 +38,11 @@ class SIDRecipe:
     ) -> tuple[Trainer, Loaded | None]:
         config, train = self.config, self.config.train_params
         rank, world = accelerator.process_index, accelerator.num_processes
-        weights = train.loss_weights
-        if (weights.cycle_identity or weights.cycle_semantics) and train.batch_size // world < 2:
+        weights, rendered = train.loss_weights, round(train.rendered_share * (train.batch_size // world))
+        if (weights.cycle_identity or weights.cycle_semantics) and rendered == 1:
             raise UserError(
-                f"train_params.batch_size: {train.batch_size} over {world} process(es) leaves one item each; the cycle "
-                "terms drive everybody by a neighbour and need two"
+                f"train_params.batch_size: {train.batch_size} over {world} process(es) leaves one item each to render; "
+                "the cycle terms drive everybody by a neighbour and need two"
             )
         if finetune:
             found = to_start_from(found, config.model_params)

@@ -22,14 +22,15 @@ def clip(identity: Tensor, scene: Tensor, seed: int, frames: int, fps: float = 2
     clip begins as a shorter one.  Hence every path, and every event of a path, draws from a generator of its own: how
     many events fit the length decides nothing else.
     """
-    of_pose, of_units, of_rest, of_speech, of_blinks, of_gaze = np.random.SeedSequence([seed, 5]).spawn(6)
+    of_pose, of_units, of_rest, of_speech, of_blinks, of_gaze, of_calm = np.random.SeedSequence([seed, 5]).spawn(7)
     times = np.arange(frames) / fps
     units, asymmetry = _expressions(times, of_units)
     units = (units + _restless(times, np.random.default_rng(of_rest))).clip(0, 1)
     units = np.maximum(units, _speech(times, np.random.default_rng(of_speech)))
     lids = ACTION_UNITS.index("AU43")
     units[:, lids] = np.maximum(units[:, lids], _blinks(times, of_blinks))
-    paths = (units.clip(0, 1), asymmetry, _gaze(times, of_gaze), _poses(times, np.random.default_rng(of_pose)))
+    poses = _poses(times, np.random.default_rng(of_pose), _calm(np.random.default_rng(of_calm)))
+    paths = (units.clip(0, 1), asymmetry, _gaze(times, of_gaze), poses)
     tensors = (torch.from_numpy(path.astype(np.float32)).to(identity.device) for path in paths)
     return Faces(identity.float().expand(frames, -1), *tensors, scene.float().expand(frames, -1))
 
@@ -48,15 +49,24 @@ def _drift(times: np.ndarray, rng: np.random.Generator, slowest: float, fastest:
     return (np.sin(2 * np.pi * rates * times[:, None] + phases) * weights).sum(1) / weights.sum()
 
 
-def _poses(times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _calm(rng: np.random.Generator) -> float:
+    """How much of its movement the head of a clip keeps: in half of them all, in the others almost none.
+
+    As in interviews and in portraits: there what changes from frame to frame is what the face does.
+    """
+    return 1.0 if rng.random() < 0.5 else rng.uniform(0.02, 0.15)
+
+
+def _poses(times: np.ndarray, rng: np.random.Generator, calm: float) -> np.ndarray:
     """[T, 6]: each clip has its own middle and its own liveliness; some nod or shake their heads for a while."""
     reach = np.array([30, 15, 13, 0.09, 0.07, 0.07]) * rng.uniform(0.25, 1.0, 6)
     middle = rng.uniform(-1, 1, 6) * np.array([14, 7, 6, 0.05, 0.04, 0.06])
     paths = np.stack([_drift(times, rng, 0.06, 0.4) for _ in POSE], 1)
-    pose = middle + reach * paths
+    pose = middle + calm * reach * paths
     for axis, size in ((1, 6.0), (0, 9.0)):  # nods, then shakes
         start, rate, happens = rng.uniform(0, 8), rng.uniform(0.9, 1.5), rng.random() < 0.5
-        pose[:, axis] += happens * size * _window(times, start, 2.2, 0.5) * np.sin(2 * np.pi * rate * (times - start))
+        beat = np.sin(2 * np.pi * rate * (times - start))
+        pose[:, axis] += calm * happens * size * _window(times, start, 2.2, 0.5) * beat
     pose[:, :3] = pose[:, :3].clip([-45, -30, -30], [45, 30, 30])
     pose[:, 5] = np.exp(pose[:, 5])
     return pose

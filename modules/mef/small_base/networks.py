@@ -1,0 +1,88 @@
+"""The networks of a small base, all of them diffusers' and transformers' own classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from modules.mef.small_base.config import AutoencoderParams, DenoiserParams
+
+MAX_TOKENS = 77  # of a caption, as in Stable Diffusion
+VOCABULARY = 2000  # at most: the words of the captions, and letters for all others
+TEXT_HEADS = 4
+
+
+def build_autoencoder(params: AutoencoderParams, resolution: int) -> AutoencoderKL:
+    """Pictures ``[B, 3, H, W]`` in [-1, 1] to latents ``[B, C, H/f, W/f]`` and back; f doubles with every level."""
+    levels = len(params.channels)
+    return AutoencoderKL(
+        block_out_channels=tuple(params.channels),
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        layers_per_block=params.layers,
+        latent_channels=params.latent_channels,
+        norm_num_groups=8,
+        sample_size=resolution,
+    )
+
+
+def build_tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
+    """CLIP's tokenizer with the vocabulary of ``captions``: their words are whole tokens, others are spelt."""
+    letters = [*map(chr, range(ord("a"), ord("z") + 1)), *"0123456789-,.'"]
+    alphabet = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
+    blank = CLIPTokenizer(vocab={token: i for i, token in enumerate(alphabet)}, merges=[])
+    trained = blank.train_new_from_iterator(
+        sorted(set(captions)), VOCABULARY, initial_alphabet=letters, end_of_word_suffix="</w>", show_progress=False
+    )
+    trained.model_max_length = MAX_TOKENS
+    return trained
+
+
+def build_text_encoder(params: DenoiserParams, tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """Token numbers ``[B, 77]`` to states ``[B, 77, text_width]``."""
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=params.text_width,
+            intermediate_size=4 * params.text_width,
+            num_hidden_layers=params.text_layers,
+            num_attention_heads=TEXT_HEADS,
+            max_position_embeddings=MAX_TOKENS,
+            projection_dim=params.text_width,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def build_unet(params: DenoiserParams, latent_channels: int, side: int) -> UNet2DConditionModel:
+    """Stable Diffusion's UNet for latents of ``side``: cross-attention at every level but the coarsest."""
+    levels = len(params.channels)
+    attentive = levels - 1
+    return UNet2DConditionModel(
+        sample_size=side,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
+        block_out_channels=tuple(params.channels),
+        down_block_types=("CrossAttnDownBlock2D",) * attentive + ("DownBlock2D",),
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * attentive,
+        layers_per_block=params.layers,
+        cross_attention_dim=params.text_width,
+        attention_head_dim=tuple(max(1, width // params.head_width) for width in params.channels),  # head counts
+    )
+
+
+def build_scheduler() -> DDIMScheduler:
+    """Stable Diffusion's noise schedule; v is predicted, which needs no large weights where there is much noise."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )

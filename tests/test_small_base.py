@@ -1,0 +1,102 @@
+"""The small base: trained by its command on captioned pictures, it is a Stable Diffusion that anything can load."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from diffusers import StableDiffusionPipeline
+from test_training import ROOT, environment
+from tiny_mef import CAPTIONS, write_portraits
+
+from modules import media
+from modules.mef.base import load_base
+from modules.mef.config import BaseParams
+from modules.mef.small_base.networks import MAX_TOKENS, build_tokenizer
+
+
+def write_config(folder: Path) -> Path:
+    write_portraits(folder / "portraits")
+    loop = {"num_epochs": 2, "num_repeats": 2, "batch_size": 4, "checkpoint_freq": 1, "ema_decay": 0.5}
+    config = {
+        "dataset_params": {"root_dir": str(folder / "portraits"), "resolution": 32, "num_workers": 0},
+        "model_params": {
+            "autoencoder_params": {"channels": [8, 16], "latent_channels": 4},
+            "denoiser_params": {"channels": [32, 64], "text_width": 16, "text_layers": 2},
+        },
+        "autoencoder_train_params": loop,
+        "denoiser_train_params": loop,
+    }
+    path = folder / "base.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def train(folder: Path, part: str, *options: str) -> subprocess.CompletedProcess:
+    places = ("--config", folder / "base.yaml", "--out", folder / "base", "--log_dir", folder / "log")
+    command = [sys.executable, "-m", "modules.mef.small_base", "--part", part, *map(str, places), "--cpu", *options]
+    return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A folder with a configuration, the runs and the base they made."""
+    folder = tmp_path_factory.mktemp("small")
+    write_config(folder)
+    for part in ("autoencoder", "denoiser"):
+        result = train(folder, part)
+        assert result.returncode == 0, result.stderr
+    return folder
+
+
+def test_the_trained_base_paints_and_listens_to_the_prompt(trained):
+    pipeline = load_base(BaseParams(path=str(trained / "base")))
+    assert type(pipeline) is StableDiffusionPipeline
+    assert {p.dtype for p in pipeline.unet.parameters()} == {torch.float32}  # kept in half, computed in full precision
+
+    def paint(prompt: str):
+        generator = torch.Generator().manual_seed(0)
+        return pipeline(prompt, num_inference_steps=2, generator=generator, output_type="np").images[0]
+
+    red, again, blue = paint(CAPTIONS[0]), paint(CAPTIONS[0]), paint(CAPTIONS[1])
+    assert red.shape == (32, 32, 3) and (red == again).all() and (red != blue).any()
+
+
+def test_latents_as_the_denoiser_sees_them_have_a_spread_of_one(trained):
+    pipeline = load_base(BaseParams(path=str(trained / "base")))
+    vae, images = pipeline.vae, []
+    for path in sorted((trained / "portraits").glob("p*.png")):
+        images.append(torch.from_numpy(media.fit(media.read_image(path), 32, 32)).permute(2, 0, 1) / 127.5 - 1)
+    with torch.no_grad():
+        posterior = vae.encode(torch.stack(images)).latent_dist
+    spread = (posterior.mean.var() + posterior.std.square().mean()).sqrt() * vae.config.scaling_factor
+    assert spread.item() == pytest.approx(1, abs=0.02)  # half precision, here and where it was measured
+
+
+def test_each_part_leaves_logs_pictures_and_checkpoints_of_its_own(trained):
+    for part, loss in (("autoencoder", "pixel"), ("denoiser", "diffusion")):
+        (run,) = (trained / "log" / part).iterdir()
+        assert f"{loss} - " in (run / "log.txt").read_text()
+        assert (run / "train-vis" / "00000001-rec.png").is_file()
+        assert (run / "00000001-checkpoint.pth.tar").is_file()
+        result = train(trained, part, "--resume", "auto")
+        assert result.returncode == 0 and "nothing left to train" in result.stdout
+
+
+def test_a_denoiser_without_autoencoder_says_what_comes_first(tmp_path):
+    write_config(tmp_path)
+    result = train(tmp_path, "denoiser")
+    assert result.returncode == 2 and not (tmp_path / "log").exists()
+    assert result.stderr.strip().endswith("no such folder; train the autoencoder first (--part autoencoder)")
+
+
+def test_words_of_the_captions_are_whole_tokens_and_others_are_spelt():
+    tokenizer = build_tokenizer(["a person with curly red hair", "a beanie"])
+    assert tokenizer.tokenize("Curly hair") == ["curly</w>", "hair</w>"]
+    spelt = tokenizer.tokenize("zebra")
+    assert len(spelt) > 1 and "".join(spelt) == "zebra</w>"
+    assert tokenizer.model_max_length == MAX_TOKENS
