@@ -124,6 +124,7 @@ class DenseMotionParams:
     num_blocks: int = option(5, low=1, high=10)
     scale_factor: float = option(0.25, reciprocal=True)      # resolution of the motion field
     kp_variance: float = option(0.01, above=0)               # of the Gaussians drawn at key points
+    background: Literal["still", "shared"] = "still"         # its motion: none (FOMM), or what all key points share
 
 
 @section
@@ -156,6 +157,8 @@ class EncoderParams:
     max_features: int = option(256, low=8, multiple=8)       # and stop here (eight groups are normalised)
     num_blocks: int = option(4, low=1, high=10)              # halvings
     scale_factor: float = option(1.0, reciprocal=True)       # of the frame the encoders look at
+    face_pixels: int | None = option(None, low=32, multiple=8)  # side of the face, cut out of the frame, they look at
+                                                             # instead; null = they look at the whole frame
     head_features: int = option(256, low=1)                  # hidden width of the motion head
 
 
@@ -193,6 +196,7 @@ class LossWeights:
     pixel: float = option(0.0, low=0)                        # mean absolute difference of pixels
     keypoint_prior: float = option(0.0, low=0)               # key points keep apart
     semantic_flow: float = option(0.0, low=0)                # size of the flow that embeddings, not key points, give
+    placement: float = option(0.0, low=0)                    # faces are found where a known transform moves them
     identity_contrast: float = option(0.0, low=0)            # same person together, others apart (InfoNCE)
     semantic_contrast: float = option(0.0, low=0)            # same frame together, other moments apart (InfoNCE)
     pose_equivariance: float = option(0.0, low=0)            # pose embedding follows known similarity transforms

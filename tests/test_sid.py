@@ -15,7 +15,8 @@ from modules.errors import UserError
 from modules.geometry import coordinate_grid, sample
 from modules.sid import losses, weights
 from modules.sid.animator import Animator, to_tensor
-from modules.sid.encoders import Semantics
+from modules.sid.dense_motion import sparse_motions
+from modules.sid.encoders import FACE_SHARE, Semantics, window
 from modules.sid.keypoints import Keypoints
 from modules.sid.model import SID, build_discriminator
 from modules.sid.motion import MotionOptions, compose, normalize_keypoints, read_driver, read_source
@@ -302,12 +303,59 @@ def test_every_loss_reaches_the_weights_it_is_for():
     terms, rendered = step(batch)
     weights_set = {k for k, v in config_to_dict(config.train_params.loss_weights).items() if v}
     renamed = {"generator_gan": "gen_gan"}
-    assert set(terms) == {renamed.get(k, k) for k in weights_set} - {"discriminator_gan"}
+    # two losses share the weight pose_equivariance
+    assert set(terms) == {renamed.get(k, k) for k in weights_set} - {"discriminator_gan"} | {"shared_motion"}
     sum(terms.values()).backward()
     without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     # a convolution's bias before batch norm has no influence and so no gradient but rounding
     assert [name for name in without if not name.endswith("bias")] == []
     assert rendered.generated.prediction.shape == (4, 3, 32, 32)
+
+
+def test_encoders_alone_learn_from_a_batch_of_which_nothing_is_rendered():
+    config = config_from_dict(tiny(**{"train_params.rendered_share": 0, "train_params.loss_weights.generator_gan": 0}))
+    model = randomized(SID(config.model_params)).train()
+    step = GeneratorStep(model, build_discriminator(config.model_params), config.train_params)
+    batch = {
+        "frames": torch.rand(4, 4, 3, 32, 32), "times": torch.arange(4.0).expand(4, 4),
+        "identity": torch.tensor([0, 1, 2, 0]), "elsewhere": torch.rand(4, 3, 32, 32),
+    }
+    terms, rendered = step(batch)
+    assert rendered is None and {"identity_contrast", "semantic_contrast", "placement"} <= set(terms)
+    sum(terms.values()).backward()
+    assert all(p.grad is None for p in model.generator.parameters())
+    assert model.encoders.identity.project[0].weight.grad.any()
+
+    step.params = replace(config.train_params, rendered_share=0.5)
+    assert step(batch)[1].source.shape[0] == 2  # half of four items
+
+
+def test_the_window_on_the_face_follows_a_known_transform():
+    place = torch.tensor([[0.1, 0.3, 0.2, -0.1]])
+    theta = window(place, aspect=1.0)
+    cos, sin = (FACE_SHARE * math.exp(0.1) * f(0.3) for f in (math.cos, math.sin))
+    torch.testing.assert_close(theta[0], torch.tensor([[cos, -sin, 0.2], [sin, cos, -0.1]]))
+    # a view turned by 0.2 about the middle and enlarged by 1.1 shows the face turned back and smaller
+    turn, scale = 0.2, 1.1
+    cos, sin = scale * math.cos(turn), scale * math.sin(turn)
+    known = torch.tensor([[[cos, -sin, 0], [sin, cos, 0]]])
+    middle = torch.linalg.solve(known[0, :, :2], place[0, 2:])
+    seen = torch.cat([torch.tensor([0.1 - math.log(scale), 0.3 - turn]), middle])[None]
+    anchor = place.square().sum()  # the mean place, which one face alone is
+    torch.testing.assert_close(losses.placement(place, seen, known, 1.0), anchor)
+    assert losses.placement(place, place, known, 1.0) > anchor + 0.02
+
+
+def test_a_shared_background_moves_as_all_key_points_together():
+    value = torch.rand(1, 8, 2) * 2 - 1
+    linear, shift = torch.tensor([[1.1, 0.1], [-0.1, 0.9]]), torch.tensor([0.2, -0.1])
+    source, driving = Keypoints(value @ linear.T + shift, None), Keypoints(value, None)
+    grid = coordinate_grid(4, 4, like=value)
+    still = sparse_motions(source, driving, 4, 4)[0, 0]
+    shared = sparse_motions(source, driving, 4, 4, "shared")[0, 0]
+    assert torch.equal(still, grid)
+    # the ridge of 1e-3 against a Gram matrix of about 3
+    torch.testing.assert_close(shared, grid @ linear.T + shift, atol=2e-3, rtol=0)
 
 
 def test_to_tensor_keeps_all_256_levels():

@@ -251,7 +251,7 @@ def test_two_processes_descend_like_one(clips, tmp_path):
     Left out is what is drawn at random per process: equivariance, the random views, the head's share, colours.
     """
     drawn = ("equivariance_value", "equivariance_jacobian", "semantic_contrast", "pose_equivariance",
-             "expression_invariance")
+             "expression_invariance", "placement")
     changes = {f"train_params.loss_weights.{name}": 0 for name in drawn}
     # the cycle drives everybody by a neighbour within the process's share of the batch
     changes |= {"train_params.loss_weights.cycle_identity": 0, "train_params.loss_weights.cycle_semantics": 0}

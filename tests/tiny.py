@@ -30,7 +30,9 @@ TINY: dict[str, Any] = {
             "num_down_blocks": 1,
             "num_bottleneck_blocks": 2,
             "estimate_occlusion_map": True,
-            "dense_motion_params": {"block_expansion": 4, "max_features": 16, "num_blocks": 2, "scale_factor": 0.5},
+            "dense_motion_params": {
+                "block_expansion": 4, "max_features": 16, "num_blocks": 2, "scale_factor": 0.5, "background": "shared",
+            },
         },
         "discriminator_params": {"block_expansion": 8, "max_features": 16, "num_blocks": 2, "sn": True, "use_kp": True},
         "encoder_params": {
@@ -39,7 +41,7 @@ TINY: dict[str, Any] = {
             "pose_dim": 4,
             "block_expansion": 8,
             "max_features": 16,
-            "num_blocks": 3,
+            "face_pixels": 32,
             "head_features": 16,
         },
     },
@@ -60,6 +62,7 @@ TINY: dict[str, Any] = {
             "pixel": 10,
             "keypoint_prior": 1,
             "semantic_flow": 1,
+            "placement": 1,
             "identity_contrast": 0.1,
             "semantic_contrast": 0.1,
             "pose_equivariance": 1,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from modules.config import DenseMotionParams
 from modules.geometry import coordinate_grid, full_precision, gaussian_heatmaps, sample
 from modules.sid.blocks import AntiAliasDownsample, Hourglass
-from modules.sid.keypoints import Keypoints
+from modules.sid.keypoints import Keypoints, shared_motion
 
 
 class DenseMotion(NamedTuple):
@@ -31,8 +31,14 @@ class DenseMotion(NamedTuple):
     semantic_flow: Tensor | None
 
 
-def sparse_motions(source: Keypoints, driving: Keypoints, height: int, width: int) -> Tensor:
-    """Backward flow of each key point's affine neighbourhood, background first: ``[B, K+1, h, w, 2]`` (FOMM eq. 4)."""
+def sparse_motions(
+    source: Keypoints, driving: Keypoints, height: int, width: int, background: str = "still"
+) -> Tensor:
+    """Backward flow of each key point's affine neighbourhood, background first: ``[B, K+1, h, w, 2]`` (FOMM eq. 4).
+
+    The background stands still, or is ``shared``: it moves as all key points together, as if the camera had moved
+    (cf. Siarohin et al., CVPR 2021, "Motion Representations for Articulated Animation", where a network predicts it).
+    """
     identity = coordinate_grid(height, width, driving.value)
     offset = identity - driving.value[:, :, None, None, :]
     if driving.jacobian is not None:
@@ -40,8 +46,12 @@ def sparse_motions(source: Keypoints, driving: Keypoints, height: int, width: in
             transfer = source.jacobian @ torch.inverse(driving.jacobian)
         offset = (transfer[:, :, None, None] * offset.unsqueeze(-2)).sum(-1)
     motions = offset + source.value[:, :, None, None, :]
-    background = identity.expand(len(motions), 1, -1, -1, -1)
-    return torch.cat([background, motions], dim=1)
+    behind = identity.expand(len(motions), 1, -1, -1, -1)
+    if background == "shared":
+        with torch.autocast(driving.value.device.type, enabled=False):
+            change = shared_motion(driving, source)[:, None, None, None]
+            behind = behind + (change[..., :2] @ behind.unsqueeze(-1)).squeeze(-1) + change[..., 2]
+    return torch.cat([behind, motions], dim=1)
 
 
 class SemanticFlow(nn.Module):
@@ -65,7 +75,7 @@ class SemanticFlow(nn.Module):
 
 
 class DenseMotionNetwork(nn.Module):
-    """Chooses softly, per pixel, among the K key point motions and a still background.
+    """Chooses softly, per pixel, among the K key point motions and the background's.
 
     With ``semantic_dim`` a :class:`SemanticFlow` is added to that; without it this is FOMM's network, name by name.
     """
@@ -86,7 +96,7 @@ class DenseMotionNetwork(nn.Module):
         if estimate_occlusion_map:
             self.occlusion = nn.Conv2d(self.hourglass.out_filters, 1, kernel_size=7, padding=3)
         self.film = None if semantic_dim is None else SemanticFlow(semantic_dim, self.hourglass.out_filters)
-        self.kp_variance = params.kp_variance
+        self.kp_variance, self.background = params.kp_variance, params.background
         self.down = AntiAliasDownsample(num_channels, params.scale_factor) if params.scale_factor != 1 else None
 
     def heatmap_difference(self, source: Keypoints, driving: Keypoints, height: int, width: int) -> Tensor:
@@ -103,7 +113,7 @@ class DenseMotionNetwork(nn.Module):
             source_image = self.down(source_image)
         height, width = source_image.shape[2:]
         heatmaps = self.heatmap_difference(source, driving, height, width)
-        motions = sparse_motions(source, driving, height, width)
+        motions = sparse_motions(source, driving, height, width, self.background)
         copies = source_image.unsqueeze(1).expand(-1, motions.shape[1], -1, -1, -1)
         deformed = sample(copies.flatten(0, 1), motions.flatten(0, 1)).view_as(copies)
 

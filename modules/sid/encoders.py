@@ -9,12 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modules.config import EncoderParams
-from modules.geometry import full_precision
+from modules.geometry import full_precision, sample
 from modules.sid.blocks import AntiAliasDownsample, widths
 from modules.sid.keypoints import Keypoints
 
 GROUPS = 8  # of the group norms: unlike batch norm they let an embedding depend on its own image alone
 POOLED = 4  # embeddings read a 4x4 grid of features: a global mean would forget where the mouth is
+FINDER_SIDE = 32  # pixels a frame is shrunk to, to find the face in it
+FACE_SHARE = 0.55  # of the frame's side: the window that a face is looked for with
+LARGEST_ZOOM = 0.5  # logarithm of the factor by which the window may differ from that
+FACE_FEATURES, FACE_HIDDEN = 32, 256  # numbers in each cell of the face's grid, and in the hidden layer that reads it
 
 
 class Semantics(NamedTuple):
@@ -33,24 +37,93 @@ class Semantics(NamedTuple):
         return torch.cat(self, dim=-1)
 
 
+def _convolutions(levels: list[int], num_channels: int) -> list[nn.Module]:
+    """A halving for each of ``levels``, which are the numbers of features."""
+    layers: list[nn.Module] = []
+    for i, o in zip([num_channels, *levels[:-1]], levels, strict=True):
+        layers += [nn.Conv2d(i, o, 4, stride=2, padding=1), nn.GroupNorm(GROUPS, o), nn.SiLU()]
+    return layers
+
+
+class FaceFinder(nn.Module):
+    """Where the face is: ``[B, 3, H, W] -> place [B, 4]``: logarithm of the size, angle in radians, middle (x, y).
+
+    A small spatial transformer (Jaderberg et al., 2015).  At first it is the middle of every frame; that it follows
+    known transforms of a frame is what it is taught by (:func:`modules.sid.losses.placement`).
+    """
+
+    def __init__(self, num_channels: int = 3):
+        super().__init__()
+        self.features = nn.Sequential(*_convolutions([16, 32, 64], num_channels))
+        self.read = nn.Linear(64 * POOLED**2, 4)
+        nn.init.zeros_(self.read.weight)
+        nn.init.zeros_(self.read.bias)
+
+    def forward(self, image: Tensor) -> Tensor:
+        features = self.features(F.interpolate(image, size=(FINDER_SIDE,) * 2, mode="bilinear", antialias=True))
+        with torch.autocast(image.device.type, enabled=False):
+            place = self.read(full_precision(features).flatten(1))
+            return torch.cat([LARGEST_ZOOM * torch.tanh(place[:, :1] / LARGEST_ZOOM), place[:, 1:]], dim=1)
+
+
+def window(place: Tensor, aspect: float = 1.0) -> Tensor:
+    """``place [B, 4]`` -> the map ``[B, 2, 3]`` from the face to the frame, ``aspect`` times as wide as high."""
+    size, angle = FACE_SHARE * place[:, 0].exp(), place[:, 1]
+    cos, sin = size * angle.cos(), size * angle.sin()
+    rows = [torch.stack([cos, -sin / aspect, place[:, 2]], -1), torch.stack([sin * aspect, cos, place[:, 3]], -1)]
+    return torch.stack(rows, dim=1)
+
+
 class ImageEncoder(nn.Module):
-    """Strided convolutions to a 4x4 grid of features, then one linear map: ``[B, 3, H, W] -> [B, out_dim]``."""
+    """Strided convolutions to a grid of features, from which numbers are read: ``[B, 3, H, W] -> [B, out_dim]``.
+
+    With ``params.face_pixels`` it finds the face, cuts it out upright, and reads an 8x8 grid, on which lids and corners
+    of the mouth have places of their own; else it looks at the whole frame and reads a 4x4 grid.
+    """
 
     def __init__(self, params: EncoderParams, out_dim: int, num_channels: int = 3):
         super().__init__()
-        self.down = AntiAliasDownsample(num_channels, params.scale_factor) if params.scale_factor != 1 else None
-        levels = widths(params.block_expansion, params.max_features, params.num_blocks - 1)
-        layers: list[nn.Module] = []
-        for i, o in zip([num_channels, *levels[:-1]], levels, strict=True):
-            layers += [nn.Conv2d(i, o, 4, stride=2, padding=1), nn.GroupNorm(GROUPS, o), nn.SiLU()]
+        self.side, self.finder, self.down = params.face_pixels, None, None
+        if self.side is not None:
+            self.finder = FaceFinder(num_channels)
+            levels = widths(params.block_expansion, params.max_features, 2)
+        else:
+            if params.scale_factor != 1:
+                self.down = AntiAliasDownsample(num_channels, params.scale_factor)
+            levels = widths(params.block_expansion, params.max_features, params.num_blocks - 1)
+        layers = _convolutions(levels, num_channels)
         layers += [nn.Conv2d(levels[-1], levels[-1], 3, padding=1), nn.GroupNorm(GROUPS, levels[-1]), nn.SiLU()]
+        if self.side is None:
+            self.project = nn.Linear(levels[-1] * POOLED**2, out_dim)
+        else:
+            layers += [nn.Conv2d(levels[-1], FACE_FEATURES, 1), nn.SiLU()]
+            numbers = FACE_FEATURES * (self.side // 8) ** 2
+            self.project = nn.Sequential(nn.Linear(numbers, FACE_HIDDEN), nn.SiLU(), nn.Linear(FACE_HIDDEN, out_dim))
         self.features = nn.Sequential(*layers)
-        self.project = nn.Linear(levels[-1] * POOLED**2, out_dim)
 
     def forward(self, image: Tensor) -> Tensor:
-        features = self.features(image if self.down is None else self.down(image))
+        return self.read(image)[0]
+
+    def read(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The numbers, and the place of the face (:class:`FaceFinder`) where one is looked for."""
+        place = None if self.finder is None else self.finder(image)
+        if place is not None:
+            image = self.cut_out(image, place.detach())  # what would be easy to read is no place for a face
+        elif self.down is not None:
+            image = self.down(image)
+        features = self.features(image)
         with torch.autocast(image.device.type, enabled=False):  # embeddings are compared and subtracted
-            return self.project(full_precision(F.adaptive_avg_pool2d(features, POOLED).flatten(1)))
+            features = full_precision(features)
+            if place is None:
+                features = F.adaptive_avg_pool2d(features, POOLED)
+            return self.project(features.flatten(1)), place
+
+    def cut_out(self, image: Tensor, place: Tensor) -> Tensor:
+        """The face, upright: ``[B, 3, face_pixels, face_pixels]``."""
+        height, width = image.shape[2:]
+        theta = window(place, (width - 1) / (height - 1))
+        grid = F.affine_grid(theta, [len(image), 1, self.side, self.side], align_corners=True)
+        return sample(image, grid, padding_mode="border")
 
 
 class IdentityEncoder(ImageEncoder):
@@ -69,9 +142,15 @@ class SemanticEncoder(ImageEncoder):
     def __init__(self, params: EncoderParams, num_channels: int = 3):
         super().__init__(params, params.expression_dim + params.pose_dim, num_channels)
         self.sizes = (params.expression_dim, params.pose_dim)
+        self.placed = None if self.finder is None else nn.Linear(4, params.pose_dim)
 
     def forward(self, image: Tensor) -> Semantics:
-        return Semantics(*super().forward(image).split(self.sizes, dim=-1))
+        numbers, place = self.read(image)
+        expression, pose = numbers.split(self.sizes, dim=-1)
+        if place is not None:  # a face cut out upright no longer shows where it was
+            with torch.autocast(image.device.type, enabled=False):
+                pose = pose + self.placed(place)
+        return Semantics(expression, pose)
 
 
 class MotionHead(nn.Module):

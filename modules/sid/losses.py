@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modules.geometry import RandomTransform
-from modules.sid.keypoints import Keypoints
+from modules.sid.encoders import window
+from modules.sid.keypoints import Keypoints, shared_motion
 
 
 class _Gather(torch.autograd.Function):
@@ -110,17 +111,9 @@ def jacobian_distance(predicted: Tensor, target: Tensor) -> Tensor:
 
 @in_full_precision
 def global_affine(source: Keypoints, driving: Keypoints) -> Tensor:
-    """Least-squares affine map from source to driving key points, minus the identity, ``[B, 2, 3]``; no gradient.
-
-    The part of the motion all key points share: a pseudo-label for the change of head pose.
-    """
+    """:func:`modules.sid.keypoints.shared_motion` as a pseudo-label for the change of head pose: no gradient."""
     with torch.no_grad():
-        ones = torch.ones_like(source.value[..., :1])
-        design = torch.cat([source.value, ones], dim=-1)
-        # a little ridge keeps the fit defined while an untrained detector puts all points in one place
-        gram = design.mT @ design + 1e-3 * torch.eye(3, dtype=design.dtype, device=design.device)
-        change = torch.linalg.solve(gram, design.mT @ (driving.value - source.value))
-        return change.mT.clamp(-2, 2)
+        return shared_motion(source, driving).clamp(-2, 2)
 
 
 # ------------------------------------------------------------------------------------------------------- embeddings
@@ -161,6 +154,18 @@ def semantic_contrast(first: Tensor, second: Tensor, times: Tensor, temperature:
     logits = logits.masked_fill(~(apart | own), -torch.inf)
     target = own.float().argmax(dim=1).expand(len(times), -1)
     return 0.5 * sum(F.cross_entropy(view.flatten(0, 1), target.flatten()) for view in (logits, logits.mT))
+
+
+@in_full_precision
+def placement(frame: Tensor, view: Tensor, theta: Tensor, aspect: float) -> Tensor:
+    """A face is found where a known transform moves it: places ``[B, 4]`` in a frame and a view of it.
+
+    ``theta [B, 2, 3]`` takes points of the view to the frame.  On average the window stays in the middle, upright and
+    as large as it is: there is no other word for where a face is.
+    """
+    found, seen = window(frame, aspect), window(view, aspect)
+    moved = torch.cat([theta[..., :2] @ seen[..., :2], theta[..., :2] @ seen[..., 2:] + theta[..., 2:]], dim=-1)
+    return (found - moved).abs().mean() + gather(frame).mean(dim=0).square().sum()
 
 
 @in_full_precision

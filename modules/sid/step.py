@@ -229,25 +229,30 @@ class GeneratorStep(nn.Module):
             pictures = torch.cat([z_id, encoders.identity(other)])
             value = losses.identity_contrast(pictures, batch["identity"].repeat(2), self.params.temperature)
             terms["identity_contrast"] = weights.identity_contrast * value
-        flat = frames.flatten(0, 1)
-        views = [encoders.semantic(semantic_view(flat, generator)) for _ in range(1 + bool(weights.semantic_contrast))]
         if weights.semantic_contrast:
-            pair = [view.cat().unflatten(0, frames.shape[:2]) for view in views]
+            flat = frames.flatten(0, 1)
+            views = [encoders.semantic(semantic_view(flat, generator)).expression for _ in range(2)]
+            pair = [view.unflatten(0, frames.shape[:2]) for view in views]
             value = losses.semantic_contrast(*pair, batch["times"], self.params.temperature, MIN_GAP)
             terms["semantic_contrast"] = weights.semantic_contrast * value
         if weights.independence:
-            z_sem = views[0].cat().unflatten(0, frames.shape[:2])[:, 0]
-            apart = losses.cross_covariance(z_id, z_sem) + losses.cross_covariance(*views[0])
+            semantics = encoders.semantic(frames[:, 0])
+            apart = losses.cross_covariance(z_id, semantics.cat()) + losses.cross_covariance(*semantics)
             terms["independence"] = weights.independence * apart
         return terms | self._similarity_losses(frames[:, 1], generator)
 
     def _similarity_losses(self, frames: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """z_pose follows a known similarity transform, z_exp ignores it."""
         weights, terms = self.weights, {}
-        if not (weights.pose_equivariance or weights.expression_invariance):
+        if not (weights.placement or weights.pose_equivariance or weights.expression_invariance):
             return terms
         encoders = self.model.encoders
         view, theta = similarity_view(frames, generator)
+        if weights.placement:
+            aspect = (frames.shape[3] - 1) / (frames.shape[2] - 1)
+            finders = (encoders.identity.finder, encoders.semantic.finder)
+            found = [losses.placement(find(frames), find(view), theta, aspect) for find in finders]
+            terms["placement"] = weights.placement * torch.stack(found).sum()
         still, moved = (encoders.semantic(colour_view(each, generator)) for each in (frames, view))
         if weights.pose_equivariance:
             known = theta - torch.eye(2, 3, dtype=theta.dtype, device=theta.device)  # from the view to the frame
