@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from modules import checkpoint as files
 from modules.config import EncoderParams, config_to_dict, load_config, section_from_dict
-from modules.data.synthetic import ACTION_UNITS, IDENTITY, POSE, Faces
+from modules.data.synthetic import ACTION_UNITS, CATEGORIES, IDENTITY, POSE, Faces, category
 from modules.errors import UserError, run_script
 from modules.evaluation.world import TRAINING_SEED, portraits, render_all
 from modules.sid.encoders import IdentityEncoder, ImageEncoder, SemanticEncoder, Semantics
@@ -31,10 +31,12 @@ METER_PARAMS = EncoderParams(
     expression_dim=96,
     pose_dim=32,
     block_expansion=32,
-    max_features=256,
-    num_blocks=4,
+    max_features=128,
+    face_pixels=64,
 )
-LANDMARK_PARAMS = EncoderParams(block_expansion=16, max_features=128, num_blocks=4)
+SCENE_PARAMS = EncoderParams(block_expansion=24, max_features=144, num_blocks=4, scale_factor=0.5)
+LANDMARK_PARAMS = EncoderParams(block_expansion=16, max_features=128, num_blocks=4, scale_factor=0.5)
+FACE_DROP = 0.08  # the middle of the face lies that much below what the head turns about, in half frames
 POSE_UNITS = torch.tensor([45.0, 30.0, 30.0, 0.3, 0.3, 0.3])  # what counts as 1 of yaw, pitch, roll, x, y, scale
 FRAMES_PER_PERSON = 8
 PEOPLE_PER_BATCH = 16
@@ -51,6 +53,7 @@ class Reading(NamedTuple):
         landmarks: ``[B, 68, 2]`` in [-1, 1].
         z_id: ``[B, d]`` of unit length: cosine similarity is the likeness of two people.
         semantics: embeddings of expression and pose.
+        scene: for each of the world's categories, the logits ``[B, words]`` of its words.
     """
 
     identity: Tensor
@@ -59,13 +62,14 @@ class Reading(NamedTuple):
     landmarks: Tensor
     z_id: Tensor
     semantics: Semantics
+    scene: dict[str, Tensor]
 
 
 class FaceMeter(nn.Module):
     """SID's encoders with linear readouts of the truth; looks at ``size`` x ``size`` pixels, whatever it is given.
 
     Landmarks depend on the person, the expression and the pose alike, so they have a small network of their own: read
-    off the embeddings they would pay z_id for the pose and z_sem for the face's shape.
+    off the embeddings they would pay z_id for the pose and z_sem for the face's shape.  So has the scene.
     """
 
     def __init__(self, params: EncoderParams, size: int):
@@ -76,6 +80,7 @@ class FaceMeter(nn.Module):
         self.read_action_units = nn.Linear(params.expression_dim, len(ACTION_UNITS))
         self.read_pose = nn.Linear(params.pose_dim, len(POSE))
         self.landmarks = ImageEncoder(LANDMARK_PARAMS, 68 * 2)
+        self.scene = ImageEncoder(SCENE_PARAMS, sum(map(len, CATEGORIES.values())))
         self.register_buffer("pose_units", POSE_UNITS.clone())
         self.register_buffer("pose_mean", torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 1.0]))
 
@@ -91,6 +96,7 @@ class FaceMeter(nn.Module):
             self.landmarks(image).unflatten(1, (68, 2)),
             z_id,
             semantics,
+            dict(zip(CATEGORIES, self.scene(image).split([len(w) for w in CATEGORIES.values()], dim=1), strict=True)),
         )
 
 
@@ -99,13 +105,24 @@ def meter_losses(
 ) -> dict[str, Tensor]:
     """Every readout against the truth, each in units in which its spread is about one."""
     read = meter(images)
-    return {
+    return _placed(meter, images, faces) | {
         "identity": F.mse_loss(read.identity, faces.identity) * 3,
         "action_units": F.mse_loss(read.action_units, faces.action_units) * 10,
         "pose": F.mse_loss((read.pose - faces.pose) / meter.pose_units, torch.zeros_like(faces.pose)) * 10,
         "landmarks": (read.landmarks - landmarks).abs().mean() * 10,
         "person": 0.3 * identity_contrast(read.z_id, person, TEMPERATURE),
+        "scene": torch.stack([F.cross_entropy(read.scene[name], category(faces, name)) for name in CATEGORIES]).mean(),
     }
+
+
+def _placed(meter: FaceMeter, images: Tensor, faces: Faces) -> dict[str, Tensor]:
+    """Where encoders that look for the face are to find it: as the head is turned, moved and scaled."""
+    roll, x, y, scale = faces.pose[:, 2:].unbind(dim=1)
+    truth = torch.stack([scale.log(), roll.deg2rad(), x, y + FACE_DROP], dim=1)
+    finders = [encoder.finder for encoder in (meter.identity, meter.semantic) if encoder.finder is not None]
+    if not finders:
+        return {}
+    return {"place": torch.stack([(find(images) - truth).abs().mean() for find in finders]).sum() * 10}
 
 
 def train_meter(
@@ -176,7 +193,7 @@ def main() -> None:
     )
     parser.add_argument("--out", required=True, help="file of the weights")
     parser.add_argument("--config", help="train this model's encoders: the supervised ceiling")
-    parser.add_argument("--size", type=int, default=64, help="pixels per side the network looks at")
+    parser.add_argument("--size", type=int, default=128, help="pixels per side the network looks at")
     parser.add_argument("--people", type=int, default=2000, help="people to learn from, 8 pictures each")
     parser.add_argument("--steps", type=int, default=4000, help="batches of 64 pictures")
     parser.add_argument("--cpu", action="store_true", help="do not use a GPU, even if there is one")

@@ -98,7 +98,10 @@ class ImageEncoder(nn.Module):
         else:
             layers += [nn.Conv2d(levels[-1], FACE_FEATURES, 1), nn.SiLU()]
             numbers = FACE_FEATURES * (self.side // 8) ** 2
-            self.project = nn.Sequential(nn.Linear(numbers, FACE_HIDDEN), nn.SiLU(), nn.Linear(FACE_HIDDEN, out_dim))
+            # what all faces share is taken off, or at first every embedding would be the same
+            self.project = nn.Sequential(
+                nn.BatchNorm1d(numbers), nn.Linear(numbers, FACE_HIDDEN), nn.SiLU(), nn.Linear(FACE_HIDDEN, out_dim)
+            )
         self.features = nn.Sequential(*layers)
 
     def forward(self, image: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from importlib import import_module
 
 _HOMES = {
     "draws": ("EXPRESSIONS", "draw_expressions", "draw_identities", "draw_poses", "draw_scenes", "expression"),
-    "parameters": ("ACTION_UNITS", "IDENTITY", "POSE", "SCENE", "Faces"),
+    "parameters": ("ACTION_UNITS", "CATEGORIES", "IDENTITY", "POSE", "SCENE", "Faces", "category"),
     "clips": ("clip",),
     "rendering": ("Render", "project_landmarks", "render"),
     "words": ("attributes", "captions"),
@@ -22,9 +22,9 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: F822 - found by __getattr__
-    "ACTION_UNITS", "EXPRESSIONS", "IDENTITY", "POSE", "SCENE", "Faces", "Render", "attributes", "captions", "clip",
-    "draw_expressions", "draw_identities", "draw_poses", "draw_scenes", "expression", "project_landmarks",
-    "render",
+    "ACTION_UNITS", "CATEGORIES", "EXPRESSIONS", "IDENTITY", "POSE", "SCENE", "Faces", "Render", "attributes",
+    "captions", "category", "clip", "draw_expressions", "draw_identities", "draw_poses", "draw_scenes", "expression",
+    "project_landmarks", "render",
 ]
 
 
