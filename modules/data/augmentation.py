@@ -120,9 +120,9 @@ def semantic_view(frames: Tensor, generator: torch.Generator) -> Tensor:
     with _float32(frames):
         draw = _Draw(len(frames), generator, frames.device)
         theta = torch.zeros(len(frames), 2, 3, device=frames.device)
-        theta[:, 0, 0], theta[:, 1, 1] = draw.uniform(0.9, 1.08), draw.uniform(0.9, 1.08)
-        theta[:, :, 2] = draw.uniform(-0.04, 0.04, (2,))
-        grid = affine_grid(theta, frames) + thin_plate_offsets(draw.normal(0.015, (TPS_POINTS**2, 2)), frames)
+        theta[:, 0, 0], theta[:, 1, 1] = draw.uniform(0.95, 1.04), draw.uniform(0.95, 1.04)
+        theta[:, :, 2] = draw.uniform(-0.02, 0.02, (2,))
+        grid = affine_grid(theta, frames) + thin_plate_offsets(draw.normal(0.008, (TPS_POINTS**2, 2)), frames)
         views = _recolour(warp(frames.float(), grid), draw, strength=0.4, hue=0.5)
         grey = V.rgb_to_grayscale(views, num_output_channels=3)
         views = torch.where(draw.uniform(0, 1, (1, 1, 1)) < 0.2, grey, views)

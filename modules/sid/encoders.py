@@ -93,16 +93,17 @@ class ImageEncoder(nn.Module):
             levels = widths(params.block_expansion, params.max_features, params.num_blocks - 1)
         layers = _convolutions(levels, num_channels)
         layers += [nn.Conv2d(levels[-1], levels[-1], 3, padding=1), nn.GroupNorm(GROUPS, levels[-1]), nn.SiLU()]
-        if self.side is None:
-            self.project = nn.Linear(levels[-1] * POOLED**2, out_dim)
-        else:
+        if self.side is not None:
             layers += [nn.Conv2d(levels[-1], FACE_FEATURES, 1), nn.SiLU()]
+        self.features = nn.Sequential(*layers)
+        if self.side is not None:
             numbers = FACE_FEATURES * (self.side // 8) ** 2
             # what all faces share is taken off, or at first every embedding would be the same
             self.project = nn.Sequential(
                 nn.BatchNorm1d(numbers), nn.Linear(numbers, FACE_HIDDEN), nn.SiLU(), nn.Linear(FACE_HIDDEN, out_dim)
             )
-        self.features = nn.Sequential(*layers)
+        else:
+            self.project = nn.Linear(levels[-1] * POOLED**2, out_dim)
 
     def forward(self, image: Tensor) -> Tensor:
         return self.read(image)[0]
