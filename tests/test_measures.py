@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from tiny import tiny
 
 from modules import checkpoint as files
 from modules.config import EncoderParams, EvaluateParams, config_from_dict, section_from_dict
-from modules.data.synthetic import ACTION_UNITS, IDENTITY, render
+from modules.data.synthetic import ACTION_UNITS, CATEGORIES, IDENTITY, render
 from modules.errors import UserError
 from modules.evaluation import bootstrap, compare, disentanglement, reenactment
 from modules.evaluation.meter import FRAMES_PER_PERSON, FaceMeter, load_meter, save_meter, train_meter
@@ -168,8 +169,19 @@ def test_a_meter_learns_from_the_truth_and_is_read_back_from_its_file(tmp_path):
     read, copy = meter(images), again(images)
     torch.testing.assert_close(read.pose, copy.pose, atol=0.5, rtol=0.02)  # kept in half precision
     assert read.identity.shape == (16, len(IDENTITY)) and read.landmarks.shape == (16, 68, 2)
+    assert {name: logits.shape for name, logits in read.scene.items()} == {
+        name: (16, len(words)) for name, words in CATEGORIES.items()
+    }
     guess = (landmarks - landmarks.mean(dim=0)).abs().mean()
     assert (read.landmarks - landmarks).abs().mean() < 0.85 * guess
+
+
+def test_a_meter_that_looks_for_the_face_learns_where_it_is():
+    meter = train_meter(replace(SMALL, face_pixels=32), 32, people=16, steps=100)
+    faces = portraits(16, FRAMES_PER_PERSON, TRAINING_SEED)
+    roll = faces.pose[:, 2].deg2rad()
+    found = meter.semantic.finder(render(faces, 32).image)[:, 1]
+    assert (found - roll).abs().mean() < 0.85 * (roll - roll.mean()).abs().mean()
 
 
 def test_landmarks_teach_the_embeddings_nothing():
