@@ -6,6 +6,7 @@ reports an unknown key, a wrong type or an impossible value in one line that nam
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 from typing import Any, Literal, TypeVar
@@ -199,11 +200,11 @@ class LossWeights:
     placement: float = option(0.0, low=0)                    # faces are found where a known transform moves them
     identity_contrast: float = option(0.0, low=0)            # same person together, others apart (InfoNCE)
     semantic_contrast: float = option(0.0, low=0)            # same frame together, other moments apart (InfoNCE)
-    pose_equivariance: float = option(0.0, low=0)            # pose embedding follows known similarity transforms
+    pose_equivariance: float = option(0.0, low=0)            # pose embedding follows known and shared motion
     expression_invariance: float = option(0.0, low=0)        # expression embedding ignores them
     cycle_identity: float = option(0.0, low=0)               # a cross-person result keeps the source's identity
     cycle_semantics: float = option(0.0, low=0)              # and the driver's expression and pose
-    independence: float = option(0.0, low=0)                 # covariance between identity and semantics
+    independence: float = option(0.0, low=0)                 # correlation of z_id and z_sem, and of its two parts
     motion_value: float = option(0.0, low=0)                 # motion head's key points agree with the detector's
     motion_jacobian: float = option(0.0, low=0)              # and so do their jacobians
 
@@ -245,6 +246,10 @@ class TrainParams(LoopParams):
     head_probability: float = option(0.0, low=0, high=1)     # share of items rendered with the motion head's key points
     rendered_share: float = option(1.0, low=0, high=1)       # of a batch's items; 0 = encoders learn alone
     perceptual_network: PerceptualParams = PerceptualParams()
+
+    def rendered(self, items: int) -> int:
+        """How many of ``items`` are rendered: one at least, unless none are wanted."""
+        return math.ceil(self.rendered_share * items)
 
 
 # ------------------------------------------------------------------------------------------------- the running of modes

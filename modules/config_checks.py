@@ -14,6 +14,11 @@ _ENCODER_TERMS = (
     "cycle_identity", "cycle_semantics", "independence", "motion_value", "motion_jacobian", "semantic_flow",
 )
 
+# those that need nothing rendered
+_PICTURE_TERMS = (
+    "placement", "identity_contrast", "semantic_contrast", "pose_equivariance", "expression_invariance", "independence",
+)
+
 
 def check_together(config: Config) -> None:
     """Raise :class:`BadValue` where options contradict each other or the networks cannot be built from them."""
@@ -30,14 +35,16 @@ def check_together(config: Config) -> None:
 
 def _check_rendered(config: Config) -> None:
     train = config.train_params
-    if train.rendered_share * train.batch_size >= 0.5:
-        return
-    if config.model_params.encoder_params is None:
+    if train.rendered_share < 1 and config.model_params.encoder_params is None:
         expected = "1 without model_params.encoder_params"
         raise BadValue("train_params.rendered_share", expected, f"{train.rendered_share:g}")
-    if train.loss_weights.generator_gan:
-        expected = "some items to render, or train_params.loss_weights.generator_gan 0"
-        raise BadValue("train_params.rendered_share", expected, f"{train.rendered_share:g}")
+    if train.rendered_share:
+        return
+    weights = train.loss_weights
+    if weights.generator_gan:
+        raise BadValue("train_params.rendered_share", "above 0 where loss_weights.generator_gan is not 0", "0")
+    if not any(getattr(weights, term) for term in _PICTURE_TERMS):
+        raise BadValue("train_params.rendered_share", f"above 0 where all of {', '.join(_PICTURE_TERMS)} are 0", "0")
 
 
 def _check_sizes(config: Config) -> None:
@@ -75,7 +82,8 @@ def _check_frame(model: ModelParams, path: str, shape: tuple[int, ...]) -> None:
         expected = f"heat maps of at least 2 pixels ({path} * scale_factor + 2 * pad - 6; pad 3 keeps the size)"
         raise BadValue("model_params.kp_detector_params.pad", expected, f"{heat_map:g}")
     encoder = model.encoder_params
-    if encoder is not None and min(shape) * encoder.scale_factor < 2**encoder.num_blocks:
+    whole = encoder is not None and encoder.face_pixels is None
+    if whole and min(shape) * encoder.scale_factor < 2**encoder.num_blocks:
         expected = f"{path} * scale_factor >= 2**num_blocks = {2**encoder.num_blocks}"
         raise BadValue("model_params.encoder_params.num_blocks", expected, f"{min(shape) * encoder.scale_factor:g}")
 

@@ -93,10 +93,13 @@ def spawn(processes: int) -> None:
         rdzv_endpoint="localhost:0",
         max_restarts=0,
     )
+    # a module that was started with -m has to be started so again: its own folder is not where imports begin
+    spec = sys.modules["__main__"].__spec__
+    program = sys.argv if spec is None else ["-m", spec.name.removesuffix(".__main__"), *sys.argv[1:]]
     # each process computes with its share of the cores unless the user says otherwise
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     try:
-        elastic_launch(config, sys.executable)("-u", *sys.argv)
+        elastic_launch(config, sys.executable)("-u", *program)
     except ChildFailedError as error:
         sys.exit(error.get_first_failure()[1].exitcode)
     except SignalException as error:

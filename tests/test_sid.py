@@ -16,7 +16,7 @@ from modules.geometry import coordinate_grid, sample
 from modules.sid import losses, weights
 from modules.sid.animator import Animator, to_tensor
 from modules.sid.dense_motion import sparse_motions
-from modules.sid.encoders import FACE_SHARE, Semantics, window
+from modules.sid.encoders import FACE_SHARE, SemanticEncoder, Semantics, window
 from modules.sid.keypoints import Keypoints
 from modules.sid.model import SID, build_discriminator
 from modules.sid.motion import MotionOptions, compose, normalize_keypoints, read_driver, read_source
@@ -344,6 +344,32 @@ def test_the_window_on_the_face_follows_a_known_transform():
     anchor = place.square().sum()  # the mean place, which one face alone is
     torch.testing.assert_close(losses.placement(place, seen, known, 1.0), anchor)
     assert losses.placement(place, place, known, 1.0) > anchor + 0.02
+
+
+def test_a_face_is_cut_out_exactly_under_autocast_and_square_from_frames_that_are_not():
+    encoder = SemanticEncoder(config_from_dict(tiny()).model_params.encoder_params)
+    image, place = torch.rand(1, 3, 64, 96), torch.tensor([[0.1, 0.4, 0.1, -0.05]])
+    plain = encoder.cut_out(image, place)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(encoder.cut_out(image, place), plain)
+    corners = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]])
+    theta = window(place, 95 / 63)[0]
+    (left, right, below) = (corners @ theta[:, :2].T + theta[:, 2]) * torch.tensor([95 / 2, 63 / 2])  # pixels
+    across, down = right - left, below - left
+    torch.testing.assert_close(across.norm(), down.norm())
+    assert abs(across @ down) < 1e-3 * across.norm() ** 2
+
+
+def test_the_judging_copies_of_the_encoders_look_at_each_picture_by_itself():
+    config = config_from_dict(tiny())
+    model = randomized(SID(config.model_params)).train()
+    step = GeneratorStep(model, build_discriminator(config.model_params), config.train_params).train()
+    model.encoders.identity.project[0].running_mean.fill_(0.5)
+    step.update_targets()
+    assert not step.targets.training and model.encoders.training
+    assert torch.equal(step.targets.identity.project[0].running_mean, torch.full((512,), 0.5))
+    images = torch.rand(4, 3, 32, 32)
+    torch.testing.assert_close(step.targets.identity(images)[:1], step.targets.identity(images[:1]))
 
 
 def test_a_shared_background_moves_as_all_key_points_together():

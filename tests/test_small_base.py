@@ -87,6 +87,22 @@ def test_each_part_leaves_logs_pictures_and_checkpoints_of_its_own(trained):
         assert result.returncode == 0 and "nothing left to train" in result.stdout
 
 
+def test_two_processes_train_it_and_what_does_not_fit_is_one_line(trained, tmp_path):
+    write_config(tmp_path)
+    result = train(tmp_path, "autoencoder", "--device_ids", "0,1")
+    assert result.returncode == 0 and "on 2 process(es)" in result.stdout, result.stderr
+    config = yaml.safe_load((tmp_path / "base.yaml").read_text())
+    config["model_params"]["autoencoder_params"]["channels"] = [8, 8]
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(config))
+    result = train(tmp_path, "denoiser")
+    assert result.returncode == 2 and "train it anew" in result.stderr and len(result.stderr.splitlines()) == 1
+    config["dataset_params"]["resolution"] = 40
+    config["model_params"]["denoiser_params"]["channels"] = [32, 64, 64, 64]
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(config))
+    result = train(tmp_path, "denoiser")
+    assert result.returncode == 2 and "dataset_params.resolution: expected a multiple of 2**4" in result.stderr
+
+
 def test_a_denoiser_without_autoencoder_says_what_comes_first(tmp_path):
     write_config(tmp_path)
     result = train(tmp_path, "denoiser")

@@ -117,11 +117,12 @@ def meter_losses(
 
 def _placed(meter: FaceMeter, images: Tensor, faces: Faces) -> dict[str, Tensor]:
     """Where encoders that look for the face are to find it: as the head is turned, moved and scaled."""
-    roll, x, y, scale = faces.pose[:, 2:].unbind(dim=1)
-    truth = torch.stack([scale.log(), roll.deg2rad(), x, y + FACE_DROP], dim=1)
     finders = [encoder.finder for encoder in (meter.identity, meter.semantic) if encoder.finder is not None]
     if not finders:
         return {}
+    roll, x, y, scale = faces.pose[:, 2:].unbind(dim=1)
+    angle, drop = roll.deg2rad(), FACE_DROP * scale
+    truth = torch.stack([scale.log(), angle, x - drop * angle.sin(), y + drop * angle.cos()], dim=1)
     return {"place": torch.stack([(find(images) - truth).abs().mean() for find in finders]).sum() * 10}
 
 

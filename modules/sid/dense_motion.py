@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ class DenseMotion(NamedTuple):
 
 
 def sparse_motions(
-    source: Keypoints, driving: Keypoints, height: int, width: int, background: str = "still"
+    source: Keypoints, driving: Keypoints, height: int, width: int, background: Literal["still", "shared"] = "still"
 ) -> Tensor:
     """Backward flow of each key point's affine neighbourhood, background first: ``[B, K+1, h, w, 2]`` (FOMM eq. 4).
 

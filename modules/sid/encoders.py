@@ -13,7 +13,7 @@ from modules.geometry import full_precision, sample
 from modules.sid.blocks import AntiAliasDownsample, widths
 from modules.sid.keypoints import Keypoints
 
-GROUPS = 8  # of the group norms: unlike batch norm they let an embedding depend on its own image alone
+GROUPS = 8  # of the group norms, which look at one image alone
 POOLED = 4  # embeddings read a 4x4 grid of features: a global mean would forget where the mouth is
 FINDER_SIDE = 32  # pixels a frame is shrunk to, to find the face in it
 FACE_SHARE = 0.55  # of the frame's side: the window that a face is looked for with
@@ -67,18 +67,22 @@ class FaceFinder(nn.Module):
 
 
 def window(place: Tensor, aspect: float = 1.0) -> Tensor:
-    """``place [B, 4]`` -> the map ``[B, 2, 3]`` from the face to the frame, ``aspect`` times as wide as high."""
+    """``place [B, 4]`` -> the map ``[B, 2, 3]`` from the face's square to the frame's coordinates.
+
+    ``aspect``: how many times the frame is as wide as high; the window is square in pixels, and fits the shorter side.
+    """
     size, angle = FACE_SHARE * place[:, 0].exp(), place[:, 1]
     cos, sin = size * angle.cos(), size * angle.sin()
-    rows = [torch.stack([cos, -sin / aspect, place[:, 2]], -1), torch.stack([sin * aspect, cos, place[:, 3]], -1)]
-    return torch.stack(rows, dim=1)
+    across, down = max(1.0, aspect), max(1.0, 1 / aspect)
+    rows = [(cos / across, -sin / across, place[:, 2]), (sin / down, cos / down, place[:, 3])]
+    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=1)
 
 
 class ImageEncoder(nn.Module):
     """Strided convolutions to a grid of features, from which numbers are read: ``[B, 3, H, W] -> [B, out_dim]``.
 
-    With ``params.face_pixels`` it finds the face, cuts it out upright, and reads an 8x8 grid, on which lids and corners
-    of the mouth have places of their own; else it looks at the whole frame and reads a 4x4 grid.
+    With ``params.face_pixels`` it finds the face, cuts it out upright, and reads a grid with a place for every 8 pixels
+    (lids and corners of the mouth have places of their own); else it looks at the whole frame and reads a 4x4 grid.
     """
 
     def __init__(self, params: EncoderParams, out_dim: int, num_channels: int = 3):
@@ -125,8 +129,9 @@ class ImageEncoder(nn.Module):
     def cut_out(self, image: Tensor, place: Tensor) -> Tensor:
         """The face, upright: ``[B, 3, face_pixels, face_pixels]``."""
         height, width = image.shape[2:]
-        theta = window(place, (width - 1) / (height - 1))
-        grid = F.affine_grid(theta, [len(image), 1, self.side, self.side], align_corners=True)
+        with torch.autocast(image.device.type, enabled=False):  # a grid in half precision is off by whole pixels
+            theta = window(place, (width - 1) / (height - 1))
+            grid = F.affine_grid(theta, [len(image), 1, self.side, self.side], align_corners=True)
         return sample(image, grid, padding_mode="border")
 
 
@@ -153,7 +158,7 @@ class SemanticEncoder(ImageEncoder):
         expression, pose = numbers.split(self.sizes, dim=-1)
         if place is not None:  # a face cut out upright no longer shows where it was
             with torch.autocast(image.device.type, enabled=False):
-                pose = pose + self.placed(place)
+                pose = pose + self.placed(place.detach())
         return Semantics(expression, pose)
 
 

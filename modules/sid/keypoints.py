@@ -34,13 +34,13 @@ class Keypoints(NamedTuple):
 def shared_motion(source: Keypoints, driving: Keypoints) -> Tensor:
     """Least-squares affine map from source to driving key points, minus the identity, ``[B, 2, 3]``.
 
-    The part of the motion all key points share.  To be called outside autocast.
+    The part of the motion all key points share.
     """
-    ones = torch.ones_like(source.value[..., :1])
-    design = torch.cat([source.value, ones], dim=-1)
-    # a little ridge keeps the fit defined while an untrained detector puts all points in one place
-    gram = design.mT @ design + 1e-3 * torch.eye(3, dtype=design.dtype, device=design.device)
-    return torch.linalg.solve(gram, design.mT @ (driving.value - source.value)).mT
+    with torch.autocast(source.value.device.type, enabled=False):
+        design = torch.cat([source.value, torch.ones_like(source.value[..., :1])], dim=-1)
+        # a little ridge keeps the fit defined while an untrained detector puts all points in one place
+        gram = design.mT @ design + 1e-3 * torch.eye(3, dtype=design.dtype, device=design.device)
+        return torch.linalg.solve(gram, design.mT @ (driving.value - source.value)).mT.clamp(-2, 2)
 
 
 class KeypointDetector(nn.Module):

@@ -113,7 +113,7 @@ def jacobian_distance(predicted: Tensor, target: Tensor) -> Tensor:
 def global_affine(source: Keypoints, driving: Keypoints) -> Tensor:
     """:func:`modules.sid.keypoints.shared_motion` as a pseudo-label for the change of head pose: no gradient."""
     with torch.no_grad():
-        return shared_motion(source, driving).clamp(-2, 2)
+        return shared_motion(source, driving)
 
 
 # ------------------------------------------------------------------------------------------------------- embeddings

@@ -73,7 +73,7 @@ class GeneratorStep(nn.Module):
         self.pyramid = ImagePyramid(params.scales)
         self.perceptual = build_perceptual(params.perceptual_network) if sum(weights.perceptual) else None
         self.cycles = model.encoders is not None and bool(weights.cycle_identity or weights.cycle_semantics)
-        self.targets = copy.deepcopy(model.encoders).requires_grad_(False) if self.cycles else None
+        self.targets = copy.deepcopy(model.encoders).requires_grad_(False).eval() if self.cycles else None
 
     def train(self, mode: bool = True) -> GeneratorStep:
         """Training mode; with ``frozen_norms`` batch norms stay as they are.
@@ -82,6 +82,8 @@ class GeneratorStep(nn.Module):
         freezing them for the last part of a run makes training see what inference does.
         """
         super().train(mode)
+        if self.targets is not None:
+            self.targets.eval()  # they judge every picture by itself
         if self.params.frozen_norms:
             for module in self.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -94,6 +96,8 @@ class GeneratorStep(nn.Module):
         if self.targets is not None:
             for target, online in zip(self.targets.parameters(), self.model.encoders.parameters(), strict=True):
                 target.lerp_(online, 1 - TARGET_DECAY)
+            for target, online in zip(self.targets.buffers(), self.model.encoders.buffers(), strict=True):
+                target.copy_(online)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Rendered | None]:
         """Encoders learn from all items of the batch, the other networks from the first ``rendered_share`` of them.
@@ -101,7 +105,7 @@ class GeneratorStep(nn.Module):
         A picture costs a hundred embeddings, and people are told apart by comparing many.
         """
         terms = {} if self.model.encoders is None else self._embedding_losses(batch)
-        rendered = round(self.params.rendered_share * len(batch["frames"]))
+        rendered = self.params.rendered(len(batch["frames"]))
         if not rendered:
             return terms, None
         more, result = self._render(batch["frames"][:rendered])

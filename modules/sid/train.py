@@ -38,11 +38,17 @@ class SIDRecipe:
     ) -> tuple[Trainer, Loaded | None]:
         config, train = self.config, self.config.train_params
         rank, world = accelerator.process_index, accelerator.num_processes
-        weights, rendered = train.loss_weights, round(train.rendered_share * (train.batch_size // world))
+        weights, rendered = train.loss_weights, train.rendered(train.batch_size // world)
         if (weights.cycle_identity or weights.cycle_semantics) and rendered == 1:
             raise UserError(
                 f"train_params.batch_size: {train.batch_size} over {world} process(es) leaves one item each to render; "
                 "the cycle terms drive everybody by a neighbour and need two"
+            )
+        encoder = config.model_params.encoder_params
+        if encoder is not None and encoder.face_pixels and not train.frozen_norms and train.batch_size // world < 2:
+            raise UserError(
+                f"train_params.batch_size: {train.batch_size} over {world} process(es) leaves one item each; the batch "
+                "norm of encoders with face_pixels needs two"
             )
         if finetune:
             found = to_start_from(found, config.model_params)

@@ -5,8 +5,15 @@ from __future__ import annotations
 import os
 
 from modules.config import LoopParams, read_sections, section_from_dict
-from modules.mef.config import PortraitParams
-from modules.schema import option, section
+from modules.errors import UserError
+from modules.schema import BadValue, option, section
+
+
+@section
+class PictureParams:
+    root_dir: str                                            # folder with metadata.jsonl, or its train/ with one
+    resolution: int = option(128, low=32, multiple=8)        # height and width of the pictures the base makes, pixels
+    num_workers: int = option(4, low=0)                      # loader processes per device; 0 = in the main process
 
 
 @section
@@ -48,7 +55,7 @@ class DenoiserTrainParams(LoopParams):
 
 @section
 class SmallBaseConfig:
-    dataset_params: PortraitParams
+    dataset_params: PictureParams
     model_params: SmallBaseModelParams = SmallBaseModelParams()
     autoencoder_train_params: AutoencoderTrainParams = AutoencoderTrainParams()
     denoiser_train_params: DenoiserTrainParams = DenoiserTrainParams()
@@ -56,4 +63,14 @@ class SmallBaseConfig:
 
 def load_small_base_config(path: str | os.PathLike) -> SmallBaseConfig:
     """Read a YAML file.  Raises :class:`UserError`, one line, for a file that is missing, not YAML or not valid."""
-    return section_from_dict(SmallBaseConfig, read_sections(SmallBaseConfig, path), str(path), SmallBaseConfig)
+    config = section_from_dict(SmallBaseConfig, read_sections(SmallBaseConfig, path), str(path), SmallBaseConfig)
+    model = config.model_params
+    halvings = len(model.autoencoder_params.channels) + len(model.denoiser_params.channels) - 2
+    if config.dataset_params.resolution % 2**halvings:
+        value = BadValue(
+            "dataset_params.resolution",
+            f"a multiple of 2**{halvings}, which autoencoder_params.channels and denoiser_params.channels halve it by",
+            f"{config.dataset_params.resolution}",
+        )
+        raise UserError(f"{path}: {value}")
+    return config

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,12 @@ import torch
 from accelerate import Accelerator
 from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline
 from diffusers.training_utils import compute_snr
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset
 from tqdm import tqdm
+from transformers import CLIPTokenizer
 
 from modules import checkpoint as files
 from modules import media, runs
@@ -25,7 +26,7 @@ from modules.config import LoopParams, PerceptualParams, config_to_dict
 from modules.data.portraits import Portrait, read_portraits
 from modules.data.sampling import loader_of
 from modules.errors import UserError
-from modules.mef.base import quiet, set_scheduler
+from modules.mef.base import quiet
 from modules.mef.small_base import networks
 from modules.mef.small_base.config import SmallBaseConfig, load_small_base_config
 from modules.mef.stage import warmed_up
@@ -35,6 +36,7 @@ from modules.training import Loaded, Phase, Trainer
 
 SHOWN = 8  # pictures of a training picture
 BATCH = 16  # pictures encoded together
+SAMPLE = 1024  # pictures whose latents tell their spread
 VAE = "vae"  # folder of the autoencoder in the base's, as diffusers names it
 SHOWN_STEPS = 20  # of the samples shown in training
 SHOWN_GUIDANCE = 3.0
@@ -45,7 +47,10 @@ Batch = dict[str, Tensor]
 class PartStage:
     """One network, one phase, averaged weights; see :class:`modules.training.Stage`.  Subclasses draw the picture."""
 
-    def __init__(self, config: SmallBaseConfig, step: nn.Module, network: nn.Module, params: LoopParams, optimizer):
+    def __init__(
+        self, config: SmallBaseConfig, step: nn.Module, network: nn.Module, params: LoopParams,
+        optimizer: torch.optim.Optimizer,
+    ):
         self.config, self.step, self.network = config, step, network
         self.phases = [Phase(step, {"optimizer": optimizer})]
         self.ema = None
@@ -228,7 +233,7 @@ class DenoiserStep(nn.Module):
 class DenoiserStage(PartStage):
     """See :class:`PartStage`."""
 
-    def __init__(self, config: SmallBaseConfig, autoencoder: AutoencoderKL, tokenizer, no_text: Tensor):
+    def __init__(self, config: SmallBaseConfig, autoencoder: AutoencoderKL, tokenizer: CLIPTokenizer, no_text: Tensor):
         params, model = config.denoiser_train_params, config.model_params
         torch.manual_seed(params.seed)
         self.autoencoder, self.tokenizer, self.no_text = autoencoder, tokenizer, no_text
@@ -262,8 +267,6 @@ class DenoiserStage(PartStage):
         with quiet():
             pipeline = self.pipeline()
         pipeline.set_progress_bar_config(disable=True)
-        set_scheduler(pipeline, "ddim")
-        self.autoencoder.to(pipeline.unet.device)
         tokens = hand_over["tokens"][:SHOWN]
         encode = self.averaged.text_encoder
         pictures = pipeline(
@@ -299,7 +302,17 @@ class _Recipe:
         count = sum(p.numel() for p in trainer.stage.network.parameters())
         print(f"{len(self.portraits)} portraits; {count / 1e6:.2f} M parameters to train")
 
-    def _trainer(self, stage: PartStage, dataset: Dataset, accelerator: Accelerator, found, checkpoint, finetune):
+    def _trainer(
+        self,
+        stage: PartStage,
+        dataset: Dataset,
+        accelerator: Accelerator,
+        found: dict[str, Any] | None,
+        checkpoint: str | None,
+        finetune: bool,
+    ) -> tuple[Trainer, Loaded | None]:
+        if finetune and "ema" in found:
+            found = found | {"network": found["ema"], "ema_updates": 0}
         workers, rank, world = (
             self.config.dataset_params.num_workers, accelerator.process_index, accelerator.num_processes
         )
@@ -313,7 +326,9 @@ class AutoencoderRecipe(_Recipe):
 
     part = "autoencoder"
 
-    def build(self, accelerator: Accelerator, found: dict[str, Any] | None, checkpoint: str | None, finetune: bool):
+    def build(
+        self, accelerator: Accelerator, found: dict[str, Any] | None, checkpoint: str | None, finetune: bool
+    ) -> tuple[Trainer, Loaded | None]:
         stage = AutoencoderStage(self.config)
         side = self.config.dataset_params.resolution // 2 ** (len(stage.network.config.block_out_channels) - 1)
         shape = (stage.network.config.latent_channels, side, side)
@@ -322,7 +337,8 @@ class AutoencoderRecipe(_Recipe):
 
     def finish(self, trainer: Trainer) -> None:
         autoencoder = trainer.stage.averaged.eval()
-        rows = encode_all(autoencoder, self.portraits[:1024], self.config.dataset_params.resolution, True)
+        some = self.portraits[:: max(1, len(self.portraits) // SAMPLE)]
+        rows = encode_all(autoencoder, some, self.config.dataset_params.resolution, True)
         variance = rows["mean"].float().var() + rows["deviation"].float().square().mean()
         # the denoiser's latents have a spread of 1
         autoencoder.register_to_config(scaling_factor=float(1 / variance.sqrt()))
@@ -337,13 +353,13 @@ class DenoiserRecipe(_Recipe):
 
     def check(self) -> None:
         super().check()
-        if not (self.out / VAE).is_dir():
+        if not (self.out / VAE / "config.json").is_file():
             raise UserError(f"{self.out / VAE}: no such folder; train the autoencoder first (--part autoencoder)")
 
-    def build(self, accelerator: Accelerator, found: dict[str, Any] | None, checkpoint: str | None, finetune: bool):
-        with quiet():
-            autoencoder = AutoencoderKL.from_pretrained(self.out / VAE).eval().requires_grad_(False)
-        autoencoder.to(accelerator.device)
+    def build(
+        self, accelerator: Accelerator, found: dict[str, Any] | None, checkpoint: str | None, finetune: bool
+    ) -> tuple[Trainer, Loaded | None]:
+        autoencoder = self._autoencoder().to(accelerator.device)
         captions = [portrait.text for portrait in self.portraits]
         tokenizer = networks.build_tokenizer(captions)
         tokens = _tokens(tokenizer, ["", *captions])
@@ -354,13 +370,26 @@ class DenoiserRecipe(_Recipe):
         dataset = Latents(rows, tokens[1:], tokens[0], timesteps, self.config)
         return self._trainer(stage, dataset, accelerator, found, checkpoint, finetune)
 
+    def _autoencoder(self) -> AutoencoderKL:
+        path, params = self.out / VAE, self.config.model_params.autoencoder_params
+        try:
+            with quiet():
+                autoencoder = AutoencoderKL.from_pretrained(path).eval().requires_grad_(False)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(f"{path}: no autoencoder can be loaded from there ({reason})") from error
+        found = list(autoencoder.config.block_out_channels), autoencoder.config.latent_channels
+        if found != (list(params.channels), params.latent_channels):
+            raise UserError(f"{path}: its channels {found} are not model_params.autoencoder_params'; train it anew")
+        return autoencoder
+
     def finish(self, trainer: Trainer) -> None:
         with quiet():
             _save(trainer.stage.pipeline(), self.out)
         print(f"base: '{self.out}'")
 
 
-def _tokens(tokenizer: Callable, captions: list[str]) -> Tensor:
+def _tokens(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
     """int64 ``[N, 77]``, as Stable Diffusion's pipelines tokenise."""
     return tokenizer(
         captions, padding="max_length", max_length=networks.MAX_TOKENS, truncation=True, return_tensors="pt"
