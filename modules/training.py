@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -349,3 +349,14 @@ def _keep_log_before(log: Path, epoch: int) -> None:
         lines = log.read_text(encoding="utf-8").splitlines(True)
         kept = [line for line in lines if not line[:8].isdecimal() or int(line[:8]) < epoch]
         write_text(log, "".join(kept))
+
+
+def warmed_up(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], None]:
+    """An exponential average whose memory grows with the run: a short run's would else be of its first steps."""
+
+    @torch.no_grad()
+    def update(averages: Sequence[Tensor], current: Sequence[Tensor], count: Tensor) -> None:
+        kept = min(decay, (1 + int(count)) / (10 + int(count)))
+        torch._foreach_lerp_(averages, current, 1 - kept)
+
+    return update

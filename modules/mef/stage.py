@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ from modules.mef.dataset import PortraitDataset
 from modules.mef.encoder import Encoder
 from modules.mef.step import MEFStep
 from modules.mef.validation import Validation
-from modules.training import Loaded, Phase
+from modules.training import Loaded, Phase, warmed_up
 
 
 class MEFStage:
@@ -95,14 +94,3 @@ class MEFStage:
                 return self.validation.grid()
         finally:
             self.adapters.load(training, "adapters")
-
-
-def warmed_up(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], None]:
-    """An exponential average whose memory grows with the run: a short run's would else be of its first steps."""
-
-    @torch.no_grad()
-    def update(averages: Sequence[Tensor], current: Sequence[Tensor], count: Tensor) -> None:
-        kept = min(decay, (1 + int(count)) / (10 + int(count)))
-        torch._foreach_lerp_(averages, current, 1 - kept)
-
-    return update

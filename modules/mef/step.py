@@ -7,12 +7,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler, UNet2DConditionModel
-from diffusers.training_utils import compute_snr
 from torch import Tensor, nn
 
 from modules.mef.cache import Tables
 from modules.mef.config import MEFTrainParams
 from modules.mef.encoder import Encoder, Rows
+from modules.mef.weighting import min_snr_weight
 
 
 class MEFStep(nn.Module):
@@ -89,14 +89,9 @@ class MEFStep(nn.Module):
         return self.unet(noisy.to(dtype), steps, states, added_cond_kwargs=added).sample.float()
 
     def _snr_weight(self, steps: Tensor) -> Tensor:
-        """``[B]``: min-SNR-gamma (Hang et al., 2023, eq. 5 and, for v, appendix)."""
         if self.params.min_snr_gamma is None:
             return torch.ones_like(steps, dtype=torch.float32)
-        snr = compute_snr(self.noise, steps)
-        clipped = snr.clamp(max=self.params.min_snr_gamma)
-        if self.noise.config.prediction_type == "v_prediction":
-            return clipped / (snr + 1)
-        return clipped / snr.clamp_min(1e-8)
+        return min_snr_weight(self.noise, steps, self.params.min_snr_gamma)
 
     def _face_weight(self, face: Tensor) -> Tensor:
         """``[B, 1, h, w]`` of mean 1 per item: ``face_weight`` inside the mask relative to outside."""

@@ -12,7 +12,7 @@ def main() -> None:
     parser.add_argument("--part", required=True, choices=("autoencoder", "denoiser"), help="the autoencoder is first")
     parser.add_argument("--out", default="MEF_Checkpoints/base", help="folder of the base")
     args = parser.parse_args()
-    from modules.mef.small_base.training import train
+    from modules.mef.small_base.train import train
 
     train(args.part, args.out, **training_options(args))
 

@@ -1,0 +1,142 @@
+"""Training text encoder and UNet of a small base together, on the latents of its autoencoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from tqdm import tqdm
+from transformers import CLIPTokenizer
+
+from modules.data.portraits import Portrait
+from modules.mef.base import quiet
+from modules.mef.small_base import networks
+from modules.mef.small_base.config import SmallBaseConfig
+from modules.mef.small_base.part import Batch, PartStage, normal_noise, read_picture
+from modules.mef.weighting import min_snr_weight
+
+SHOWN = 8  # pictures of a training picture
+SHOWN_STEPS = 20  # of the samples shown in training
+SHOWN_GUIDANCE = 3.0
+BATCH = 16  # pictures encoded together
+
+
+class Latents(Dataset):
+    """What the autoencoder makes of the portraits, in memory, with captions as tokens and everything random.
+
+    Items: ``mean``, ``deviation``, ``noise``, ``posterior_noise`` ``[C, h, w]``, ``tokens [77]``, ``timestep``.
+    """
+
+    def __init__(self, rows: Batch, tokens: Tensor, no_text: Tensor, timesteps: int, config: SmallBaseConfig):
+        self.rows, self.tokens, self.no_text, self.timesteps = rows, tokens, no_text, timesteps
+        self.params = config.denoiser_train_params
+
+    def __len__(self) -> int:
+        return len(self.tokens) * self.params.num_repeats
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        epoch, index = key
+        rng = np.random.default_rng([self.params.seed, epoch, index])
+        row = index % len(self.tokens)
+        shape = tuple(self.rows["mean"].shape[1:])
+        return {
+            **{name: column[row].float() for name, column in self.rows.items()},
+            "tokens": self.no_text if rng.random() < self.params.text_dropout else self.tokens[row],
+            "timestep": int(rng.integers(self.timesteps)),
+            "noise": normal_noise(rng, shape),
+            "posterior_noise": normal_noise(rng, shape),
+        }
+
+
+@torch.no_grad()
+def encode_all(autoencoder: AutoencoderKL, portraits: list[Portrait], resolution: int, show: bool) -> Batch:
+    """``mean`` and ``deviation`` of every portrait's posterior, unscaled, float16, on the CPU."""
+    rows: dict[str, list[Tensor]] = {"mean": [], "deviation": []}
+    for start in tqdm(range(0, len(portraits), BATCH), desc="encoding pictures", unit="batch", disable=not show):
+        pictures = [read_picture(portrait, resolution) for portrait in portraits[start : start + BATCH]]
+        posterior = autoencoder.encode(torch.stack(pictures).to(autoencoder.device)).latent_dist
+        rows["mean"].append(posterior.mean.half().cpu())
+        rows["deviation"].append(posterior.std.half().cpu())
+    return {name: torch.cat(parts) for name, parts in rows.items()}
+
+
+class Denoiser(nn.Module):
+    """Text encoder and UNet, trained together."""
+
+    def __init__(self, text_encoder: nn.Module, unet: nn.Module):
+        super().__init__()
+        self.text_encoder, self.unet = text_encoder, unet
+
+    def forward(self, noisy: Tensor, timestep: Tensor, tokens: Tensor) -> Tensor:
+        return self.unet(noisy, timestep, self.text_encoder(tokens).last_hidden_state).sample.float()
+
+
+class DenoiserStep(nn.Module):
+    """``batch -> {"diffusion": loss}`` for a batch of :class:`Latents`: v-prediction under min-SNR weights."""
+
+    def __init__(self, denoiser: Denoiser, noise: DDPMScheduler, scaling: float, config: SmallBaseConfig):
+        super().__init__()
+        self.denoiser, self.noise, self.scaling = denoiser, noise, scaling
+        self.gamma = config.denoiser_train_params.min_snr_gamma
+
+    def forward(self, batch: Batch) -> tuple[dict[str, Tensor], Batch]:
+        clean = (batch["mean"] + batch["deviation"] * batch["posterior_noise"]) * self.scaling
+        steps, noise = batch["timestep"], batch["noise"]
+        prediction = self.denoiser(self.noise.add_noise(clean, noise, steps), steps, batch["tokens"])
+        weight = min_snr_weight(self.noise, steps, self.gamma)[:, None, None, None]
+        error = (prediction - self.noise.get_velocity(clean, noise, steps)).square()
+        return {"diffusion": (weight * error).mean()}, {"tokens": batch["tokens"].detach()}
+
+
+class DenoiserStage(PartStage):
+    """See :class:`PartStage`."""
+
+    def __init__(self, config: SmallBaseConfig, autoencoder: AutoencoderKL, tokenizer: CLIPTokenizer, no_text: Tensor):
+        params, model = config.denoiser_train_params, config.model_params
+        torch.manual_seed(params.seed)
+        self.autoencoder, self.tokenizer, self.no_text = autoencoder, tokenizer, no_text
+        side = config.dataset_params.resolution // 2 ** (len(model.autoencoder_params.channels) - 1)
+        denoiser = Denoiser(
+            networks.build_text_encoder(model.denoiser_params, tokenizer),
+            networks.build_unet(model.denoiser_params, autoencoder.config.latent_channels, side),
+        )
+        self.scheduler = networks.build_scheduler()
+        noise = DDPMScheduler.from_config(self.scheduler.config)
+        step = DenoiserStep(denoiser, noise, autoencoder.config.scaling_factor, config)
+        optimizer = torch.optim.AdamW(denoiser.parameters(), lr=params.lr, weight_decay=params.weight_decay)
+        super().__init__(config, step, denoiser, params, optimizer)
+
+    def pipeline(self) -> StableDiffusionPipeline:
+        """The base as it stands."""
+        return StableDiffusionPipeline(
+            vae=self.autoencoder,
+            text_encoder=self.averaged.text_encoder,
+            tokenizer=self.tokenizer,
+            unet=self.averaged.unet,
+            scheduler=self.scheduler,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+
+    @torch.no_grad()
+    def picture(self, hand_over: Batch) -> Tensor:
+        """Samples for the captions of a batch, always from the same noise."""
+        with quiet():
+            pipeline = self.pipeline()
+        pipeline.set_progress_bar_config(disable=True)
+        tokens = hand_over["tokens"][:SHOWN]
+        encode = self.averaged.text_encoder
+        pictures = pipeline(
+            prompt_embeds=encode(tokens).last_hidden_state,
+            negative_prompt_embeds=encode(self.no_text.to(tokens.device).expand_as(tokens)).last_hidden_state,
+            num_inference_steps=SHOWN_STEPS,
+            guidance_scale=SHOWN_GUIDANCE,
+            generator=torch.Generator().manual_seed(0),
+            output_type="np",
+        ).images
+        return torch.from_numpy((np.concatenate(list(pictures), axis=1) * 255).round().astype(np.uint8))

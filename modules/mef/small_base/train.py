@@ -1,0 +1,159 @@
+"""Training a small base from a configuration: autoencoder first, then text encoder and denoiser together."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from diffusers import AutoencoderKL
+from safetensors import SafetensorError
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import CLIPTokenizer
+
+from modules import runs
+from modules.atomic import writing_errors
+from modules.data.portraits import read_portraits
+from modules.data.sampling import loader_of
+from modules.errors import UserError
+from modules.mef.base import quiet
+from modules.mef.small_base import networks
+from modules.mef.small_base.autoencoder import AutoencoderStage, Pictures
+from modules.mef.small_base.config import load_small_base_config
+from modules.mef.small_base.denoiser import DenoiserStage, Latents, encode_all
+from modules.mef.small_base.part import PartStage
+from modules.training import Loaded, Trainer
+
+VAE = "vae"  # folder of the autoencoder in the base's, as diffusers names it
+SAMPLE = 1024  # pictures whose latents tell their spread
+
+
+class _Recipe:
+    """See :class:`modules.runs.Recipe`."""
+
+    part: str
+
+    def __init__(self, out: str | Path, config_path: str):
+        self.config = load_small_base_config(config_path)
+        self.train_params = getattr(self.config, f"{self.part}_train_params")
+        self.out = Path(out)
+
+    def check(self) -> None:
+        self.portraits, self.bad = read_portraits(self.config.dataset_params.root_dir)
+
+    def announce(self, trainer: Trainer, loaded: Loaded | None, checkpoint: str | None, is_new: bool) -> None:
+        if is_new:
+            trainer.log_left_out(f"{path}: {reason}" for path, reason in self.bad.items())
+        count = sum(p.numel() for p in trainer.stage.network.parameters())
+        print(f"{len(self.portraits)} portraits; {count / 1e6:.2f} M parameters to train")
+
+    def _trainer(
+        self,
+        stage: PartStage,
+        dataset: Dataset,
+        accelerator: Accelerator,
+        found: dict[str, Any] | None,
+        checkpoint: str | None,
+        finetune: bool,
+    ) -> tuple[Trainer, Loaded | None]:
+        if finetune and "ema" in found:
+            found = found | {"network": found["ema"], "ema_updates": 0}
+        workers, rank, world = (
+            self.config.dataset_params.num_workers, accelerator.process_index, accelerator.num_processes
+        )
+        loader = loader_of(dataset, self.train_params, workers, rank, world)
+        trainer = Trainer(stage, loader, self.train_params, accelerator)
+        return trainer, trainer.resume(found, checkpoint, finetune) if found is not None else None
+
+
+class AutoencoderRecipe(_Recipe):
+    """Trains the autoencoder and writes ``<out>/vae``."""
+
+    part = "autoencoder"
+
+    def build(
+        self, accelerator: Accelerator, found: dict[str, Any] | None, checkpoint: str | None, finetune: bool
+    ) -> tuple[Trainer, Loaded | None]:
+        stage = AutoencoderStage(self.config)
+        side = self.config.dataset_params.resolution // 2 ** (len(stage.network.config.block_out_channels) - 1)
+        shape = (stage.network.config.latent_channels, side, side)
+        dataset = Pictures(self.portraits, self.config.dataset_params.resolution, shape, self.train_params)
+        return self._trainer(stage, dataset, accelerator, found, checkpoint, finetune)
+
+    def finish(self, trainer: Trainer) -> None:
+        autoencoder = trainer.stage.averaged.eval()
+        some = self.portraits[:: max(1, len(self.portraits) // SAMPLE)]
+        rows = encode_all(autoencoder, some, self.config.dataset_params.resolution, True)
+        variance = rows["mean"].float().var() + rows["deviation"].float().square().mean()
+        # the denoiser's latents have a spread of 1
+        autoencoder.register_to_config(scaling_factor=float(1 / variance.sqrt()))
+        _save(autoencoder, self.out / VAE)
+        print(f"autoencoder: '{self.out / VAE}'; now train the denoiser")
+
+
+class DenoiserRecipe(_Recipe):
+    """Trains text encoder and UNet on the latents of ``<out>/vae`` and completes ``<out>``."""
+
+    part = "denoiser"
+
+    def check(self) -> None:
+        super().check()
+        if not (self.out / VAE / "config.json").is_file():
+            raise UserError(f"{self.out / VAE}: no such folder; train the autoencoder first (--part autoencoder)")
+
+    def build(
+        self, accelerator: Accelerator, found: dict[str, Any] | None, checkpoint: str | None, finetune: bool
+    ) -> tuple[Trainer, Loaded | None]:
+        autoencoder = self._autoencoder().to(accelerator.device)
+        captions = [portrait.text for portrait in self.portraits]
+        tokenizer = networks.build_tokenizer(captions)
+        tokens = _tokens(tokenizer, ["", *captions])
+        stage = DenoiserStage(self.config, autoencoder, tokenizer, tokens[0])
+        resolution, show = self.config.dataset_params.resolution, accelerator.is_main_process
+        rows = encode_all(autoencoder, self.portraits, resolution, show)
+        timesteps = stage.scheduler.config.num_train_timesteps
+        dataset = Latents(rows, tokens[1:], tokens[0], timesteps, self.config)
+        return self._trainer(stage, dataset, accelerator, found, checkpoint, finetune)
+
+    def _autoencoder(self) -> AutoencoderKL:
+        path, params = self.out / VAE, self.config.model_params.autoencoder_params
+        try:
+            with quiet():
+                autoencoder = AutoencoderKL.from_pretrained(path).eval().requires_grad_(False)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(f"{path}: no autoencoder can be loaded from there ({reason})") from error
+        found = list(autoencoder.config.block_out_channels), autoencoder.config.latent_channels
+        if found != (list(params.channels), params.latent_channels):
+            raise UserError(f"{path}: its channels {found} are not model_params.autoencoder_params'; train it anew")
+        return autoencoder
+
+    def finish(self, trainer: Trainer) -> None:
+        with quiet():
+            _save(trainer.stage.pipeline(), self.out)
+        print(f"base: '{self.out}'")
+
+
+def _tokens(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
+    """int64 ``[N, 77]``, as Stable Diffusion's pipelines tokenise."""
+    return tokenizer(
+        captions, padding="max_length", max_length=networks.MAX_TOKENS, truncation=True, return_tensors="pt"
+    ).input_ids
+
+
+def _save(part: Any, folder: Path) -> None:
+    """Half precision is what is kept; whoever loads it says in which precision to compute."""
+    with writing_errors(folder):
+        part.to(dtype=torch.float16).save_pretrained(folder)
+
+
+RECIPES = {recipe.part: recipe for recipe in (AutoencoderRecipe, DenoiserRecipe)}
+
+
+def train(part: str, out: str | Path, **options: Any) -> Path:
+    """Train one part; ``options`` are those of :func:`modules.runs.run`.  Its runs lie in ``<log_dir>/<part>``."""
+    log_dir = str(Path(options.pop("log_dir", "log")) / part)
+    return runs.run(partial(RECIPES[part], out), log_dir=log_dir, **options)
