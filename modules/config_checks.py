@@ -10,13 +10,14 @@ if TYPE_CHECKING:
     from modules.config import Config, DatasetParams, ModelParams
 
 _ENCODER_TERMS = (
-    "placement", "identity_contrast", "semantic_contrast", "pose_equivariance", "expression_invariance",
+    "placement", "congealing", "identity_contrast", "semantic_contrast", "pose_equivariance", "expression_invariance",
     "cycle_identity", "cycle_semantics", "independence", "motion_value", "motion_jacobian", "semantic_flow",
 )
 
 # those that need nothing rendered
 _PICTURE_TERMS = (
-    "placement", "identity_contrast", "semantic_contrast", "pose_equivariance", "expression_invariance", "independence",
+    "placement", "congealing", "identity_contrast", "semantic_contrast", "pose_equivariance", "expression_invariance",
+    "independence", "motion_value", "motion_jacobian",
 )
 
 
@@ -143,9 +144,10 @@ def _check_without_encoders(config: Config) -> None:
 def _check_contrast(config: Config) -> None:
     """Terms that compare items or moments need several of them, and a face is placed where one is looked for."""
     weights, train = config.train_params.loss_weights, config.train_params
-    if weights.placement and config.model_params.encoder_params.face_pixels is None:
-        expected = "0 where model_params.encoder_params.face_pixels is null"
-        raise BadValue("train_params.loss_weights.placement", expected, f"{weights.placement:g}")
+    for term in ("placement", "congealing"):
+        if getattr(weights, term) and config.model_params.encoder_params.face_pixels is None:
+            expected = "0 where model_params.encoder_params.face_pixels is null"
+            raise BadValue(f"train_params.loss_weights.{term}", expected, f"{getattr(weights, term):g}")
     terms = ("identity_contrast", "expression_invariance", "independence")
     compared = [term for term in terms if getattr(weights, term)]
     if compared and train.batch_size < 2:

@@ -11,12 +11,14 @@ import torch
 from tiny import tiny
 
 from modules.config import ModelParams, PerceptualParams, config_from_dict, config_to_dict, section_from_dict
+from modules.data.synthetic import render
+from modules.data.synthetic.parameters import neutral
 from modules.errors import UserError
 from modules.geometry import coordinate_grid, sample
 from modules.sid import losses, weights
 from modules.sid.animator import Animator, to_tensor
 from modules.sid.dense_motion import sparse_motions
-from modules.sid.encoders import FACE_SHARE, SemanticEncoder, Semantics, window
+from modules.sid.encoders import FACE_SHARE, Semantics, cut_out, window
 from modules.sid.keypoints import Keypoints
 from modules.sid.model import SID, build_discriminator
 from modules.sid.motion import MotionOptions, compose, normalize_keypoints, read_driver, read_source
@@ -321,9 +323,10 @@ def test_encoders_alone_learn_from_a_batch_of_which_nothing_is_rendered():
         "identity": torch.tensor([0, 1, 2, 0]), "elsewhere": torch.rand(4, 3, 32, 32),
     }
     terms, rendered = step(batch)
-    assert rendered is None and {"identity_contrast", "semantic_contrast", "placement"} <= set(terms)
+    learnt = {"identity_contrast", "semantic_contrast", "placement", "congealing", "motion_value", "shared_motion"}
+    assert rendered is None and learnt <= set(terms)
     sum(terms.values()).backward()
-    assert all(p.grad is None for p in model.generator.parameters())
+    assert all(p.grad is None for part in (model.generator, model.kp_detector) for p in part.parameters())
     assert model.encoders.identity.project[0].weight.grad.any()
 
     step.params = replace(config.train_params, rendered_share=0.5)
@@ -346,12 +349,26 @@ def test_the_window_on_the_face_follows_a_known_transform():
     assert losses.placement(place, place, known, 1.0) > anchor + 0.02
 
 
+def test_faces_that_lie_alike_are_more_alike_than_faces_that_do_not():
+    torch.manual_seed(0)
+    face = render(neutral(), 64).image.repeat(8, 1, 1, 1)
+    place = torch.zeros(8, 4)
+    moved = place + torch.tensor([0.1, 0.3, 0.15, 0.15]) * torch.randn(8, 4)
+    aligned, astray = (losses.congealing(cut_out(face, each, 32)) for each in (place, moved))
+    assert aligned < 0.7 * astray
+    # in other light too, and whoever looks the other way is no reason to lean
+    gain = torch.rand(8, 1, 1, 1) + 0.5
+    torch.testing.assert_close(losses.congealing(cut_out(face * gain, place, 32)), aligned, atol=0.02, rtol=0)
+    moved.requires_grad_()
+    losses.congealing(cut_out(face, moved, 32)).backward()
+    assert moved.grad.any(dim=0).all()  # size, angle and place all learn
+
+
 def test_a_face_is_cut_out_exactly_under_autocast_and_square_from_frames_that_are_not():
-    encoder = SemanticEncoder(config_from_dict(tiny()).model_params.encoder_params)
     image, place = torch.rand(1, 3, 64, 96), torch.tensor([[0.1, 0.4, 0.1, -0.05]])
-    plain = encoder.cut_out(image, place)
+    plain = cut_out(image, place, 32)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(encoder.cut_out(image, place), plain)
+        assert torch.equal(cut_out(image, place, 32), plain)
     corners = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]])
     theta = window(place, 95 / 63)[0]
     (left, right, below) = (corners @ theta[:, :2].T + theta[:, 2]) * torch.tensor([95 / 2, 63 / 2])  # pixels

@@ -63,6 +63,7 @@ TINY: dict[str, Any] = {
             "keypoint_prior": 1,
             "semantic_flow": 1,
             "placement": 1,
+            "congealing": 0.1,
             "identity_contrast": 0.1,
             "semantic_contrast": 0.1,
             "pose_equivariance": 1,

@@ -36,7 +36,7 @@ METER_PARAMS = EncoderParams(
 )
 SCENE_PARAMS = EncoderParams(block_expansion=24, max_features=144, num_blocks=4, scale_factor=0.5)
 LANDMARK_PARAMS = EncoderParams(block_expansion=16, max_features=128, num_blocks=4, scale_factor=0.5)
-FACE_DROP = 0.08  # the middle of the face lies that much below what the head turns about, in half frames
+INNER_FACE = slice(17, 68)  # landmarks of brows, nose, eyes and mouth, without the jaw
 POSE_UNITS = torch.tensor([45.0, 30.0, 30.0, 0.3, 0.3, 0.3])  # what counts as 1 of yaw, pitch, roll, x, y, scale
 FRAMES_PER_PERSON = 8
 PEOPLE_PER_BATCH = 16
@@ -54,6 +54,7 @@ class Reading(NamedTuple):
         z_id: ``[B, d]`` of unit length: cosine similarity is the likeness of two people.
         semantics: embeddings of expression and pose.
         scene: for each of the world's categories, the logits ``[B, words]`` of its words.
+        places: ``[B, 4]`` for both encoders, where they looked for the face, if they do (:class:`FaceFinder`).
     """
 
     identity: Tensor
@@ -63,6 +64,7 @@ class Reading(NamedTuple):
     z_id: Tensor
     semantics: Semantics
     scene: dict[str, Tensor]
+    places: list[Tensor]
 
 
 class FaceMeter(nn.Module):
@@ -88,7 +90,8 @@ class FaceMeter(nn.Module):
         """Read ``image [B, 3, H, W]`` in [0, 1]."""
         if image.shape[-1] != self.size:
             image = F.interpolate(image, size=(self.size, self.size), mode="bilinear", antialias=True)
-        z_id, semantics = self.identity(image), self.semantic(image)
+        looks = [encoder.look(image) for encoder in (self.identity, self.semantic)]
+        z_id, semantics = self.identity.embed(*looks[0]), self.semantic.embed(*looks[1])
         return Reading(
             self.read_identity(z_id),
             self.read_action_units(semantics.expression),
@@ -97,6 +100,7 @@ class FaceMeter(nn.Module):
             z_id,
             semantics,
             dict(zip(CATEGORIES, self.scene(image).split([len(w) for w in CATEGORIES.values()], dim=1), strict=True)),
+            [place for _, place in looks if place is not None],
         )
 
 
@@ -105,7 +109,7 @@ def meter_losses(
 ) -> dict[str, Tensor]:
     """Every readout against the truth, each in units in which its spread is about one."""
     read = meter(images)
-    return _placed(meter, images, faces) | {
+    return _placed(read.places, faces, landmarks) | {
         "identity": F.mse_loss(read.identity, faces.identity) * 3,
         "action_units": F.mse_loss(read.action_units, faces.action_units) * 10,
         "pose": F.mse_loss((read.pose - faces.pose) / meter.pose_units, torch.zeros_like(faces.pose)) * 10,
@@ -115,15 +119,13 @@ def meter_losses(
     }
 
 
-def _placed(meter: FaceMeter, images: Tensor, faces: Faces) -> dict[str, Tensor]:
-    """Where encoders that look for the face are to find it: as the head is turned, moved and scaled."""
-    finders = [encoder.finder for encoder in (meter.identity, meter.semantic) if encoder.finder is not None]
-    if not finders:
+def _placed(places: list[Tensor], faces: Faces, landmarks: Tensor) -> dict[str, Tensor]:
+    """Where encoders that look for the face are to find it: as the head leans and is scaled, around what is inside."""
+    if not places:
         return {}
-    roll, x, y, scale = faces.pose[:, 2:].unbind(dim=1)
-    angle, drop = roll.deg2rad(), FACE_DROP * scale
-    truth = torch.stack([scale.log(), angle, x - drop * angle.sin(), y + drop * angle.cos()], dim=1)
-    return {"place": torch.stack([(find(images) - truth).abs().mean() for find in finders]).sum() * 10}
+    scale, angle, middle = faces.pose[:, 5], faces.pose[:, 2].deg2rad(), landmarks[:, INNER_FACE].mean(dim=1)
+    truth = torch.cat([torch.stack([scale.log(), angle], dim=1), middle], dim=1)
+    return {"place": torch.stack([(place - truth).abs().mean() for place in places]).sum() * 10}
 
 
 def train_meter(

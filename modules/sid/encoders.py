@@ -15,7 +15,7 @@ from modules.sid.keypoints import Keypoints
 
 GROUPS = 8  # of the group norms, which look at one image alone
 POOLED = 4  # embeddings read a 4x4 grid of features: a global mean would forget where the mouth is
-FINDER_SIDE = 32  # pixels a frame is shrunk to, to find the face in it
+FINDER_SIDE = 64  # pixels a frame is shrunk to, to find the face in it
 FACE_SHARE = 0.55  # of the frame's side: the window that a face is looked for with
 LARGEST_ZOOM = 0.5  # logarithm of the factor by which the window may differ from that
 FACE_FEATURES, FACE_HIDDEN = 32, 256  # numbers in each cell of the face's grid, and in the hidden layer that reads it
@@ -48,13 +48,14 @@ def _convolutions(levels: list[int], num_channels: int) -> list[nn.Module]:
 class FaceFinder(nn.Module):
     """Where the face is: ``[B, 3, H, W] -> place [B, 4]``: logarithm of the size, angle in radians, middle (x, y).
 
-    A small spatial transformer (Jaderberg et al., 2015).  At first it is the middle of every frame; that it follows
-    known transforms of a frame is what it is taught by (:func:`modules.sid.losses.placement`).
+    A small spatial transformer (Jaderberg et al., 2015).  At first it is the middle of every frame; it is taught to
+    follow known transforms of a frame (:func:`modules.sid.losses.placement`) and to make the faces it finds alike
+    (:func:`modules.sid.losses.congealing`).
     """
 
     def __init__(self, num_channels: int = 3):
         super().__init__()
-        self.features = nn.Sequential(*_convolutions([16, 32, 64], num_channels))
+        self.features = nn.Sequential(*_convolutions([16, 32, 64, 64], num_channels))
         self.read = nn.Linear(64 * POOLED**2, 4)
         nn.init.zeros_(self.read.weight)
         nn.init.zeros_(self.read.bias)
@@ -76,6 +77,15 @@ def window(place: Tensor, aspect: float = 1.0) -> Tensor:
     across, down = max(1.0, aspect), max(1.0, 1 / aspect)
     rows = [(cos / across, -sin / across, place[:, 2]), (sin / down, cos / down, place[:, 3])]
     return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=1)
+
+
+def cut_out(image: Tensor, place: Tensor, side: int) -> Tensor:
+    """The window at ``place [B, 4]`` of ``image [B, 3, H, W]``, upright: ``[B, 3, side, side]``."""
+    height, width = image.shape[2:]
+    with torch.autocast(image.device.type, enabled=False):  # a grid in half precision is off by whole pixels
+        theta = window(place, (width - 1) / (height - 1))
+        grid = F.affine_grid(theta, [len(image), 1, side, side], align_corners=True)
+    return sample(image, grid, padding_mode="border")
 
 
 class ImageEncoder(nn.Module):
@@ -110,29 +120,26 @@ class ImageEncoder(nn.Module):
             self.project = nn.Linear(levels[-1] * POOLED**2, out_dim)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.read(image)[0]
+        return self.embed(*self.look(image))
 
-    def read(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The numbers, and the place of the face (:class:`FaceFinder`) where one is looked for."""
-        place = None if self.finder is None else self.finder(image)
-        if place is not None:
-            image = self.cut_out(image, place.detach())  # what would be easy to read is no place for a face
-        elif self.down is not None:
-            image = self.down(image)
-        features = self.features(image)
-        with torch.autocast(image.device.type, enabled=False):  # embeddings are compared and subtracted
+    def look(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What is read of ``image [B, 3, H, W]``, and the place of the face (:class:`FaceFinder`) if it is looked for.
+
+        That is the face, ``[B, 3, face_pixels, face_pixels]``, or else the whole frame, shrunk by ``scale_factor``.
+        """
+        if self.finder is None:
+            return (image if self.down is None else self.down(image)), None
+        place = self.finder(image)
+        return cut_out(image, place.detach(), self.side), place  # what would be easy to read is no place for a face
+
+    def embed(self, seen: Tensor, place: Tensor | None) -> Tensor:
+        """The numbers of what :meth:`look` gave, or of a view of it."""
+        features = self.features(seen)
+        with torch.autocast(seen.device.type, enabled=False):  # embeddings are compared and subtracted
             features = full_precision(features)
             if place is None:
                 features = F.adaptive_avg_pool2d(features, POOLED)
-            return self.project(features.flatten(1)), place
-
-    def cut_out(self, image: Tensor, place: Tensor) -> Tensor:
-        """The face, upright: ``[B, 3, face_pixels, face_pixels]``."""
-        height, width = image.shape[2:]
-        with torch.autocast(image.device.type, enabled=False):  # a grid in half precision is off by whole pixels
-            theta = window(place, (width - 1) / (height - 1))
-            grid = F.affine_grid(theta, [len(image), 1, self.side, self.side], align_corners=True)
-        return sample(image, grid, padding_mode="border")
+            return self.project(features.flatten(1))
 
 
 class IdentityEncoder(ImageEncoder):
@@ -141,8 +148,8 @@ class IdentityEncoder(ImageEncoder):
     def __init__(self, params: EncoderParams, num_channels: int = 3):
         super().__init__(params, params.identity_dim, num_channels)
 
-    def forward(self, image: Tensor) -> Tensor:
-        return F.normalize(super().forward(image), dim=-1)
+    def embed(self, seen: Tensor, place: Tensor | None) -> Tensor:
+        return F.normalize(super().embed(seen, place), dim=-1)
 
 
 class SemanticEncoder(ImageEncoder):
@@ -153,11 +160,10 @@ class SemanticEncoder(ImageEncoder):
         self.sizes = (params.expression_dim, params.pose_dim)
         self.placed = None if self.finder is None else nn.Linear(4, params.pose_dim)
 
-    def forward(self, image: Tensor) -> Semantics:
-        numbers, place = self.read(image)
-        expression, pose = numbers.split(self.sizes, dim=-1)
+    def embed(self, seen: Tensor, place: Tensor | None) -> Semantics:
+        expression, pose = super().embed(seen, place).split(self.sizes, dim=-1)
         if place is not None:  # a face cut out upright no longer shows where it was
-            with torch.autocast(image.device.type, enabled=False):
+            with torch.autocast(seen.device.type, enabled=False):
                 pose = pose + self.placed(place.detach())
         return Semantics(expression, pose)
 

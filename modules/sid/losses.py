@@ -169,6 +169,42 @@ def placement(frame: Tensor, view: Tensor, theta: Tensor, aspect: float) -> Tens
 
 
 @in_full_precision
+def congealing(seen: Tensor) -> Tensor:
+    """How unlike their mean the faces are that were cut out, ``[B, 3, S, S]``: 1 for unrelated, 0 for equal ones.
+
+    Faces lie right where they make their mean sharp (Huang et al., ICCV 2007: "Unsupervised joint alignment of complex
+    images").  Light and skin are evened out first; the mean is made symmetric, so that it stands upright in the middle.
+    """
+    grey = seen.float().mean(dim=1, keepdim=True)
+    fine, coarse = (seen.shape[-1] // part | 1 for part in (4, 3))  # odd sides of neighbourhoods
+    detail = grey - _around(grey, fine)
+    detail = detail / (_around(detail.square(), coarse) + 1e-4).sqrt()
+    weight = _oval(seen.shape[-1], seen)
+    unit = _standard(detail, weight)
+    mean = gather(unit.detach()).mean(dim=0, keepdim=True)
+    mean = _standard(mean + mean.flip(-1), weight)
+    return 1 - (unit * mean * weight).sum(dim=(1, 2, 3)).mean()
+
+
+def _around(images: Tensor, side: int) -> Tensor:
+    """Means over neighbourhoods of ``side x side`` pixels, as far as they lie in the picture."""
+    return F.avg_pool2d(images, side, 1, side // 2, count_include_pad=False)
+
+
+def _oval(side: int, like: Tensor) -> Tensor:
+    """Weights ``[side, side]`` that add up to 1, of a face in the middle: what is around it counts little."""
+    x = torch.linspace(-1, 1, side, device=like.device)
+    weight = torch.exp(-((x / 0.7).square()[None] + (x / 0.8).square()[:, None]).square())
+    return weight / weight.sum()
+
+
+def _standard(images: Tensor, weight: Tensor) -> Tensor:
+    """``[B, 1, H, W]`` with weighted mean 0 and variance 1."""
+    centred = images - (images * weight).sum(dim=(2, 3), keepdim=True)
+    return centred / ((centred.square() * weight).sum(dim=(2, 3), keepdim=True) + 1e-6).sqrt()
+
+
+@in_full_precision
 def cosine_distance(a: Tensor, b: Tensor) -> Tensor:
     """Mean of ``1 - cos`` over rows; ``b`` gets no gradient."""
     return (1 - F.cosine_similarity(a, b.detach(), dim=-1)).mean()

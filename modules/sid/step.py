@@ -14,12 +14,13 @@ from modules.data.frames import MIN_GAP
 from modules.geometry import RandomTransform
 from modules.sid import losses
 from modules.sid.discriminator import MultiScaleDiscriminator
-from modules.sid.encoders import Semantics
+from modules.sid.encoders import Semantics, cut_out
 from modules.sid.generator import Generated
 from modules.sid.keypoints import Keypoints
 from modules.sid.model import SID
 from modules.sid.perceptual import ImagePyramid, build_perceptual, feature_distance
 
+CONGEALED = 32  # pixels of a side of the faces that are to look alike
 TARGET_DECAY = 0.99  # of the frozen copies of the encoders that judge generated images
 
 
@@ -57,6 +58,12 @@ def _detached(x):
     return x if x is None else x.detach()
 
 
+def _halves(both: Semantics) -> tuple[Semantics, Semantics]:
+    """Of two batches that were embedded as one."""
+    expressions, poses = (z.chunk(2) for z in both)
+    return Semantics(expressions[0], poses[0]), Semantics(expressions[1], poses[1])
+
+
 class GeneratorStep(nn.Module):
     """Losses of key point detector, generator and encoders on one batch.
 
@@ -84,6 +91,8 @@ class GeneratorStep(nn.Module):
         super().train(mode)
         if self.targets is not None:
             self.targets.eval()  # they judge every picture by itself
+        if not self.params.rendered_share:
+            self.model.kp_detector.eval()  # a teacher then, which does not learn
         if self.params.frozen_norms:
             for module in self.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -102,14 +111,27 @@ class GeneratorStep(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Rendered | None]:
         """Encoders learn from all items of the batch, the other networks from the first ``rendered_share`` of them.
 
-        A picture costs a hundred embeddings, and people are told apart by comparing many.
+        A picture costs a hundred embeddings, and people are told apart by comparing many.  Where nothing is rendered
+        the motion head learns of all items what the detector, as it is, finds in them.
         """
         terms = {} if self.model.encoders is None else self._embedding_losses(batch)
         rendered = self.params.rendered(len(batch["frames"]))
         if not rendered:
-            return terms, None
+            return terms | self._motion_alone(batch["frames"]), None
         more, result = self._render(batch["frames"][:rendered])
         return terms | more, result
+
+    def _motion_alone(self, frames: Tensor) -> dict[str, Tensor]:
+        """The motion head's losses on items ``[B, F, 3, H, W]``, without a picture."""
+        weights = self.weights
+        if not (weights.motion_value or weights.motion_jacobian or weights.pose_equivariance):
+            return {}
+        source, driving = frames[:, 0], frames[:, 1]
+        with torch.no_grad():
+            kp_source, kp_driving = self.model.kp_detector(source), self.model.kp_detector(driving)
+        semantics = self._semantics(source, driving)
+        head = self._head_keypoints(kp_source, *semantics)
+        return self._head_losses(head, kp_driving) | self._shared_motion_loss(*semantics, kp_source, kp_driving)
 
     def _render(self, frames: Tensor) -> tuple[dict[str, Tensor], Rendered]:
         """Losses of all networks on items ``[B, F, 3, H, W]`` whose second frame is rendered from the first."""
@@ -122,7 +144,7 @@ class GeneratorStep(nn.Module):
             condition = self.model.condition(embedded.id_source, embedded.sem_source, embedded.sem_driving)
             head = self._head_keypoints(kp_source, embedded.sem_source, embedded.sem_driving)
             shown = self._mix(kp_driving, head)
-            terms |= self._shared_motion_loss(embedded, kp_source, kp_driving)
+            terms |= self._shared_motion_loss(embedded.sem_source, embedded.sem_driving, kp_source, kp_driving)
             terms |= self._head_losses(head, kp_driving)
         generated = self.model.generator(source, kp_source, shown, condition)
         terms |= self._picture_losses(generated, driving, kp_driving)
@@ -192,12 +214,14 @@ class GeneratorStep(nn.Module):
     # --------------------------------------------------------------------------------------------------- embeddings
 
     def _embed(self, source: Tensor, driving: Tensor) -> Embedded:
-        both = torch.cat([source, driving])
-        encoders = self.model.encoders
-        # seen in other colours: source and driver are one person here, and z_sem could hand over how they look
-        expression, pose = encoders.semantic(colour_view(both, _generator_for(both.device)))
-        halves = zip(expression.chunk(2), pose.chunk(2), strict=True)
-        return Embedded(*encoders.identity(both).chunk(2), *(Semantics(*half) for half in halves))
+        identities = self.model.encoders.identity(torch.cat([source, driving])).chunk(2)
+        return Embedded(*identities, *self._semantics(source, driving))
+
+    def _semantics(self, source: Tensor, driving: Tensor) -> tuple[Semantics, Semantics]:
+        """Seen in other colours: source and driver are one person here, and z_sem could hand over how they look."""
+        semantic = self.model.encoders.semantic
+        seen, place = semantic.look(torch.cat([source, driving]))
+        return _halves(semantic.embed(colour_view(seen, _generator_for(seen.device)), place))
 
     def _head_keypoints(self, kp_source: Keypoints, before: Semantics, after: Semantics) -> Keypoints:
         # detached: the detector is taught by its own losses, not by what would be easy for the head
@@ -234,8 +258,8 @@ class GeneratorStep(nn.Module):
             value = losses.identity_contrast(pictures, batch["identity"].repeat(2), self.params.temperature)
             terms["identity_contrast"] = weights.identity_contrast * value
         if weights.semantic_contrast:
-            flat = frames.flatten(0, 1)
-            views = [encoders.semantic(semantic_view(flat, generator)).expression for _ in range(2)]
+            seen, place = encoders.semantic.look(frames.flatten(0, 1))
+            views = [encoders.semantic.embed(semantic_view(seen, generator), place).expression for _ in range(2)]
             pair = [view.unflatten(0, frames.shape[:2]) for view in views]
             value = losses.semantic_contrast(*pair, batch["times"], self.params.temperature, MIN_GAP)
             terms["semantic_contrast"] = weights.semantic_contrast * value
@@ -246,18 +270,15 @@ class GeneratorStep(nn.Module):
         return terms | self._similarity_losses(frames[:, 1], generator)
 
     def _similarity_losses(self, frames: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """z_pose follows a known similarity transform, z_exp ignores it."""
-        weights, terms = self.weights, {}
-        if not (weights.placement or weights.pose_equivariance or weights.expression_invariance):
-            return terms
-        encoders = self.model.encoders
+        """Finders and z_pose follow a known similarity transform, z_exp ignores it."""
+        weights, encoders = self.weights, self.model.encoders
+        if not (weights.placement or weights.congealing or weights.pose_equivariance or weights.expression_invariance):
+            return {}
         view, theta = similarity_view(frames, generator)
-        if weights.placement:
-            aspect = (frames.shape[3] - 1) / (frames.shape[2] - 1)
-            finders = (encoders.identity.finder, encoders.semantic.finder)
-            found = [losses.placement(find(frames), find(view), theta, aspect) for find in finders]
-            terms["placement"] = weights.placement * torch.stack(found).sum()
-        still, moved = (encoders.semantic(colour_view(each, generator)) for each in (frames, view))
+        both = torch.cat([frames, view])
+        seen, place = encoders.semantic.look(both)
+        terms = self._finding_losses(both, [place, encoders.identity.look(both)[1]], theta)
+        still, moved = _halves(encoders.semantic.embed(colour_view(seen, generator), place))
         if weights.pose_equivariance:
             known = theta - torch.eye(2, 3, dtype=theta.dtype, device=theta.device)  # from the view to the frame
             error = (encoders.motion_head.shared_motion(moved, still) - known).abs().mean()
@@ -267,13 +288,25 @@ class GeneratorStep(nn.Module):
             terms["expression_invariance"] = weights.expression_invariance * value
         return terms
 
+    def _finding_losses(self, both: Tensor, places: list[Tensor | None], theta: Tensor) -> dict[str, Tensor]:
+        """Faces are found where ``theta`` moves them, and look alike; ``both`` are frames, then views of them."""
+        weights, terms = self.weights, {}
+        if weights.placement:
+            aspect = (both.shape[3] - 1) / (both.shape[2] - 1)
+            found = [losses.placement(*place.chunk(2), theta, aspect) for place in places]
+            terms["placement"] = weights.placement * torch.stack(found).sum()
+        if weights.congealing:
+            found = [losses.congealing(cut_out(both, place, CONGEALED)) for place in places]
+            terms["congealing"] = weights.congealing * torch.stack(found).sum()
+        return terms
+
     def _shared_motion_loss(
-        self, embedded: Embedded, kp_source: Keypoints, kp_driving: Keypoints
+        self, before: Semantics, after: Semantics, kp_source: Keypoints, kp_driving: Keypoints
     ) -> dict[str, Tensor]:
         """z_pose follows the part of the motion that all key points share."""
         if not self.weights.pose_equivariance:
             return {}
-        shared = self.model.encoders.motion_head.shared_motion(embedded.sem_source, embedded.sem_driving)
+        shared = self.model.encoders.motion_head.shared_motion(before, after)
         error = (shared - losses.global_affine(kp_source, kp_driving)).abs().mean()
         return {"shared_motion": self.weights.pose_equivariance * error}
 
