@@ -9,18 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from modules.config import TrainParams
-from modules.data.augmentation import colour_view, semantic_view, similarity_view
-from modules.data.frames import MIN_GAP
 from modules.geometry import RandomTransform
 from modules.sid import losses
 from modules.sid.discriminator import MultiScaleDiscriminator
-from modules.sid.encoders import Semantics, cut_out
+from modules.sid.encoder_losses import Embedded, EncoderLosses
+from modules.sid.encoders import Semantics
 from modules.sid.generator import Generated
 from modules.sid.keypoints import Keypoints
 from modules.sid.model import SID
 from modules.sid.perceptual import ImagePyramid, build_perceptual, feature_distance
 
-CONGEALED = 32  # pixels of a side of the faces that are to look alike
 TARGET_DECAY = 0.99  # of the frozen copies of the encoders that judge generated images
 
 
@@ -37,15 +35,6 @@ class Rendered(NamedTuple):
     generated: Generated
 
 
-class Embedded(NamedTuple):
-    """Embeddings of the pair: identities and semantics of source and driving frame."""
-
-    id_source: Tensor
-    id_driving: Tensor
-    sem_source: Semantics
-    sem_driving: Semantics
-
-
 def _generator_for(device: torch.device) -> torch.Generator:
     """A generator on ``device`` seeded from the global random state, which the loop seeds once per step."""
     return torch.Generator(device).manual_seed(int(torch.randint(2**62, ())))
@@ -56,12 +45,6 @@ def _detached(x):
     if isinstance(x, tuple):
         return type(x)(*map(_detached, x))
     return x if x is None else x.detach()
-
-
-def _halves(both: Semantics) -> tuple[Semantics, Semantics]:
-    """Of two batches that were embedded as one."""
-    expressions, poses = (z.chunk(2) for z in both)
-    return Semantics(expressions[0], poses[0]), Semantics(expressions[1], poses[1])
 
 
 class GeneratorStep(nn.Module):
@@ -79,6 +62,7 @@ class GeneratorStep(nn.Module):
         weights = self.weights
         self.pyramid = ImagePyramid(params.scales)
         self.perceptual = build_perceptual(params.perceptual_network) if sum(weights.perceptual) else None
+        self.encoder_losses = None if model.encoders is None else EncoderLosses(model.encoders, params)
         self.cycles = model.encoders is not None and bool(weights.cycle_identity or weights.cycle_semantics)
         self.targets = copy.deepcopy(model.encoders).requires_grad_(False).eval() if self.cycles else None
 
@@ -114,38 +98,36 @@ class GeneratorStep(nn.Module):
         A picture costs a hundred embeddings, and people are told apart by comparing many.  Where nothing is rendered
         the motion head learns of all items what the detector, as it is, finds in them.
         """
-        terms = {} if self.model.encoders is None else self._embedding_losses(batch)
-        rendered = self.params.rendered(len(batch["frames"]))
+        frames, rendered = batch["frames"], self.params.rendered(len(batch["frames"]))
+        if self.model.encoders is None:
+            return self._render(frames[:rendered], None)
+        generator = _generator_for(frames.device)
+        embedded = self.encoder_losses.embed(frames[:, 0], frames[:, 1], generator)
+        terms = self.encoder_losses.of_pictures(batch, embedded, generator)
         if not rendered:
-            return terms | self._motion_alone(batch["frames"]), None
-        more, result = self._render(batch["frames"][:rendered])
+            return terms | self._motion_alone(frames, embedded), None
+        more, result = self._render(frames[:rendered], embedded.first(rendered))
         return terms | more, result
 
-    def _motion_alone(self, frames: Tensor) -> dict[str, Tensor]:
+    def _motion_alone(self, frames: Tensor, embedded: Embedded) -> dict[str, Tensor]:
         """The motion head's losses on items ``[B, F, 3, H, W]``, without a picture."""
         weights = self.weights
         if not (weights.motion_value or weights.motion_jacobian or weights.pose_equivariance):
             return {}
-        source, driving = frames[:, 0], frames[:, 1]
         with torch.no_grad():
-            kp_source, kp_driving = self.model.kp_detector(source), self.model.kp_detector(driving)
-        semantics = self._semantics(source, driving)
-        head = self._head_keypoints(kp_source, *semantics)
-        return self._head_losses(head, kp_driving) | self._shared_motion_loss(*semantics, kp_source, kp_driving)
+            kp_source, kp_driving = (self.model.kp_detector(frames[:, i]) for i in (0, 1))
+        return self.encoder_losses.of_motion(embedded, kp_source, kp_driving)[1]
 
-    def _render(self, frames: Tensor) -> tuple[dict[str, Tensor], Rendered]:
+    def _render(self, frames: Tensor, embedded: Embedded | None) -> tuple[dict[str, Tensor], Rendered]:
         """Losses of all networks on items ``[B, F, 3, H, W]`` whose second frame is rendered from the first."""
         source, driving = frames[:, 0], frames[:, 1]
         kp_source, kp_driving = self.model.kp_detector(source), self.model.kp_detector(driving)
         terms: dict[str, Tensor] = {}
         shown, condition = kp_driving, None
-        if self.model.encoders is not None:
-            embedded = self._embed(source, driving)
-            condition = self.model.condition(embedded.id_source, embedded.sem_source, embedded.sem_driving)
-            head = self._head_keypoints(kp_source, embedded.sem_source, embedded.sem_driving)
+        if embedded is not None:
+            condition = self.model.condition(embedded.identity, embedded.source, embedded.driving)
+            head, terms = self.encoder_losses.of_motion(embedded, kp_source, kp_driving)
             shown = self._mix(kp_driving, head)
-            terms |= self._shared_motion_loss(embedded.sem_source, embedded.sem_driving, kp_source, kp_driving)
-            terms |= self._head_losses(head, kp_driving)
         generated = self.model.generator(source, kp_source, shown, condition)
         terms |= self._picture_losses(generated, driving, kp_driving)
         terms |= self._motion_losses(generated, kp_driving)
@@ -213,20 +195,6 @@ class GeneratorStep(nn.Module):
 
     # --------------------------------------------------------------------------------------------------- embeddings
 
-    def _embed(self, source: Tensor, driving: Tensor) -> Embedded:
-        identities = self.model.encoders.identity(torch.cat([source, driving])).chunk(2)
-        return Embedded(*identities, *self._semantics(source, driving))
-
-    def _semantics(self, source: Tensor, driving: Tensor) -> tuple[Semantics, Semantics]:
-        """Seen in other colours: source and driver are one person here, and z_sem could hand over how they look."""
-        semantic = self.model.encoders.semantic
-        seen, place = semantic.look(torch.cat([source, driving]))
-        return _halves(semantic.embed(colour_view(seen, _generator_for(seen.device)), place))
-
-    def _head_keypoints(self, kp_source: Keypoints, before: Semantics, after: Semantics) -> Keypoints:
-        # detached: the detector is taught by its own losses, not by what would be easy for the head
-        return self.model.encoders.motion_head(kp_source.detach(), before, after)
-
     def _mix(self, detected: Keypoints, head: Keypoints) -> Keypoints:
         """Per item, the head's key points with ``head_probability``, the detector's otherwise."""
         if not self.params.head_probability:
@@ -237,87 +205,14 @@ class GeneratorStep(nn.Module):
             return Keypoints(value, None)
         return Keypoints(value, torch.where(chosen[:, None, None, None], head.jacobian, detected.jacobian))
 
-    def _head_losses(self, head: Keypoints, detected: Keypoints) -> dict[str, Tensor]:
-        weights, terms = self.weights, {}
-        if weights.motion_value:
-            terms["motion_value"] = weights.motion_value * (head.value - detected.value.detach()).abs().mean()
-        if weights.motion_jacobian and head.jacobian is not None:
-            distance = losses.jacobian_distance(head.jacobian, detected.jacobian)
-            terms["motion_jacobian"] = weights.motion_jacobian * distance
-        return terms
-
-    def _embedding_losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What the encoders learn from pictures alone: who, what changes in a clip, and how the head turns in it."""
-        weights, frames, encoders, terms = self.weights, batch["frames"], self.model.encoders, {}
-        generator = _generator_for(frames.device)
-        z_id = encoders.identity(frames[:, 0])
-        if weights.identity_contrast:
-            # the frames of one clip share a scene: only other clips show what the person is
-            other = batch.get("elsewhere", frames[:, 1])
-            pictures = torch.cat([z_id, encoders.identity(other)])
-            value = losses.identity_contrast(pictures, batch["identity"].repeat(2), self.params.temperature)
-            terms["identity_contrast"] = weights.identity_contrast * value
-        if weights.semantic_contrast:
-            seen, place = encoders.semantic.look(frames.flatten(0, 1))
-            views = [encoders.semantic.embed(semantic_view(seen, generator), place).expression for _ in range(2)]
-            pair = [view.unflatten(0, frames.shape[:2]) for view in views]
-            value = losses.semantic_contrast(*pair, batch["times"], self.params.temperature, MIN_GAP)
-            terms["semantic_contrast"] = weights.semantic_contrast * value
-        if weights.independence:
-            semantics = encoders.semantic(frames[:, 0])
-            apart = losses.cross_covariance(z_id, semantics.cat()) + losses.cross_covariance(*semantics)
-            terms["independence"] = weights.independence * apart
-        return terms | self._similarity_losses(frames[:, 1], generator)
-
-    def _similarity_losses(self, frames: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Finders and z_pose follow a known similarity transform, z_exp ignores it."""
-        weights, encoders = self.weights, self.model.encoders
-        if not (weights.placement or weights.congealing or weights.pose_equivariance or weights.expression_invariance):
-            return {}
-        view, theta = similarity_view(frames, generator)
-        both = torch.cat([frames, view])
-        seen, place = encoders.semantic.look(both)
-        terms = self._finding_losses(both, [place, encoders.identity.look(both)[1]], theta)
-        still, moved = _halves(encoders.semantic.embed(colour_view(seen, generator), place))
-        if weights.pose_equivariance:
-            known = theta - torch.eye(2, 3, dtype=theta.dtype, device=theta.device)  # from the view to the frame
-            error = (encoders.motion_head.shared_motion(moved, still) - known).abs().mean()
-            terms["pose_equivariance"] = weights.pose_equivariance * error
-        if weights.expression_invariance:
-            value = losses.relative_distance(moved.expression, still.expression)
-            terms["expression_invariance"] = weights.expression_invariance * value
-        return terms
-
-    def _finding_losses(self, both: Tensor, places: list[Tensor | None], theta: Tensor) -> dict[str, Tensor]:
-        """Faces are found where ``theta`` moves them, and look alike; ``both`` are frames, then views of them."""
-        weights, terms = self.weights, {}
-        if weights.placement:
-            aspect = (both.shape[3] - 1) / (both.shape[2] - 1)
-            found = [losses.placement(*place.chunk(2), theta, aspect) for place in places]
-            terms["placement"] = weights.placement * torch.stack(found).sum()
-        if weights.congealing:
-            found = [losses.congealing(cut_out(both, place, CONGEALED)) for place in places]
-            terms["congealing"] = weights.congealing * torch.stack(found).sum()
-        return terms
-
-    def _shared_motion_loss(
-        self, before: Semantics, after: Semantics, kp_source: Keypoints, kp_driving: Keypoints
-    ) -> dict[str, Tensor]:
-        """z_pose follows the part of the motion that all key points share."""
-        if not self.weights.pose_equivariance:
-            return {}
-        shared = self.model.encoders.motion_head.shared_motion(before, after)
-        error = (shared - losses.global_affine(kp_source, kp_driving)).abs().mean()
-        return {"shared_motion": self.weights.pose_equivariance * error}
-
     def _cycle_losses(
         self, source: Tensor, driving: Tensor, kp_source: Keypoints, embedded: Embedded
     ) -> dict[str, Tensor]:
         """Everybody driven by their neighbour in the batch: the result is the source's person and the driver's face."""
         weights, terms = self.weights, {}
-        other = Semantics(*(z.roll(1, dims=0) for z in embedded.sem_driving))
-        keypoints = self._head_keypoints(kp_source, embedded.sem_source, other)
-        condition = self.model.condition(embedded.id_source, embedded.sem_source, other)
+        other = Semantics(*(z.roll(1, dims=0) for z in embedded.driving))
+        keypoints = self.encoder_losses.head_keypoints(kp_source, embedded.source, other)
+        condition = self.model.condition(embedded.identity, embedded.source, other)
         crossed = self.model.generator(source, kp_source, keypoints, condition).prediction
         if weights.cycle_identity:
             value = losses.cosine_distance(self.targets.identity(crossed), self.targets.identity(source))

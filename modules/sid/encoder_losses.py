@@ -1,0 +1,139 @@
+"""What SID's encoders and motion head learn by themselves, from pictures and key points alone."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from modules.config import TrainParams
+from modules.data.augmentation import colour_view, semantic_view, similarity_view
+from modules.data.frames import MIN_GAP
+from modules.sid import losses
+from modules.sid.encoders import Encoders, Semantics, cut_out
+from modules.sid.keypoints import Keypoints
+
+CONGEALED = 32  # pixels of a side of the faces that are to look alike
+
+
+class Embedded(NamedTuple):
+    """Embeddings of B pairs: who the source is, the semantics of source and driving frame, and the source's face.
+
+    ``places`` are where the identity and the semantic encoder found that, ``[B, 4]`` or None
+    (:class:`modules.sid.encoders.FaceFinder`).
+    """
+
+    identity: Tensor
+    source: Semantics
+    driving: Semantics
+    places: tuple[Tensor | None, Tensor | None]
+
+    def first(self, items: int) -> Embedded:
+        """Of the first items alone, without places."""
+        semantics = (Semantics(*(z[:items] for z in each)) for each in (self.source, self.driving))
+        return Embedded(self.identity[:items], *semantics, (None, None))
+
+
+def _halves(both: Semantics) -> tuple[Semantics, Semantics]:
+    """Of two batches that were embedded as one."""
+    expressions, poses = (z.chunk(2) for z in both)
+    return Semantics(expressions[0], poses[0]), Semantics(expressions[1], poses[1])
+
+
+class EncoderLosses:
+    """The weighted losses by name; ``encoders`` belong to the model, this only asks them."""
+
+    def __init__(self, encoders: Encoders, params: TrainParams):
+        self.encoders, self.params, self.weights = encoders, params, params.loss_weights
+
+    def embed(self, source: Tensor, driving: Tensor, generator: torch.Generator) -> Embedded:
+        """Semantics in other colours: source and driver are one person, and z_sem could hand over how they look."""
+        identity, semantic = self.encoders.identity, self.encoders.semantic
+        who, place = identity.look(source)
+        what, places = semantic.look(torch.cat([source, driving]))
+        semantics = _halves(semantic.embed(colour_view(what, generator), places))
+        found = None if places is None else places[: len(source)]
+        return Embedded(identity.embed(who, place), *semantics, (place, found))
+
+    def of_pictures(
+        self, batch: dict[str, Tensor], embedded: Embedded, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """What the encoders learn from pictures alone: who, what changes in a clip, and how the head turns in it."""
+        weights, frames, encoders, terms = self.weights, batch["frames"], self.encoders, {}
+        if weights.identity_contrast:
+            # the frames of one clip share a scene: only other clips show what the person is
+            other = encoders.identity(batch.get("elsewhere", frames[:, 1]))
+            pictures, people = torch.cat([embedded.identity, other]), batch["identity"].repeat(2)
+            value = losses.identity_contrast(pictures, people, self.params.temperature)
+            terms["identity_contrast"] = weights.identity_contrast * value
+        if weights.semantic_contrast:
+            seen, place = encoders.semantic.look(frames.flatten(0, 1))
+            views = [encoders.semantic.embed(semantic_view(seen, generator), place).expression for _ in range(2)]
+            pair = [view.unflatten(0, frames.shape[:2]) for view in views]
+            value = losses.semantic_contrast(*pair, batch["times"], self.params.temperature, MIN_GAP)
+            terms["semantic_contrast"] = weights.semantic_contrast * value
+        if weights.independence:
+            semantics = embedded.source
+            apart = losses.cross_covariance(embedded.identity, semantics.cat()) + losses.cross_covariance(*semantics)
+            terms["independence"] = weights.independence * apart
+        return terms | self._similarity_losses(frames[:, 0], embedded, generator)
+
+    def _similarity_losses(
+        self, frames: Tensor, embedded: Embedded, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Finders and z_pose follow a known similarity transform of the sources, z_exp ignores it."""
+        weights, encoders = self.weights, self.encoders
+        if not (weights.placement or weights.congealing or weights.pose_equivariance or weights.expression_invariance):
+            return {}
+        view, theta = similarity_view(frames, generator)
+        seen, place = encoders.semantic.look(view)
+        terms = {}
+        if weights.placement or weights.congealing:
+            in_view = encoders.identity.finder(view), place
+            terms = self._finding_losses(frames, view, list(zip(embedded.places, in_view, strict=True)), theta)
+        moved = encoders.semantic.embed(colour_view(seen, generator), place)
+        if weights.pose_equivariance:
+            known = theta - torch.eye(2, 3, dtype=theta.dtype, device=theta.device)  # from the view to the frame
+            error = (encoders.motion_head.shared_motion(moved, embedded.source) - known).abs().mean()
+            terms["pose_equivariance"] = weights.pose_equivariance * error
+        if weights.expression_invariance:
+            value = losses.relative_distance(moved.expression, embedded.source.expression)
+            terms["expression_invariance"] = weights.expression_invariance * value
+        return terms
+
+    def _finding_losses(
+        self, frames: Tensor, view: Tensor, places: list[tuple[Tensor, Tensor]], theta: Tensor
+    ) -> dict[str, Tensor]:
+        """Faces are found where ``theta`` moves them, and look alike; each pair of places is of frames and view."""
+        weights, terms = self.weights, {}
+        if weights.placement:
+            aspect = (frames.shape[3] - 1) / (frames.shape[2] - 1)
+            found = [losses.placement(*pair, theta, aspect) for pair in places]
+            terms["placement"] = weights.placement * torch.stack(found).sum()
+        if weights.congealing:
+            both = torch.cat([frames, view])
+            found = [losses.congealing(cut_out(both, torch.cat(pair), CONGEALED)) for pair in places]
+            terms["congealing"] = weights.congealing * torch.stack(found).sum()
+        return terms
+
+    def head_keypoints(self, kp_source: Keypoints, before: Semantics, after: Semantics) -> Keypoints:
+        # detached: the detector is taught by its own losses, not by what would be easy for the head
+        return self.encoders.motion_head(kp_source.detach(), before, after)
+
+    def of_motion(
+        self, embedded: Embedded, kp_source: Keypoints, kp_driving: Keypoints
+    ) -> tuple[Keypoints, dict[str, Tensor]]:
+        """The motion head's key points, which agree with the detector's; z_pose follows the motion that all share."""
+        weights, terms = self.weights, {}
+        head = self.head_keypoints(kp_source, embedded.source, embedded.driving)
+        if weights.pose_equivariance:
+            shared = self.encoders.motion_head.shared_motion(embedded.source, embedded.driving)
+            error = (shared - losses.global_affine(kp_source, kp_driving)).abs().mean()
+            terms["shared_motion"] = weights.pose_equivariance * error
+        if weights.motion_value:
+            terms["motion_value"] = weights.motion_value * (head.value - kp_driving.value.detach()).abs().mean()
+        if weights.motion_jacobian and head.jacobian is not None:
+            distance = losses.jacobian_distance(head.jacobian, kp_driving.jacobian)
+            terms["motion_jacobian"] = weights.motion_jacobian * distance
+        return head, terms
