@@ -115,4 +115,5 @@ def test_words_of_the_captions_are_whole_tokens_and_others_are_spelt():
     assert tokenizer.tokenize("Curly hair") == ["curly</w>", "hair</w>"]
     spelt = tokenizer.tokenize("zebra")
     assert len(spelt) > 1 and "".join(spelt) == "zebra</w>"
+    assert tokenizer.unk_token_id not in tokenizer('beanie! (100 % "red"); hair?', add_special_tokens=False).input_ids
     assert tokenizer.model_max_length == MAX_TOKENS

@@ -186,7 +186,10 @@ def load_meter(path: str | Path) -> FaceMeter:
     if not isinstance(found.get("meter"), dict):
         raise UserError(f"{path}: is no measuring network; train one with python -m modules.evaluation.meter")
     meter = FaceMeter(section_from_dict(EncoderParams, found["encoder_params"], str(path)), int(found["size"]))
-    files.restore(meter, found["meter"], f"{path}: meter")
+    try:
+        files.restore(meter, found["meter"], f"{path}: meter")
+    except UserError as error:
+        raise UserError(f"{error}; train it anew with python -m modules.evaluation.meter") from error
     return meter.eval().requires_grad_(False)
 
 

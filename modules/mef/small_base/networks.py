@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Iterable
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -30,11 +31,12 @@ def build_autoencoder(params: AutoencoderParams, resolution: int) -> Autoencoder
 
 def build_tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
     """CLIP's tokenizer with the vocabulary of ``captions``: their words are whole tokens, others are spelt."""
-    letters = [*map(chr, range(ord("a"), ord("z") + 1)), *"0123456789-,.'"]
+    letters = [*string.ascii_lowercase, *string.digits, *string.punctuation]
     alphabet = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
     blank = CLIPTokenizer(vocab={token: i for i, token in enumerate(alphabet)}, merges=[])
+    texts = [*sorted(set(captions)), " ".join(letters)]  # each letter as a word, for whatever stands alone in a prompt
     trained = blank.train_new_from_iterator(
-        sorted(set(captions)), VOCABULARY, initial_alphabet=letters, end_of_word_suffix="</w>", show_progress=False
+        texts, VOCABULARY, initial_alphabet=letters, end_of_word_suffix="</w>", show_progress=False
     )
     trained.model_max_length = MAX_TOKENS
     return trained
