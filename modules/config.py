@@ -245,7 +245,7 @@ class TrainParams(LoopParams):
     temperature: float = option(0.1, above=0)                # of the contrastive losses
     frozen_norms: bool = False                               # batch norms use, and keep, their running statistics
     head_probability: float = option(0.0, low=0, high=1)     # share of items rendered with the motion head's key points
-    rendered_share: float = option(1.0, low=0, high=1)       # of a batch's items; 0 = encoders learn alone
+    rendered_share: float = option(1.0, low=0, high=1)       # of a batch's items; 0 = nothing but the encoders learns
     perceptual_network: PerceptualParams = PerceptualParams()
 
     def rendered(self, items: int) -> int:

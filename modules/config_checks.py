@@ -17,7 +17,7 @@ _ENCODER_TERMS = (
 # those that need nothing rendered
 _PICTURE_TERMS = (
     "placement", "congealing", "identity_contrast", "semantic_contrast", "pose_equivariance", "expression_invariance",
-    "independence", "motion_value", "motion_jacobian",
+    "independence", "motion_value",
 )
 
 
@@ -148,6 +148,9 @@ def _check_contrast(config: Config) -> None:
         if getattr(weights, term) and config.model_params.encoder_params.face_pixels is None:
             expected = "0 where model_params.encoder_params.face_pixels is null"
             raise BadValue(f"train_params.loss_weights.{term}", expected, f"{getattr(weights, term):g}")
+    if weights.congealing and not weights.placement:         # which keeps all windows from growing or wandering off
+        expected = "above 0 where train_params.loss_weights.congealing is not 0"
+        raise BadValue("train_params.loss_weights.placement", expected, "0")
     terms = ("identity_contrast", "expression_invariance", "independence")
     compared = [term for term in terms if getattr(weights, term)]
     if compared and train.batch_size < 2:

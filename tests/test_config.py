@@ -237,7 +237,7 @@ def test_unknown_key_like_no_other_lists_the_choice():
 def test_wrong_value_is_named_with_what_was_expected(path, value, expected):
     message = error_of(changed(path, value))
     assert message.startswith(f"my.yaml: {' '.join(path.split())}: ") and expected in message
-    assert len(message) < 450
+    assert len(message) < 450  # the longest names every loss
 
 
 def test_value_within_a_list_is_named_by_its_place():
@@ -366,6 +366,25 @@ def test_terms_of_the_encoders_need_encoders(path):
     values["model_params"]["encoder_params"] = {}
     values["train_params"]["batch_size"] = 2  # one item alone has nobody to differ from
     config_from_dict(values)
+
+
+def test_faces_that_are_to_be_alike_are_also_to_be_found_where_they_are():
+    values = changed("train_params.loss_weights.congealing", 1)
+    values["model_params"]["encoder_params"] = {}
+    assert "congealing: expected 0 where model_params.encoder_params.face_pixels is null, found 1" in error_of(values)
+    values["model_params"]["encoder_params"] = {"face_pixels": 64}
+    assert "placement: expected above 0 where train_params.loss_weights.congealing is not 0" in error_of(values)
+    values["train_params"]["loss_weights"]["placement"] = 1
+    config_from_dict(values)
+
+
+def test_the_face_world_configuration_without_its_starred_options_is_plain_fomm():
+    lines = (CONFIGS / "synthetic-128.yaml").read_text().splitlines()
+    values = yaml.safe_load("\n".join(line for line in lines if "# *" not in line))
+    del values["model_params"]["encoder_params"]
+    assert config_from_dict(values).train_params.rendered_share == 1
+    joint, alone = (load_config(CONFIGS / f"synthetic-128{end}.yaml").model_params for end in ("", "-encoders"))
+    assert joint == alone
 
 
 def test_motion_from_the_embedding_needs_encoders():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 
@@ -316,21 +317,26 @@ def test_every_loss_reaches_the_weights_it_is_for():
 
 def test_encoders_alone_learn_from_a_batch_of_which_nothing_is_rendered():
     config = config_from_dict(tiny(**{"train_params.rendered_share": 0, "train_params.loss_weights.generator_gan": 0}))
-    model = randomized(SID(config.model_params)).train()
-    step = GeneratorStep(model, build_discriminator(config.model_params), config.train_params)
+    model = randomized(SID(config.model_params))
+    step = GeneratorStep(model, build_discriminator(config.model_params), config.train_params).train()
     batch = {
         "frames": torch.rand(4, 4, 3, 32, 32), "times": torch.arange(4.0).expand(4, 4),
         "identity": torch.tensor([0, 1, 2, 0]), "elsewhere": torch.rand(4, 3, 32, 32),
     }
+    teacher = copy.deepcopy(model.kp_detector.state_dict())
     terms, rendered = step(batch)
+    assert all(torch.equal(value, teacher[name]) for name, value in model.kp_detector.state_dict().items())
     learnt = {"identity_contrast", "semantic_contrast", "placement", "congealing", "motion_value", "shared_motion"}
     assert rendered is None and learnt <= set(terms)
     sum(terms.values()).backward()
     assert all(p.grad is None for part in (model.generator, model.kp_detector) for p in part.parameters())
     assert model.encoders.identity.project[0].weight.grad.any()
 
-    step.params = replace(config.train_params, rendered_share=0.5)
+    half = replace(config.train_params, rendered_share=0.5)
+    step = GeneratorStep(model, build_discriminator(config.model_params), half).train()
     assert step(batch)[1].source.shape[0] == 2  # half of four items
+    assert not torch.equal(teacher["predictor.encoder.down_blocks.0.norm.running_mean"],
+                           model.kp_detector.state_dict()["predictor.encoder.down_blocks.0.norm.running_mean"])
 
 
 def test_the_window_on_the_face_follows_a_known_transform():
@@ -356,7 +362,10 @@ def test_faces_that_lie_alike_are_more_alike_than_faces_that_do_not():
     moved = place + torch.tensor([0.1, 0.3, 0.15, 0.15]) * torch.randn(8, 4)
     aligned, astray = (losses.congealing(cut_out(face, each, 32)) for each in (place, moved))
     assert aligned < 0.7 * astray
-    # in other light too, and whoever looks the other way is no reason to lean
+    # whoever looks the other way does not count
+    mirrored = torch.where(torch.arange(8)[:, None, None, None] % 2 == 0, face, face.flip(-1))
+    torch.testing.assert_close(losses.congealing(cut_out(mirrored, place, 32)), aligned, atol=1e-4, rtol=0)
+    # and neither does other light
     gain = torch.rand(8, 1, 1, 1) + 0.5
     torch.testing.assert_close(losses.congealing(cut_out(face * gain, place, 32)), aligned, atol=0.02, rtol=0)
     moved.requires_grad_()

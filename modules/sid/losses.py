@@ -170,7 +170,9 @@ def placement(frame: Tensor, view: Tensor, theta: Tensor, aspect: float) -> Tens
 
 @in_full_precision
 def congealing(seen: Tensor) -> Tensor:
-    """How unlike their mean the faces are that were cut out, ``[B, 3, S, S]``: 1 for unrelated, 0 for equal ones.
+    """How unlike their mean the faces are that were cut out, ``[B, 3, S, S]``: 0 for equal, symmetric ones.
+
+    Unrelated ones give nearly 1 in a large batch, less in a small one, where each is much of the mean itself.
 
     Faces lie right where they make their mean sharp (Huang et al., ICCV 2007: "Unsupervised joint alignment of complex
     images").  Light and skin are evened out first; the mean is made symmetric, so that it stands upright in the middle.

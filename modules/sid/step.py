@@ -63,7 +63,8 @@ class GeneratorStep(nn.Module):
         self.pyramid = ImagePyramid(params.scales)
         self.perceptual = build_perceptual(params.perceptual_network) if sum(weights.perceptual) else None
         self.encoder_losses = None if model.encoders is None else EncoderLosses(model.encoders, params)
-        self.cycles = model.encoders is not None and bool(weights.cycle_identity or weights.cycle_semantics)
+        cycles = bool(weights.cycle_identity or weights.cycle_semantics)
+        self.cycles = cycles and model.encoders is not None and bool(params.rendered_share)
         self.targets = copy.deepcopy(model.encoders).requires_grad_(False).eval() if self.cycles else None
 
     def train(self, mode: bool = True) -> GeneratorStep:
@@ -193,7 +194,7 @@ class GeneratorStep(nn.Module):
             terms["equivariance_jacobian"] = weights.equivariance_jacobian * value
         return terms
 
-    # --------------------------------------------------------------------------------------------------- embeddings
+    # --------------------------------------------------------------------------------------- driven by the embeddings
 
     def _mix(self, detected: Keypoints, head: Keypoints) -> Keypoints:
         """Per item, the head's key points with ``head_probability``, the detector's otherwise."""
