@@ -1,4 +1,4 @@
-"""Train SID on a data set, rebuild its test clips, animate them by one another, or measure it on the face world."""
+"""Train SID on a data set, rebuild its test clips, animate them by one another, or measure it or MEF on the face world."""
 
 from __future__ import annotations
 
@@ -25,13 +25,22 @@ def main() -> None:
     if args.checkpoint is None:
         raise UserError(f"--mode {args.mode} needs --checkpoint")
 
+    from modules.launch import device_list, select_devices
+    from modules.mef.config import is_mef_config
+
+    select_devices(device_list(args.device_ids), args.cpu)
+    if is_mef_config(args.config):
+        if args.mode != "evaluate":
+            raise UserError(f"--mode {args.mode} is of SID, and {args.config} configures MEF; it can be evaluated")
+        from modules.evaluation.evaluate_mef import evaluate_mef
+
+        evaluate_mef(args.config, args.checkpoint, args.cpu)
+        return
     from modules.config import load_config
     from modules.evaluation.animation import animate_pairs
     from modules.evaluation.evaluate import evaluate
     from modules.evaluation.reconstruction import reconstruct
-    from modules.launch import device_list, select_devices
 
-    select_devices(device_list(args.device_ids), args.cpu)
     work = {"reconstruction": reconstruct, "animate": animate_pairs, "evaluate": evaluate}[args.mode]
     work(load_config(args.config), args.checkpoint, args.cpu)
 

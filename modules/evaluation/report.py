@@ -35,16 +35,16 @@ def sections(figures: dict[str, Any]) -> list[Section]:
     found, sure = [], figures["intervals"]
     for title, what in (("reenactment", "cross-reenactment"), ("parts", "expression or pose alone")):
         if title in figures:
-            found.append((f"{what}, means over pairs ({UNITS})", *_cells(figures[title])))
+            found.append((f"{what}, means over pairs ({UNITS})", *cells(figures[title])))
     for who, rows in figures.get("disentanglement", {}).items():
         title = f"{who}: rank-1 retrieval, and R2 of linear probes, on unseen people ({CONFIDENCE})"
-        found.append((title, *_cells(rows, sure[who])))
+        found.append((title, *cells(rows, sure[who])))
     title = f"the measuring network's own error, on perfect pictures of unseen people ({UNITS})"
-    found.append((title, *_cells({"measuring network": figures["meter"]["summary"]})))
+    found.append((title, *cells({"measuring network": figures["meter"]["summary"]})))
     return found
 
 
-def _cells(rows: dict[str, Figures], sure: dict[str, dict[str, tuple]] | None = None) -> tuple[list[str], list]:
+def cells(rows: dict[str, Figures], sure: dict[str, dict[str, tuple]] | None = None) -> tuple[list[str], list]:
     columns = list(headline(next(iter(rows.values()))))
 
     def cell(row: str, column: str) -> str:
@@ -69,27 +69,34 @@ def tables(figures: dict[str, Any]) -> str:
 
 
 def write_report(folder: Path, figures: dict[str, Any], sheet: Tensor) -> None:
-    """Write ``report.html`` and ``sheet.png``; ``sheet [3, H, W]`` shows source, driver, truth and results."""
-    picture = (sheet.permute(1, 2, 0) * 255).round().byte().numpy()
-    media.write_image(folder / "sheet.png", picture)
-    parts = ["<h1>SID against the truth of the face world</h1>"]
-    for number, (title, header, rows) in enumerate(sections(figures)):
-        parts += [f"<h2>{html.escape(title[0].upper() + title[1:])}</h2>", _table(header, rows)]
-        if number == 0:
-            parts.append("<p>source | driver | truth | each mode in the table's order</p>")
-            parts.append('<img src="sheet.png" alt="source, driver, truth and results">')
-    parts.append(f"<p>{html.escape(left_out(figures))}</p>")
+    """SID's page; ``sheet [3, H, W]`` shows source, driver, truth and results."""
+    parts = [f"<p>{html.escape(left_out(figures))}</p>"]
     if "disentanglement" in figures:
         found, own = figures["disentanglement"], figures["meter"]
         probes = {who: rows["z_sem"] for who, rows in found.items()}
         parts += ["<h2>R2 per action unit, of a linear probe on z_sem</h2>"]
-        parts.append(_plot(probes | {"measuring network": own["action units, R2"]}, ACTION_UNITS))
+        parts.append(plot(probes | {"measuring network": own["action units, R2"]}, ACTION_UNITS))
         probes = {who: rows["z_id"] for who, rows in found.items()}
         parts += ["<h2>R2 per identity parameter, of a linear probe on z_id</h2>"]
-        parts.append(_plot(probes | {"measuring network": own["identity parameters, R2"]}, IDENTITY))
-    body = "\n".join(parts)
-    page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>SID</title><style>{STYLE}</style>{body}</html>'
-    write_text(folder / "report.html", page)
+        parts.append(plot(probes | {"measuring network": own["identity parameters, R2"]}, IDENTITY))
+    legend = "source | driver | truth | each mode in the table's order"
+    write_page(folder, "SID against the truth of the face world", sections(figures), (sheet, legend), parts)
+
+
+def write_page(
+    folder: Path, heading: str, tables: list[Section], sheet: tuple[Tensor, str], parts: list[str]
+) -> None:
+    """Write ``report.html`` and ``sheet.png``: the first table, the picture with its legend, the others, ``parts``."""
+    image, legend = sheet
+    media.write_image(folder / "sheet.png", (image.permute(1, 2, 0) * 255).round().byte().numpy())
+    shown = [f"<p>{html.escape(legend)}</p>", '<img src="sheet.png" alt="pictures of what was measured">']
+    lines = [f"<h1>{html.escape(heading)}</h1>"]
+    for number, (title, header, rows) in enumerate(tables):
+        lines += [f"<h2>{html.escape(title[0].upper() + title[1:])}</h2>", _table(header, rows)]
+        lines += shown if number == 0 else []
+    body = "\n".join([*lines, *parts])
+    head = f'<meta charset="utf-8"><title>{html.escape(heading)}</title><style>{STYLE}</style>'
+    write_text(folder / "report.html", f'<!doctype html><html lang="en">{head}{body}</html>')
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
@@ -98,8 +105,8 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
     return f"<table><tr>{head}</tr>{body}</table>"
 
 
-def _plot(found: dict[str, Figures], names: tuple[str, ...]) -> str:
-    """Bars of R2 by name, everybody's beside each other, as an inline picture; what is not known has no bar."""
+def plot(found: dict[str, Figures], names: tuple[str, ...]) -> str:
+    """Bars from 0 to 1 by name, everybody's beside each other, as an inline picture; what is not known has no bar."""
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
@@ -115,4 +122,4 @@ def _plot(found: dict[str, Figures], names: tuple[str, ...]) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg")
     pyplot.close(figure)
-    return f'<img src="data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}" alt="R2 by name">'
+    return f'<img src="data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}" alt="bars by name">'

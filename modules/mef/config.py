@@ -103,11 +103,30 @@ class ValidationParams:
 
 
 @section
+class PortraitEvaluateParams:
+    """run.py --mode evaluate: portraits of people of the synthetic face world, whose truth is exact."""
+
+    meter: str = "SID_Checkpoints/face-meter.pth"            # measuring network, trained on the world's truth
+    people: int = option(100, low=2)                         # never seen in training
+    expressions: int = option(5, low=1)                      # portraits of each
+    steps: int = option(25, low=1)                           # of the base's own scheduler
+    guidance_scale: float = option(3.0, low=1)
+    seed: int = option(0, low=0)                             # of the first portrait's noise
+
+
+@section
 class MEFConfig:
     dataset_params: PortraitParams
     model_params: MEFParams
     train_params: MEFTrainParams = MEFTrainParams()
     validation_params: ValidationParams = ValidationParams()
+    evaluate_params: PortraitEvaluateParams = PortraitEvaluateParams()
+
+
+def is_mef_config(path: str | os.PathLike) -> bool:
+    """Whether a YAML file configures MEF, which has a base, and not SID.  Raises :class:`UserError` as reading does."""
+    model = read_sections(MEFConfig, path).get("model_params")
+    return isinstance(model, dict) and "base_params" in model
 
 
 def load_mef_config(path: str | os.PathLike) -> MEFConfig:

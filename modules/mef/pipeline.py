@@ -106,7 +106,8 @@ class DeepExprPipeline(
 
         Args:
             identity_image, expression_image: the faces; without one its adapter is given "none" (zeros).
-            identity_embedding, expression_embedding: ``[width]`` or ``[1, width]``, instead of the pictures.
+            identity_embedding, expression_embedding: ``[width]`` or ``[1, width]``, instead of the pictures; or
+                ``[B, width]``, one for each of B prompts.
             identity_scale, expression_scale: 0 (off) up; or a dict of scales per block, such as
                 ``{"mid": 1.0, "up": {"block_1": [1.0, 0.5, 0.5]}}``, as diffusers' ``set_ip_adapter_scale`` takes.
             guidance_scale: of all conditions together, none at 1.
@@ -121,6 +122,8 @@ class DeepExprPipeline(
         if "prompt_embeds" not in options:
             check_prompt(prompt)
         embeddings = self.embed(identity_image, expression_image, identity_embedding, expression_embedding)
+        if isinstance(prompt, list):
+            embeddings = [z.expand(len(prompt), -1) for z in embeddings]
         # as the base decides it: networks distilled with guidance are told its scale instead
         guided = guidance_scale > 1 and self.base.unet.config.time_cond_proj_dim is None
         weights = None
@@ -149,12 +152,12 @@ class DeepExprPipeline(
         identity_embedding: Tensor | None = None,
         expression_embedding: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Both embeddings, ``[1, width]`` each, from pictures or as given; zeros for what is not given."""
+        """Both embeddings, ``[1, width]`` each, from pictures, or as given; zeros for what is not given."""
         images, given = (identity_image, expression_image), (identity_embedding, expression_embedding)
         embeddings = []
         for i, (name, width) in enumerate(zip(NAMES, self.adapters.widths, strict=True)):
             if given[i] is not None:
-                z = given[i].reshape(1, -1)
+                z = torch.atleast_2d(given[i])
             elif images[i] is None:
                 z = torch.zeros(1, width)
             elif self.embedder is None:
@@ -167,7 +170,7 @@ class DeepExprPipeline(
         return tuple(embeddings)
 
     def for_diffusers(self, embedding: Tensor, guided: bool = True) -> Tensor:
-        """``[1, width]`` as ``ip_adapter_image_embeds`` wants it: ``[2, 1, width]``, the unconditional zeros first."""
+        """``[B, width]`` as ``ip_adapter_image_embeds`` wants it: ``[2B, 1, width]``, the unconditional zeros first."""
         z = embedding[:, None].to(self.base.unet.device, self.base.unet.dtype)
         return torch.cat([torch.zeros_like(z), z]) if guided else z
 

@@ -61,16 +61,18 @@ def build_text_encoder(params: DenoiserParams, tokenizer: CLIPTokenizer) -> CLIP
 
 
 def build_unet(params: DenoiserParams, latent_channels: int, side: int) -> UNet2DConditionModel:
-    """Stable Diffusion's UNet for latents of ``side``: cross-attention at every level but the coarsest."""
-    levels = len(params.channels)
-    attentive = levels - 1
+    """Stable Diffusion's UNet for latents of ``side``: cross-attention at every level but the finest, as in SDXL.
+
+    Attention between all of the finest level's places would take as long as everything else.
+    """
+    attentive = len(params.channels) - 1
     return UNet2DConditionModel(
         sample_size=side,
         in_channels=latent_channels,
         out_channels=latent_channels,
         block_out_channels=tuple(params.channels),
-        down_block_types=("CrossAttnDownBlock2D",) * attentive + ("DownBlock2D",),
-        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * attentive,
+        down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * attentive,
+        up_block_types=("CrossAttnUpBlock2D",) * attentive + ("UpBlock2D",),
         layers_per_block=params.layers,
         cross_attention_dim=params.text_width,
         attention_head_dim=tuple(max(1, width // params.head_width) for width in params.channels),  # head counts
