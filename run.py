@@ -1,4 +1,4 @@
-"""Train SID on a data set, rebuild its test clips, animate them by one another, or measure it or MEF on the face world."""
+"""Train SID on a data set, rebuild its test clips, animate them by one another; measure it or MEF on the face world."""
 
 from __future__ import annotations
 

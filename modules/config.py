@@ -235,7 +235,7 @@ class LoopParams:
 
 @section
 class TrainParams(LoopParams):
-    lr_generator: float = option(2e-4, low=0)                # Adam's learning rates; 0 leaves weights as they are
+    lr_generator: float = option(2e-4, low=0)                # Adam's learning rates; 0 freezes a network
     lr_discriminator: float = option(2e-4, low=0)
     lr_kp_detector: float = option(2e-4, low=0)
     lr_encoders: float = option(2e-4, low=0)                 # identity and semantic encoder, motion head
@@ -247,6 +247,10 @@ class TrainParams(LoopParams):
     head_probability: float = option(0.0, low=0, high=1)     # share of items rendered with the motion head's key points
     rendered_share: float = option(1.0, low=0, high=1)       # of a batch's items; 0 = nothing but the encoders learns
     perceptual_network: PerceptualParams = PerceptualParams()
+
+    def learning_rate(self, network: str) -> float:
+        """Of the generator, the kp_detector, the encoders or the discriminator."""
+        return getattr(self, f"lr_{network}")
 
     def rendered(self, items: int) -> int:
         """How many of ``items`` are rendered: one at least, unless none are wanted."""

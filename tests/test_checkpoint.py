@@ -111,6 +111,16 @@ def test_round_trip_of_half_precision_weights(tmp_path, suffix):
     assert files.load(tmp_path / f"model{suffix}")["model_params"]["common_params"]["num_kp"] == 5
 
 
+def test_encoders_of_a_run_of_their_own_come_with_their_detector(tmp_path):
+    params = tiny_params()
+    for name in ("whole", "encoders"):
+        files.save(weights.state(SID(params)), tmp_path / f"{name}.pth")
+    merged = inference_checkpoint(params, tmp_path / "whole.pth", tmp_path / "encoders.pth")
+    for entry, name in (("generator", "whole"), ("kp_detector", "encoders"), ("encoders", "encoders")):
+        plain = inference_checkpoint(params, tmp_path / f"{name}.pth")[entry]
+        assert all(torch.equal(merged[entry][key], value) for key, value in plain.items()), entry
+
+
 def test_misfits_are_named_in_one_line(tmp_path):
     plain, full = tiny_params(encoders=False), tiny_params()
     files.save(weights.state(SID(plain)), tmp_path / "plain.pth")

@@ -383,8 +383,8 @@ def test_the_face_world_configuration_without_its_starred_options_is_plain_fomm(
     values = yaml.safe_load("\n".join(line for line in lines if "# *" not in line))
     del values["model_params"]["encoder_params"]
     assert config_from_dict(values).train_params.rendered_share == 1
-    joint, alone = (load_config(CONFIGS / f"synthetic-128{end}.yaml").model_params for end in ("", "-encoders"))
-    assert joint == alone
+    joint, *others = (load_config(CONFIGS / f"synthetic-128{end}.yaml").model_params for end in ("", "-encoders", "-adv"))
+    assert all(other == joint for other in others)
 
 
 def test_motion_from_the_embedding_needs_encoders():

@@ -24,6 +24,7 @@ from modules.sid.keypoints import Keypoints
 from modules.sid.model import SID, build_discriminator
 from modules.sid.motion import MotionOptions, compose, normalize_keypoints, read_driver, read_source
 from modules.sid.perceptual import build_perceptual
+from modules.sid.stage import SIDStage
 from modules.sid.step import GeneratorStep
 
 
@@ -337,6 +338,24 @@ def test_encoders_alone_learn_from_a_batch_of_which_nothing_is_rendered():
     assert step(batch)[1].source.shape[0] == 2  # half of four items
     assert not torch.equal(teacher["predictor.encoder.down_blocks.0.norm.running_mean"],
                            model.kp_detector.state_dict()["predictor.encoder.down_blocks.0.norm.running_mean"])
+
+
+def test_a_network_without_a_learning_rate_teaches_and_stays_as_it_is():
+    changes = {f"train_params.lr_{name}": 0 for name in ("kp_detector", "encoders")}
+    stage = SIDStage(config_from_dict(tiny(**changes)))
+    randomized(stage.model)
+    batch = {
+        "frames": torch.rand(4, 4, 3, 32, 32), "times": torch.arange(4.0).expand(4, 4),
+        "identity": torch.tensor([0, 1, 2, 0]), "elsewhere": torch.rand(4, 3, 32, 32),
+    }
+    before = copy.deepcopy(stage.model.state_dict())
+    (generator, *_) = stage.phases
+    assert list(generator.optimizers) == ["optimizer_generator"]
+    terms, _ = generator.module.train()(batch)
+    sum(terms.values()).backward()
+    generator.optimizers["optimizer_generator"].step()
+    changed = {n.split(".")[0] for n, t in stage.model.state_dict().items() if not torch.equal(t, before[n])}
+    assert changed == {"generator"}
 
 
 def test_the_window_on_the_face_follows_a_known_transform():

@@ -24,6 +24,7 @@ from modules.mef.config import load_mef_config
 from modules.mef.inference import load_pipeline
 
 SHOWN = 10  # portraits of the report's sheet
+LEAST_PEOPLE = 16  # of whom the measuring network's own error is told
 UNITS = "FD-world: Frechet distance in the measuring network's features; POSE in degrees, TIME in seconds a portrait"
 
 
@@ -37,52 +38,52 @@ def evaluate_mef(config_path: str, checkpoint: str, cpu: bool = False) -> Path:
         UserError: the measuring network or the adapters are not there, or these were saved without SID's encoders.
     """
     config = load_mef_config(config_path)
-    params, size = config.evaluate_params, config.dataset_params.resolution
-    if not Path(params.meter).is_file():
-        raise UserError(f"{params.meter}: no such file; train it: python -m modules.evaluation.meter --out {params.meter}")
+    params, size, path = config.evaluate_params, config.dataset_params.resolution, config.evaluate_params.meter
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file; train it: python -m modules.evaluation.meter --out {path}")
     pipeline = load_pipeline(checkpoint, cpu=cpu)
     if pipeline.embedder is None:
         raise UserError(f"{checkpoint}: these adapters were saved without SID's encoders")
-    meter = load_meter(params.meter)
-    ruler = calibrate(meter, size, max(16, params.people), params.expressions)
-    asked = portraits.ask(params.people, params.expressions)
+    asked, meter = portraits.ask(params.people, params.expressions), load_meter(path)
     source, driver, truth = (
-        portraits.rendered(faces, size, "rendering what is asked for") for faces in (asked.source, asked.driver, asked.truth)
+        portraits.rendered(faces, size, "rendering what is asked for")
+        for faces in (asked.source, asked.driver, asked.truth)
     )
-    drawn = {
-        "render": Drawn(truth, 0.0),
-        "render through the VAE": portraits.through_vae(pipeline, truth),
-    }
+    drawn = {"render": Drawn(truth, 0.0), "render through the VAE": portraits.through_vae(pipeline, truth)}
     embeddings = portraits.embed(pipeline, asked, source, driver)
     pipeline.base.set_progress_bar_config(disable=True)
     drawn |= {way.name: portraits.draw(pipeline, way, asked, embeddings, params) for way in WAYS}
 
+    ruler = calibrate(meter, size, max(LEAST_PEOPLE, params.people), params.expressions)
     taught = portraits.ask(portraits.TEACHERS, 1, PROBE_SEED)
     others = portraits.rendered(taught.truth, size, "rendering others")
     distance = WorldDistance(meter, others)
-    judge = Judge(ruler, asked, *(portraits.read(meter, some) for some in (source, truth)), taught,
-                  portraits.read(meter, others))
-    rows, attributes, each = {}, {}, {}
+    known = (portraits.read(meter, images) for images in (source, truth, others))
+    judge = Judge(ruler, asked, taught, *known)
+    figures: dict[str, Any] = {"portraits": {}, "attributes": {}, "each": {}}
     for name, made in drawn.items():
         found, there = judge.each(portraits.read(meter, made.image))
-        rows[name] = portraits.summary(found, distance(made.image), made.seconds)
-        attributes[name] = {attribute: float(values.nanmean()) for attribute, values in there.items()}
-        each[name] = {figure: _by_person(values, params.expressions) for figure, values in found.items()}
-    figures: dict[str, Any] = {
-        "measured": asdict(params) | {"meter": hashlib.sha256(Path(params.meter).read_bytes()).hexdigest()[:16]},
-        "meter": ruler.errors, "portraits": rows, "attributes": attributes, "intervals": intervals(each), "each": each,
-    }
+        figures["portraits"][name] = portraits.summary(found, distance(made.image), made.seconds)
+        figures["attributes"][name] = {attribute: float(values.nanmean()) for attribute, values in there.items()}
+        figures["each"][name] = {figure: _by_person(values, params.expressions) for figure, values in found.items()}
+    measured = asdict(params) | {"meter": hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16], "size": size}
+    figures |= {"measured": measured, "meter": ruler.errors, "intervals": intervals(figures["each"])}
     folder = Path(checkpoint).parent / "evaluation"
+    _write(folder, figures, [source[asked.person], driver], drawn)
+    return folder
+
+
+def _write(folder: Path, figures: dict[str, Any], given: list[Tensor], drawn: dict[str, Drawn]) -> None:
+    """The files and the screen; ``given`` are the photographs and the drivers of the portraits."""
     write_json(folder / "metrics.json", figures)
-    pictures = [source[asked.person], driver, *(made.image for made in drawn.values())]
-    legend = f"photograph | driver | {' | '.join(drawn)}"
-    parts = ["<h2>Attributes that the prompt names and the measuring network finds</h2>", plot(attributes, tuple(CATEGORIES))]
-    write_page(folder, "MEF against the truth of the face world", _sections(figures), (_sheet(pictures), legend), parts)
+    sheet = _sheet([*given, *(made.image for made in drawn.values())]), f"photograph | driver | {' | '.join(drawn)}"
+    parts = ["<h2>Attributes that the prompt names and the measuring network finds</h2>"]
+    parts.append(plot(figures["attributes"], tuple(CATEGORIES)))
+    write_page(folder, "MEF against the truth of the face world", _sections(figures), sheet, parts)
     for title, header, lines in _sections(figures):
         print(f"\n{title}\n{table(header, lines)}")
     print(f"\nmeasured against the face world's truth; figures, pictures and plots: '{folder / 'report.html'}'")
     print("not measured, for want of weights: FID")
-    return folder
 
 
 def _by_person(values: Tensor, frames: int) -> list[float]:

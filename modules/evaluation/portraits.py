@@ -182,11 +182,11 @@ class Judge:
     """Compares readings of portraits with what was asked for.
 
     Args:
-        source, truth: readings of the photographs of the people, and of the portraits' renders.
-        taught, known: other people's portraits and the readings of their renders, to learn expressions from.
+        taught: other people's portraits, to learn expressions from.
+        source, truth, known: readings of the photographs of the people, of the portraits' renders, and of ``taught``'s.
     """
 
-    def __init__(self, ruler: Ruler, asked: Asked, source: Reading, truth: Reading, taught: Asked, known: Reading):
+    def __init__(self, ruler: Ruler, asked: Asked, taught: Asked, source: Reading, truth: Reading, known: Reading):
         self.ruler, self.asked, self.source, self.truth = ruler, asked, source, truth
         self.known = known.semantics.expression.double()
         self.known_classes = F.one_hot(taught.shown, len(CLASSES)).double()
@@ -219,7 +219,7 @@ class Judge:
         return figures, dict(zip(CATEGORIES, there.unbind(dim=1), strict=True))
 
     def _attributes(self, found: Reading) -> tuple[Tensor, Tensor]:
-        """Whether each attribute is there, nan where the prompt does not name it; whether the photograph has another."""
+        """Whether each attribute is there, nan where no prompt names it; whether the photograph has another."""
         there, differs = [], []
         for name in CATEGORIES:
             wanted, own = category(self.asked.truth, name), category(self.asked.source, name)[self.asked.person]

@@ -14,9 +14,18 @@ from modules.errors import UserError, run_script
 from modules.sid import weights
 
 
-def inference_checkpoint(params: ModelParams, path: str | Path) -> dict[str, Any]:
-    """A small checkpoint that :func:`modules.sid.weights.load_model` reads like the large one at ``path``."""
+def inference_checkpoint(
+    params: ModelParams, path: str | Path, encoders: str | Path | None = None
+) -> dict[str, Any]:
+    """A small checkpoint that :func:`modules.sid.weights.load_model` reads like the large one at ``path``.
+
+    Args:
+        encoders: checkpoint to take all but the generator from: the encoders, and the detector whose motion their
+            motion head learnt to tell.
+    """
     state = weights.state(weights.load_model(params, path))
+    if encoders is not None:
+        state = weights.state(weights.load_model(params, encoders)) | {"generator": state["generator"]}
     entries = {entry: {name: _half(t, name, path) for name, t in network.items()} for entry, network in state.items()}
     return entries | {"model_params": config_to_dict(params)}
 
@@ -35,9 +44,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", required=True, help="YAML file the checkpoint was trained with")
     parser.add_argument("--checkpoint", required=True, help="of a training run")
+    parser.add_argument("--encoders", help="checkpoint of a run of encoders alone: take detector and encoders from it")
     parser.add_argument("--out", required=True, help="file to write, such as SID_Checkpoints/sid-cpk.pth")
     args = parser.parse_args()
-    files.save(inference_checkpoint(load_config(args.config).model_params, args.checkpoint), Path(args.out))
+    params = load_config(args.config).model_params
+    files.save(inference_checkpoint(params, args.checkpoint, args.encoders), Path(args.out))
     print(f"wrote {args.out} ({Path(args.out).stat().st_size / 2**20:.1f} MiB)")
 
 

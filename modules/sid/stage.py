@@ -36,11 +36,10 @@ class SIDStage:
         self.discriminator = build_discriminator(config.model_params)
         self.generator_step = GeneratorStep(self.model, self.discriminator, train)
         optimizers = {
-            "optimizer_generator": _adam(self.model.generator, train.lr_generator),
-            "optimizer_kp_detector": _adam(self.model.kp_detector, train.lr_kp_detector),
+            f"optimizer_{name}": _adam(network, rate)
+            for name, network in weights.networks(self.model).items()
+            if (rate := train.learning_rate(name))
         }
-        if self.model.encoders is not None:
-            optimizers["optimizer_encoders"] = _adam(self.model.encoders, train.lr_encoders)
         self.phases = [Phase(self.generator_step, optimizers)]
         if train.loss_weights.generator_gan:
             step = DiscriminatorStep(self.discriminator, train)

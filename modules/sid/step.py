@@ -18,6 +18,7 @@ from modules.sid.generator import Generated
 from modules.sid.keypoints import Keypoints
 from modules.sid.model import SID
 from modules.sid.perceptual import ImagePyramid, build_perceptual, feature_distance
+from modules.sid.weights import networks
 
 TARGET_DECAY = 0.99  # of the frozen copies of the encoders that judge generated images
 
@@ -66,9 +67,12 @@ class GeneratorStep(nn.Module):
         cycles = bool(weights.cycle_identity or weights.cycle_semantics)
         self.cycles = cycles and model.encoders is not None and bool(params.rendered_share)
         self.targets = copy.deepcopy(model.encoders).requires_grad_(False).eval() if self.cycles else None
+        self._frozen = [module for name, module in networks(model).items() if not params.learning_rate(name)]
+        for module in self._frozen:
+            module.requires_grad_(False)
 
     def train(self, mode: bool = True) -> GeneratorStep:
-        """Training mode; with ``frozen_norms`` batch norms stay as they are.
+        """Training mode, but for networks without learning rate; with ``frozen_norms`` batch norms stay as they are.
 
         Small batches give noisy statistics, and a picture's colours then depend on its neighbours in the batch:
         freezing them for the last part of a run makes training see what inference does.
@@ -76,6 +80,8 @@ class GeneratorStep(nn.Module):
         super().train(mode)
         if self.targets is not None:
             self.targets.eval()  # they judge every picture by itself
+        for module in self._frozen:
+            module.eval()
         if not self.params.rendered_share:
             self.model.kp_detector.eval()  # a teacher then, which does not learn
         if self.params.frozen_norms:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 from collections.abc import Iterable
 
+import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -13,12 +14,13 @@ from modules.mef.small_base.config import AutoencoderParams, DenoiserParams
 MAX_TOKENS = 77  # of a caption, as in Stable Diffusion
 VOCABULARY = 2000  # at most: the words of the captions, and letters for all others
 TEXT_HEADS = 4
+FIRST_LOG_VARIANCE = -6.0  # of the posterior of an untrained autoencoder
 
 
 def build_autoencoder(params: AutoencoderParams, resolution: int) -> AutoencoderKL:
     """Pictures ``[B, 3, H, W]`` in [-1, 1] to latents ``[B, C, H/f, W/f]`` and back; f doubles with every level."""
     levels = len(params.channels)
-    return AutoencoderKL(
+    autoencoder = AutoencoderKL(
         block_out_channels=tuple(params.channels),
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
@@ -27,6 +29,9 @@ def build_autoencoder(params: AutoencoderParams, resolution: int) -> Autoencoder
         norm_num_groups=8,
         sample_size=resolution,
     )
+    with torch.no_grad():  # at a deviation of 1 noise would drown what the first steps write into the latents
+        autoencoder.quant_conv.bias[params.latent_channels :] = FIRST_LOG_VARIANCE
+    return autoencoder
 
 
 def build_tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
@@ -61,18 +66,15 @@ def build_text_encoder(params: DenoiserParams, tokenizer: CLIPTokenizer) -> CLIP
 
 
 def build_unet(params: DenoiserParams, latent_channels: int, side: int) -> UNet2DConditionModel:
-    """Stable Diffusion's UNet for latents of ``side``: cross-attention at every level but the finest, as in SDXL.
-
-    Attention between all of the finest level's places would take as long as everything else.
-    """
+    """Stable Diffusion's UNet for latents of ``side``: cross-attention at every level but the coarsest."""
     attentive = len(params.channels) - 1
     return UNet2DConditionModel(
         sample_size=side,
         in_channels=latent_channels,
         out_channels=latent_channels,
         block_out_channels=tuple(params.channels),
-        down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * attentive,
-        up_block_types=("CrossAttnUpBlock2D",) * attentive + ("UpBlock2D",),
+        down_block_types=("CrossAttnDownBlock2D",) * attentive + ("DownBlock2D",),
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * attentive,
         layers_per_block=params.layers,
         cross_attention_dim=params.text_width,
         attention_head_dim=tuple(max(1, width // params.head_width) for width in params.channels),  # head counts
