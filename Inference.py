@@ -14,6 +14,9 @@ ROOT = Path(__file__).parent
 # What a bare `python Inference.py` animates with. The two belong together: one given, the other must be too.
 BUNDLED = {"config": "config/synthetic-128.yaml", "checkpoint": "SID_Checkpoints/sid-cpk.pth"}
 BUNDLED_SOURCE, BUNDLED_DRIVER = "Inputs/Identities/person-3.png", "Inputs/driving videos/driver-1.mp4"
+# What --prompt draws with; the driver is a picture.
+BUNDLED_MEF = {"checkpoint": "MEF_Checkpoints/adapters", "base": "MEF_Checkpoints/base"}
+BUNDLED_REFERENCE = "Inputs/driving static images/happiness.png"
 SID_ONLY = ("config", "motion", "drive", "pose_video", "strength", "relative", "adapt_scale", "find_best_frame",
             "side_by_side")
 MEF_ONLY = ("negative_prompt", "num_images", "seed", "steps", "guidance_scale", "identity_scale", "expression_scale",
@@ -105,8 +108,7 @@ def tell_device(cpu: bool) -> None:
 def draw(args: argparse.Namespace) -> None:
     for name in chosen(args, SID_ONLY):
         raise UserError(f"--{name} animates a photograph; it has no meaning with --prompt")
-    if args.checkpoint is None:
-        raise UserError("--checkpoint is needed: no adapters are bundled yet (train them with train_mef.py)")
+    fill_in_bundled_mef(args)
     if not (args.source_image or args.driving_video or args.reference_image):
         raise UserError("--source_image (who), --reference_image or --driving_video (the expression) is needed")
 
@@ -143,6 +145,17 @@ def fill_in_bundled(args: argparse.Namespace) -> None:
         args.source_image = str(ROOT / BUNDLED_SOURCE)
     if args.driving_video is None and args.reference_image is None:
         args.driving_video, args.find_best_frame = str(ROOT / BUNDLED_DRIVER), True
+
+
+def fill_in_bundled_mef(args: argparse.Namespace) -> None:
+    """The same for --prompt: base and adapters, and without any picture also who and which expression."""
+    if args.checkpoint is not None:
+        return
+    for name, path in BUNDLED_MEF.items():
+        if getattr(args, name) is None:
+            setattr(args, name, str(ROOT / path))
+    if not (args.source_image or args.driving_video or args.reference_image):
+        args.source_image, args.reference_image = str(ROOT / BUNDLED_SOURCE), str(ROOT / BUNDLED_REFERENCE)
 
 
 def animate(args: argparse.Namespace) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,8 @@ from tiny_mef import CAPTIONS, write_portraits
 from modules import media
 from modules.mef.base import load_base
 from modules.mef.config import BaseParams
+from modules.mef.small_base.autoencoder import AutoencoderStage
+from modules.mef.small_base.config import load_small_base_config
 from modules.mef.small_base.networks import MAX_TOKENS, build_tokenizer
 
 
@@ -75,6 +79,19 @@ def test_latents_as_the_denoiser_sees_them_have_a_spread_of_one(trained):
         posterior = vae.encode(torch.stack(images)).latent_dist
     spread = (posterior.mean.var() + posterior.std.square().mean()).sqrt() * vae.config.scaling_factor
     assert spread.item() == pytest.approx(1, abs=0.02)  # half precision, here and where it was measured
+
+
+def test_a_frozen_encoder_keeps_the_latents_while_the_decoder_learns(trained):
+    config = load_small_base_config(trained / "base.yaml")
+    config = replace(config, autoencoder_train_params=replace(config.autoencoder_train_params, frozen_encoder=True))
+    stage = AutoencoderStage(config)
+    before = copy.deepcopy(stage.network.state_dict())
+    ((_, optimizer),) = stage.phases[0].optimizers.items()
+    batch = {"image": torch.rand(2, 3, 32, 32) * 2 - 1, "posterior_noise": torch.randn(2, 4, 16, 16)}
+    sum(stage.step(batch)[0].values()).backward()
+    optimizer.step()
+    changed = {name.split(".")[0] for name, t in stage.network.state_dict().items() if not torch.equal(t, before[name])}
+    assert changed == {"decoder", "post_quant_conv"}
 
 
 def test_each_part_leaves_logs_pictures_and_checkpoints_of_its_own(trained):

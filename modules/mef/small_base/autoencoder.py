@@ -68,7 +68,10 @@ class AutoencoderStage(PartStage):
         params = config.autoencoder_train_params
         torch.manual_seed(params.seed)
         network = networks.build_autoencoder(config.model_params.autoencoder_params, config.dataset_params.resolution)
-        optimizer = torch.optim.AdamW(network.parameters(), lr=params.lr)
+        if params.frozen_encoder:
+            network.encoder.requires_grad_(False)
+            network.quant_conv.requires_grad_(False)
+        optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=params.lr)
         super().__init__(config, AutoencoderStep(network, config), network, params, optimizer)
 
     def picture(self, hand_over: Batch) -> Tensor:

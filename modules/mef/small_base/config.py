@@ -42,7 +42,8 @@ class SmallBaseModelParams:
 class AutoencoderTrainParams(LoopParams):
     lr: float = option(1e-3, low=0)                          # AdamW's learning rate
     perceptual: float = option(1.0, low=0)                   # distance in features of a small untrained network
-    divergence: float = option(1e-5, low=0)                  # of the posterior from a normal distribution
+    divergence: float = option(1e-8, low=0)                  # of the posterior from a normal distribution
+    frozen_encoder: bool = False                             # the decoder alone: latents stay as a denoiser knows them
 
 
 @section
