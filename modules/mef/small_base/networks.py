@@ -14,6 +14,7 @@ from modules.mef.small_base.config import AutoencoderParams, DenoiserParams
 MAX_TOKENS = 77  # of a caption, as in Stable Diffusion
 VOCABULARY = 2000  # at most: the words of the captions, and letters for all others
 TEXT_HEADS = 4
+NORM_GROUPS = 16  # of the denoiser's channels, and half as many of the autoencoder's
 FIRST_LOG_VARIANCE = -6.0  # of the posterior of an untrained autoencoder
 
 
@@ -26,7 +27,8 @@ def build_autoencoder(params: AutoencoderParams, resolution: int) -> Autoencoder
         up_block_types=("UpDecoderBlock2D",) * levels,
         layers_per_block=params.layers,
         latent_channels=params.latent_channels,
-        norm_num_groups=8,
+        norm_num_groups=NORM_GROUPS // 2,
+        mid_block_add_attention=False,
         sample_size=resolution,
     )
     with torch.no_grad():  # at a deviation of 1 noise would drown what the first steps write into the latents
@@ -66,16 +68,20 @@ def build_text_encoder(params: DenoiserParams, tokenizer: CLIPTokenizer) -> CLIP
 
 
 def build_unet(params: DenoiserParams, latent_channels: int, side: int) -> UNet2DConditionModel:
-    """Stable Diffusion's UNet for latents of ``side``: cross-attention at every level but the coarsest."""
+    """Stable Diffusion's UNet for latents of ``side``: cross-attention at every level but the finest, as in SDXL.
+
+    Attention between all of the finest level's places would take as long as everything else.
+    """
     attentive = len(params.channels) - 1
     return UNet2DConditionModel(
         sample_size=side,
         in_channels=latent_channels,
         out_channels=latent_channels,
         block_out_channels=tuple(params.channels),
-        down_block_types=("CrossAttnDownBlock2D",) * attentive + ("DownBlock2D",),
-        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * attentive,
+        down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * attentive,
+        up_block_types=("CrossAttnUpBlock2D",) * attentive + ("UpBlock2D",),
         layers_per_block=params.layers,
+        norm_num_groups=NORM_GROUPS,
         cross_attention_dim=params.text_width,
         attention_head_dim=tuple(max(1, width // params.head_width) for width in params.channels),  # head counts
     )
