@@ -39,6 +39,28 @@ def test_the_bundled_measuring_network_reads_people_it_never_saw():
     assert found["action units, R2"] > 0.15 and found["identity parameters, R2"] > 0.15
 
 
+def test_all_bundled_weights_together_are_small():
+    folders = [ROOT / name for name in ("SID_Checkpoints", "MEF_Checkpoints")]
+    sizes = [path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file()]
+    assert sum(sizes) <= 45 * 2**20
+
+
+def test_a_prompt_alone_draws_a_portrait_with_the_bundled_base(tmp_path):
+    """What the prompt says of the background is what the picture's upper corners show."""
+
+    def corners(prompt: str) -> np.ndarray:
+        command = [sys.executable, str(ROOT / "Inference.py"), "--cpu", "--steps", "10", "--prompt", prompt]
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        assert result.returncode == 0, result.stderr
+        picture = media.read_image(tmp_path / "result.png").astype(float)
+        assert picture.shape == (128, 128, 3)
+        return np.concatenate([picture[:24, :24], picture[:24, -24:]]).mean(axis=(0, 1))
+
+    sentence = "a portrait photo of a person with short black hair, wearing a red shirt, in front of {}, in cool light from above"
+    green, night = corners(sentence.format("a green wall")), corners(sentence.format("city lights at night"))
+    assert green[1] > green[0] + 15 and green.mean() > night.mean() + 20
+
+
 def test_the_command_alone_animates_the_bundled_face(tmp_path):
     """The result moves with its driver: it is nearer to what it shows at the time than to its own mean picture."""
     result = subprocess.run(

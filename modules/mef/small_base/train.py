@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -145,9 +147,15 @@ def _tokens(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
 
 
 def _save(part: Any, folder: Path) -> None:
-    """Half precision is what is kept; whoever loads it says in which precision to compute."""
+    """Half precision is what is kept; whoever loads it says in which precision to compute.  Files appear whole."""
     with writing_errors(folder):
-        part.to(dtype=torch.float16).save_pretrained(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as made:
+            part.to(dtype=torch.float16).save_pretrained(made)
+            for file in [path for path in Path(made).rglob("*") if path.is_file()]:
+                place = folder / file.relative_to(made)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(file, place)
 
 
 RECIPES = {recipe.part: recipe for recipe in (AutoencoderRecipe, DenoiserRecipe)}
