@@ -249,7 +249,7 @@ class TrainParams(LoopParams):
     perceptual_network: PerceptualParams = PerceptualParams()
 
     def learning_rate(self, network: str) -> float:
-        """Of the generator, the kp_detector, the encoders or the discriminator."""
+        """Of the ``generator``, the ``kp_detector`` or the ``encoders``."""
         return getattr(self, f"lr_{network}")
 
     def rendered(self, items: int) -> int:

@@ -36,7 +36,12 @@ def check_together(config: Config) -> None:
 
 def _check_rendered(config: Config) -> None:
     train = config.train_params
-    if train.rendered_share < 1 and config.model_params.encoder_params is None:
+    has_encoders = config.model_params.encoder_params is not None
+    learning = [train.lr_generator, train.lr_kp_detector] if train.rendered_share else []
+    if not any([*learning, train.lr_encoders if has_encoders else 0]):
+        where = "lr_encoders" if has_encoders else "lr_generator"
+        raise BadValue(f"train_params.{where}", "above 0 where no other network learns", "0")
+    if train.rendered_share < 1 and not has_encoders:
         expected = "1 without model_params.encoder_params"
         raise BadValue("train_params.rendered_share", expected, f"{train.rendered_share:g}")
     if train.rendered_share:

@@ -240,6 +240,28 @@ def test_published_bases_have_their_published_size_and_take_adapters(config, mil
 # ---------------------------------------------------------------------------------------------- the pipeline itself
 
 
+@pytest.mark.parametrize("guidance", [{}, {"guidance_scale": 1.0}, {"identity_guidance": 2.0}])
+def test_a_list_of_prompts_takes_one_embedding_each_or_one_for_all(workshop, guidance):
+    pipeline, prompts = ours(workshop, "sd15"), ["a red hat", "a blue hat"]
+    people = [z.reshape(1, -1).expand(2, -1) * torch.tensor([[1.0], [-1.0]]) for z in embeddings()]
+
+    def paint(prompt, identity, expression, seeds, **more) -> np.ndarray:
+        noise = {"generator": [torch.Generator().manual_seed(seed) for seed in seeds]}
+        given = {"identity_embedding": identity, "expression_embedding": expression}
+        return pipeline(prompt, **given, **arguments(**noise, **guidance, **more)).images
+
+    together = paint(prompts, *people, (0, 1))
+    for i, prompt in enumerate(prompts):
+        alone = paint(prompt, people[0][i], people[1][i], (i,))
+        assert np.abs(together[i] - alone[0]).max() <= SAME
+    shared = paint(prompts, *embeddings(), (0, 1))
+    assert np.abs(shared[0] - together[0]).max() <= SAME < np.abs(shared[1] - together[1]).max()
+    with pytest.raises(UserError, match="one image a prompt"):
+        paint(prompts, *people, (0, 1), num_images_per_prompt=2)
+    with pytest.raises(UserError, match=r"2 embeddings for 1 prompt"):
+        paint(prompts[0], *people, (0, 1))
+
+
 @pytest.mark.parametrize("kind", tiny_base.KINDS)
 def test_separate_guidance_with_equal_weights_is_ordinary_guidance(workshop, kind):
     pipeline = ours(workshop, kind)

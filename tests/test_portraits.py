@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from test_measures import SMALL
 from test_training import ROOT, environment
 from tiny_mef import write_config, write_workshop
@@ -17,10 +18,13 @@ from tiny_mef import write_config, write_workshop
 from modules import media
 from modules.data.synthetic import CATEGORIES, category
 from modules.data.synthetic.parameters import neutral
+from modules.evaluation.compare import compare
 from modules.evaluation.meter import FaceMeter, Reading, save_meter
-from modules.evaluation.portraits import Judge, WorldDistance, ask, named, summary
+from modules.evaluation.portrait_figures import Features, Judge, WorldDistance, named, read, summary
+from modules.evaluation.portraits import ask
 from modules.evaluation.ruler import Ruler
 from modules.evaluation.world import PROBE_SEED
+from modules.mef.config import is_mef_config
 from modules.mef.train import train
 from modules.sid.encoders import Semantics
 
@@ -53,7 +57,7 @@ def test_what_is_asked_for_is_the_persons_face_with_the_drivers_expression_in_an
     assert torch.equal(asked.truth.action_units, asked.driver.action_units)
     people = torch.cat([asked.source.identity, asked.driver.identity])
     assert len(people.unique(dim=0)) == PEOPLE + PEOPLE * EACH  # nobody drives who is drawn, and nobody twice
-    assert (asked.shown != asked.elsewise).all()
+    assert (asked.shown != asked.other).all()
     for plain, contradicting in zip(asked.prompts(), asked.prompts(contradict=True), strict=True):
         assert "showing" not in plain and " showing " in contradicting
 
@@ -84,10 +88,16 @@ def test_only_what_the_caption_says_counts_as_named(asked):
 
 def test_the_worlds_distance_tells_like_from_unlike():
     torch.manual_seed(0)
-    pictures, alike = torch.rand(2, 200, 3, 32, 32)
-    distance = WorldDistance(FaceMeter(SMALL, 32).eval(), pictures)
+    pictures, alike = torch.randint(0, 256, (2, 200, 3, 32, 32), dtype=torch.uint8)
+    meter = FaceMeter(SMALL, 32).eval()
+    known = read(meter, pictures)
+    distance = WorldDistance(meter, pictures, known)
     assert distance(pictures) == pytest.approx(0, abs=1e-3)
-    assert distance(alike) < 0.5 * distance(alike.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1) * 0.3)
+    assert distance(alike) < 0.5 * distance(alike // 3)
+    spread = torch.full((20,), 2.0)
+    with torch.inference_mode():
+        features = Features(meter, spread)(pictures / 255)
+    torch.testing.assert_close(features, torch.cat([known.z_id, known.semantics.cat()], dim=1) / 2)
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +111,8 @@ def trained(tmp_path_factory) -> Path:
     return folder
 
 
-def evaluate(folder: Path, *options: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "run.py", "--config", str(folder / "mef.yaml"), "--cpu", *options]
+def evaluate(folder: Path, *options: str, config: str = "mef.yaml") -> subprocess.CompletedProcess:
+    command = [sys.executable, "run.py", "--config", str(folder / config), "--cpu", *options]
     return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
 
 
@@ -112,11 +122,14 @@ def test_the_command_prints_table_3_and_writes_a_report(trained):
     folder = trained / "run" / "evaluation"
     figures = json.loads((folder / "metrics.json").read_text())
     rows = figures["portraits"]
-    columns = ["ID", "first %", "SEMCHG", "prompt %", "SIM", "EXP %", "POSE", "FD-world", "TIME"]
+    columns = ["ID", "first %", "SEMCHG", "prompt %", "SIM", "EXP %", "POSE mean", "POSE", "FD-world", "TIME"]
     assert list(rows["both adapters"]) == columns and all(name in result.stdout for name in columns)
     assert f"{rows['both adapters']['POSE']:.3f}" in result.stdout
-    assert rows["render"]["SIM"] == 0 and rows["render"]["TIME"] == 0 < rows["base alone"]["TIME"]
+    assert rows["render"]["SIM"] == 0 and "TIME" not in rows["render"] and rows["base alone"]["TIME"] > 0
     assert rows["base alone"]["ID"] != rows["no expression adapter"]["ID"] != rows["both adapters"]["ID"]
+    low, high = figures["intervals"]["portraits"]["both adapters"]["POSE mean"]
+    assert low <= rows["both adapters"]["POSE mean"] <= high
+    assert "portraits: both adapters: ID" in compare(folder / "metrics.json", folder / "metrics.json")
     assert set(figures["attributes"]) == set(rows)
     assert media.read_image(folder / "sheet.png").shape == (6 * 32, 9 * 32, 3)
     assert "sheet.png" in (folder / "report.html").read_text()
@@ -128,6 +141,14 @@ def test_what_cannot_be_evaluated_is_one_line(trained):
     assert result.returncode == 2 and "configures MEF; it can be evaluated" in result.stderr
     result = evaluate(trained, "--mode", "evaluate", "--checkpoint", str(trained / "nothing"))
     assert result.returncode == 2 and result.stderr.count("\n") == 1
-    (trained / "meter.pth").rename(trained / "elsewhere.pth")
-    result = evaluate(trained, "--mode", "evaluate", "--checkpoint", adapters)
-    assert result.returncode == 2 and "meter.pth: no such file; train it: python -m" in result.stderr
+    config = yaml.safe_load((trained / "mef.yaml").read_text())
+    config["evaluate_params"]["meter"] = str(trained / "none.pth")
+    (trained / "unmeasured.yaml").write_text(yaml.safe_dump(config))
+    result = evaluate(trained, "--mode", "evaluate", "--checkpoint", adapters, config="unmeasured.yaml")
+    assert result.returncode == 2 and "none.pth: no such file; train it: python -m" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["- a list", "text", ""])
+def test_what_is_no_configuration_is_left_to_those_who_read_it(tmp_path, text):
+    (tmp_path / "config.yaml").write_text(text)
+    assert not is_mef_config(tmp_path / "config.yaml")

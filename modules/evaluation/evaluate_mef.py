@@ -12,71 +12,93 @@ from torch import Tensor
 
 from modules.data.synthetic import CATEGORIES
 from modules.errors import UserError
+from modules.evaluation import portrait_figures as figures_of
 from modules.evaluation import portraits
 from modules.evaluation.bootstrap import intervals
 from modules.evaluation.meter import load_meter
 from modules.evaluation.output import table, write_json
-from modules.evaluation.portraits import WAYS, Drawn, Judge, WorldDistance
-from modules.evaluation.report import Section, cells, plot, write_page
+from modules.evaluation.portraits import WAYS, Drawn
+from modules.evaluation.report import METER_TITLE, Section, cells, plot, write_page
 from modules.evaluation.ruler import calibrate
-from modules.evaluation.world import PROBE_SEED
-from modules.mef.config import load_mef_config
+from modules.evaluation.world import PROBE_SEED, render_all
+from modules.mef.config import MEFConfig, load_mef_config
 from modules.mef.inference import load_pipeline
+from modules.mef.pipeline import DeepExprPipeline
 
 SHOWN = 10  # portraits of the report's sheet
 LEAST_PEOPLE = 16  # of whom the measuring network's own error is told
-UNITS = "FD-world: Frechet distance in the measuring network's features; POSE in degrees, TIME in seconds a portrait"
+TEACHERS = 600  # renders of others: they teach the classifier of expressions, and FD-world is the distance to them
+TITLE, UNITS = "portraits", "POSE: median over portraits, degrees; TIME: seconds a portrait, drawn eight at a time"
 
 
 def evaluate_mef(config_path: str, checkpoint: str, cpu: bool = False) -> Path:
     """Measure adapters on their base; write ``evaluation/`` beside them (``metrics.json``, ``report.html``).
 
     Args:
-        checkpoint: a training checkpoint, a folder of adapters, or a hub id.
+        checkpoint: a training checkpoint, or a folder of adapters.
 
     Raises:
-        UserError: the measuring network or the adapters are not there, or these were saved without SID's encoders.
+        UserError: the measuring network or the adapters are not there, or these cannot be measured so.
     """
     config = load_mef_config(config_path)
     params, size, path = config.evaluate_params, config.dataset_params.resolution, config.evaluate_params.meter
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file; train it: python -m modules.evaluation.meter --out {path}")
-    pipeline = load_pipeline(checkpoint, cpu=cpu)
-    if pipeline.embedder is None:
-        raise UserError(f"{checkpoint}: these adapters were saved without SID's encoders")
+    pipeline = _load(config, checkpoint, cpu)
     asked, meter = portraits.ask(params.people, params.expressions), load_meter(path)
-    source, driver, truth = (
-        portraits.rendered(faces, size, "rendering what is asked for")
-        for faces in (asked.source, asked.driver, asked.truth)
+    taught = portraits.ask(TEACHERS, 1, PROBE_SEED)
+    source, driver, truth, others = (
+        render_all(faces, size, "rendering what is asked for")[0]
+        for faces in (asked.source, asked.driver, asked.truth, taught.truth)
     )
-    drawn = {"render": Drawn(truth, 0.0), "render through the VAE": portraits.through_vae(pipeline, truth)}
+    ruler = calibrate(meter, size, max(LEAST_PEOPLE, params.people), params.expressions)
+    readings = [figures_of.read(meter, images) for images in (source, truth, others)]
+    judge = figures_of.Judge(ruler, asked, taught, *readings)
+    distance = figures_of.WorldDistance(meter, others, readings[-1])
+
+    drawn = {"render": Drawn(truth), "render through the VAE": portraits.through_vae(pipeline, truth)}
     embeddings = portraits.embed(pipeline, asked, source, driver)
     pipeline.base.set_progress_bar_config(disable=True)
-    drawn |= {way.name: portraits.draw(pipeline, way, asked, embeddings, params) for way in WAYS}
-
-    ruler = calibrate(meter, size, max(LEAST_PEOPLE, params.people), params.expressions)
-    taught = portraits.ask(portraits.TEACHERS, 1, PROBE_SEED)
-    others = portraits.rendered(taught.truth, size, "rendering others")
-    distance = WorldDistance(meter, others)
-    known = (portraits.read(meter, images) for images in (source, truth, others))
-    judge = Judge(ruler, asked, taught, *known)
-    figures: dict[str, Any] = {"portraits": {}, "attributes": {}, "each": {}}
+    drawn |= {way.name: portraits.draw(pipeline, way, asked, embeddings, size, params) for way in WAYS}
+    rows, attributes, each = {}, {}, {}
     for name, made in drawn.items():
-        found, there = judge.each(portraits.read(meter, made.image))
-        figures["portraits"][name] = portraits.summary(found, distance(made.image), made.seconds)
-        figures["attributes"][name] = {attribute: float(values.nanmean()) for attribute, values in there.items()}
-        figures["each"][name] = {figure: _by_person(values, params.expressions) for figure, values in found.items()}
-    measured = asdict(params) | {"meter": hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16], "size": size}
-    figures |= {"measured": measured, "meter": ruler.errors, "intervals": intervals(figures["each"])}
+        found, there = judge.each(figures_of.read(meter, made.image))
+        rows[name] = figures_of.summary(found, distance(made.image), made.seconds)
+        shares = {attribute: float(values.nanmean()) for attribute, values in there.items()}
+        attributes[name] = {attribute: share for attribute, share in shares.items() if share == share}  # nan is not
+        each[name] = {figure: _by_person(values, params.expressions) for figure, values in found.items()}
+    figures: dict[str, Any] = {
+        "measured": asdict(params) | {"meter": hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16], "size": size},
+        "base": asdict(pipeline.base_params),
+        "meter": ruler.errors,
+        TITLE: rows,
+        "attributes": attributes,
+        "intervals": {TITLE: intervals(each)},
+        "each": {TITLE: each},
+    }
     folder = Path(checkpoint).parent / "evaluation"
-    _write(folder, figures, [source[asked.person], driver], drawn)
+    _write(folder, figures, [source[asked.person], driver, *(made.image for made in drawn.values())])
     return folder
 
 
-def _write(folder: Path, figures: dict[str, Any], given: list[Tensor], drawn: dict[str, Drawn]) -> None:
-    """The files and the screen; ``given`` are the photographs and the drivers of the portraits."""
+def _load(config: MEFConfig, checkpoint: str, cpu: bool) -> DeepExprPipeline:
+    """The adapters on the base they were trained with, which must be the configuration's."""
+    if not Path(checkpoint).exists():
+        raise UserError(f"{checkpoint}: no such checkpoint, nor folder of adapters")
+    pipeline, base = load_pipeline(checkpoint, cpu=cpu), config.model_params.base_params.path
+    if pipeline.embedder is None:
+        raise UserError(f"{checkpoint}: these adapters were saved without SID's encoders")
+    if pipeline.base_params.path != base:
+        raise UserError(f"{checkpoint}: adapters for {pipeline.base_params.path}; the configuration's base is {base}")
+    if pipeline.crop_faces:
+        raise UserError(f"{checkpoint}: learnt from faces that a detector cut out; it misses the world's turned heads")
+    return pipeline
+
+
+def _write(folder: Path, figures: dict[str, Any], pictures: list[Tensor]) -> None:
+    """The files and the screen; ``pictures`` are columns of the sheet: photographs, drivers, and every row's."""
     write_json(folder / "metrics.json", figures)
-    sheet = _sheet([*given, *(made.image for made in drawn.values())]), f"photograph | driver | {' | '.join(drawn)}"
+    sheet = _sheet(pictures), f"photograph | driver | {' | '.join(figures[TITLE])}"
     parts = ["<h2>Attributes that the prompt names and the measuring network finds</h2>"]
     parts.append(plot(figures["attributes"], tuple(CATEGORIES)))
     write_page(folder, "MEF against the truth of the face world", _sections(figures), sheet, parts)
@@ -93,17 +115,16 @@ def _by_person(values: Tensor, frames: int) -> list[float]:
 
 
 def _sections(figures: dict[str, Any]) -> list[Section]:
-    asked = f"{figures['measured']['people']} people never seen, {figures['measured']['expressions']} portraits of each"
-    titles = {
-        "portraits": f"portraits: {asked} ({UNITS})",
-        "attributes": "share of the attributes named in the prompt that are there",
-    }
-    found = [(title, *cells(figures[name])) for name, title in titles.items()]
-    own = {"measuring network": figures["meter"]["summary"]}
-    return [*found, ("the measuring network's own error, on perfect pictures of unseen people", *cells(own))]
+    asked = f"{figures['measured']['people']} people never seen, {figures['measured']['expressions']} of each"
+    return [
+        (f"portraits: {asked} ({UNITS})", *cells(figures[TITLE])),
+        ("share of the attributes named in the prompt that are there", *cells(figures["attributes"])),
+        (METER_TITLE, *cells({"measuring network": figures["meter"]["summary"]})),
+    ]
 
 
 def _sheet(pictures: list[Tensor]) -> Tensor:
-    """A row per portrait, ``[3, rows * H, columns * W]``."""
-    rows = [torch.cat(list(row), dim=2) for row in zip(*(column[:SHOWN] for column in pictures), strict=True)]
-    return torch.cat(rows, dim=1)
+    """A row per portrait, of different people: columns, bytes ``[N, 3, H, W]``, to one picture in [0, 1]."""
+    step = max(1, len(pictures[0]) // SHOWN)
+    rows = [torch.cat(list(row), dim=2) for row in zip(*(column[::step][:SHOWN] for column in pictures), strict=True)]
+    return torch.cat(rows, dim=1) / 255

@@ -22,6 +22,7 @@ table { border-collapse: collapse; margin: 1em 0 } td, th { padding: .2em .7em; 
 td:first-child { text-align: left } tr:nth-child(even) { background: #f2f2f2 } img { max-width: 100% }"""
 CONFIDENCE = "in brackets: where the mean lies with 95 % confidence"
 UNITS = "PSNR in dB, pose in degrees, landmarks in distances of the pupils seen from the front"
+METER_TITLE = f"the measuring network's own error, on perfect pictures of unseen people ({UNITS})"
 Section = tuple[str, list[str], list[list[str]]]  # title, header and rows of a table
 
 
@@ -39,15 +40,19 @@ def sections(figures: dict[str, Any]) -> list[Section]:
     for who, rows in figures.get("disentanglement", {}).items():
         title = f"{who}: rank-1 retrieval, and R2 of linear probes, on unseen people ({CONFIDENCE})"
         found.append((title, *cells(rows, sure[who])))
-    title = f"the measuring network's own error, on perfect pictures of unseen people ({UNITS})"
-    found.append((title, *cells({"measuring network": figures["meter"]["summary"]})))
+    found.append((METER_TITLE, *cells({"measuring network": figures["meter"]["summary"]})))
     return found
 
 
-def cells(rows: dict[str, Figures], sure: dict[str, dict[str, tuple]] | None = None) -> tuple[list[str], list]:
-    columns = list(headline(next(iter(rows.values()))))
+def cells(
+    rows: dict[str, Figures], sure: dict[str, dict[str, tuple]] | None = None
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a table, with intervals if given; what a row lacks is left empty."""
+    columns = list(dict.fromkeys(column for figures in rows.values() for column in headline(figures)))
 
     def cell(row: str, column: str) -> str:
+        if column not in rows[row]:
+            return ""
         value = f"{rows[row][column]:.3f}"
         return value if sure is None else "{} [{:.2f}, {:.2f}]".format(value, *sure[row][column])
 
@@ -84,16 +89,16 @@ def write_report(folder: Path, figures: dict[str, Any], sheet: Tensor) -> None:
 
 
 def write_page(
-    folder: Path, heading: str, tables: list[Section], sheet: tuple[Tensor, str], parts: list[str]
+    folder: Path, heading: str, shown: list[Section], sheet: tuple[Tensor, str], parts: list[str]
 ) -> None:
     """Write ``report.html`` and ``sheet.png``: the first table, the picture with its legend, the others, ``parts``."""
     image, legend = sheet
     media.write_image(folder / "sheet.png", (image.permute(1, 2, 0) * 255).round().byte().numpy())
-    shown = [f"<p>{html.escape(legend)}</p>", '<img src="sheet.png" alt="pictures of what was measured">']
+    picture = [f"<p>{html.escape(legend)}</p>", '<img src="sheet.png" alt="pictures of what was measured">']
     lines = [f"<h1>{html.escape(heading)}</h1>"]
-    for number, (title, header, rows) in enumerate(tables):
+    for number, (title, header, rows) in enumerate(shown):
         lines += [f"<h2>{html.escape(title[0].upper() + title[1:])}</h2>", _table(header, rows)]
-        lines += shown if number == 0 else []
+        lines += picture if number == 0 else []
     body = "\n".join([*lines, *parts])
     head = f'<meta charset="utf-8"><title>{html.escape(heading)}</title><style>{STYLE}</style>'
     write_text(folder / "report.html", f'<!doctype html><html lang="en">{head}{body}</html>')

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from modules.config import LoopParams, read_sections, section_from_dict
 from modules.errors import UserError
-from modules.schema import BadValue, option, section
+from modules.schema import BadValue, option, read_yaml, section
 
 
 @section
@@ -125,7 +125,8 @@ class MEFConfig:
 
 def is_mef_config(path: str | os.PathLike) -> bool:
     """Whether a YAML file configures MEF, which has a base, and not SID.  Raises :class:`UserError` as reading does."""
-    model = read_sections(MEFConfig, path).get("model_params")
+    values = read_yaml(path)
+    model = values.get("model_params") if isinstance(values, dict) else None
     return isinstance(model, dict) and "base_params" in model
 
 

@@ -107,7 +107,7 @@ class DeepExprPipeline(
         Args:
             identity_image, expression_image: the faces; without one its adapter is given "none" (zeros).
             identity_embedding, expression_embedding: ``[width]`` or ``[1, width]``, instead of the pictures; or
-                ``[B, width]``, one for each of B prompts.
+                ``[B, width]``, one for each of B prompts in a list, one image a prompt.
             identity_scale, expression_scale: 0 (off) up; or a dict of scales per block, such as
                 ``{"mid": 1.0, "up": {"block_1": [1.0, 0.5, 0.5]}}``, as diffusers' ``set_ip_adapter_scale`` takes.
             guidance_scale: of all conditions together, none at 1.
@@ -122,8 +122,7 @@ class DeepExprPipeline(
         if "prompt_embeds" not in options:
             check_prompt(prompt)
         embeddings = self.embed(identity_image, expression_image, identity_embedding, expression_embedding)
-        if isinstance(prompt, list):
-            embeddings = [z.expand(len(prompt), -1) for z in embeddings]
+        embeddings = _one_for_each(prompt, embeddings, options.get("num_images_per_prompt", 1))
         # as the base decides it: networks distilled with guidance are told its scale instead
         guided = guidance_scale > 1 and self.base.unet.config.time_cond_proj_dim is None
         weights = None
@@ -157,7 +156,7 @@ class DeepExprPipeline(
         embeddings = []
         for i, (name, width) in enumerate(zip(NAMES, self.adapters.widths, strict=True)):
             if given[i] is not None:
-                z = torch.atleast_2d(given[i])
+                z = given[i].reshape(-1, given[i].shape[-1])
             elif images[i] is None:
                 z = torch.zeros(1, width)
             elif self.embedder is None:
@@ -290,6 +289,17 @@ def check_prompt(prompt: str | Sequence[str] | None) -> None:
     prompts = [prompt] if isinstance(prompt, str) else list(prompt or [])
     if not prompts or not all(text.strip() for text in prompts):
         raise UserError("the prompt is empty: say what the picture shows")
+
+
+def _one_for_each(prompt: Any, embeddings: Sequence[Tensor], images: int) -> list[Tensor]:
+    """Embeddings for every prompt of a list.  Raises UserError where their numbers do not match."""
+    count = len(prompt) if isinstance(prompt, list) else 1
+    for z in embeddings:
+        if len(z) not in (1, count):
+            raise UserError(f"{len(z)} embeddings for {count} prompt(s): give one for all, or one for each of a list")
+        if len(z) > 1 and images > 1:  # diffusers repeats prompts one by one, but embeddings as a whole
+            raise UserError("num_images_per_prompt: embeddings that differ by prompt give one image a prompt")
+    return [z.expand(count, -1) for z in embeddings]
 
 
 def _pixels(image: Image.Image | np.ndarray) -> np.ndarray:

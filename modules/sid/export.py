@@ -21,13 +21,17 @@ def inference_checkpoint(
 
     Args:
         encoders: checkpoint to take all but the generator from: the encoders, and the detector whose motion their
-            motion head learnt to tell.
+            motion head learnt to tell.  The generator knows neither: train it further on them.
     """
-    state = weights.state(weights.load_model(params, path))
+    entries = _halves(params, path)
     if encoders is not None:
-        state = weights.state(weights.load_model(params, encoders)) | {"generator": state["generator"]}
-    entries = {entry: {name: _half(t, name, path) for name, t in network.items()} for entry, network in state.items()}
+        entries = _halves(params, encoders) | {"generator": entries["generator"]}
     return entries | {"model_params": config_to_dict(params)}
+
+
+def _halves(params: ModelParams, path: str | Path) -> dict[str, dict[str, torch.Tensor]]:
+    state = weights.state(weights.load_model(params, path))
+    return {entry: {name: _half(t, name, path) for name, t in network.items()} for entry, network in state.items()}
 
 
 def _half(t: torch.Tensor, name: str, path: str | Path) -> torch.Tensor:

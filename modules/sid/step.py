@@ -185,7 +185,8 @@ class GeneratorStep(nn.Module):
 
     def _equivariance_losses(self, driving: Tensor, kp_driving: Keypoints) -> dict[str, Tensor]:
         weights, shape = self.weights, self.params.transform_params
-        if not (weights.equivariance_value or weights.equivariance_jacobian):
+        teaches = weights.equivariance_value or weights.equivariance_jacobian
+        if not (teaches and self.params.lr_kp_detector):
             return {}
         transform = RandomTransform.draw(
             len(driving), driving, shape.sigma_affine, shape.sigma_tps, shape.points_tps

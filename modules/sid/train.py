@@ -45,7 +45,8 @@ class SIDRecipe:
                 "the cycle terms drive everybody by a neighbour and need two"
             )
         encoder = config.model_params.encoder_params
-        if encoder is not None and encoder.face_pixels and not train.frozen_norms and train.batch_size // world < 2:
+        normalised = encoder is not None and encoder.face_pixels and train.lr_encoders and not train.frozen_norms
+        if normalised and train.batch_size // world < 2:
             raise UserError(
                 f"train_params.batch_size: {train.batch_size} over {world} process(es) leaves one item each; the batch "
                 "norm of encoders with face_pixels needs two"

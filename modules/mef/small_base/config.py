@@ -18,14 +18,14 @@ class PictureParams:
 
 @section
 class AutoencoderParams:
-    channels: list[int] = option([16, 32, 64, 64], low=8, multiple=8, filled=True)   # finest first; each level halves
+    channels: list[int] = option([16, 32, 64], low=8, multiple=8, filled=True)   # finest first; each level halves
     layers: int = option(1, low=1)                           # residual blocks of each level
-    latent_channels: int = option(8, low=1)
+    latent_channels: int = option(4, low=1)
 
 
 @section
 class DenoiserParams:
-    channels: list[int] = option([96, 160, 192], low=32, multiple=32, filled=True)   # finest first; each level halves
+    channels: list[int] = option([32, 96, 160], low=32, multiple=32, filled=True)   # finest first; each level halves
     layers: int = option(1, low=1)                           # residual blocks of each level
     head_width: int = option(32, low=8)                      # channels of an attention head
     text_width: int = option(128, low=8, multiple=4)         # of the text encoder, which has four heads
@@ -48,7 +48,7 @@ class AutoencoderTrainParams(LoopParams):
 
 @section
 class DenoiserTrainParams(LoopParams):
-    lr: float = option(5e-4, low=0)                          # AdamW's learning rate
+    lr: float = option(1e-3, low=0)                          # AdamW's learning rate
     weight_decay: float = option(0.01, low=0)
     min_snr_gamma: float = option(5.0, above=0)              # min-SNR weighting (Hang et al., 2023)
     text_dropout: float = option(0.1, low=0, high=1)         # share of items without caption, which guidance needs

@@ -14,7 +14,7 @@ from modules.mef.small_base.config import AutoencoderParams, DenoiserParams
 MAX_TOKENS = 77  # of a caption, as in Stable Diffusion
 VOCABULARY = 2000  # at most: the words of the captions, and letters for all others
 TEXT_HEADS = 4
-NORM_GROUPS = 16  # of the denoiser's channels, and half as many of the autoencoder's
+AUTOENCODER_GROUPS, DENOISER_GROUPS = 8, 16  # that channels are normalised in
 FIRST_LOG_VARIANCE = -6.0  # of the posterior of an untrained autoencoder
 
 
@@ -27,7 +27,7 @@ def build_autoencoder(params: AutoencoderParams, resolution: int) -> Autoencoder
         up_block_types=("UpDecoderBlock2D",) * levels,
         layers_per_block=params.layers,
         latent_channels=params.latent_channels,
-        norm_num_groups=NORM_GROUPS // 2,
+        norm_num_groups=AUTOENCODER_GROUPS,
         mid_block_add_attention=False,
         sample_size=resolution,
     )
@@ -81,7 +81,7 @@ def build_unet(params: DenoiserParams, latent_channels: int, side: int) -> UNet2
         down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * attentive,
         up_block_types=("CrossAttnUpBlock2D",) * attentive + ("UpBlock2D",),
         layers_per_block=params.layers,
-        norm_num_groups=NORM_GROUPS,
+        norm_num_groups=DENOISER_GROUPS,
         cross_attention_dim=params.text_width,
         attention_head_dim=tuple(max(1, width // params.head_width) for width in params.channels),  # head counts
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch.utils.data import Dataset
 from transformers import CLIPTokenizer
 
 from modules import runs
-from modules.atomic import writing_errors
+from modules.atomic import move_files, writing_errors
 from modules.data.portraits import read_portraits
 from modules.data.sampling import loader_of
 from modules.errors import UserError
@@ -79,6 +78,8 @@ class AutoencoderRecipe(_Recipe):
     def build(
         self, accelerator: Accelerator, found: dict[str, Any] | None, checkpoint: str | None, finetune: bool
     ) -> tuple[Trainer, Loaded | None]:
+        if self.train_params.frozen_encoder and found is None:
+            raise UserError("autoencoder_train_params.frozen_encoder: needs --finetune and the --checkpoint to start from")
         stage = AutoencoderStage(self.config)
         side = self.config.dataset_params.resolution // 2 ** (len(stage.network.config.block_out_channels) - 1)
         shape = (stage.network.config.latent_channels, side, side)
@@ -87,13 +88,23 @@ class AutoencoderRecipe(_Recipe):
 
     def finish(self, trainer: Trainer) -> None:
         autoencoder = trainer.stage.averaged.eval()
-        some = self.portraits[:: max(1, len(self.portraits) // SAMPLE)]
-        rows = encode_all(autoencoder, some, self.config.dataset_params.resolution, True)
-        variance = rows["mean"].float().var() + rows["deviation"].float().square().mean()
-        # the denoiser's latents have a spread of 1
-        autoencoder.register_to_config(scaling_factor=float(1 / variance.sqrt()))
+        scaling = self._known_scaling() or self._measured_scaling(autoencoder)
+        autoencoder.register_to_config(scaling_factor=scaling)
         _save(autoencoder, self.out / VAE)
         print(f"autoencoder: '{self.out / VAE}'; now train the denoiser")
+
+    def _known_scaling(self) -> float | None:
+        """Where the encoder was frozen, the factor that a denoiser was, or may have been, trained with."""
+        path = self.out / VAE
+        if not (self.train_params.frozen_encoder and (path / "config.json").is_file()):
+            return None
+        return AutoencoderKL.load_config(path)["scaling_factor"]
+
+    def _measured_scaling(self, autoencoder: AutoencoderKL) -> float:
+        """The denoiser's latents are to have a spread of 1."""
+        some = self.portraits[:: max(1, len(self.portraits) // SAMPLE)]
+        rows = encode_all(autoencoder, some, self.config.dataset_params.resolution, True)
+        return float(1 / (rows["mean"].float().var() + rows["deviation"].float().square().mean()).sqrt())
 
 
 class DenoiserRecipe(_Recipe):
@@ -152,10 +163,7 @@ def _save(part: Any, folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as made:
             part.to(dtype=torch.float16).save_pretrained(made)
-            for file in [path for path in Path(made).rglob("*") if path.is_file()]:
-                place = folder / file.relative_to(made)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(file, place)
+            move_files(made, folder)
 
 
 RECIPES = {recipe.part: recipe for recipe in (AutoencoderRecipe, DenoiserRecipe)}

@@ -1,0 +1,136 @@
+"""What the measuring network reads off portraits, compared with what was asked for: the paper's table 3."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics.image.fid import FrechetInceptionDistance
+
+from modules.data.synthetic import CATEGORIES, Faces, category
+from modules.evaluation.disentanglement import ridge
+from modules.evaluation.meter import FaceMeter, Reading
+from modules.evaluation.metrics import Figures
+from modules.evaluation.portraits import CLASSES, Asked
+from modules.evaluation.ruler import Ruler
+
+CHUNK = 64  # pictures read at once
+
+
+def read(meter: FaceMeter, images: Tensor) -> Reading:
+    """The meter's reading of any number of pictures, bytes ``[N, 3, H, W]``."""
+    with torch.inference_mode():
+        parts = [meter(part / 255) for part in images.split(CHUNK)]
+    semantics = type(parts[0].semantics)(*(torch.cat(z) for z in zip(*(p.semantics for p in parts), strict=True)))
+    scene = {name: torch.cat([part.scene[name] for part in parts]) for name in CATEGORIES}
+    plain = (torch.cat(values) for values in zip(*(part[:5] for part in parts), strict=True))
+    return Reading(*plain, semantics, scene, [])
+
+
+class Judge:
+    """Compares readings of portraits with what was asked for.
+
+    Args:
+        taught: other people's portraits, to learn expressions from.
+        source, truth, known: readings of the photographs of the people, of the portraits' renders, and of ``taught``'s.
+    """
+
+    def __init__(self, ruler: Ruler, asked: Asked, taught: Asked, source: Reading, truth: Reading, known: Reading):
+        self.ruler, self.asked, self.source, self.truth = ruler, asked, source, truth
+        self.known = known.semantics.expression.double()
+        self.known_classes = F.one_hot(taught.shown, len(CLASSES)).double()
+
+    def each(self, found: Reading) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Figures of every portrait ``[N]``, and whether each attribute is there, nan where the prompt names none.
+
+        - ID: 1 - cosine of the meter's z_id on portrait and photograph (0: the same person); first %: 100 where the
+          photograph nearest to the portrait among all people's is the person's, else 0
+        - SEMCHG: share of the attributes which the prompt names, and which the photograph contradicts, that are there;
+          prompt %: of all that the prompt names
+        - SIM: distance of expressions of portrait and render (:meth:`Ruler.expression_distance`); EXP %: 100 where the
+          expression's class is the driver's, by a linear readout of the meter's z_exp taught on renders, else 0
+        - POSE mean: mean error of yaw, pitch and roll in degrees
+        """
+        asked, person = self.asked, self.asked.person
+        cosine = found.z_id @ self.source.z_id.T
+        scores = ridge(self.known, self.known_classes, 1, found.semantics.expression.double())
+        there, differs = self._attributes(found)
+        changed = torch.where(differs, there, torch.nan)
+        figures = {
+            "ID": 1 - cosine.gather(1, person[:, None])[:, 0],
+            "first %": 100 * (cosine.argmax(dim=1) == person).float(),
+            "SEMCHG": changed.nanmean(dim=1),
+            "prompt %": 100 * there.nanmean(dim=1),
+            "SIM": self.ruler.expression_distance(found, self.truth),
+            "EXP %": 100 * (scores.argmax(dim=1) == asked.shown).float(),
+            "POSE mean": (found.pose - asked.truth.pose)[:, :3].abs().mean(dim=1),
+        }
+        return figures, dict(zip(CATEGORIES, there.unbind(dim=1), strict=True))
+
+    def _attributes(self, found: Reading) -> tuple[Tensor, Tensor]:
+        """Whether each attribute is there, nan where no prompt names it; whether the photograph has another."""
+        there, differs = [], []
+        for name in CATEGORIES:
+            wanted, own = category(self.asked.truth, name), category(self.asked.source, name)[self.asked.person]
+            right = (found.scene[name].argmax(dim=1) == wanted).float()
+            there.append(torch.where(named(self.asked.truth, name), right, torch.nan))
+            differs.append(wanted != own)
+        return torch.stack(there, dim=1), torch.stack(differs, dim=1)
+
+
+def named(faces: Faces, name: str) -> Tensor:
+    """Whether a caption of each face names this attribute, ``[N]``: what is not worn is left out of it."""
+    if name in ("hair_color", "hat_color"):
+        bearer, without = ("hair_style", "bald") if name == "hair_color" else ("hat", "none")
+        return category(faces, bearer) != CATEGORIES[bearer].index(without)
+    words = CATEGORIES[name]
+    return category(faces, name) != words.index("none") if "none" in words else torch.ones(faces.size, dtype=torch.bool)
+
+
+def summary(figures: dict[str, Tensor], distance: float, seconds: float | None) -> Figures:
+    """A row of the paper's table 3: means, and POSE's median beside its mean; without a time where nobody drew."""
+    row = {name: float(values.nanmean()) for name, values in figures.items() if not values.isnan().all()}
+    row |= {"POSE": float(figures["POSE mean"].median()), "FD-world": distance}
+    return row if seconds is None else row | {"TIME": seconds}
+
+
+class Features(torch.nn.Module):
+    """The meter's embeddings of pictures ``[B, 3, H, W]`` in [0, 1]: ``[B, F]``, each number over its own spread.
+
+    Args:
+        spread: of every feature ``[F]``; without, identity of unit length would weigh nothing beside the rest.
+    """
+
+    def __init__(self, meter: FaceMeter, spread: Tensor):
+        super().__init__()
+        self.meter, self.num_features = meter, len(spread)
+        self.register_buffer("spread", spread)
+
+    def forward(self, images: Tensor) -> Tensor:
+        found = self.meter(images)
+        return torch.cat([found.z_id, found.semantics.cat()], dim=1) / self.spread
+
+
+class WorldDistance:
+    """FD-world: Frechet distance (Heusel et al., 2017) of the meter's embeddings to those of renders of others.
+
+    The meter learnt not to mind blur and noise: it tells who and what faces show, not how sharp they are.
+
+    Args:
+        known: reading of ``others``, which are bytes.
+    """
+
+    def __init__(self, meter: FaceMeter, others: Tensor, known: Reading):
+        spread = torch.cat([known.z_id, known.semantics.cat()], dim=1).std(dim=0).clamp_min(1e-6)
+        self.metric = FrechetInceptionDistance(Features(meter, spread), reset_real_features=False)
+        self._update(others, real=True)
+
+    def __call__(self, images: Tensor) -> float:
+        self.metric.reset()
+        self._update(images, real=False)
+        return float(self.metric.compute())
+
+    @torch.inference_mode()
+    def _update(self, images: Tensor, real: bool) -> None:
+        for part in images.split(CHUNK):
+            self.metric.update(part / 255, real=real)
