@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ class DeepExprPipeline(
         Args:
             identity_image, expression_image: the faces; without one its adapter is given "none" (zeros).
             identity_embedding, expression_embedding: ``[width]`` or ``[1, width]``, instead of the pictures; or
-                ``[B, width]``, one for each of B prompts in a list, one image a prompt.
+                ``[B, width]``, one for each of B prompts in a list.
             identity_scale, expression_scale: 0 (off) up; or a dict of scales per block, such as
                 ``{"mid": 1.0, "up": {"block_1": [1.0, 0.5, 0.5]}}``, as diffusers' ``set_ip_adapter_scale`` takes.
             guidance_scale: of all conditions together, none at 1.
@@ -122,7 +123,7 @@ class DeepExprPipeline(
         if "prompt_embeds" not in options:
             check_prompt(prompt)
         embeddings = self.embed(identity_image, expression_image, identity_embedding, expression_embedding)
-        embeddings = _one_for_each(prompt, embeddings, options.get("num_images_per_prompt", 1))
+        embeddings = _for_prompts(embeddings, prompt, options.get("num_images_per_prompt", 1))
         # as the base decides it: networks distilled with guidance are told its scale instead
         guided = guidance_scale > 1 and self.base.unet.config.time_cond_proj_dim is None
         weights = None
@@ -136,13 +137,9 @@ class DeepExprPipeline(
             attention = dict(options.pop("cross_attention_kwargs", None) or {})
             attention["ip_adapter_masks"] = [_mask(mask) for mask in (identity_mask, expression_mask)]
             options["cross_attention_kwargs"] = attention
-        with separate_guidance(self.base.unet, weights):
-            return self.base(
-                prompt,
-                guidance_scale=guidance_scale,
-                ip_adapter_image_embeds=[self.for_diffusers(z, guided) for z in embeddings],
-                **options,
-            )
+        given = [self.for_diffusers(z, guided) for z in embeddings]
+        with separate_guidance(self.base.unet, weights), _handed_on(self.base, given, len(embeddings[0])):
+            return self.base(prompt, guidance_scale=guidance_scale, ip_adapter_image_embeds=given, **options)
 
     def embed(
         self,
@@ -291,15 +288,35 @@ def check_prompt(prompt: str | Sequence[str] | None) -> None:
         raise UserError("the prompt is empty: say what the picture shows")
 
 
-def _one_for_each(prompt: Any, embeddings: Sequence[Tensor], images: int) -> list[Tensor]:
-    """Embeddings for every prompt of a list.  Raises UserError where their numbers do not match."""
+def _for_prompts(embeddings: Sequence[Tensor], prompt: Any, images: int) -> list[Tensor]:
+    """One row for all pictures, or one per picture in the order of diffusers: all pictures of a prompt in a row.
+
+    Raises:
+        UserError: neither one embedding nor as many as prompts.
+    """
     count = len(prompt) if isinstance(prompt, list) else 1
     for z in embeddings:
         if len(z) not in (1, count):
             raise UserError(f"{len(z)} embeddings for {count} prompt(s): give one for all, or one for each of a list")
-        if len(z) > 1 and images > 1:  # diffusers repeats prompts one by one, but embeddings as a whole
-            raise UserError("num_images_per_prompt: embeddings that differ by prompt give one image a prompt")
-    return [z.expand(count, -1) for z in embeddings]
+    if all(len(z) == 1 for z in embeddings):
+        return list(embeddings)
+    return [z.expand(count, -1).repeat_interleave(images, dim=0) for z in embeddings]
+
+
+@contextlib.contextmanager
+def _handed_on(base: Any, embeddings: list[Tensor], pictures: int) -> Iterator[None]:
+    """Within the block, embeddings of several ``pictures`` reach the UNet as they are.
+
+    Diffusers means an embedding for the whole batch, and would give every picture those of all the others too.
+    """
+    if pictures == 1:
+        yield
+        return
+    base.prepare_ip_adapter_image_embeds = lambda *_, **__: embeddings
+    try:
+        yield
+    finally:
+        del base.prepare_ip_adapter_image_embeds
 
 
 def _pixels(image: Image.Image | np.ndarray) -> np.ndarray:

@@ -79,7 +79,7 @@ class AutoencoderRecipe(_Recipe):
         self, accelerator: Accelerator, found: dict[str, Any] | None, checkpoint: str | None, finetune: bool
     ) -> tuple[Trainer, Loaded | None]:
         if self.train_params.frozen_encoder and found is None:
-            raise UserError("autoencoder_train_params.frozen_encoder: needs --finetune and the --checkpoint to start from")
+            raise UserError("autoencoder_train_params.frozen_encoder: needs --finetune and a --checkpoint")
         stage = AutoencoderStage(self.config)
         side = self.config.dataset_params.resolution // 2 ** (len(stage.network.config.block_out_channels) - 1)
         shape = (stage.network.config.latent_channels, side, side)
