@@ -88,7 +88,7 @@ def test_only_what_the_caption_says_counts_as_named(asked):
 
 def test_the_worlds_distance_tells_like_from_unlike():
     torch.manual_seed(0)
-    pictures, alike = torch.randint(0, 256, (2, 200, 3, 32, 32), dtype=torch.uint8)
+    pictures, alike = torch.randint(0, 256, (2, 800, 3, 32, 32), dtype=torch.uint8)
     meter = FaceMeter(SMALL, 32).eval()
     known = read(meter, pictures)
     distance = WorldDistance(meter, pictures, known)
