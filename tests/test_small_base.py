@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +16,7 @@ from diffusers import StableDiffusionPipeline
 from test_training import ROOT, environment
 from tiny_mef import CAPTIONS, write_portraits
 
+from modules import checkpoint as files
 from modules import media
 from modules.mef.base import load_base
 from modules.mef.config import BaseParams
@@ -27,7 +29,8 @@ def write_config(folder: Path) -> Path:
     write_portraits(folder / "portraits")
     loop = {"num_epochs": 2, "num_repeats": 2, "batch_size": 4, "checkpoint_freq": 1, "ema_decay": 0.5}
     config = {
-        "dataset_params": {"root_dir": str(folder / "portraits"), "resolution": 32, "num_workers": 0},
+        "dataset_params": {"root_dir": str(folder / "portraits"), "resolution": 32, "num_workers": 0,
+                           "cache_dir": str(folder / "cache")},
         "model_params": {
             "autoencoder_params": {"channels": [8, 16], "latent_channels": 4},
             "denoiser_params": {"channels": [32, 64], "text_width": 16, "text_layers": 2},
@@ -79,6 +82,17 @@ def test_latents_as_the_denoiser_sees_them_have_a_spread_of_one(trained):
         posterior = vae.encode(torch.stack(images)).latent_dist
     spread = (posterior.mean.var() + posterior.std.square().mean()).sqrt() * vae.config.scaling_factor
     assert spread.item() == pytest.approx(1, abs=0.02)  # half precision, here and where it was measured
+
+
+def test_latents_are_kept_for_other_runs_and_processes(trained):
+    (cached,) = (trained / "cache").iterdir()
+    pictures, latents = sorted((trained / "portraits").glob("p*.png")), files.load(cached)
+    assert len(latents["mean"]) == len(latents["deviation"]) == len(pictures)
+    shutil.copytree(trained, trained / "again", ignore=shutil.ignore_patterns("again", "log"))
+    before = cached.stat().st_mtime_ns
+    result = train(trained / "again", "denoiser", "--device_ids", "0,1")
+    assert result.returncode == 0 and "encoding" not in result.stderr, result.stderr
+    assert cached.stat().st_mtime_ns == before
 
 
 def test_a_frozen_encoder_keeps_the_latents_while_the_decoder_learns(trained):

@@ -31,8 +31,8 @@ def cache_key(config: MEFConfig, tables: Tables, half: bool) -> str:
 
     made_from = [
         FORMAT, half, data.resolution, data.crop_faces, config_to_dict(base), config_to_dict(compound),
-        _stamps(sid.checkpoint), _stamps(sid.config), _stamps(base.path, *BASE_PARTS),
-        _stamps(base.config, *BASE_PARTS), _stamps(compound.clip), _stamps(compound.face_recognition),
+        stamps(sid.checkpoint), stamps(sid.config), stamps(base.path, *BASE_PARTS),
+        stamps(base.config, *BASE_PARTS), stamps(compound.clip), stamps(compound.face_recognition),
         tables.captions,
         [stamp(path) for path in tables.pictures],  # in the order of their rows
         [[p.text, *map(stamp, (p.image, p.identity_image, p.reference_image, p.mask))] for p in tables.portraits],
@@ -40,7 +40,7 @@ def cache_key(config: MEFConfig, tables: Tables, half: bool) -> str:
     return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
 
 
-def _stamps(name: str | None, *parts: str) -> list[list[Any]]:
+def stamps(name: str | None, *parts: str) -> list[list[Any]]:
     """Of a file, or of all files in (those ``parts`` of) a folder.  A hub id, which is neither, stands for itself."""
     path = Path(name or "")
     if name is None or not path.exists():

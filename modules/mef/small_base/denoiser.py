@@ -9,20 +9,17 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from tqdm import tqdm
 from transformers import CLIPTokenizer
 
-from modules.data.portraits import Portrait
 from modules.mef.base import quiet
 from modules.mef.small_base import networks
 from modules.mef.small_base.config import SmallBaseConfig
-from modules.mef.small_base.part import Batch, PartStage, normal_noise, read_picture
+from modules.mef.small_base.part import Batch, PartStage, normal_noise
 from modules.mef.weighting import min_snr_weight
 
 SHOWN = 8  # pictures of a training picture
 SHOWN_STEPS = 20  # of the samples shown in training
 SHOWN_GUIDANCE = 3.0
-BATCH = 16  # pictures encoded together
 
 
 class Latents(Dataset):
@@ -50,18 +47,6 @@ class Latents(Dataset):
             "noise": normal_noise(rng, shape),
             "posterior_noise": normal_noise(rng, shape),
         }
-
-
-@torch.no_grad()
-def encode_all(autoencoder: AutoencoderKL, portraits: list[Portrait], resolution: int, show: bool) -> Batch:
-    """``mean`` and ``deviation`` of every portrait's posterior, unscaled, float16, on the CPU."""
-    rows: dict[str, list[Tensor]] = {"mean": [], "deviation": []}
-    for start in tqdm(range(0, len(portraits), BATCH), desc="encoding pictures", unit="batch", disable=not show):
-        pictures = [read_picture(portrait, resolution) for portrait in portraits[start : start + BATCH]]
-        posterior = autoencoder.encode(torch.stack(pictures).to(autoencoder.device)).latent_dist
-        rows["mean"].append(posterior.mean.half().cpu())
-        rows["deviation"].append(posterior.std.half().cpu())
-    return {name: torch.cat(parts) for name, parts in rows.items()}
 
 
 class Denoiser(nn.Module):

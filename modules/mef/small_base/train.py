@@ -24,7 +24,8 @@ from modules.mef.base import quiet
 from modules.mef.small_base import networks
 from modules.mef.small_base.autoencoder import AutoencoderStage, Pictures
 from modules.mef.small_base.config import load_small_base_config
-from modules.mef.small_base.denoiser import DenoiserStage, Latents, encode_all
+from modules.mef.small_base.denoiser import DenoiserStage, Latents
+from modules.mef.small_base.latents import encode_all, portrait_latents
 from modules.mef.small_base.part import PartStage
 from modules.training import Loaded, Trainer
 
@@ -125,8 +126,9 @@ class DenoiserRecipe(_Recipe):
         tokenizer = networks.build_tokenizer(captions)
         tokens = _tokens(tokenizer, ["", *captions])
         stage = DenoiserStage(self.config, autoencoder, tokenizer, tokens[0])
-        resolution, show = self.config.dataset_params.resolution, accelerator.is_main_process
-        rows = encode_all(autoencoder, self.portraits, resolution, show)
+        rows = portrait_latents(
+            autoencoder, self.out / VAE, self.portraits, self.config.dataset_params, accelerator
+        )
         timesteps = stage.scheduler.config.num_train_timesteps
         dataset = Latents(rows, tokens[1:], tokens[0], timesteps, self.config)
         return self._trainer(stage, dataset, accelerator, found, checkpoint, finetune)

@@ -1,0 +1,56 @@
+"""What a small base's autoencoder makes of the portraits, computed once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from diffusers import AutoencoderKL
+from torch import Tensor
+from tqdm import tqdm
+
+from modules import checkpoint as files
+from modules.data.portraits import Portrait
+from modules.errors import UserError
+from modules.mef.cache_key import stamps
+from modules.mef.small_base.config import PictureParams
+from modules.mef.small_base.part import Batch, read_picture
+
+BATCH = 16  # pictures encoded together
+
+
+@torch.no_grad()
+def encode_all(autoencoder: AutoencoderKL, portraits: list[Portrait], resolution: int, show: bool) -> Batch:
+    """``mean`` and ``deviation`` of every portrait's posterior, unscaled, float16, on the CPU."""
+    rows: dict[str, list[Tensor]] = {"mean": [], "deviation": []}
+    for start in tqdm(range(0, len(portraits), BATCH), desc="encoding pictures", unit="batch", disable=not show):
+        pictures = [read_picture(portrait, resolution) for portrait in portraits[start : start + BATCH]]
+        posterior = autoencoder.encode(torch.stack(pictures).to(autoencoder.device)).latent_dist
+        rows["mean"].append(posterior.mean.half().cpu())
+        rows["deviation"].append(posterior.std.half().cpu())
+    return {name: torch.cat(parts) for name, parts in rows.items()}
+
+
+def portrait_latents(
+    autoencoder: AutoencoderKL, weights: Path, portraits: list[Portrait], data: PictureParams, accelerator: Accelerator
+) -> Batch:
+    """:func:`encode_all`, kept in ``data.cache_dir`` if there is one: the first process then computes for all.
+
+    Args:
+        weights: the autoencoder's folder, by which its latents are known.
+    """
+    show = accelerator.is_main_process
+    if data.cache_dir is None:
+        return encode_all(autoencoder, portraits, data.resolution, show)
+    made_from = [data.resolution, stamps(str(weights)), [stamps(str(portrait.image)) for portrait in portraits]]
+    key = hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
+    path = Path(data.cache_dir) / f"{key}.pth"
+    if accelerator.is_main_process and not path.is_file():
+        files.save(encode_all(autoencoder, portraits, data.resolution, show), path)
+    accelerator.wait_for_everyone()
+    if not path.is_file():
+        raise UserError(f"{path}: not there: set dataset_params.cache_dir to a folder that all machines share")
+    return files.load(path)
