@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 DEMO := build/demo
+PROMPT := a portrait photo of a person with curly red hair, wearing a blue hoodie, in front of a brick wall, in warm light from the left
 
 .PHONY: demo test lint clean
 
@@ -12,7 +13,8 @@ demo: $(VENV)/installed
 	    --result_video $(DEMO)/result.mp4
 	$(PY) Inference.py --side_by_side --drive expression --reference_image "Inputs/driving static images/surprise.png" \
 	    --result_image $(DEMO)/result.png
-	@echo "Look at $(DEMO)/result.mp4 and $(DEMO)/result.png (source | driver | result)."
+	$(PY) Inference.py --grid --prompt "$(PROMPT)" --result_image $(DEMO)/portrait.png
+	@echo "Look at $(DEMO)/result.mp4, $(DEMO)/result.png and $(DEMO)/portrait.png (source | driver | result)."
 
 test: $(VENV)/installed
 	$(PY) -m pytest

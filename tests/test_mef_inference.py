@@ -16,7 +16,8 @@ import Inference
 from modules import faces, media
 from modules.data.astronaut import moving_face
 from modules.errors import run_script
-from modules.mef.inference import load_pipeline
+from modules.mef import export
+from modules.mef.inference import Portraitist, PortraitOptions, load_pipeline
 from modules.mef.train import train
 
 
@@ -148,6 +149,22 @@ def test_the_person_alone_and_the_expression_alone(run):
     assert not np.array_equal(media.read_image("source_image.png"), media.read_image("reference_image.png"))
 
 
+@pytest.mark.parametrize("options", [[], ["--name_sid"]])
+def test_exported_adapters_draw_what_their_checkpoint_draws(workshop, tmp_path, monkeypatch, options):
+    (checkpoint,) = (workshop / "run-sd15").glob("0*-checkpoint.pth.tar")
+    command = ["export", "--checkpoint", str(checkpoint), "--out", str(tmp_path / "out"), *options]
+    monkeypatch.setattr(sys, "argv", command)
+    export.main()
+    assert (tmp_path / "out" / "sid_encoders.safetensors").exists() == (not options)
+    pictures = []
+    for source in (checkpoint, tmp_path / "out"):
+        options = PortraitOptions("a red hat", steps=2)
+        artist = Portraitist(load_pipeline(str(source), cpu=True), options, str(workshop / "source.png"))
+        (picture,) = artist.draw(None)
+        pictures.append(picture.astype(int))
+    assert np.abs(pictures[0] - pictures[1]).max() <= 2  # grey levels: half precision
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -158,7 +175,6 @@ def test_the_person_alone_and_the_expression_alone(run):
         ({"checkpoint": "SHOP/portraits"}, "not a folder of DeepExpr adapters"),
         ({"checkpoint": "SHOP/sid.pth.tar"}, "not a checkpoint of MEF"),
         ({"checkpoint": "no such folder/adapters"}, "no such folder/adapters: no folder of adapters"),
-        ({"checkpoint": None}, "--checkpoint is needed"),
         ({"source_image": "SHOP/none.png"}, "none.png: no such file"),
         ({"source_image": "SHOP/sid.yaml"}, "sid.yaml: is not a picture"),
         ({"source_image": None, "reference_image": None}, "is needed"),

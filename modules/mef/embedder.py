@@ -55,17 +55,24 @@ class SIDEncoders(nn.Module):
 
     @classmethod
     def from_file(cls, path: str | Path, description: dict[str, Any]) -> SIDEncoders:
-        """Those that :meth:`save` wrote; ``description`` is what it returned."""
+        """Those that :meth:`save` wrote, or of a whole SID; ``description`` is what :meth:`described` returned."""
         params = section_from_dict(EncoderParams, description["encoder_params"], str(path), EncoderParams)
         encoders, entries = cls(params, tuple(description["size"])), files.load(path)
-        files.restore(encoders.identity, entries.get("identity"), f"{path}: identity")
-        files.restore(encoders.semantic, entries.get("semantic"), f"{path}: semantic")
+        whole = entries.get("encoders")
+        for part in ("identity", "semantic"):
+            own = entries.get(part)
+            if whole is not None:
+                own = {name.removeprefix(f"{part}."): t for name, t in whole.items() if name.startswith(f"{part}.")}
+            files.restore(getattr(encoders, part), own, f"{path}: {part}")
         return encoders
 
-    def save(self, path: str | Path) -> dict[str, Any]:
-        """Write the weights; return what else is needed to build them again, as plain values."""
-        files.save({"identity": self.identity.state_dict(), "semantic": self.semantic.state_dict()}, path)
+    def described(self) -> dict[str, Any]:
+        """What is needed beside the weights to build them again, as plain values."""
         return {"encoder_params": config_to_dict(self.params), "size": list(self.size)}
+
+    def save(self, path: str | Path) -> None:
+        """Write the weights."""
+        files.save({"identity": self.identity.state_dict(), "semantic": self.semantic.state_dict()}, path)
 
 
 class Embedder:

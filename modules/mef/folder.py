@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ CONFIG = "config.json"
 BASE_KEY = "stable_diffusion"  # of CONFIG: where the base is found
 CROP_KEY = "crop_faces"  # of CONFIG: whether pictures are cut out around the face first, as in training
 SID_FILE = "sid_encoders.safetensors"
+SID_KEY = "checkpoint"  # of CONFIG's sid: the file of a whole SID, seen from the folder, instead of SID_FILE
 ADAPTER_FILES = tuple(f"{name}_adapter.safetensors" for name in NAMES)
 
 
@@ -27,12 +29,14 @@ def save_adapters(
     embedder: Embedder | None,
     base_params: BaseParams,
     crop_faces: bool,
+    sid_checkpoint: str | None = None,
 ) -> None:
     """Write a folder that ``from_pretrained`` reads: two adapters, SID's encoders, ``config.json``.
 
     Args:
         states: what :meth:`modules.mef.adapters.Adapters.state` gives.
         crop_faces: whether they learnt from faces that a detector had cut out.
+        sid_checkpoint: a whole SID that the encoders are to be read from, instead of copying them into the folder.
     """
     for name, file in zip(NAMES, ADAPTER_FILES, strict=True):
         files.save(states[f"{name}_adapter"], folder / file)
@@ -40,7 +44,11 @@ def save_adapters(
     description: dict[str, Any] = {BASE_KEY: config_to_dict(base_params), "embedding_widths": widths}
     description |= {CROP_KEY: crop_faces, "sid": None}
     if embedder is not None:
-        description["sid"] = embedder.sid.save(folder / SID_FILE)
+        description["sid"] = embedder.sid.described()
+        if sid_checkpoint is None:
+            embedder.sid.save(folder / SID_FILE)
+        else:
+            description["sid"][SID_KEY] = Path(os.path.relpath(sid_checkpoint, folder)).as_posix()
         description["compound_params"] = config_to_dict(embedder.compound)
     write_text(folder / CONFIG, json.dumps(description, indent=2) + "\n")
 

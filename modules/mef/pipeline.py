@@ -28,6 +28,7 @@ from modules.mef.folder import (
     CONFIG,
     CROP_KEY,
     SID_FILE,
+    SID_KEY,
     read_description,
     save_adapters,
 )
@@ -242,7 +243,8 @@ class DeepExprPipeline(
             compound = section_from_dict(
                 CompoundParams, description["compound_params"], str(folder / CONFIG), CompoundParams
             )
-            sid = SIDEncoders.from_file(folder / SID_FILE, description["sid"])
+            sid_file = folder / description["sid"].get(SID_KEY, SID_FILE)
+            sid = SIDEncoders.from_file(sid_file.resolve(), description["sid"])
             embedder = Embedder(sid, compound, _detector(detector, crop_faces), cpu)
         return cls(pipeline, adapters, embedder, base_params, crop_faces)
 

@@ -1,0 +1,37 @@
+"""``python -m modules.mef.export``: the adapters of a training checkpoint, averaged, in half precision."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from modules.errors import run_script
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", required=True, help="of a run of train_mef.py")
+    parser.add_argument("--out", required=True, help="folder to write, such as MEF_Checkpoints/adapters")
+    parser.add_argument("--name_sid", action="store_true", help="name SID's checkpoint instead of copying its encoders")
+    args = parser.parse_args()
+
+    from modules import checkpoint as files
+    from modules.mef.config import mef_config_from_dict
+    from modules.mef.folder import save_adapters
+    from modules.mef.pipeline import DeepExprPipeline
+
+    pipeline = DeepExprPipeline.from_checkpoint(args.checkpoint, cpu=True)
+    states = {
+        adapter: {part: {name: t.half() for name, t in entries.items()} for part, entries in state.items()}
+        for adapter, state in pipeline.adapters.state().items()
+    }
+    sid = mef_config_from_dict(files.load(args.checkpoint)["mef"]).model_params.sid_params.checkpoint
+    save_adapters(
+        Path(args.out), states, pipeline.embedder, pipeline.base_params, pipeline.crop_faces,
+        sid if args.name_sid else None,
+    )
+    print(f"wrote '{args.out}'")
+
+
+if __name__ == "__main__":
+    run_script(main)
