@@ -19,7 +19,7 @@ from modules.evaluation.ruler import calibrate
 from modules.sid.weights import load_model
 
 ROOT = Path(__file__).parent.parent
-BUNDLED = [("synthetic-128", "sid-cpk.pth"), ("sid-64", "sid-faces-cpk.pth")]
+BUNDLED = [("synthetic-128", "sid-cpk.pth"), ("synthetic-128-adv", "sid-adv-cpk.pth"), ("sid-64", "sid-faces-cpk.pth")]
 
 
 @pytest.mark.parametrize("config, weights", BUNDLED)
