@@ -35,22 +35,25 @@ def encode_all(autoencoder: AutoencoderKL, portraits: list[Portrait], resolution
 
 
 def portrait_latents(
-    autoencoder: AutoencoderKL, weights: Path, portraits: list[Portrait], data: PictureParams, accelerator: Accelerator
+    autoencoder: AutoencoderKL, portraits: list[Portrait], data: PictureParams, accelerator: Accelerator
 ) -> Batch:
-    """:func:`encode_all`, kept in ``data.cache_dir`` if there is one: the first process then computes for all.
-
-    Args:
-        weights: the autoencoder's folder, by which its latents are known.
-    """
+    """:func:`encode_all`, kept in ``data.cache_dir`` if there is one: the first process then computes for all."""
     show = accelerator.is_main_process
     if data.cache_dir is None:
         return encode_all(autoencoder, portraits, data.resolution, show)
-    made_from = [data.resolution, stamps(str(weights)), [stamps(str(portrait.image)) for portrait in portraits]]
-    key = hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
-    path = Path(data.cache_dir) / f"{key}.pth"
+    path = Path(data.cache_dir) / f"{_key(autoencoder, portraits, data)}.pth"
     if accelerator.is_main_process and not path.is_file():
         files.save(encode_all(autoencoder, portraits, data.resolution, show), path)
     accelerator.wait_for_everyone()
     if not path.is_file():
         raise UserError(f"{path}: not there: set dataset_params.cache_dir to a folder that all machines share")
     return files.load(path)
+
+
+def _key(autoencoder: AutoencoderKL, portraits: list[Portrait], data: PictureParams) -> str:
+    """Of the pictures and the weights themselves: their file is written again with every denoiser."""
+    made_from = [data.resolution, [stamps(str(portrait.image)) for portrait in portraits]]
+    digest = hashlib.sha256(json.dumps(made_from).encode())
+    for _, weight in sorted(autoencoder.state_dict().items()):
+        digest.update(weight.half().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -126,9 +126,7 @@ class DenoiserRecipe(_Recipe):
         tokenizer = networks.build_tokenizer(captions)
         tokens = _tokens(tokenizer, ["", *captions])
         stage = DenoiserStage(self.config, autoencoder, tokenizer, tokens[0])
-        rows = portrait_latents(
-            autoencoder, self.out / VAE, self.portraits, self.config.dataset_params, accelerator
-        )
+        rows = portrait_latents(autoencoder, self.portraits, self.config.dataset_params, accelerator)
         timesteps = stage.scheduler.config.num_train_timesteps
         dataset = Latents(rows, tokens[1:], tokens[0], timesteps, self.config)
         return self._trainer(stage, dataset, accelerator, found, checkpoint, finetune)
@@ -138,6 +136,7 @@ class DenoiserRecipe(_Recipe):
         try:
             with quiet():
                 autoencoder = AutoencoderKL.from_pretrained(path).eval().requires_grad_(False)
+            autoencoder.register_to_config(_name_or_path=VAE)  # a base says nothing of where it was made
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:160]
             raise UserError(f"{path}: no autoencoder can be loaded from there ({reason})") from error
