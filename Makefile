@@ -13,7 +13,7 @@ demo: $(VENV)/installed
 	    --result_video $(DEMO)/result.mp4
 	$(PY) Inference.py --side_by_side --drive expression --reference_image "Inputs/driving static images/surprise.png" \
 	    --result_image $(DEMO)/result.png
-	$(PY) Inference.py --grid --prompt "$(PROMPT)" --result_image $(DEMO)/portrait.png
+	$(PY) Inference.py --grid --num_images 4 --guidance_scale 3 --prompt "$(PROMPT)" --result_image $(DEMO)/portrait.png
 	@echo "Look at $(DEMO)/result.mp4, $(DEMO)/result.png and $(DEMO)/portrait.png (source | driver | result)."
 
 test: $(VENV)/installed
