@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("second", metavar="B/metrics.json", help="what is compared")
     args = parser.parse_args()
     print(compare(args.first, args.second))
-    print("\n*: the interval excludes no difference.  Higher is better but for SIM, AU, pose, identity and landmarks;")
+    print("\n*: the interval excludes no difference.  Higher is better but for ID, SIM, AU, pose, identity, landmarks;")
     print("z_id should know little of units and pose, z_sem little of people and identity parameters.")
 
 

@@ -70,7 +70,7 @@ def build_text_encoder(params: DenoiserParams, tokenizer: CLIPTokenizer) -> CLIP
 def build_unet(params: DenoiserParams, latent_channels: int, side: int) -> UNet2DConditionModel:
     """Stable Diffusion's UNet for latents of ``side``: cross-attention at every level but the finest, as in SDXL.
 
-    Attention between all of the finest level's places would take as long as everything else.
+    Attention between all of the finest level's places is dear on a CPU.
     """
     attentive = len(params.channels) - 1
     return UNet2DConditionModel(
