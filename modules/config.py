@@ -239,6 +239,7 @@ class TrainParams(LoopParams):
     lr_discriminator: float = option(2e-4, low=0)
     lr_kp_detector: float = option(2e-4, low=0)
     lr_encoders: float = option(2e-4, low=0)                 # identity and semantic encoder, motion head
+    lr_motion_head: float | None = option(None, low=0)       # of the motion head; null: lr_encoders
     scales: list[float] = option([1.0, 0.5, 0.25, 0.125], reciprocal=True, filled=True)   # of the images compared
     transform_params: TransformParams = TransformParams()
     loss_weights: LossWeights = LossWeights()
@@ -249,7 +250,7 @@ class TrainParams(LoopParams):
     perceptual_network: PerceptualParams = PerceptualParams()
 
     def learning_rate(self, network: str) -> float:
-        """Of the ``generator``, the ``kp_detector`` or the ``encoders``."""
+        """Of a part that :func:`modules.sid.weights.learners` names."""
         return getattr(self, f"lr_{network}")
 
     def rendered(self, items: int) -> int:

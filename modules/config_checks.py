@@ -38,7 +38,7 @@ def _check_rendered(config: Config) -> None:
     train = config.train_params
     has_encoders = config.model_params.encoder_params is not None
     learning = [train.lr_generator, train.lr_kp_detector] if train.rendered_share else []
-    if not any([*learning, train.lr_encoders if has_encoders else 0]):
+    if not any([*learning, *([train.lr_encoders, train.lr_motion_head] if has_encoders else [])]):
         where = "lr_encoders" if has_encoders else "lr_generator"
         raise BadValue(f"train_params.{where}", "above 0 where no other network learns", "0")
     if train.rendered_share < 1 and not has_encoders:

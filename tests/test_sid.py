@@ -358,6 +358,25 @@ def test_a_network_without_a_learning_rate_teaches_and_stays_as_it_is():
     assert changed == {"generator"}
 
 
+def test_the_motion_head_can_learn_of_encoders_that_are_frozen():
+    changes = {"train_params.lr_encoders": 0, "train_params.lr_motion_head": 1e-3}
+    stage = SIDStage(config_from_dict(tiny(**changes)))
+    randomized(stage.model)
+    (generator, *_) = stage.phases
+    assert sorted(generator.optimizers) == ["optimizer_generator", "optimizer_kp_detector", "optimizer_motion_head"]
+    batch = {
+        "frames": torch.rand(4, 4, 3, 32, 32), "times": torch.arange(4.0).expand(4, 4),
+        "identity": torch.tensor([0, 1, 2, 0]), "elsewhere": torch.rand(4, 3, 32, 32),
+    }
+    before = copy.deepcopy(stage.model.encoders.state_dict())
+    terms, _ = generator.module.train()(batch)
+    sum(terms.values()).backward()
+    for optimizer in generator.optimizers.values():
+        optimizer.step()
+    changed = {n.split(".")[0] for n, t in stage.model.encoders.state_dict().items() if not torch.equal(t, before[n])}
+    assert changed == {"motion_head"}
+
+
 def test_the_window_on_the_face_follows_a_known_transform():
     place = torch.tensor([[0.1, 0.3, 0.2, -0.1]])
     theta = window(place, aspect=1.0)

@@ -132,13 +132,13 @@ class FrameDataset(Dataset):
         if flip is not None and flip.time_flip and rng.random() < 0.5:
             chosen[:2] = chosen[1::-1]
         needed, place = np.unique(chosen, return_inverse=True)
-        frames = self._read(clip, needed.tolist())[place]
+        frames = self.read(clip, needed.tolist())[place]
         if still:
             frames = _vary_repeats(frames, chosen, rng)
         return frames, torch.tensor(clip.times[chosen], dtype=torch.float32)
 
-    def _read(self, clip: Clip, indices: list[int]) -> Tensor:
-        """float32 [F, 3, H, W] frames of a clip."""
+    def read(self, clip: Clip, indices: list[int]) -> Tensor:
+        """float32 [F, 3, H, W] frames of a clip, from the cache if there is one.  Raises UnreadableClip."""
         images = self.cache.read(clip, indices) if self.cache else clip.read(indices)
         return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
 
@@ -148,7 +148,7 @@ class FrameDataset(Dataset):
             return {}
         others = [other for other in self._clips_of[self.identities[number]] if other != number]
         clip = self.clips[int(rng.choice(others or [number]))]
-        frame = self._read(clip, [int(rng.integers(len(clip)))])
+        frame = self.read(clip, [int(rng.integers(len(clip)))])
         return {"elsewhere": augment(frame, self.params.augmentation_params, rng)[0].contiguous()}
 
     def prepare_cache(self, share: slice = slice(None), begin: float = 0.0, progress: bool = True) -> None:

@@ -48,11 +48,15 @@ class EncoderLosses:
         self.encoders, self.params, self.weights = encoders, params, params.loss_weights
 
     def embed(self, source: Tensor, driving: Tensor, generator: torch.Generator) -> Embedded:
-        """Semantics in other colours: source and driver are one person, and z_sem could hand over how they look."""
+        """Semantics in other colours: source and driver are one person, and z_sem could hand over how they look.
+
+        Encoders that do not learn are asked as they will be in use.
+        """
         identity, semantic = self.encoders.identity, self.encoders.semantic
         who, place = identity.look(source)
         what, places = semantic.look(torch.cat([source, driving]))
-        semantics = _halves(semantic.embed(colour_view(what, generator), places))
+        shown = colour_view(what, generator) if self.params.lr_encoders else what
+        semantics = _halves(semantic.embed(shown, places))
         found = None if places is None else places[: len(source)]
         return Embedded(identity.embed(who, place), *semantics, (place, found))
 

@@ -37,7 +37,7 @@ class SIDStage:
         self.generator_step = GeneratorStep(self.model, self.discriminator, train)
         optimizers = {
             f"optimizer_{name}": _adam(network, rate)
-            for name, network in weights.networks(self.model).items()
+            for name, network in weights.learners(self.model, train).items()
             if (rate := train.learning_rate(name))
         }
         self.phases = [Phase(self.generator_step, optimizers)]

@@ -18,7 +18,7 @@ from modules.sid.generator import Generated
 from modules.sid.keypoints import Keypoints
 from modules.sid.model import SID
 from modules.sid.perceptual import ImagePyramid, build_perceptual, feature_distance
-from modules.sid.weights import networks
+from modules.sid.weights import learners
 
 TARGET_DECAY = 0.99  # of the frozen copies of the encoders that judge generated images
 
@@ -67,7 +67,7 @@ class GeneratorStep(nn.Module):
         cycles = bool(weights.cycle_identity or weights.cycle_semantics)
         self.cycles = cycles and model.encoders is not None and bool(params.rendered_share)
         self.targets = copy.deepcopy(model.encoders).requires_grad_(False).eval() if self.cycles else None
-        self._frozen = [module for name, module in networks(model).items() if not params.learning_rate(name)]
+        self._frozen = [module for name, module in learners(model, params).items() if not params.learning_rate(name)]
         for module in self._frozen:
             module.requires_grad_(False)
 

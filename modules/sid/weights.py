@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from modules import checkpoint as files
-from modules.config import ModelParams
+from modules.config import ModelParams, TrainParams
 from modules.errors import UserError
 from modules.sid.model import SID
 
@@ -21,6 +21,15 @@ def networks(model: SID) -> dict[str, nn.Module]:
     """The networks of a model by the name of their checkpoint entry."""
     named = {"generator": model.generator, "kp_detector": model.kp_detector}
     return named if model.encoders is None else named | {ENCODER_ENTRY: model.encoders}
+
+
+def learners(model: SID, params: TrainParams) -> dict[str, nn.Module]:
+    """What has a learning rate of its own, by its name in ``train_params.lr_<name>``."""
+    named = networks(model)
+    if model.encoders is not None and params.lr_motion_head is not None:
+        named[ENCODER_ENTRY] = nn.ModuleList([model.encoders.identity, model.encoders.semantic])
+        named["motion_head"] = model.encoders.motion_head
+    return named
 
 
 def state(model: SID) -> dict[str, dict[str, torch.Tensor]]:

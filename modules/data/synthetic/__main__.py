@@ -28,6 +28,7 @@ def arguments() -> argparse.Namespace:
     add("--size", type=number(int, 16, 2048), default=128, metavar="S", help="pixels of a side")
     add("--stills", type=count, default=0, metavar="K", help="photographs of each")
     add("--seed", type=number(int, 0, 2**31), default=0, help="of everything that is random")
+    add("--calm", type=number(float, 0, 1), default=0.5, metavar="P", help="share of clips whose head rests")
     add("--format", choices=("mp4", "frames"), default="mp4", help="of clips")
     add("--cpu", action="store_true", help="do not use a GPU, even if there is one")
     add("--sheet", type=Path, metavar="PNG", help="write one picture of 64 faces instead of a data set")
@@ -55,7 +56,7 @@ def main() -> None:
         return
     plan = Plan(
         args.identities, args.clips, args.frames, args.fps, args.size, args.stills, args.test, args.seed, args.format,
-        device,
+        device, args.calm,
     )
     write_dataset(args.out, plan)
     print(f"wrote {plan.pictures} frames of {args.identities + args.test} people to '{args.out}'")

@@ -11,12 +11,17 @@ from torch import Tensor
 from modules.data.synthetic.draws import EXPRESSIONS, expression
 from modules.data.synthetic.parameters import ACTION_UNITS, POSE, Faces
 
+CALM_SHARE = 0.5  # of clips, if nothing else is said
 _BLINK = 0.3  # seconds from open to open
 _SPEECH = ("AU25", "AU26", "AU20", "AU23", "AU17", "AU10")
 
 
-def clip(identity: Tensor, scene: Tensor, seed: int, frames: int, fps: float = 25.0) -> Faces:
+def clip(
+    identity: Tensor, scene: Tensor, seed: int, frames: int, fps: float = 25.0, calm_share: float = CALM_SHARE
+) -> Faces:
     """``frames`` faces of one person ``identity [I]`` in one ``scene [S]``, as smooth paths of everything that moves.
+
+    ``calm_share`` is how likely the head is to keep almost still.
 
     The movement depends on ``seed`` and on time alone: at twice the rate, every second frame is the same, and a longer
     clip begins as a shorter one.  Hence every path, and every event of a path, draws from a generator of its own: how
@@ -29,7 +34,7 @@ def clip(identity: Tensor, scene: Tensor, seed: int, frames: int, fps: float = 2
     units = np.maximum(units, _speech(times, np.random.default_rng(of_speech)))
     lids = ACTION_UNITS.index("AU43")
     units[:, lids] = np.maximum(units[:, lids], _blinks(times, of_blinks))
-    poses = _poses(times, np.random.default_rng(of_pose), _calm(np.random.default_rng(of_calm)))
+    poses = _poses(times, np.random.default_rng(of_pose), _calm(np.random.default_rng(of_calm), calm_share))
     paths = (units.clip(0, 1), asymmetry, _gaze(times, of_gaze), poses)
     tensors = (torch.from_numpy(path.astype(np.float32)).to(identity.device) for path in paths)
     return Faces(identity.float().expand(frames, -1), *tensors, scene.float().expand(frames, -1))
@@ -49,12 +54,12 @@ def _drift(times: np.ndarray, rng: np.random.Generator, slowest: float, fastest:
     return (np.sin(2 * np.pi * rates * times[:, None] + phases) * weights).sum(1) / weights.sum()
 
 
-def _calm(rng: np.random.Generator) -> float:
-    """How much of its movement the head of a clip keeps: in half of them all, in the others almost none.
+def _calm(rng: np.random.Generator, share: float) -> float:
+    """How much of its movement the head of a clip keeps: in a ``share`` of them almost none, in the others all.
 
     As in interviews and in portraits: there what changes from frame to frame is what the face does.
     """
-    return 1.0 if rng.random() < 0.5 else rng.uniform(0.02, 0.15)
+    return 1.0 if rng.random() < 1 - share else rng.uniform(0.02, 0.15)
 
 
 def _poses(times: np.ndarray, rng: np.random.Generator, calm: float) -> np.ndarray:

@@ -17,7 +17,7 @@ from modules import media
 from modules.atomic import replacing, write_text, writing_errors
 from modules.data.clips import SPLITS
 from modules.data.portraits import METADATA
-from modules.data.synthetic.clips import clip
+from modules.data.synthetic.clips import CALM_SHARE, clip
 from modules.data.synthetic.draws import draw_expressions, draw_identities, draw_poses, draw_scenes
 from modules.data.synthetic.parameters import Faces
 from modules.data.synthetic.rendering import Render, render
@@ -42,6 +42,7 @@ class Plan:
     seed: int = 0
     format: str = "mp4"  # or "frames": a folder of pictures per clip
     device: str = "cpu"
+    calm_share: float = CALM_SHARE  # of the clips: their heads keep almost still, their faces do not
 
     @property
     def pictures(self) -> int:
@@ -70,7 +71,8 @@ def write_dataset(out: str | Path, plan: Plan, progress: bool = True) -> Path:
             split = "train" if number < plan.identities else "test"
             scenes = draw_scenes(plan.clips, _seed(plan, number, 0))
             for i, scene in enumerate(scenes):
-                faces = clip(identity, scene, _seed(plan, number, 1 + i), plan.frames, float(plan.fps))
+                seed = _seed(plan, number, 1 + i)
+                faces = clip(identity, scene, seed, plan.frames, float(plan.fps), plan.calm_share)
                 name = f"p{number:05d}#{i}"
                 file = _write_clip(out / split / name, faces, plan, bar)
                 _write_labels(out, name, *file[1:])

@@ -1,0 +1,154 @@
+"""Teach the semantic encoder expressions: z_exp tells how the face has moved from the middle of its clip.
+
+``python -m modules.sid.expressions --config C --checkpoint K --out O``, after the encoders have learnt to find faces
+and to tell poses, and before the generator learns to show what they tell.  Nothing but clips is needed: the numbers
+that z_exp is to give are found in those whose heads keep still (:mod:`modules.sid.face_motion`).
+
+They are told of one picture alone, and are the same whoever it is and however the head is turned: a network that
+predicts the *change* between two moments instead learns as well, but what it says of one picture is then mostly how the
+person looks and where the head turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from modules import checkpoint as files
+from modules.arguments import number
+from modules.config import config_to_dict, load_config
+from modules.data.augmentation import colour_view, warp
+from modules.data.frames import FrameDataset
+from modules.errors import UserError, run_script
+from modules.sid import weights
+from modules.sid.encoders import SemanticEncoder, Semantics
+from modules.sid.face_motion import Gathered, face_motions, gather, mirrored, principal_motions
+from modules.sid.inference import best_device
+from modules.sid.losses import cross_covariance, relative_distance
+
+MOMENTS_PER_CLIP = 4  # of those gathered, in a batch
+SHAKE = 0.05  # of the window: a face is not always found at the very same place
+KEPT_POSE, APART = 1.0, 0.2  # weights of the losses beside the expression's
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """How long, and of what."""
+
+    steps: int = 6000
+    clips: int = 24  # with a head that keeps still, in a batch, 4 moments of each
+    others: int = 32  # further frames in a batch, on which z_pose is kept
+    movements: int = 24  # principal movements of the face that are told
+    whitening: float = 0.5  # see principal_motions
+    lr: float = 2e-3
+    seed: int = 0
+
+
+def teach(encoder: SemanticEncoder, gathered: Gathered, motions: Tensor, teaching: Teaching) -> None:
+    """Train ``encoder``, where it is and as it finds faces, on ``motions [N, T, 2, G, G]`` of the gathered faces.
+
+    Losses: the mean squared error of a linear reading of z_exp against the clip's principal motions, what z_pose has
+    lost of what it told before, and the correlation of the two.  The encoder is left in evaluation mode.
+    """
+    device = next(encoder.parameters()).device
+    torch.manual_seed(teaching.seed)
+    generator = torch.Generator(device).manual_seed(teaching.seed)
+    reader = principal_motions(motions, teaching.movements, teaching.whitening)
+    targets = torch.stack([m.flatten(2) @ reader for m in (motions, mirrored(motions))])  # [2, N, T, K]
+    before = copy.deepcopy(encoder).eval().requires_grad_(False)
+    read = nn.Linear(encoder.sizes[0], teaching.movements).to(device)
+    learnt = nn.ModuleList([encoder.features, encoder.project, read]).requires_grad_(True).train()
+    optimizer = torch.optim.AdamW(learnt.parameters(), lr=teaching.lr, weight_decay=1e-2, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, teaching.lr, teaching.steps, pct_start=0.1)
+    bar = tqdm(range(teaching.steps), desc="teaching expressions", unit="step")
+    for _ in bar:
+        faces, places, wanted = _batch(gathered, targets, teaching)
+        faces, places, wanted = faces.to(device), places.to(device), wanted.to(device)
+        with torch.autocast(device.type, torch.bfloat16):
+            found: Semantics = encoder.embed(colour_view(faces, generator), places)
+            with torch.no_grad():
+                known: Semantics = before.embed(faces, places)
+        terms = {
+            "expression": F.mse_loss(read(found.expression[: len(wanted)]), wanted),
+            "pose": KEPT_POSE * relative_distance(found.pose, known.pose),
+            "apart": APART * cross_covariance(*found),
+        }
+        optimizer.zero_grad(set_to_none=True)
+        torch.stack(list(terms.values())).sum().backward()
+        nn.utils.clip_grad_norm_(learnt.parameters(), 5.0)
+        optimizer.step()
+        schedule.step()
+        bar.set_postfix({name: f"{float(value.detach()):.3f}" for name, value in terms.items()}, refresh=False)
+    encoder.eval().requires_grad_(False)
+
+
+def _batch(gathered: Gathered, targets: Tensor, teaching: Teaching) -> tuple[Tensor, Tensor, Tensor]:
+    """Faces ``[C * 4 + O, 3, S, S]`` and places, of which the first C * 4 have the targets ``[C * 4, K]``."""
+    clips, moments = gathered.faces.shape[:2]
+    who = torch.randint(clips, (teaching.clips, 1))
+    when = torch.rand(teaching.clips, moments).argsort(dim=1)[:, :MOMENTS_PER_CLIP]
+    mirror = torch.rand(teaching.clips, 1) < 0.5
+    wanted = targets[mirror.long(), who, when].flatten(0, 1)
+    faces = gathered.faces[who, when].float() / 255
+    faces = torch.where(mirror[..., None, None, None], faces.flip(-1), faces).flatten(0, 1)
+    place = torch.where(mirror, _mirrored_place(gathered.places[who[:, 0]]), gathered.places[who[:, 0]])
+    count = teaching.others if len(gathered.others) else 0
+    more = torch.randint(max(1, len(gathered.others)), (count,))
+    faces = torch.cat([faces, gathered.others[more].float() / 255])
+    places = torch.cat([place.repeat_interleave(when.shape[1], dim=0), gathered.other_places[more]])
+    return _shaken(faces), places, wanted
+
+
+def _mirrored_place(place: Tensor) -> Tensor:
+    """Of a face ``[B, 4]`` in a mirrored frame: angle and x change sign."""
+    return place * place.new_tensor([1, -1, -1, 1])
+
+
+def _shaken(faces: Tensor) -> Tensor:
+    """Each of ``[B, 3, S, S]`` cut out a little beside its place, turned and scaled a little."""
+    turn, scale = SHAKE * torch.randn(len(faces)), 1 + SHAKE * torch.randn(len(faces))
+    rows = torch.stack([scale, -turn, turn, scale], dim=1).unflatten(1, (2, 2))
+    theta = torch.cat([rows, SHAKE * torch.randn(len(faces), 2, 1)], dim=2)
+    return warp(faces, F.affine_grid(theta, list(faces.shape), align_corners=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add, defaults = parser.add_argument, Teaching()
+    add("--config", required=True, help="YAML file with the clips (dataset_params) and the encoders")
+    add("--checkpoint", required=True, help="whose encoders find faces and tell poses already")
+    add("--out", required=True, help="checkpoint to write; its motion head knows nothing of the new z_exp yet")
+    add("--moments", type=number(int, MOMENTS_PER_CLIP, 1000), default=12, help="looked at in each clip")
+    add("--steps", type=number(int, 20, 10**7), default=defaults.steps, help="of 24 clips x 4 moments each")
+    add("--seed", type=int, default=defaults.seed, help="of everything that is random")
+    add("--cpu", action="store_true", help="do not use a GPU, even if there is one")
+    args = parser.parse_args()
+    config = load_config(args.config)
+    encoders = config.model_params.encoder_params
+    if encoders is None or not encoders.face_pixels:
+        raise UserError(f"{args.config}: model_params.encoder_params.face_pixels is not set: nothing finds faces")
+    device = best_device(args.cpu)
+    model = weights.load_model(config.model_params, args.checkpoint).to(device)
+    data = FrameDataset(config.dataset_params, progress=True)
+    gathered = gather(model.encoders.semantic, data, args.moments, device)
+    print(f"{len(gathered.faces)} clips of heads that keep still, {len(gathered.others)} other frames")
+    for path, reason in data.bad_clips.items():
+        print(f"left out: {path}: {reason}")
+    teaching = Teaching(steps=args.steps, seed=args.seed)
+    teach(model.encoders.semantic, gathered, face_motions(gathered.faces), teaching)
+    entries = weights.state(model) | {"model_params": config_to_dict(config.model_params)}
+    files.save(entries, Path(args.out))
+    print(f"wrote {args.out}")
+
+
+if __name__ == "__main__":
+    run_script(main)
