@@ -14,8 +14,10 @@ import yaml
 from modules.config import load_config
 from modules.data.frames import FrameDataset
 from modules.data.synthetic.dataset import Plan, write_dataset
+from modules.sid.encoders import Semantics
 from modules.sid.expressions import Teaching, teach
 from modules.sid.face_motion import GRID, face_motions, gather, mirrored, principal_motions
+from modules.sid.keypoints import Keypoints
 from modules.sid.losses import relative_distance
 from modules.sid.weights import load_model
 from tests.tiny import write_tiny
@@ -122,6 +124,17 @@ def _explained(z: torch.Tensor, wanted: torch.Tensor) -> float:
     return float(1 - (z @ weights - wanted).square().sum() / (wanted - wanted.mean(dim=0)).square().sum())
 
 
+def _only_the_pose_moves_key_points(model) -> None:
+    size, (expression, pose) = 3, model.encoders.semantic.sizes
+    source = Keypoints(torch.rand(size, 10, 2) - 0.5, torch.eye(2).expand(size, 10, 2, 2))
+    first = Semantics(torch.randn(size, expression), torch.randn(size, pose))
+    with torch.no_grad():
+        smiled = model.encoders.motion_head(source, first, first._replace(expression=torch.randn(size, expression)))
+        turned = model.encoders.motion_head(source, first, first._replace(pose=torch.randn(size, pose)))
+    assert torch.allclose(smiled.value, source.value, atol=1e-6)
+    assert not torch.allclose(turned.value, source.value, atol=1e-2)
+
+
 def run(*options) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "modules.sid.expressions", "--cpu", *map(str, options)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
@@ -132,10 +145,12 @@ def test_the_command_writes_a_checkpoint_that_differs_in_its_semantics_alone(roo
     done = run("--config", config, "--checkpoint", CHECKPOINT, "--out", out, "--moments", MOMENTS, "--steps", 20)
     assert done.returncode == 0, done.stderr
     params = load_config(config).model_params
-    before, after = (load_model(params, path).state_dict() for path in (CHECKPOINT, out))
-    changed = {name.rsplit(".", 1)[0] for name in before if not torch.equal(before[name], after[name])}
-    taught = ("encoders.semantic.features", "encoders.semantic.project")
+    models = [load_model(params, path) for path in (CHECKPOINT, out)]
+    before, after = (model.state_dict() for model in models)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    taught = ("encoders.semantic.features", "encoders.semantic.project", "encoders.motion_head.layers.0.weight")
     assert changed and all(name.startswith(taught) for name in changed)
+    _only_the_pose_moves_key_points(models[1])
 
 
 def test_what_cannot_be_taught_is_one_line(roots, tmp_path):

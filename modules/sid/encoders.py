@@ -191,7 +191,12 @@ class MotionHead(nn.Module):
         nn.init.zeros_(self.layers[-1].bias)
         self.affine = nn.Linear(params.pose_dim, 6, bias=False)
         nn.init.zeros_(self.affine.weight)
-        self.num_kp = num_kp
+        self.num_kp, self.expression = num_kp, slice(-semantics, -params.pose_dim)
+
+    @torch.no_grad()
+    def forget_expression(self) -> None:
+        """Move nothing by ``z_exp`` until taught anew, as its numbers mean something else now."""
+        self.layers[0].weight[:, self.expression] = 0
 
     def shared_motion(self, before: Semantics, after: Semantics) -> Tensor:
         """``A - I`` as ``[B, 2, 3]``: where a change of pose takes every point, minus where it was."""

@@ -126,7 +126,7 @@ def main() -> None:
     add, defaults = parser.add_argument, Teaching()
     add("--config", required=True, help="YAML file with the clips (dataset_params) and the encoders")
     add("--checkpoint", required=True, help="whose encoders find faces and tell poses already")
-    add("--out", required=True, help="checkpoint to write; its motion head knows nothing of the new z_exp yet")
+    add("--out", required=True, help="checkpoint to write; its motion head moves nothing by the new z_exp yet")
     add("--moments", type=number(int, MOMENTS_PER_CLIP, 1000), default=12, help="looked at in each clip")
     add("--steps", type=number(int, 20, 10**7), default=defaults.steps, help="of 24 clips x 4 moments each")
     add("--seed", type=int, default=defaults.seed, help="of everything that is random")
@@ -145,6 +145,7 @@ def main() -> None:
         print(f"left out: {path}: {reason}")
     teaching = Teaching(steps=args.steps, seed=args.seed)
     teach(model.encoders.semantic, gathered, face_motions(gathered.faces), teaching)
+    model.encoders.motion_head.forget_expression()
     entries = weights.state(model) | {"model_params": config_to_dict(config.model_params)}
     files.save(entries, Path(args.out))
     print(f"wrote {args.out}")
