@@ -100,28 +100,24 @@ def test_principal_motions_read_what_moves_independently():
 
 
 def test_teaching_tells_expressions_and_keeps_the_pose(gathered):
-    """60 steps explain a third of how a handful of faces move, and z_pose stays within a tenth of its spread."""
+    """Of faces that slide up and down as a whole, which 100 steps tell; z_pose stays within a tenth of its spread."""
     model = load_model(load_config(CONFIG).model_params, CHECKPOINT).encoders.semantic
-    motions = face_motions(gathered.faces)
+    shifts = torch.linspace(-10, 10, MOMENTS).round()
+    slid = [gathered.faces[:, :1].roll(int(shift), dims=-2) for shift in shifts]
+    gathered = gathered._replace(faces=torch.cat(slid, dim=1))
+    motions = torch.zeros(len(gathered.faces), MOMENTS, 2, GRID, GRID)
+    motions[:, :, 1] = (shifts * 2 / 63)[:, None, None]
     finder = {name: t.clone() for name, t in model.finder.state_dict().items()}
     faces, places = gathered.faces.flatten(0, 1).float() / 255, gathered.places.repeat_interleave(MOMENTS, dim=0)
     with torch.no_grad():
         before = model.embed(faces, places)
-    teach(model, gathered, motions, Teaching(steps=60, clips=6, others=8, movements=4))
+    teach(model, gathered, motions, Teaching(steps=100, clips=6, others=8))
     with torch.no_grad():
         after = model.embed(faces, places)
-    wanted = (motions.flatten(2) @ principal_motions(motions, 4, 0.5)).flatten(0, 1)
-    explained = [_explained(z.expression, wanted) for z in (before, after)]
-    assert explained[1] > explained[0] and explained[1] > 0.35
+    wanted = (motions.flatten(2) @ principal_motions(motions, model.sizes[0], 0.5)).flatten(0, 1)
+    assert float((after.expression - wanted).square().mean() / wanted.square().mean()) < 0.6
     assert float(relative_distance(after.pose, before.pose)) < 0.1
     assert all(torch.equal(t, finder[name]) for name, t in model.finder.state_dict().items())
-
-
-def _explained(z: torch.Tensor, wanted: torch.Tensor) -> float:
-    """R2 of a ridge regression strong enough not to learn 36 pictures by heart."""
-    z = torch.cat([(z - z.mean(dim=0)) / z.std(), torch.ones(len(z), 1)], dim=1)
-    weights = torch.linalg.solve(z.T @ z + 30 * torch.eye(z.shape[1]), z.T @ wanted)
-    return float(1 - (z @ weights - wanted).square().sum() / (wanted - wanted.mean(dim=0)).square().sum())
 
 
 def _only_the_pose_moves_key_points(model) -> None:

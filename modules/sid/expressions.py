@@ -1,8 +1,8 @@
-"""Teach the semantic encoder expressions: z_exp tells how the face has moved from the middle of its clip.
+"""Teach the semantic encoder expressions: z_exp is how the face has moved from the middle of its clip.
 
 ``python -m modules.sid.expressions --config C --checkpoint K --out O``, after the encoders have learnt to find faces
 and to tell poses, and before the generator learns to show what they tell.  Nothing but clips is needed: the numbers
-that z_exp is to give are found in those whose heads keep still (:mod:`modules.sid.face_motion`).
+that z_exp is to be are found in those whose heads keep still (:mod:`modules.sid.face_motion`).
 
 They are told of one picture alone, and are the same whoever it is and however the head is turned: a network that
 predicts the *change* between two moments instead learns as well, but what it says of one picture is then mostly how the
@@ -28,10 +28,10 @@ from modules.data.augmentation import colour_view, warp
 from modules.data.frames import FrameDataset
 from modules.errors import UserError, run_script
 from modules.sid import weights
-from modules.sid.encoders import SemanticEncoder, Semantics
+from modules.sid.encoders import SemanticEncoder
 from modules.sid.face_motion import Gathered, face_motions, gather, mirrored, principal_motions
 from modules.sid.inference import best_device
-from modules.sid.losses import cross_covariance, relative_distance
+from modules.sid.losses import relative_distance
 
 MOMENTS_PER_CLIP = 4  # of those gathered, in a batch
 SHAKE = 0.05  # of the window: a face is not always found at the very same place
@@ -45,7 +45,6 @@ class Teaching:
     steps: int = 6000
     clips: int = 24  # with a head that keeps still, in a batch, 4 moments of each
     others: int = 32  # further frames in a batch, on which z_pose is kept
-    movements: int = 24  # principal movements of the face that are told
     whitening: float = 0.5  # see principal_motions
     lr: float = 2e-3
     seed: int = 0
@@ -54,17 +53,16 @@ class Teaching:
 def teach(encoder: SemanticEncoder, gathered: Gathered, motions: Tensor, teaching: Teaching) -> None:
     """Train ``encoder``, where it is and as it finds faces, on ``motions [N, T, 2, G, G]`` of the gathered faces.
 
-    Losses: the mean squared error of a linear reading of z_exp against the clip's principal motions, what z_pose has
-    lost of what it told before, and the correlation of the two.  The encoder is left in evaluation mode.
+    Losses: the mean squared error of z_exp against as many principal motions of the clip, what z_pose has lost of what
+    it told before, and how much of z_exp the pose explains.  The encoder is left in evaluation mode.
     """
     device = next(encoder.parameters()).device
     torch.manual_seed(teaching.seed)
     generator = torch.Generator(device).manual_seed(teaching.seed)
-    reader = principal_motions(motions, teaching.movements, teaching.whitening)
+    reader = principal_motions(motions, encoder.sizes[0], teaching.whitening)
     targets = torch.stack([m.flatten(2) @ reader for m in (motions, mirrored(motions))])  # [2, N, T, K]
     before = copy.deepcopy(encoder).eval().requires_grad_(False)
-    read = nn.Linear(encoder.sizes[0], teaching.movements).to(device)
-    learnt = nn.ModuleList([encoder.features, encoder.project, read]).requires_grad_(True).train()
+    learnt = nn.ModuleList([encoder.features, encoder.project]).requires_grad_(True).train()
     optimizer = torch.optim.AdamW(learnt.parameters(), lr=teaching.lr, weight_decay=1e-2, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, teaching.lr, teaching.steps, pct_start=0.1)
     bar = tqdm(range(teaching.steps), desc="teaching expressions", unit="step")
@@ -72,13 +70,13 @@ def teach(encoder: SemanticEncoder, gathered: Gathered, motions: Tensor, teachin
         faces, places, wanted = _batch(gathered, targets, teaching)
         faces, places, wanted = faces.to(device), places.to(device), wanted.to(device)
         with torch.autocast(device.type, torch.bfloat16):
-            found: Semantics = encoder.embed(colour_view(faces, generator), places)
+            found = encoder.embed(colour_view(faces, generator), places)
             with torch.no_grad():
-                known: Semantics = before.embed(faces, places)
+                known = before.embed(faces, places)
         terms = {
-            "expression": F.mse_loss(read(found.expression[: len(wanted)]), wanted),
+            "expression": F.mse_loss(found.expression[: len(wanted)], wanted),
             "pose": KEPT_POSE * relative_distance(found.pose, known.pose),
-            "apart": APART * cross_covariance(*found),
+            "apart": APART * _explained(found.expression, known.pose),
         }
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()
@@ -104,6 +102,13 @@ def _batch(gathered: Gathered, targets: Tensor, teaching: Teaching) -> tuple[Ten
     faces = torch.cat([faces, gathered.others[more].float() / 255])
     places = torch.cat([place.repeat_interleave(when.shape[1], dim=0), gathered.other_places[more]])
     return _shaken(faces), places, wanted
+
+
+def _explained(z: Tensor, by: Tensor) -> Tensor:
+    """Share of the variance of the numbers of ``z [B, d]`` that the numbers ``by [B, e]`` explain linearly: R2."""
+    directions = torch.linalg.qr(by - by.mean(dim=0)).Q
+    centred = z - z.mean(dim=0)
+    return ((directions.T @ centred).square().sum(dim=0) / (centred.square().sum(dim=0) + 1e-6)).mean()
 
 
 def _mirrored_place(place: Tensor) -> Tensor:

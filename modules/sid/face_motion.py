@@ -24,6 +24,7 @@ from modules.sid.encoders import SemanticEncoder, cut_out
 STILL = 0.02  # standard deviation over a clip of the found face's angle (radians) and middle, below which a head rests
 GRID = 32  # points of a side at which motion is kept
 FASTEST = 0.5  # of the face's square, whose half side is 1: more is an error of the flow
+FAINTEST = 1e-4  # of the strongest movement's variance
 RADIUS, WARPS = 4, 4  # of the flow: window in pixels of a 64-pixel face, and refinements
 
 
@@ -114,6 +115,6 @@ def principal_motions(motions: Tensor, count: int, whitening: float) -> Tensor:
     seen = torch.cat([motions, mirrored(motions)]).flatten(0, 1).flatten(1)
     covariance = (seen.T @ seen / len(seen)).double()
     power, components = (part.flip(-1)[..., :count] for part in torch.linalg.eigh(covariance))
-    read = components / power.pow(whitening / 2)
-    variance = power.pow(1 - whitening).mean()
-    return (read / variance.sqrt()).float()
+    scale = power.clamp_min(power[0] * FAINTEST).pow(whitening / 2)  # what hardly moves is not blown up
+    variance = (power / scale.square()).mean()
+    return (components / scale / variance.sqrt()).float()
