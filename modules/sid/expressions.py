@@ -31,11 +31,11 @@ from modules.sid import weights
 from modules.sid.encoders import SemanticEncoder
 from modules.sid.face_motion import Gathered, face_motions, gather, mirrored, principal_motions
 from modules.sid.inference import best_device
-from modules.sid.losses import relative_distance
+from modules.sid.losses import cross_covariance, relative_distance
 
 MOMENTS_PER_CLIP = 4  # of those gathered, in a batch
 SHAKE = 0.05  # of the window: a face is not always found at the very same place
-KEPT_POSE, APART = 1.0, 0.2  # weights of the losses beside the expression's
+KEPT_POSE, APART = 3.0, 5.0  # weights of the losses beside the expression's
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Teaching:
 def teach(encoder: SemanticEncoder, gathered: Gathered, motions: Tensor, teaching: Teaching) -> None:
     """Train ``encoder``, where it is and as it finds faces, on ``motions [N, T, 2, G, G]`` of the gathered faces.
 
-    Losses: the mean squared error of z_exp against as many principal motions of the clip, what z_pose has lost of what
-    it told before, and how much of z_exp the pose explains.  The encoder is left in evaluation mode.
+    Losses: the mean squared error of z_exp against as many principal motions of the clip, how far z_pose is from what
+    it was, and the correlation of the two.  The encoder is left in evaluation mode.
     """
     device = next(encoder.parameters()).device
     torch.manual_seed(teaching.seed)
@@ -72,11 +72,11 @@ def teach(encoder: SemanticEncoder, gathered: Gathered, motions: Tensor, teachin
         with torch.autocast(device.type, torch.bfloat16):
             found = encoder.embed(colour_view(faces, generator), places)
             with torch.no_grad():
-                known = before.embed(faces, places)
+                known = before.embed(faces, places).pose
         terms = {
             "expression": F.mse_loss(found.expression[: len(wanted)], wanted),
-            "pose": KEPT_POSE * relative_distance(found.pose, known.pose),
-            "apart": APART * _explained(found.expression, known.pose),
+            "pose": KEPT_POSE * relative_distance(found.pose, known),
+            "apart": APART * cross_covariance(found.expression, known),
         }
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()
@@ -102,13 +102,6 @@ def _batch(gathered: Gathered, targets: Tensor, teaching: Teaching) -> tuple[Ten
     faces = torch.cat([faces, gathered.others[more].float() / 255])
     places = torch.cat([place.repeat_interleave(when.shape[1], dim=0), gathered.other_places[more]])
     return _shaken(faces), places, wanted
-
-
-def _explained(z: Tensor, by: Tensor) -> Tensor:
-    """Share of the variance of the numbers of ``z [B, d]`` that the numbers ``by [B, e]`` explain linearly: R2."""
-    directions = torch.linalg.qr(by - by.mean(dim=0)).Q
-    centred = z - z.mean(dim=0)
-    return ((directions.T @ centred).square().sum(dim=0) / (centred.square().sum(dim=0) + 1e-6)).mean()
 
 
 def _mirrored_place(place: Tensor) -> Tensor:
