@@ -160,6 +160,8 @@ class EncoderParams:
     scale_factor: float = option(1.0, reciprocal=True)       # of the frame the encoders look at
     face_pixels: int | None = option(None, low=32, multiple=8)  # side of the face, cut out of the frame, they look at
                                                              # instead; null = they look at the whole frame
+    mirrored_identity: bool = False                          # in use, z_id is the mean of a picture's and its mirror
+                                                             # image's: a habit of face recognition
     head_features: int = option(256, low=1)                  # hidden width of the motion head
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from tiny import write_tiny
 
 from modules.config import load_config
 from modules.data.frames import FrameDataset
@@ -20,7 +21,6 @@ from modules.sid.face_motion import GRID, face_motions, gather, mirrored, princi
 from modules.sid.keypoints import Keypoints
 from modules.sid.losses import relative_distance
 from modules.sid.weights import load_model
-from tests.tiny import write_tiny
 
 ROOT = Path(__file__).parent.parent
 CHECKPOINT, CONFIG = ROOT / "SID_Checkpoints/sid-adv-cpk.pth", ROOT / "config/synthetic-128-encoders.yaml"

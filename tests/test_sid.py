@@ -11,7 +11,14 @@ import pytest
 import torch
 from tiny import tiny
 
-from modules.config import ModelParams, PerceptualParams, config_from_dict, config_to_dict, section_from_dict
+from modules.config import (
+    EncoderParams,
+    ModelParams,
+    PerceptualParams,
+    config_from_dict,
+    config_to_dict,
+    section_from_dict,
+)
 from modules.data.synthetic import render
 from modules.data.synthetic.parameters import neutral
 from modules.errors import UserError
@@ -19,7 +26,7 @@ from modules.geometry import coordinate_grid, sample
 from modules.sid import losses, weights
 from modules.sid.animator import Animator, to_tensor
 from modules.sid.dense_motion import sparse_motions
-from modules.sid.encoders import FACE_SHARE, Semantics, cut_out, window
+from modules.sid.encoders import FACE_SHARE, IdentityEncoder, Semantics, cut_out, window
 from modules.sid.keypoints import Keypoints
 from modules.sid.model import SID, build_discriminator
 from modules.sid.motion import MotionOptions, compose, normalize_keypoints, read_driver, read_source
@@ -391,6 +398,23 @@ def test_the_window_on_the_face_follows_a_known_transform():
     anchor = place.square().sum()  # the mean place, which one face alone is
     torch.testing.assert_close(losses.placement(place, seen, known, 1.0), anchor)
     assert losses.placement(place, place, known, 1.0) > anchor + 0.02
+
+
+def test_a_mirrored_identity_is_the_mirror_images_own():
+    params = {"identity_dim": 8, "block_expansion": 8, "max_features": 16, "face_pixels": 32}
+    torch.manual_seed(0)
+    plain = IdentityEncoder(EncoderParams(**params))
+    both = IdentityEncoder(EncoderParams(**params, mirrored_identity=True))
+    both.load_state_dict(plain.state_dict())
+    face = render(neutral(), 64).image.repeat(4, 1, 1, 1) * torch.rand(4, 1, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(both.train()(face), plain.train()(face))  # what is learnt is each picture's own
+        both.load_state_dict(plain.state_dict())
+        one, other = plain.eval()(face), plain(face.flip(-1))
+        assert not torch.allclose(one, other, atol=1e-3)
+        expected = torch.nn.functional.normalize(one + other, dim=1)
+        torch.testing.assert_close(both.eval()(face), expected)
+        torch.testing.assert_close(both(face.flip(-1)), expected)
 
 
 def test_faces_that_lie_alike_are_more_alike_than_faces_that_do_not():

@@ -143,13 +143,20 @@ class ImageEncoder(nn.Module):
 
 
 class IdentityEncoder(ImageEncoder):
-    """E_id: ``[B, 3, H, W] -> z_id [B, identity_dim]`` of unit length."""
+    """E_id: ``[B, 3, H, W] -> z_id [B, identity_dim]`` of unit length.
+
+    With ``params.mirrored_identity``, and when it does not learn, the mean of a picture's and its mirror image's.
+    """
 
     def __init__(self, params: EncoderParams, num_channels: int = 3):
         super().__init__(params, params.identity_dim, num_channels)
+        self.mirrored = params.mirrored_identity
 
     def embed(self, seen: Tensor, place: Tensor | None) -> Tensor:
-        return F.normalize(super().embed(seen, place), dim=-1)
+        z = F.normalize(super().embed(seen, place), dim=-1)
+        if self.mirrored and not self.training:
+            z = F.normalize(z + F.normalize(super().embed(seen.flip(-1), place), dim=-1), dim=-1)
+        return z
 
 
 class SemanticEncoder(ImageEncoder):
