@@ -160,8 +160,8 @@ class EncoderParams:
     scale_factor: float = option(1.0, reciprocal=True)       # of the frame the encoders look at
     face_pixels: int | None = option(None, low=32, multiple=8)  # side of the face, cut out of the frame, they look at
                                                              # instead; null = they look at the whole frame
-    mirrored_identity: bool = False                          # in use, z_id is the mean of a picture's and its mirror
-                                                             # image's: a habit of face recognition
+    mirrored_identity: bool = False                          # z_id is the mean of the found face's and its mirror
+                                                             # image's, where the encoder does not learn
     head_features: int = option(256, low=1)                  # hidden width of the motion head
 
 
@@ -253,7 +253,7 @@ class TrainParams(LoopParams):
 
     def learning_rate(self, network: str) -> float:
         """Of a part that :func:`modules.sid.weights.learners` names."""
-        return getattr(self, f"lr_{network}")
+        return self.lr_encoders if network == "image_encoders" else getattr(self, f"lr_{network}")
 
     def rendered(self, items: int) -> int:
         """How many of ``items`` are rendered: one at least, unless none are wanted."""

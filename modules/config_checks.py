@@ -27,6 +27,7 @@ def check_together(config: Config) -> None:
     _check_motion(config)
     if config.train_params.loss_weights.generator_gan > 0:
         _check_adversarial(config)
+    _check_learners(config)
     _check_rendered(config)
     if config.model_params.encoder_params is None:
         _check_without_encoders(config)
@@ -34,13 +35,27 @@ def check_together(config: Config) -> None:
         _check_contrast(config)
 
 
-def _check_rendered(config: Config) -> None:
+def _check_learners(config: Config) -> None:
+    """Something learns, and has something to learn from."""
     train = config.train_params
     has_encoders = config.model_params.encoder_params is not None
     learning = [train.lr_generator, train.lr_kp_detector] if train.rendered_share else []
     if not any([*learning, *([train.lr_encoders, train.lr_motion_head] if has_encoders else [])]):
         where = "lr_encoders" if has_encoders else "lr_generator"
         raise BadValue(f"train_params.{where}", "above 0 where no other network learns", "0")
+    if has_encoders and train.lr_motion_head and not any([*learning, train.lr_encoders]):
+        terms = ("motion_value", "motion_jacobian", "pose_equivariance")
+        if not any(getattr(train.loss_weights, term) for term in terms):
+            raise BadValue("train_params.lr_motion_head", f"0 where all of {', '.join(terms)} are 0", "above 0")
+
+
+def _check_rendered(config: Config) -> None:
+    train, encoder = config.train_params, config.model_params.encoder_params
+    has_encoders = encoder is not None
+    if has_encoders and encoder.mirrored_identity and train.lr_encoders and train.rendered_share:
+        # pictures would be made of another z_id than in use
+        expected = "0 with model_params.encoder_params.mirrored_identity and lr_encoders above 0"
+        raise BadValue("train_params.rendered_share", expected, f"{train.rendered_share:g}")
     if train.rendered_share < 1 and not has_encoders:
         expected = "1 without model_params.encoder_params"
         raise BadValue("train_params.rendered_share", expected, f"{train.rendered_share:g}")

@@ -406,6 +406,7 @@ def test_a_mirrored_identity_is_the_mirror_images_own():
     plain = IdentityEncoder(EncoderParams(**params))
     both = IdentityEncoder(EncoderParams(**params, mirrored_identity=True))
     both.load_state_dict(plain.state_dict())
+    assert plain.finder.read.weight.abs().max() == 0  # it looks at the middle, in a mirror too
     face = render(neutral(), 64).image.repeat(4, 1, 1, 1) * torch.rand(4, 1, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(both.train()(face), plain.train()(face))  # what is learnt is each picture's own

@@ -312,7 +312,10 @@ def test_a_clip_moves_smoothly():
 
 
 def test_heads_rest_in_as_many_clips_as_asked_while_faces_go_on():
-    """Resting heads drift by a seventh of what others do at most; their expressions are the very same."""
+    """Resting heads drift by a seventh of what others do at most; their expressions are the very same.
+
+    Of 200 clips 60 are to rest, with a standard deviation of 6.5.
+    """
     identity, scene = draw_identities(1, 0)[0], draw_scenes(1, 0)[0]
 
     def turns(seed: int, share: float) -> float:
@@ -322,7 +325,8 @@ def test_heads_rest_in_as_many_clips_as_asked_while_faces_go_on():
         resting, moving = (clip(identity, scene, seed, 100, calm_share=share) for share in (1.0, 0.0))
         assert turns(seed, 1.0) < 0.2 * turns(seed, 0.0)
         assert torch.equal(resting.action_units, moving.action_units) and torch.equal(resting.gaze, moving.gaze)
-        assert turns(seed, 0.5) in (turns(seed, 1.0), turns(seed, 0.0))
+    resting = sum(turns(seed, 0.3) == turns(seed, 1.0) for seed in range(200))
+    assert 40 <= resting <= 80
 
 
 def test_a_clip_is_the_same_movement_at_any_rate_and_length():

@@ -48,17 +48,20 @@ class EncoderLosses:
         self.encoders, self.params, self.weights = encoders, params, params.loss_weights
 
     def embed(self, source: Tensor, driving: Tensor, generator: torch.Generator) -> Embedded:
-        """Semantics in other colours: source and driver are one person, and z_sem could hand over how they look.
-
-        Encoders that do not learn are asked as they will be in use.
-        """
+        """Who the sources are, and the semantics of both frames, as :meth:`_shown`."""
         identity, semantic = self.encoders.identity, self.encoders.semantic
         who, place = identity.look(source)
         what, places = semantic.look(torch.cat([source, driving]))
-        shown = colour_view(what, generator) if self.params.lr_encoders else what
-        semantics = _halves(semantic.embed(shown, places))
+        semantics = _halves(semantic.embed(self._shown(what, generator), places))
         found = None if places is None else places[: len(source)]
         return Embedded(identity.embed(who, place), *semantics, (place, found))
+
+    def _shown(self, faces: Tensor, generator: torch.Generator) -> Tensor:
+        """Faces in other colours: source and driver are one person, and z_sem could learn to hand over how they look.
+
+        What does not learn any more is asked as it will be in use.
+        """
+        return colour_view(faces, generator) if self.params.lr_encoders else faces
 
     def of_pictures(
         self, batch: dict[str, Tensor], embedded: Embedded, generator: torch.Generator
@@ -96,7 +99,7 @@ class EncoderLosses:
         if weights.placement or weights.congealing:
             in_view = encoders.identity.finder(view), place
             terms = self._finding_losses(frames, view, list(zip(embedded.places, in_view, strict=True)), theta)
-        moved = encoders.semantic.embed(colour_view(seen, generator), place)
+        moved = encoders.semantic.embed(self._shown(seen, generator), place)
         if weights.pose_equivariance:
             known = theta - torch.eye(2, 3, dtype=theta.dtype, device=theta.device)  # from the view to the frame
             error = (encoders.motion_head.shared_motion(moved, embedded.source) - known).abs().mean()

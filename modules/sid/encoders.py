@@ -145,7 +145,7 @@ class ImageEncoder(nn.Module):
 class IdentityEncoder(ImageEncoder):
     """E_id: ``[B, 3, H, W] -> z_id [B, identity_dim]`` of unit length.
 
-    With ``params.mirrored_identity``, and when it does not learn, the mean of a picture's and its mirror image's.
+    With ``params.mirrored_identity`` it is, in evaluation mode, the mean of the found face's and its mirror image's.
     """
 
     def __init__(self, params: EncoderParams, num_channels: int = 3):
@@ -198,12 +198,7 @@ class MotionHead(nn.Module):
         nn.init.zeros_(self.layers[-1].bias)
         self.affine = nn.Linear(params.pose_dim, 6, bias=False)
         nn.init.zeros_(self.affine.weight)
-        self.num_kp, self.expression = num_kp, slice(-semantics, -params.pose_dim)
-
-    @torch.no_grad()
-    def forget_expression(self) -> None:
-        """Move nothing by ``z_exp`` until taught anew, as its numbers mean something else now."""
-        self.layers[0].weight[:, self.expression] = 0
+        self.num_kp = num_kp
 
     def shared_motion(self, before: Semantics, after: Semantics) -> Tensor:
         """``A - I`` as ``[B, 2, 3]``: where a change of pose takes every point, minus where it was."""

@@ -1,12 +1,11 @@
-"""Teach the semantic encoder expressions: z_exp is how the face has moved from the middle of its clip.
+"""Teach the semantic encoder expressions: z_exp becomes how the face has moved from the mean of its clip.
 
 ``python -m modules.sid.expressions --config C --checkpoint K --out O``, after the encoders have learnt to find faces
 and to tell poses, and before the generator learns to show what they tell.  Nothing but clips is needed: the numbers
 that z_exp is to be are found in those whose heads keep still (:mod:`modules.sid.face_motion`).
 
-They are told of one picture alone, and are the same whoever it is and however the head is turned: a network that
-predicts the *change* between two moments instead learns as well, but what it says of one picture is then mostly how the
-person looks and where the head turns.
+They are told of one picture alone, so that z_exp has to leave out who it is and where the head turns.  Told of two, the
+*change* between them, a network learns faster, and what it says of one picture is then mostly person and pose.
 """
 
 from __future__ import annotations
@@ -23,15 +22,17 @@ from tqdm import tqdm
 
 from modules import checkpoint as files
 from modules.arguments import number
+from modules.atomic import check_place
 from modules.config import config_to_dict, load_config
 from modules.data.augmentation import colour_view, warp
 from modules.data.frames import FrameDataset
 from modules.errors import UserError, run_script
 from modules.sid import weights
 from modules.sid.encoders import SemanticEncoder
-from modules.sid.face_motion import Gathered, face_motions, gather, mirrored, principal_motions
+from modules.sid.face_motion import FoundFaces, face_motions, find_faces, mirrored, principal_motions
 from modules.sid.inference import best_device
 from modules.sid.losses import cross_covariance, relative_distance
+from modules.sid.model import SID
 
 MOMENTS_PER_CLIP = 4  # of those gathered, in a batch
 SHAKE = 0.05  # of the window: a face is not always found at the very same place
@@ -43,18 +44,21 @@ class Teaching:
     """How long, and of what."""
 
     steps: int = 6000
-    clips: int = 24  # with a head that keeps still, in a batch, 4 moments of each
+    clips: int = 24  # with a head that keeps still, in a batch, MOMENTS_PER_CLIP of each
     others: int = 32  # further frames in a batch, on which z_pose is kept
     whitening: float = 0.5  # see principal_motions
     lr: float = 2e-3
     seed: int = 0
 
 
-def teach(encoder: SemanticEncoder, gathered: Gathered, motions: Tensor, teaching: Teaching) -> None:
-    """Train ``encoder``, where it is and as it finds faces, on ``motions [N, T, 2, G, G]`` of the gathered faces.
+def teach(encoder: SemanticEncoder, found: FoundFaces, motions: Tensor, teaching: Teaching) -> None:
+    """Train ``encoder``, on its device, on ``motions [N, T, 2, G, G]`` of the found faces; in bfloat16.
 
     Losses: the mean squared error of z_exp against as many principal motions of the clip, how far z_pose is from what
     it was, and the correlation of the two.  The encoder is left in evaluation mode.
+
+    Raises:
+        UserError: nothing moves, or the losses are not numbers any more.
     """
     device = next(encoder.parameters()).device
     torch.manual_seed(teaching.seed)
@@ -64,19 +68,21 @@ def teach(encoder: SemanticEncoder, gathered: Gathered, motions: Tensor, teachin
     before = copy.deepcopy(encoder).eval().requires_grad_(False)
     learnt = nn.ModuleList([encoder.features, encoder.project]).requires_grad_(True).train()
     optimizer = torch.optim.AdamW(learnt.parameters(), lr=teaching.lr, weight_decay=1e-2, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, teaching.lr, teaching.steps, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, teaching.lr, teaching.steps, pct_start=0.1, cycle_momentum=False
+    )
     bar = tqdm(range(teaching.steps), desc="teaching expressions", unit="step")
     for _ in bar:
-        faces, places, wanted = _batch(gathered, targets, teaching)
+        faces, places, wanted = _batch(found, targets, teaching)
         faces, places, wanted = faces.to(device), places.to(device), wanted.to(device)
         with torch.autocast(device.type, torch.bfloat16):
-            found = encoder.embed(colour_view(faces, generator), places)
+            told = encoder.embed(colour_view(faces, generator), places)
             with torch.no_grad():
                 known = before.embed(faces, places).pose
         terms = {
-            "expression": F.mse_loss(found.expression[: len(wanted)], wanted),
-            "pose": KEPT_POSE * relative_distance(found.pose, known),
-            "apart": APART * cross_covariance(found.expression, known),
+            "expression": F.mse_loss(told.expression[: len(wanted)], wanted),
+            "pose": KEPT_POSE * relative_distance(told.pose, known),
+            "apart": APART * cross_covariance(told.expression, known),
         }
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()
@@ -84,23 +90,37 @@ def teach(encoder: SemanticEncoder, gathered: Gathered, motions: Tensor, teachin
         optimizer.step()
         schedule.step()
         bar.set_postfix({name: f"{float(value.detach()):.3f}" for name, value in terms.items()}, refresh=False)
+    if not all(t.isfinite().all() for t in encoder.state_dict().values()):
+        raise UserError("the encoder's weights are not finite any more: nothing is written; try other --seed")
     encoder.eval().requires_grad_(False)
 
 
-def _batch(gathered: Gathered, targets: Tensor, teaching: Teaching) -> tuple[Tensor, Tensor, Tensor]:
+@torch.no_grad()
+def forget(model: SID) -> None:
+    """Show and move nothing by z_exp until taught anew: its numbers mean something else now."""
+    semantics, pose = model.condition_size.semantic_dim, model.encoders.semantic.sizes[1]
+    model.encoders.motion_head.layers[0].weight[:, -semantics:-pose] = 0
+    for film in model.generator.film:
+        film.affine.weight[:, -semantics:-pose] = 0
+    flow = model.generator.dense_motion_network.film
+    for layer in (flow.scale, flow.shift):
+        layer.weight[:, :-pose] = 0
+
+
+def _batch(found: FoundFaces, targets: Tensor, teaching: Teaching) -> tuple[Tensor, Tensor, Tensor]:
     """Faces ``[C * 4 + O, 3, S, S]`` and places, of which the first C * 4 have the targets ``[C * 4, K]``."""
-    clips, moments = gathered.faces.shape[:2]
+    clips, moments = found.faces.shape[:2]
     who = torch.randint(clips, (teaching.clips, 1))
     when = torch.rand(teaching.clips, moments).argsort(dim=1)[:, :MOMENTS_PER_CLIP]
     mirror = torch.rand(teaching.clips, 1) < 0.5
     wanted = targets[mirror.long(), who, when].flatten(0, 1)
-    faces = gathered.faces[who, when].float() / 255
+    faces = found.faces[who, when].float() / 255
     faces = torch.where(mirror[..., None, None, None], faces.flip(-1), faces).flatten(0, 1)
-    place = torch.where(mirror, _mirrored_place(gathered.places[who[:, 0]]), gathered.places[who[:, 0]])
-    count = teaching.others if len(gathered.others) else 0
-    more = torch.randint(max(1, len(gathered.others)), (count,))
-    faces = torch.cat([faces, gathered.others[more].float() / 255])
-    places = torch.cat([place.repeat_interleave(when.shape[1], dim=0), gathered.other_places[more]])
+    place = torch.where(mirror, _mirrored_place(found.places[who[:, 0]]), found.places[who[:, 0]])
+    count = teaching.others if len(found.others) else 0
+    more = torch.randint(max(1, len(found.others)), (count,))
+    faces = torch.cat([faces, found.others[more].float() / 255])
+    places = torch.cat([place.repeat_interleave(when.shape[1], dim=0), found.other_places[more]])
     return _shaken(faces), places, wanted
 
 
@@ -124,28 +144,27 @@ def main() -> None:
     add, defaults = parser.add_argument, Teaching()
     add("--config", required=True, help="YAML file with the clips (dataset_params) and the encoders")
     add("--checkpoint", required=True, help="whose encoders find faces and tell poses already")
-    add("--out", required=True, help="checkpoint to write; its motion head moves nothing by the new z_exp yet")
+    add("--out", required=True, help="checkpoint to write; nothing but its z_exp knows of expressions yet")
     add("--moments", type=number(int, MOMENTS_PER_CLIP, 1000), default=12, help="looked at in each clip")
-    add("--steps", type=number(int, 20, 10**7), default=defaults.steps, help="of 24 clips x 4 moments each")
-    add("--seed", type=int, default=defaults.seed, help="of everything that is random")
+    add("--steps", type=number(int, 20, 10**7), default=defaults.steps, help=f"each of {defaults.clips} clips")
+    add("--seed", type=number(int, 0, 2**31), default=defaults.seed, help="of everything that is random")
     add("--cpu", action="store_true", help="do not use a GPU, even if there is one")
     args = parser.parse_args()
     config = load_config(args.config)
     encoders = config.model_params.encoder_params
     if encoders is None or not encoders.face_pixels:
         raise UserError(f"{args.config}: model_params.encoder_params.face_pixels is not set: nothing finds faces")
-    device = best_device(args.cpu)
-    model = weights.load_model(config.model_params, args.checkpoint).to(device)
+    check_place(args.out)
+    model = weights.load_model(config.model_params, args.checkpoint).to(best_device(args.cpu))
     data = FrameDataset(config.dataset_params, progress=True)
-    gathered = gather(model.encoders.semantic, data, args.moments, device)
-    print(f"{len(gathered.faces)} clips of heads that keep still, {len(gathered.others)} other frames")
+    found = find_faces(model.encoders, data, args.moments)
+    print(f"{len(found.faces)} clips of heads that keep still, {len(found.others)} other frames")
     for path, reason in data.bad_clips.items():
         print(f"left out: {path}: {reason}")
     teaching = Teaching(steps=args.steps, seed=args.seed)
-    teach(model.encoders.semantic, gathered, face_motions(gathered.faces), teaching)
-    model.encoders.motion_head.forget_expression()
-    entries = weights.state(model) | {"model_params": config_to_dict(config.model_params)}
-    files.save(entries, Path(args.out))
+    teach(model.encoders.semantic, found, face_motions(found.faces), teaching)
+    forget(model)
+    files.save(weights.state(model) | {"model_params": config_to_dict(config.model_params)}, Path(args.out))
     print(f"wrote {args.out}")
 
 

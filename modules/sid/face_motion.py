@@ -1,8 +1,7 @@
 """How a face moves while its head keeps still: what z_exp is taught to tell, found in clips without any label.
 
 Where the head is at rest, what is left of the optical flow of the face cut out upright is expression.  Its principal
-components, measured from the clip's mean face, say for every moment how far the brows are up and the mouth is open:
-numbers that mean the same on everybody.
+components, measured from the clip's mean face, are numbers for every moment: how far the brows are up, the mouth open.
 """
 
 from __future__ import annotations
@@ -16,25 +15,27 @@ from skimage.registration import optical_flow_ilk
 from torch import Tensor
 from tqdm import tqdm
 
-from modules.data.clips import UnreadableClip
+from modules.data.clips import Clip, UnreadableClip
 from modules.data.frames import FrameDataset
 from modules.errors import UserError
-from modules.sid.encoders import SemanticEncoder, cut_out
+from modules.sid.encoders import Encoders, Semantics, cut_out
 
-STILL = 0.02  # standard deviation over a clip of the found face's angle (radians) and middle, below which a head rests
+# A head rests if over the clip neither the face's place (logarithm of the size, radians, halves of the frame) nor the
+# motion that all key points share (halves of the frame) deviates by more than this from its mean.
+STILL = 0.025
 GRID = 32  # points of a side at which motion is kept
 FASTEST = 0.5  # of the face's square, whose half side is 1: more is an error of the flow
-FAINTEST = 1e-4  # of the strongest movement's variance
-RADIUS, WARPS = 4, 4  # of the flow: window in pixels of a 64-pixel face, and refinements
+FAINTEST = 1e-4  # of the strongest movement's variance: what is weaker is not blown up
+RADIUS, WARPS = 1 / 16, 4  # of the flow: half its window as a share of the face's side, and its refinements
 
 
-class Gathered(NamedTuple):
+class FoundFaces(NamedTuple):
     """Faces cut out upright of N clips whose heads keep still, and of M other frames.
 
     Attributes:
         faces: uint8 ``[N, T, 3, S, S]``, moments of a clip, all cut out at its mean place.
         places: ``[N, 4]`` (:class:`modules.sid.encoders.FaceFinder`).
-        others: uint8 ``[M, 3, S, S]``, of clips whose heads move, and of photographs.
+        others: uint8 ``[M, 3, S, S]``, of clips whose heads move or that are too short, and of photographs.
         other_places: ``[M, 4]``.
     """
 
@@ -45,15 +46,17 @@ class Gathered(NamedTuple):
 
 
 @torch.no_grad()
-def gather(encoder: SemanticEncoder, data: FrameDataset, moments: int, device: torch.device) -> Gathered:
-    """Look through all clips of ``data`` for faces, ``moments`` of each, evenly over its time.
+def find_faces(encoders: Encoders, data: FrameDataset, moments: int) -> FoundFaces:
+    """Look through all clips of ``data`` for faces, at ``moments`` of each, evenly over its time.
 
     Clips that cannot be read are left out, and added to ``data.bad_clips``.
 
     Raises:
-        UserError: no clip has ``moments`` frames of a head that keeps still.
+        UserError: the encoders have not learnt to find faces, or no clip has ``moments`` frames of a head that rests.
     """
-    still, moving = [], []
+    semantic = encoders.semantic
+    device = next(semantic.parameters()).device
+    resting, others = [], []
     for clip in tqdm(data.clips, desc="finding faces", unit="clip"):
         chosen = np.linspace(0, len(clip) - 1, min(moments, len(clip))).round().astype(int)
         try:
@@ -61,21 +64,33 @@ def gather(encoder: SemanticEncoder, data: FrameDataset, moments: int, device: t
         except UnreadableClip as error:
             data.bad_clips[str(clip.path)] = str(error)
             continue
-        place = encoder.finder(images)
-        resting = not clip.is_photos and len(clip) >= moments and float(place[:, 1:].std(dim=0).norm()) < STILL
-        if resting:
+        place = semantic.finder(images)
+        rests = len(clip) >= moments and _rests(encoders, clip, images, place)
+        if rests:
             place = place.mean(dim=0, keepdim=True).expand_as(place).contiguous()
-        faces = (cut_out(images, place, encoder.side) * 255).round().byte().cpu()
-        (still if resting else moving).append((faces, place.cpu()))
-    if not still:
+        faces = (cut_out(images, place, semantic.side) * 255).round().byte().cpu()
+        (resting if rests else others).append((faces, place.cpu()))
+    places = torch.cat([place for _, place in resting + others] or [torch.zeros(1, 4)])
+    if float(places.std(dim=0, correction=0).norm()) < STILL / 10:
+        raise UserError("all faces are found at one place: the checkpoint's encoders have not learnt to find them")
+    if not resting:
         raise UserError(f"none of {len(data.clips)} clips has {moments} frames of a head that keeps still")
-    side = encoder.side
-    return Gathered(
-        torch.stack([faces for faces, _ in still]),
-        torch.stack([place[0] for _, place in still]),
-        torch.cat([faces for faces, _ in moving] or [torch.zeros(0, 3, side, side, dtype=torch.uint8)]),
-        torch.cat([place for _, place in moving] or [torch.zeros(0, 4)]),
+    nothing = torch.zeros(0, 3, semantic.side, semantic.side, dtype=torch.uint8)
+    return FoundFaces(
+        torch.stack([faces for faces, _ in resting]),
+        torch.stack([place[0] for _, place in resting]),
+        torch.cat([nothing, *(faces for faces, _ in others)]),
+        torch.cat([torch.zeros(0, 4), *(place for _, place in others)]),
     )
+
+
+def _rests(encoders: Encoders, clip: Clip, images: Tensor, place: Tensor) -> bool:
+    """Whether the head in ``images [T, 3, H, W]``, moments of a video, is the same way in the same place in all."""
+    if clip.is_photos or float(place.std(dim=0).norm()) >= STILL:
+        return False
+    semantics = encoders.semantic(images)
+    middle = Semantics(*(z.mean(dim=0, keepdim=True) for z in semantics))
+    return float(encoders.motion_head.shared_motion(middle, semantics).std(dim=0).norm()) < STILL
 
 
 def face_motions(faces: Tensor) -> Tensor:
@@ -84,18 +99,19 @@ def face_motions(faces: Tensor) -> Tensor:
     (x, y) in units of half a side of the face's square, where the face is; fading to 0 towards the corners.  By
     iterative Lucas-Kanade (Le Besnerais and Champagnat, 2005).
     """
+    side = faces.shape[-1]
     motions = torch.zeros(*faces.shape[:2], 2, GRID, GRID)
-    grey = faces.float().mean(dim=2) / 255
-    for clip, moments in enumerate(tqdm(grey.numpy(), desc="following faces", unit="clip")):
-        for number in range(1, len(moments)):
-            rows, columns = optical_flow_ilk(moments[0], moments[number], radius=RADIUS, num_warp=WARPS)
-            flow = torch.from_numpy(np.stack([columns, rows])).float() * (2 / (faces.shape[-1] - 1))
-            motions[clip, number] = F.adaptive_avg_pool2d(flow, GRID)
-    motions = motions.clamp(-FASTEST, FASTEST) * _oval()
-    return motions - motions.mean(dim=1, keepdim=True)
+    for clip, moments in zip(motions, tqdm(faces, desc="following faces", unit="clip"), strict=True):
+        grey = (moments.float().mean(dim=1) / 255).numpy()
+        for number in range(1, len(grey)):
+            rows, columns = optical_flow_ilk(grey[0], grey[number], radius=round(RADIUS * side), num_warp=WARPS)
+            flow = torch.from_numpy(np.stack([columns, rows])).float() * (2 / (side - 1))
+            clip[number] = F.adaptive_avg_pool2d(flow, GRID)
+    motions.clamp_(-FASTEST, FASTEST).mul_(_face_shape())
+    return motions.sub_(motions.mean(dim=1, keepdim=True))
 
 
-def _oval() -> Tensor:
+def _face_shape() -> Tensor:
     """``[GRID, GRID]``: 1 inside a face, 0 at the corners of its square."""
     y, x = torch.meshgrid(*[torch.linspace(-1, 1, GRID)] * 2, indexing="ij")
     return torch.exp(-((x / 0.75) ** 2 + (y / 0.9) ** 2).square() / 2)
@@ -111,10 +127,16 @@ def principal_motions(motions: Tensor, count: int, whitening: float) -> Tensor:
 
     Mirror images count as seen.  Each number is divided by its standard deviation to the power of ``whitening``: 0
     leaves the strongest movement strongest, 1 makes all equal.  Together they have variance 1 on average.
+
+    Raises:
+        UserError: nothing moves in ``motions [N, T, 2, GRID, GRID]``.
     """
     seen = torch.cat([motions, mirrored(motions)]).flatten(0, 1).flatten(1)
     covariance = (seen.T @ seen / len(seen)).double()
     power, components = (part.flip(-1)[..., :count] for part in torch.linalg.eigh(covariance))
-    scale = power.clamp_min(power[0] * FAINTEST).pow(whitening / 2)  # what hardly moves is not blown up
+    if not power[0] > 0:
+        raise UserError("nothing moves in the clips whose heads keep still")
+    power = power.clamp_min(0)
+    scale = power.clamp_min(power[0] * FAINTEST).pow(whitening / 2)
     variance = (power / scale.square()).mean()
     return (components / scale / variance.sqrt()).float()

@@ -24,10 +24,14 @@ def networks(model: SID) -> dict[str, nn.Module]:
 
 
 def learners(model: SID, params: TrainParams) -> dict[str, nn.Module]:
-    """What has a learning rate of its own, by its name in ``train_params.lr_<name>``."""
+    """What has a learning rate of its own, by the name that :meth:`TrainParams.learning_rate` knows.
+
+    Its optimiser goes by it too, so that a run cannot take over the state of another set of weights.
+    """
     named = networks(model)
     if model.encoders is not None and params.lr_motion_head is not None:
-        named[ENCODER_ENTRY] = nn.ModuleList([model.encoders.identity, model.encoders.semantic])
+        del named[ENCODER_ENTRY]
+        named["image_encoders"] = nn.ModuleList([model.encoders.identity, model.encoders.semantic])
         named["motion_head"] = model.encoders.motion_head
     return named
 

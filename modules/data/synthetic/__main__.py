@@ -12,6 +12,12 @@ from modules.errors import UserError, run_script
 MANY = 10**6
 
 
+def _prefix(text: str) -> str:
+    if not text.isalnum():
+        raise argparse.ArgumentTypeError(f"{text!r} is not made of letters and digits")
+    return text
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m modules.data.synthetic",
@@ -28,7 +34,8 @@ def arguments() -> argparse.Namespace:
     add("--size", type=number(int, 16, 2048), default=128, metavar="S", help="pixels of a side")
     add("--stills", type=count, default=0, metavar="K", help="photographs of each")
     add("--seed", type=number(int, 0, 2**31), default=0, help="of everything that is random")
-    add("--calm", type=number(float, 0, 1), default=0.5, metavar="P", help="share of clips whose head rests")
+    add("--calm", type=number(float, 0, 1), default=0.5, metavar="P", help="share of clips whose heads rest")
+    add("--prefix", type=_prefix, default="p", help="of people's names; two seeds want two, or p00000 is two people")
     add("--format", choices=("mp4", "frames"), default="mp4", help="of clips")
     add("--cpu", action="store_true", help="do not use a GPU, even if there is one")
     add("--sheet", type=Path, metavar="PNG", help="write one picture of 64 faces instead of a data set")
@@ -56,7 +63,7 @@ def main() -> None:
         return
     plan = Plan(
         args.identities, args.clips, args.frames, args.fps, args.size, args.stills, args.test, args.seed, args.format,
-        device, args.calm,
+        device, args.prefix, args.calm,
     )
     write_dataset(args.out, plan)
     print(f"wrote {plan.pictures} frames of {args.identities + args.test} people to '{args.out}'")

@@ -42,6 +42,7 @@ class Plan:
     seed: int = 0
     format: str = "mp4"  # or "frames": a folder of pictures per clip
     device: str = "cpu"
+    prefix: str = "p"  # of people's names: person 0 of two seeds is two people, and data sets are mixed by name
     calm_share: float = CALM_SHARE  # of the clips: their heads keep almost still, their faces do not
 
     @property
@@ -73,12 +74,12 @@ def write_dataset(out: str | Path, plan: Plan, progress: bool = True) -> Path:
             for i, scene in enumerate(scenes):
                 seed = _seed(plan, number, 1 + i)
                 faces = clip(identity, scene, seed, plan.frames, float(plan.fps), plan.calm_share)
-                name = f"p{number:05d}#{i}"
+                name = f"{plan.prefix}{number:05d}#{i}"
                 file = _write_clip(out / split / name, faces, plan, bar)
                 _write_labels(out, name, *file[1:])
                 lines[out].append(_metadata(out, file[0], faces.take([0]), split=split))
             for i, face in enumerate(_stills(identity, plan, number)):
-                name = f"p{number:05d}#s{i}"
+                name = f"{plan.prefix}{number:05d}#s{i}"
                 # apart from the stills: a folder of training data holds nothing but what is to be learnt
                 file, mask = stills[split] / f"{name}.png", out / "stills" / "masks" / f"{name}.png"
                 picture = _render(face, plan)
