@@ -388,6 +388,24 @@ def test_the_face_world_configuration_without_its_starred_options_is_plain_fomm(
         assert load_config(CONFIGS / f"synthetic-128-{stage}.yaml").model_params == joint
 
 
+def test_a_motion_head_that_learns_alone_has_something_to_learn_from():
+    train = {"lr_encoders": 0, "lr_motion_head": 1e-3, "rendered_share": 0, "batch_size": 2}
+    train["loss_weights"] = {"identity_contrast": 1}
+    values = changed("train_params", train)
+    values["model_params"]["encoder_params"] = {}
+    assert "train_params.lr_motion_head: expected 0 where all of motion_value, " in error_of(values)
+    train["loss_weights"]["motion_value"] = 1
+    config_from_dict(values)
+
+
+def test_pictures_are_not_made_of_another_identity_than_in_use():
+    values = changed("train_params", {"loss_weights": {"identity_contrast": 1}, "batch_size": 2})
+    values["model_params"]["encoder_params"] = {"mirrored_identity": True}
+    assert "train_params.rendered_share: expected 0 with model_params.encoder_params.mirrored" in error_of(values)
+    values["train_params"] = {"lr_encoders": 0}
+    config_from_dict(values)
+
+
 def test_motion_from_the_embedding_needs_encoders():
     message = error_of(changed("animate_params.motion", "embedding"))
     assert "animate_params.motion: expected keypoints or null where model_params.encoder_params is missing" in message
