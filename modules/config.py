@@ -160,6 +160,7 @@ class EncoderParams:
     scale_factor: float = option(1.0, reciprocal=True)       # of the frame the encoders look at
     face_pixels: int | None = option(None, low=32, multiple=8)  # side of the face, cut out of the frame, they look at
                                                              # instead; null = they look at the whole frame
+    own_expression: bool = False                             # z_exp is read off features of its own (with face_pixels)
     mirrored_identity: bool = False                          # z_id is the mean of the found face's and its mirror
                                                              # image's, where the encoder does not learn
     head_features: int = option(256, low=1)                  # hidden width of the motion head

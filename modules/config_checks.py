@@ -52,6 +52,9 @@ def _check_learners(config: Config) -> None:
 def _check_rendered(config: Config) -> None:
     train, encoder = config.train_params, config.model_params.encoder_params
     has_encoders = encoder is not None
+    if has_encoders and encoder.own_expression and encoder.face_pixels is None:
+        expected = "false where model_params.encoder_params.face_pixels is null"
+        raise BadValue("model_params.encoder_params.own_expression", expected, "true")
     if has_encoders and encoder.mirrored_identity and train.lr_encoders and train.rendered_share:
         # pictures would be made of another z_id than in use
         expected = "0 with model_params.encoder_params.mirrored_identity and lr_encoders above 0"

@@ -18,6 +18,7 @@ POOLED = 4  # embeddings read a 4x4 grid of features: a global mean would forget
 FINDER_SIDE = 64  # pixels a frame is shrunk to, to find the face in it
 FACE_SHARE = 0.55  # of the frame's side: the window that a face is looked for with
 LARGEST_ZOOM = 0.5  # logarithm of the factor by which the window may differ from that
+LEAST_CONTRAST = 0.03  # added to a face's standard deviation, so that a blank one is not blown up
 FACE_FEATURES, FACE_HIDDEN = 32, 256  # numbers in each cell of the face's grid, and in the hidden layer that reads it
 
 
@@ -43,6 +44,13 @@ def _convolutions(levels: list[int], num_channels: int) -> list[nn.Module]:
     for i, o in zip([num_channels, *levels[:-1]], levels, strict=True):
         layers += [nn.Conv2d(i, o, 4, stride=2, padding=1), nn.GroupNorm(GROUPS, o), nn.SiLU()]
     return layers
+
+
+def _reading(numbers: int, out_dim: int) -> nn.Sequential:
+    """Reads the grid of a face's features; what all faces share is taken off, or all would be read alike at first."""
+    return nn.Sequential(
+        nn.BatchNorm1d(numbers), nn.Linear(numbers, FACE_HIDDEN), nn.SiLU(), nn.Linear(FACE_HIDDEN, out_dim)
+    )
 
 
 class FaceFinder(nn.Module):
@@ -112,10 +120,7 @@ class ImageEncoder(nn.Module):
         self.features = nn.Sequential(*layers)
         if self.side is not None:
             numbers = FACE_FEATURES * (self.side // 8) ** 2
-            # what all faces share is taken off, or at first every embedding would be the same
-            self.project = nn.Sequential(
-                nn.BatchNorm1d(numbers), nn.Linear(numbers, FACE_HIDDEN), nn.SiLU(), nn.Linear(FACE_HIDDEN, out_dim)
-            )
+            self.project = _reading(numbers, out_dim)
         else:
             self.project = nn.Linear(levels[-1] * POOLED**2, out_dim)
 
@@ -159,16 +164,52 @@ class IdentityEncoder(ImageEncoder):
         return z
 
 
-class SemanticEncoder(ImageEncoder):
-    """E_sem: ``[B, 3, H, W]`` -> :class:`Semantics`."""
+class ExpressionEncoder(nn.Module):
+    """z_exp of faces cut out upright, ``[B, 3, S, S] -> [B, expression_dim]``, by features of its own.
+
+    Faces are brought to one contrast first: an expression is a small change of the picture, of dark skin and in dim
+    light a very small one.
+    """
 
     def __init__(self, params: EncoderParams, num_channels: int = 3):
-        super().__init__(params, params.expression_dim + params.pose_dim, num_channels)
+        super().__init__()
+        levels = widths(params.block_expansion, params.max_features, 2)
+        layers: list[nn.Module] = []
+        for i, o in zip([num_channels, *levels[:-1]], levels, strict=True):
+            layers += [nn.Conv2d(i, o, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(o), nn.SiLU()]
+        last = levels[-1]
+        layers += [nn.Conv2d(last, last, 3, padding=1, bias=False), nn.BatchNorm2d(last), nn.SiLU()]
+        self.features = nn.Sequential(*layers, nn.Conv2d(last, FACE_FEATURES, 1), nn.SiLU())
+        self.project = _reading(FACE_FEATURES * (params.face_pixels // 8) ** 2, params.expression_dim)
+
+    def forward(self, face: Tensor) -> Tensor:
+        with torch.autocast(face.device.type, enabled=False):
+            face = face - face.mean(dim=(2, 3), keepdim=True)
+            face = face / (face.square().mean(dim=(1, 2, 3), keepdim=True).sqrt() + LEAST_CONTRAST)
+        features = self.features(face)
+        with torch.autocast(face.device.type, enabled=False):  # embeddings are compared and subtracted
+            return self.project(full_precision(features).flatten(1))
+
+
+class SemanticEncoder(ImageEncoder):
+    """E_sem: ``[B, 3, H, W]`` -> :class:`Semantics`.
+
+    With ``params.own_expression`` the two share the face that was found, and nothing else.
+    """
+
+    def __init__(self, params: EncoderParams, num_channels: int = 3):
+        together = 0 if params.own_expression else params.expression_dim
+        super().__init__(params, together + params.pose_dim, num_channels)
         self.sizes = (params.expression_dim, params.pose_dim)
+        self.expression = ExpressionEncoder(params, num_channels) if params.own_expression else None
         self.placed = None if self.finder is None else nn.Linear(4, params.pose_dim)
 
     def embed(self, seen: Tensor, place: Tensor | None) -> Semantics:
-        expression, pose = super().embed(seen, place).split(self.sizes, dim=-1)
+        numbers = super().embed(seen, place)
+        if self.expression is None:
+            expression, pose = numbers.split(self.sizes, dim=-1)
+        else:
+            expression, pose = self.expression(seen), numbers
         if place is not None:  # a face cut out upright no longer shows where it was
             with torch.autocast(seen.device.type, enabled=False):
                 pose = pose + self.placed(place.detach())

@@ -11,7 +11,6 @@ They are told of one picture alone, so that z_exp has to leave out who it is and
 from __future__ import annotations
 
 import argparse
-import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,12 +30,12 @@ from modules.sid import weights
 from modules.sid.encoders import SemanticEncoder
 from modules.sid.face_motion import FoundFaces, face_motions, find_faces, mirrored, principal_motions
 from modules.sid.inference import best_device
-from modules.sid.losses import cross_covariance, relative_distance
+from modules.sid.losses import cross_covariance
 from modules.sid.model import SID
 
-MOMENTS_PER_CLIP = 4  # of those gathered, in a batch
+MOMENTS_PER_CLIP = 4  # of those found, in a batch
 SHAKE = 0.05  # of the window: a face is not always found at the very same place
-KEPT_POSE, APART = 3.0, 5.0  # weights of the losses beside the expression's
+APART = 5.0  # weight of the correlation with z_pose
 
 
 @dataclass(frozen=True)
@@ -44,53 +43,49 @@ class Teaching:
     """How long, and of what."""
 
     steps: int = 6000
-    clips: int = 24  # with a head that keeps still, in a batch, MOMENTS_PER_CLIP of each
-    others: int = 32  # further frames in a batch, on which z_pose is kept
+    clips: int = 32  # in a batch, MOMENTS_PER_CLIP of each
     whitening: float = 0.5  # see principal_motions
     lr: float = 2e-3
     seed: int = 0
 
 
 def teach(encoder: SemanticEncoder, found: FoundFaces, motions: Tensor, teaching: Teaching) -> None:
-    """Train ``encoder``, on its device, on ``motions [N, T, 2, G, G]`` of the found faces; in bfloat16.
+    """Train ``encoder.expression`` anew, on its device, on ``motions [N, T, 2, G, G]`` of the found faces; in bfloat16.
 
-    Losses: the mean squared error of z_exp against as many principal motions of the clip, how far z_pose is from what
-    it was, and the correlation of the two.  The encoder is left in evaluation mode.
+    Losses: the mean squared error of z_exp against as many principal motions of the clip, and its correlation with
+    z_pose.  The encoder is left in evaluation mode.
 
     Raises:
-        UserError: nothing moves, or the losses are not numbers any more.
+        UserError: nothing moves, or the weights are not finite any more.
     """
     device = next(encoder.parameters()).device
     torch.manual_seed(teaching.seed)
     generator = torch.Generator(device).manual_seed(teaching.seed)
     reader = principal_motions(motions, encoder.sizes[0], teaching.whitening)
     targets = torch.stack([m.flatten(2) @ reader for m in (motions, mirrored(motions))])  # [2, N, T, K]
-    before = copy.deepcopy(encoder).eval().requires_grad_(False)
-    learnt = nn.ModuleList([encoder.features, encoder.project]).requires_grad_(True).train()
-    optimizer = torch.optim.AdamW(learnt.parameters(), lr=teaching.lr, weight_decay=1e-2, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, teaching.lr, teaching.steps, pct_start=0.1, cycle_momentum=False
-    )
+    encoder.eval().requires_grad_(False)
+    learner = encoder.expression.train().requires_grad_(True)
+    learner.apply(lambda layer: layer.reset_parameters() if hasattr(layer, "reset_parameters") else None)
+    optimizer = torch.optim.AdamW(learner.parameters(), lr=teaching.lr, weight_decay=1e-2, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, teaching.lr, teaching.steps, pct_start=0.1)
     bar = tqdm(range(teaching.steps), desc="teaching expressions", unit="step")
     for _ in bar:
-        faces, places, wanted = _batch(found, targets, teaching)
-        faces, places, wanted = faces.to(device), places.to(device), wanted.to(device)
+        faces, places, wanted = (t.to(device) for t in _batch(found, targets, teaching.clips))
         with torch.autocast(device.type, torch.bfloat16):
-            told = encoder.embed(colour_view(faces, generator), places)
+            expression = learner(colour_view(faces, generator))
             with torch.no_grad():
-                known = before.embed(faces, places).pose
+                pose = encoder.embed(faces, places).pose
         terms = {
-            "expression": F.mse_loss(told.expression[: len(wanted)], wanted),
-            "pose": KEPT_POSE * relative_distance(told.pose, known),
-            "apart": APART * cross_covariance(told.expression, known),
+            "expression": F.mse_loss(expression, wanted),
+            "apart": APART * cross_covariance(expression, pose),
         }
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()
-        nn.utils.clip_grad_norm_(learnt.parameters(), 5.0)
+        nn.utils.clip_grad_norm_(learner.parameters(), 5.0)
         optimizer.step()
         schedule.step()
         bar.set_postfix({name: f"{float(value.detach()):.3f}" for name, value in terms.items()}, refresh=False)
-    if not all(t.isfinite().all() for t in encoder.state_dict().values()):
+    if not all(t.isfinite().all() for t in learner.state_dict().values()):
         raise UserError("the encoder's weights are not finite any more: nothing is written; try other --seed")
     encoder.eval().requires_grad_(False)
 
@@ -98,30 +93,27 @@ def teach(encoder: SemanticEncoder, found: FoundFaces, motions: Tensor, teaching
 @torch.no_grad()
 def forget(model: SID) -> None:
     """Show and move nothing by z_exp until taught anew: its numbers mean something else now."""
-    semantics, pose = model.condition_size.semantic_dim, model.encoders.semantic.sizes[1]
+    expression, pose = model.encoders.semantic.sizes
+    semantics = expression + pose
     model.encoders.motion_head.layers[0].weight[:, -semantics:-pose] = 0
     for film in model.generator.film:
         film.affine.weight[:, -semantics:-pose] = 0
     flow = model.generator.dense_motion_network.film
     for layer in (flow.scale, flow.shift):
-        layer.weight[:, :-pose] = 0
+        layer.weight[:, :expression] = 0
 
 
-def _batch(found: FoundFaces, targets: Tensor, teaching: Teaching) -> tuple[Tensor, Tensor, Tensor]:
-    """Faces ``[C * 4 + O, 3, S, S]`` and places, of which the first C * 4 have the targets ``[C * 4, K]``."""
-    clips, moments = found.faces.shape[:2]
-    who = torch.randint(clips, (teaching.clips, 1))
-    when = torch.rand(teaching.clips, moments).argsort(dim=1)[:, :MOMENTS_PER_CLIP]
-    mirror = torch.rand(teaching.clips, 1) < 0.5
-    wanted = targets[mirror.long(), who, when].flatten(0, 1)
+def _batch(found: FoundFaces, targets: Tensor, clips: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Faces ``[clips * 4, 3, S, S]``, their places ``[clips * 4, 4]`` and their targets ``[clips * 4, K]``."""
+    count, moments = found.faces.shape[:2]
+    who = torch.randint(count, (clips, 1))
+    when = torch.rand(clips, moments).argsort(dim=1)[:, :MOMENTS_PER_CLIP]
+    mirror = torch.rand(clips, 1) < 0.5
     faces = found.faces[who, when].float() / 255
     faces = torch.where(mirror[..., None, None, None], faces.flip(-1), faces).flatten(0, 1)
-    place = torch.where(mirror, _mirrored_place(found.places[who[:, 0]]), found.places[who[:, 0]])
-    count = teaching.others if len(found.others) else 0
-    more = torch.randint(max(1, len(found.others)), (count,))
-    faces = torch.cat([faces, found.others[more].float() / 255])
-    places = torch.cat([place.repeat_interleave(when.shape[1], dim=0), found.other_places[more]])
-    return _shaken(faces), places, wanted
+    places = found.places[who[:, 0]]
+    places = torch.where(mirror, _mirrored_place(places), places).repeat_interleave(when.shape[1], dim=0)
+    return _shaken(faces), places, targets[mirror.long(), who, when].flatten(0, 1)
 
 
 def _mirrored_place(place: Tensor) -> Tensor:
@@ -152,13 +144,13 @@ def main() -> None:
     args = parser.parse_args()
     config = load_config(args.config)
     encoders = config.model_params.encoder_params
-    if encoders is None or not encoders.face_pixels:
-        raise UserError(f"{args.config}: model_params.encoder_params.face_pixels is not set: nothing finds faces")
+    if encoders is None or not encoders.own_expression:
+        raise UserError(f"{args.config}: model_params.encoder_params.own_expression is not set: nothing can be taught")
     check_place(args.out)
     model = weights.load_model(config.model_params, args.checkpoint).to(best_device(args.cpu))
     data = FrameDataset(config.dataset_params, progress=True)
     found = find_faces(model.encoders, data, args.moments)
-    print(f"{len(found.faces)} clips of heads that keep still, {len(found.others)} other frames")
+    print(f"{len(found.faces)} of {len(data.clips)} clips show heads that keep still")
     for path, reason in data.bad_clips.items():
         print(f"left out: {path}: {reason}")
     teaching = Teaching(steps=args.steps, seed=args.seed)

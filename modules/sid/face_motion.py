@@ -15,7 +15,7 @@ from skimage.registration import optical_flow_ilk
 from torch import Tensor
 from tqdm import tqdm
 
-from modules.data.clips import Clip, UnreadableClip
+from modules.data.clips import UnreadableClip
 from modules.data.frames import FrameDataset
 from modules.errors import UserError
 from modules.sid.encoders import Encoders, Semantics, cut_out
@@ -30,24 +30,20 @@ RADIUS, WARPS = 1 / 16, 4  # of the flow: half its window as a share of the face
 
 
 class FoundFaces(NamedTuple):
-    """Faces cut out upright of N clips whose heads keep still, and of M other frames.
+    """Faces cut out upright of N clips whose heads keep still.
 
     Attributes:
         faces: uint8 ``[N, T, 3, S, S]``, moments of a clip, all cut out at its mean place.
         places: ``[N, 4]`` (:class:`modules.sid.encoders.FaceFinder`).
-        others: uint8 ``[M, 3, S, S]``, of clips whose heads move or that are too short, and of photographs.
-        other_places: ``[M, 4]``.
     """
 
     faces: Tensor
     places: Tensor
-    others: Tensor
-    other_places: Tensor
 
 
 @torch.no_grad()
 def find_faces(encoders: Encoders, data: FrameDataset, moments: int) -> FoundFaces:
-    """Look through all clips of ``data`` for faces, at ``moments`` of each, evenly over its time.
+    """Look through the clips of ``data`` for heads that rest, at ``moments`` of each, evenly over its time.
 
     Clips that cannot be read are left out, and added to ``data.bad_clips``.
 
@@ -56,37 +52,31 @@ def find_faces(encoders: Encoders, data: FrameDataset, moments: int) -> FoundFac
     """
     semantic = encoders.semantic
     device = next(semantic.parameters()).device
-    resting, others = [], []
-    for clip in tqdm(data.clips, desc="finding faces", unit="clip"):
-        chosen = np.linspace(0, len(clip) - 1, min(moments, len(clip))).round().astype(int)
+    places, resting = [], []
+    clips = [clip for clip in data.clips if len(clip) >= moments and not clip.is_photos]
+    for clip in tqdm(clips, desc="finding faces", unit="clip"):
+        chosen = np.linspace(0, len(clip) - 1, moments).round().astype(int)
         try:
             images = data.read(clip, chosen.tolist()).to(device)
         except UnreadableClip as error:
             data.bad_clips[str(clip.path)] = str(error)
             continue
         place = semantic.finder(images)
-        rests = len(clip) >= moments and _rests(encoders, clip, images, place)
-        if rests:
-            place = place.mean(dim=0, keepdim=True).expand_as(place).contiguous()
-        faces = (cut_out(images, place, semantic.side) * 255).round().byte().cpu()
-        (resting if rests else others).append((faces, place.cpu()))
-    places = torch.cat([place for _, place in resting + others] or [torch.zeros(1, 4)])
-    if float(places.std(dim=0, correction=0).norm()) < STILL / 10:
+        places.append(place.cpu())
+        if _rests(encoders, images, place):
+            middle = place.mean(dim=0, keepdim=True)
+            faces = cut_out(images, middle.expand_as(place), semantic.side)
+            resting.append(((faces * 255).round().byte().cpu(), middle.cpu()))
+    if places and float(torch.cat(places).std(dim=0).norm()) < STILL / 10:
         raise UserError("all faces are found at one place: the checkpoint's encoders have not learnt to find them")
     if not resting:
         raise UserError(f"none of {len(data.clips)} clips has {moments} frames of a head that keeps still")
-    nothing = torch.zeros(0, 3, semantic.side, semantic.side, dtype=torch.uint8)
-    return FoundFaces(
-        torch.stack([faces for faces, _ in resting]),
-        torch.stack([place[0] for _, place in resting]),
-        torch.cat([nothing, *(faces for faces, _ in others)]),
-        torch.cat([torch.zeros(0, 4), *(place for _, place in others)]),
-    )
+    return FoundFaces(torch.stack([faces for faces, _ in resting]), torch.cat([middle for _, middle in resting]))
 
 
-def _rests(encoders: Encoders, clip: Clip, images: Tensor, place: Tensor) -> bool:
-    """Whether the head in ``images [T, 3, H, W]``, moments of a video, is the same way in the same place in all."""
-    if clip.is_photos or float(place.std(dim=0).norm()) >= STILL:
+def _rests(encoders: Encoders, images: Tensor, place: Tensor) -> bool:
+    """Whether the head in ``images [T, 3, H, W]``, moments of a clip, is the same way in the same place in all."""
+    if float(place.std(dim=0).norm()) >= STILL:
         return False
     semantics = encoders.semantic(images)
     middle = Semantics(*(z.mean(dim=0, keepdim=True) for z in semantics))
