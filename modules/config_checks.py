@@ -32,6 +32,7 @@ def check_together(config: Config) -> None:
     if config.model_params.encoder_params is None:
         _check_without_encoders(config)
     else:
+        _check_encoders(config)
         _check_contrast(config)
 
 
@@ -50,16 +51,8 @@ def _check_learners(config: Config) -> None:
 
 
 def _check_rendered(config: Config) -> None:
-    train, encoder = config.train_params, config.model_params.encoder_params
-    has_encoders = encoder is not None
-    if has_encoders and encoder.own_expression and encoder.face_pixels is None:
-        expected = "false where model_params.encoder_params.face_pixels is null"
-        raise BadValue("model_params.encoder_params.own_expression", expected, "true")
-    if has_encoders and encoder.mirrored_identity and train.lr_encoders and train.rendered_share:
-        # pictures would be made of another z_id than in use
-        expected = "0 with model_params.encoder_params.mirrored_identity and lr_encoders above 0"
-        raise BadValue("train_params.rendered_share", expected, f"{train.rendered_share:g}")
-    if train.rendered_share < 1 and not has_encoders:
+    train = config.train_params
+    if train.rendered_share < 1 and config.model_params.encoder_params is None:
         expected = "1 without model_params.encoder_params"
         raise BadValue("train_params.rendered_share", expected, f"{train.rendered_share:g}")
     if train.rendered_share:
@@ -162,6 +155,17 @@ def _check_without_encoders(config: Config) -> None:
     for name in ("reconstruction_params", "animate_params"):
         if getattr(config, name).motion == "embedding":
             raise BadValue(f"{name}.motion", f"keypoints or null {without}", "embedding")
+
+
+def _check_encoders(config: Config) -> None:
+    train, encoder = config.train_params, config.model_params.encoder_params
+    if encoder.own_expression and encoder.face_pixels is None:
+        expected = "false where model_params.encoder_params.face_pixels is null"
+        raise BadValue("model_params.encoder_params.own_expression", expected, "true")
+    if encoder.mirrored_identity and train.lr_encoders and train.rendered_share:
+        # pictures would be made of another z_id than in use
+        expected = "0 with model_params.encoder_params.mirrored_identity and lr_encoders above 0"
+        raise BadValue("train_params.rendered_share", expected, f"{train.rendered_share:g}")
 
 
 def _check_contrast(config: Config) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import pytest
@@ -383,9 +383,10 @@ def test_the_face_world_configuration_without_its_starred_options_is_plain_fomm(
     values = yaml.safe_load("\n".join(line for line in lines if "# *" not in line))
     del values["model_params"]["encoder_params"]
     assert config_from_dict(values).train_params.rendered_share == 1
-    joint = load_config(CONFIGS / "synthetic-128.yaml").model_params
-    for stage in ("encoders", "adv"):
-        assert load_config(CONFIGS / f"synthetic-128-{stage}.yaml").model_params == joint
+    models = [load_config(CONFIGS / f"synthetic-128{stage}.yaml").model_params for stage in ("", "-encoders", "-adv")]
+    assert models[1] == models[2]
+    mirrored = replace(models[0].encoder_params, mirrored_identity=True)
+    assert models[1] == replace(models[0], encoder_params=mirrored)
 
 
 def test_a_motion_head_that_learns_alone_has_something_to_learn_from():
@@ -403,6 +404,13 @@ def test_pictures_are_not_made_of_another_identity_than_in_use():
     values["model_params"]["encoder_params"] = {"mirrored_identity": True}
     assert "train_params.rendered_share: expected 0 with model_params.encoder_params.mirrored" in error_of(values)
     values["train_params"] = {"lr_encoders": 0}
+    config_from_dict(values)
+
+
+def test_an_expression_encoder_needs_a_face():
+    values = changed("model_params.encoder_params", {"own_expression": True})
+    assert "own_expression: expected false where model_params.encoder_params.face_pixels is null" in error_of(values)
+    values["model_params"]["encoder_params"]["face_pixels"] = 64
     config_from_dict(values)
 
 
