@@ -19,6 +19,7 @@ from modules.data.clips import UnreadableClip
 from modules.data.frames import FrameDataset
 from modules.errors import UserError
 from modules.sid.encoders import Encoders, Semantics, cut_out
+from modules.sid.losses import face_oval
 
 # A head rests if over the clip neither the face's place (logarithm of the size, radians, halves of the frame) nor the
 # motion that all key points share (halves of the frame) deviates by more than this from its mean.
@@ -97,14 +98,8 @@ def face_motions(faces: Tensor) -> Tensor:
             rows, columns = optical_flow_ilk(grey[0], grey[number], radius=round(RADIUS * side), num_warp=WARPS)
             flow = torch.from_numpy(np.stack([columns, rows])).float() * (2 / (side - 1))
             clip[number] = F.adaptive_avg_pool2d(flow, GRID)
-    motions.clamp_(-FASTEST, FASTEST).mul_(_face_shape())
+    motions.clamp_(-FASTEST, FASTEST).mul_(face_oval(GRID, motions.device))
     return motions.sub_(motions.mean(dim=1, keepdim=True))
-
-
-def _face_shape() -> Tensor:
-    """``[GRID, GRID]``: 1 inside a face, 0 at the corners of its square."""
-    y, x = torch.meshgrid(*[torch.linspace(-1, 1, GRID)] * 2, indexing="ij")
-    return torch.exp(-((x / 0.75) ** 2 + (y / 0.9) ** 2).square() / 2)
 
 
 def mirrored(motions: Tensor) -> Tensor:

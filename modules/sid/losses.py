@@ -181,7 +181,8 @@ def congealing(seen: Tensor) -> Tensor:
     fine, coarse = (seen.shape[-1] // part | 1 for part in (4, 3))  # odd sides of neighbourhoods
     detail = grey - _around(grey, fine)
     detail = detail / (_around(detail.square(), coarse) + 1e-4).sqrt()
-    weight = _oval(seen.shape[-1], seen)
+    oval = face_oval(seen.shape[-1], seen.device)
+    weight = oval / oval.sum()
     unit = _standard(detail, weight)
     mean = gather(unit.detach()).mean(dim=0, keepdim=True)
     mean = _standard(mean + mean.flip(-1), weight)
@@ -193,11 +194,10 @@ def _around(images: Tensor, side: int) -> Tensor:
     return F.avg_pool2d(images, side, 1, side // 2, count_include_pad=False)
 
 
-def _oval(side: int, like: Tensor) -> Tensor:
-    """Weights ``[side, side]`` that add up to 1, of a face in the middle: what is around it counts little."""
-    x = torch.linspace(-1, 1, side, device=like.device)
-    weight = torch.exp(-((x / 0.7).square()[None] + (x / 0.8).square()[:, None]).square())
-    return weight / weight.sum()
+def face_oval(side: int, device: torch.device) -> Tensor:
+    """Weights ``[side, side]`` of a face cut out upright: 1 in the middle, near 0 in the corners."""
+    x = torch.linspace(-1, 1, side, device=device)
+    return torch.exp(-((x / 0.7).square()[None] + (x / 0.8).square()[:, None]).square())
 
 
 def _standard(images: Tensor, weight: Tensor) -> Tensor:
