@@ -44,10 +44,12 @@ def _check_learners(config: Config) -> None:
     if not any([*learning, *([train.lr_encoders, train.lr_motion_head] if has_encoders else [])]):
         where = "lr_encoders" if has_encoders else "lr_generator"
         raise BadValue(f"train_params.{where}", "above 0 where no other network learns", "0")
-    if has_encoders and train.lr_motion_head and not any([*learning, train.lr_encoders]):
-        terms = ("motion_value", "motion_jacobian", "pose_equivariance")
-        if not any(getattr(train.loss_weights, term) for term in terms):
-            raise BadValue("train_params.lr_motion_head", f"0 where all of {', '.join(terms)} are 0", "above 0")
+    if has_encoders and train.lr_motion_head:
+        weights = train.loss_weights
+        shown = train.rendered_share and (train.head_probability or weights.cycle_identity or weights.cycle_semantics)
+        if not any([shown, weights.motion_value, weights.motion_jacobian, weights.pose_equivariance]):
+            expected = "0 or null where nothing asks for its key points: head_probability, motion_value, ..."
+            raise BadValue("train_params.lr_motion_head", expected, f"{train.lr_motion_head:g}")
 
 
 def _check_rendered(config: Config) -> None:

@@ -383,20 +383,21 @@ def test_the_face_world_configuration_without_its_starred_options_is_plain_fomm(
     values = yaml.safe_load("\n".join(line for line in lines if "# *" not in line))
     del values["model_params"]["encoder_params"]
     assert config_from_dict(values).train_params.rendered_share == 1
-    models = [load_config(CONFIGS / f"synthetic-128{stage}.yaml").model_params for stage in ("", "-encoders", "-adv")]
-    assert models[1] == models[2]
-    mirrored = replace(models[0].encoder_params, mirrored_identity=True)
-    assert models[1] == replace(models[0], encoder_params=mirrored)
+    stages = ("", "-adv", "-encoders", "-expressions")
+    joint, adversarial, *own = (load_config(CONFIGS / f"synthetic-128{stage}.yaml").model_params for stage in stages)
+    assert adversarial == joint and own[0] == own[1]
+    assert own[0] == replace(joint, encoder_params=own[0].encoder_params)
 
 
 def test_a_motion_head_that_learns_alone_has_something_to_learn_from():
-    train = {"lr_encoders": 0, "lr_motion_head": 1e-3, "rendered_share": 0, "batch_size": 2}
+    train = {"lr_encoders": 0, "lr_motion_head": 1e-3, "batch_size": 2}
     train["loss_weights"] = {"identity_contrast": 1}
     values = changed("train_params", train)
     values["model_params"]["encoder_params"] = {}
-    assert "train_params.lr_motion_head: expected 0 where all of motion_value, " in error_of(values)
-    train["loss_weights"]["motion_value"] = 1
-    config_from_dict(values)
+    assert "train_params.lr_motion_head: expected 0 or null where nothing asks for its key" in error_of(values)
+    for asks in ({"loss_weights": {"motion_value": 1}, "rendered_share": 0}, {"head_probability": 1}):
+        values["train_params"] = train | asks
+        config_from_dict(values)
 
 
 def test_pictures_are_not_made_of_another_identity_than_in_use():

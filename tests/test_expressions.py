@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from fractions import Fraction
@@ -10,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from tiny import write_tiny
+from tiny import tiny, write_tiny
 
 from modules import checkpoint as files
-from modules.config import load_config
+from modules.config import config_from_dict, load_config
 from modules.data.frames import FrameDataset
 from modules.data.synthetic.dataset import Plan, write_dataset
 from modules.errors import UserError
@@ -22,6 +23,7 @@ from modules.sid.encoders import Encoders, cut_out
 from modules.sid.expressions import Teaching, teach
 from modules.sid.face_motion import GRID, FoundFaces, face_motions, find_faces, mirrored, principal_motions
 from modules.sid.model import SID
+from modules.sid.stage import SIDStage
 
 ROOT = Path(__file__).parent.parent
 CHECKPOINT, CONFIG = ROOT / "SID_Checkpoints/sid-adv-cpk.pth", ROOT / "config/synthetic-128-encoders.yaml"
@@ -39,9 +41,9 @@ def roots(tmp_path_factory) -> dict[str, Path]:
 
 
 def config_of(path: Path, *roots: Path) -> Path:
-    """The encoders' configuration with an expression encoder, and other clips."""
+    """The encoders' configuration with other clips, and z_sem cut where the bundled weights' is."""
     values = yaml.safe_load(CONFIG.read_text())
-    values["model_params"]["encoder_params"]["own_expression"] = True
+    values["model_params"]["encoder_params"] |= {"expression_dim": 48, "pose_dim": 12}
     values["dataset_params"]["root_dir"] = [{"path": str(root), "weight": 1} for root in roots]
     values["dataset_params"].pop("cache_dir", None)
     path.write_text(yaml.safe_dump(values))
@@ -63,7 +65,7 @@ def checkpoint(config, tmp_path_factory) -> Path:
     model = SID(params)
     for entry, network in weights.networks(model).items():
         missing, unexpected = network.load_state_dict(found[entry], strict=False)
-        assert not unexpected and all(name.startswith("semantic.expression.") for name in missing)
+        assert not unexpected and all(name.startswith(("semantic.expression.", "semantic.taught")) for name in missing)
     path = tmp_path_factory.mktemp("checkpoint") / "untaught.pth"
     files.save(weights.state(model), path)
     return path
@@ -84,9 +86,17 @@ def found(config, checkpoint, data) -> FoundFaces:
     return find_faces(weights.load_model(load_config(config).model_params, checkpoint).encoders, data, MOMENTS)
 
 
-def test_clips_are_told_apart_by_whether_their_heads_rest(found, data, model):
-    """By pictures alone: nine of ten are judged rightly, so that of six resting ones half are found at least."""
-    assert len(found.faces) >= CLIPS // 2 and len(found.faces) <= CLIPS + 1
+def test_clips_are_told_apart_by_whether_their_heads_rest(found, data, model, roots, tmp_path):
+    """By pictures alone: of six clips of either kind two may be misjudged."""
+    in_each = []
+    for name, root in roots.items():
+        one_kind = FrameDataset(load_config(config_of(tmp_path / f"{name}.yaml", root)).dataset_params)
+        try:
+            in_each.append(len(find_faces(model.encoders, one_kind, MOMENTS).faces))
+        except UserError:  # none
+            in_each.append(0)
+    resting, moving = in_each
+    assert resting >= CLIPS - 2 and moving <= 2 and resting + moving == len(found.faces)
     assert found.faces.shape[1:] == (MOMENTS, 3, 64, 64) and found.places.shape == (len(found.faces), 4)
     # shorter clips have no part in it, whatever their heads do
     with pytest.raises(UserError, match="has 7 frames of a head that keeps still"):
@@ -101,6 +111,9 @@ def test_no_head_rests_where_none_may_move(data, model, monkeypatch):
 
 def test_encoders_that_find_every_face_in_the_middle_are_refused(config, data):
     untaught = Encoders(load_config(config).model_params.encoder_params, 10, 3, True).eval()
+    with pytest.raises(UserError, match="have not learnt to tell poses"):
+        find_faces(untaught, data, MOMENTS)
+    torch.nn.init.normal_(untaught.motion_head.affine.weight)
     with pytest.raises(UserError, match="have not learnt to find them"):
         find_faces(untaught, data, MOMENTS)
 
@@ -111,8 +124,8 @@ def test_motion_is_measured_where_the_face_is_and_from_the_mean(found):
     shifted = torch.cat([face.roll(shift, dims=-1) for shift in (0, 2, 4)], dim=1)
     middle = face_motions(shifted)[:, :, :, 12:20, 12:20].mean(dim=(-1, -2))
     expected = torch.tensor([-2.0, 0.0, 2.0]) * 2 / 63
-    # the window's fading leaves 0.93 of it on average there; the flow of flat skin is not exact
-    assert torch.allclose(middle[:, :, 0], expected.expand(2, 3), atol=0.02)
+    # the flow of flat skin is not exact
+    assert torch.allclose(middle[:, :, 0], expected.expand(2, 3), atol=0.012)
     assert float(middle[:, :, 1].abs().max()) < 0.01
 
 
@@ -177,12 +190,48 @@ def test_teaching_tells_expressions_and_leaves_the_pose_alone(found, model):
     faces, places = found.faces.flatten(0, 1).float() / 255, found.places.repeat_interleave(MOMENTS, dim=0)
     with torch.no_grad():
         before = encoder.embed(faces, places)
+    assert not before.expression.any()  # nothing is told untaught
     teach(encoder, found, motions, Teaching(steps=100, clips=8))
     with torch.no_grad():
         after = encoder.embed(faces, places)
     wanted = (motions.flatten(2) @ principal_motions(motions, encoder.sizes[0], 0.5)).flatten(0, 1)
     assert float((after.expression - wanted).square().mean() / wanted.square().mean()) < 0.6
     assert torch.equal(after.pose, before.pose)
+    assert torch.equal(encoder.embed_pose(faces, places), after.pose)
+
+
+def test_an_expression_is_told_alike_whatever_light_it_is_seen_in(model, found):
+    expression = model.encoders.semantic.expression.eval()
+    faces = found.faces[:, 0].float() / 255
+    light = torch.tensor([0.5, 0.7, 0.6])[:, None, None]
+    with torch.no_grad():
+        plain, dim, blank = expression(faces), expression(0.5 * faces + 0.4 * light), expression(torch.ones_like(faces))
+    assert blank.isfinite().all()
+    # LEAST_CONTRAST counts for twice as much in half the contrast
+    assert float((dim - plain).norm()) < 0.3 * float((plain - plain.mean(dim=0)).norm())
+
+
+def test_a_taught_expression_stays_as_it_is_while_the_rest_learns():
+    """Also its batch norms; and other losses do not reach it."""
+    own = {"model_params.encoder_params.own_expression": True}
+    stage = SIDStage(config_from_dict(tiny(**own)))
+    stage.model.encoders.semantic.taught.fill_(1)
+    for p in stage.model.parameters():
+        if not p.any():
+            torch.nn.init.normal_(p, std=0.05)
+    batch = {
+        "frames": torch.rand(4, 4, 3, 32, 32), "times": torch.arange(4.0).expand(4, 4),
+        "identity": torch.tensor([0, 1, 2, 0]), "elsewhere": torch.rand(4, 3, 32, 32),
+    }
+    before = copy.deepcopy(stage.model.encoders.semantic.state_dict())
+    (generator, *_) = stage.phases
+    terms, _ = generator.module.train()(batch)
+    sum(terms.values()).backward()
+    for optimizer in generator.optimizers.values():
+        optimizer.step()
+    after = stage.model.encoders.semantic.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and not any(name.startswith(("expression.", "taught")) for name in changed)
 
 
 def run(*options) -> subprocess.CompletedProcess:
@@ -199,8 +248,10 @@ def test_the_command_changes_z_exp_and_what_depended_on_it(roots, checkpoint, tm
     before, model = (weights.load_model(params, path) for path in (checkpoint, out))
     old, new = before.state_dict(), model.state_dict()
     changed = {name for name in old if not torch.equal(old[name], new[name])}
-    parts = ("encoders.semantic.expression.features.", "encoders.semantic.expression.project.",
-             "encoders.motion_head.layers.0.weight", "generator.film.", "generator.dense_motion_network.film.")
+    parts = (
+        "encoders.semantic.expression.features.", "encoders.semantic.expression.project.", "encoders.semantic.taught",
+        "encoders.motion_head.layers.0.weight", "generator.film.", "generator.dense_motion_network.film.",
+    )
     assert all(name.startswith(parts) for name in changed)
     assert all(any(name.startswith(part) for name in changed) for part in parts)
     face = torch.rand(2, 3, 128, 128)

@@ -194,26 +194,44 @@ class ExpressionEncoder(nn.Module):
 class SemanticEncoder(ImageEncoder):
     """E_sem: ``[B, 3, H, W]`` -> :class:`Semantics`.
 
-    With ``params.own_expression`` the two share the face that was found, and nothing else.
+    With ``params.own_expression`` the two share the face that was found, and nothing else: z_exp is 0 until
+    :mod:`modules.sid.expressions` has taught it, and stays as taught, so that in training z_pose has to tell all that
+    other losses ask for.
     """
 
     def __init__(self, params: EncoderParams, num_channels: int = 3):
         together = 0 if params.own_expression else params.expression_dim
         super().__init__(params, together + params.pose_dim, num_channels)
         self.sizes = (params.expression_dim, params.pose_dim)
-        self.expression = ExpressionEncoder(params, num_channels) if params.own_expression else None
+        self.expression = None
+        if params.own_expression:
+            self.expression = ExpressionEncoder(params, num_channels)
+            self.register_buffer("taught", torch.zeros(()))  # 1 when it is
         self.placed = None if self.finder is None else nn.Linear(4, params.pose_dim)
+
+    def train(self, mode: bool = True) -> SemanticEncoder:
+        super().train(mode)
+        if self.expression is not None:
+            self.expression.eval()
+        return self
 
     def embed(self, seen: Tensor, place: Tensor | None) -> Semantics:
         numbers = super().embed(seen, place)
-        if self.expression is None:
-            expression, pose = numbers.split(self.sizes, dim=-1)
-        else:
-            expression, pose = self.expression(seen), numbers
-        if place is not None:  # a face cut out upright no longer shows where it was
-            with torch.autocast(seen.device.type, enabled=False):
-                pose = pose + self.placed(place.detach())
+        expression, pose = numbers[:, : -self.sizes[1]], self._placed(numbers, place)
+        if self.expression is not None:
+            expression = self.taught * self.expression(seen).detach()
         return Semantics(expression, pose)
+
+    def embed_pose(self, seen: Tensor, place: Tensor | None) -> Tensor:
+        """z_pose alone."""
+        return self._placed(super().embed(seen, place), place)
+
+    def _placed(self, numbers: Tensor, place: Tensor | None) -> Tensor:
+        pose = numbers[:, -self.sizes[1] :]
+        if place is None:
+            return pose
+        with torch.autocast(pose.device.type, enabled=False):  # a face cut out upright no longer shows where it was
+            return pose + self.placed(place.detach())
 
 
 class MotionHead(nn.Module):

@@ -4,8 +4,8 @@
 and to tell poses, and before the generator learns to show what they tell.  Nothing but clips is needed: the numbers
 that z_exp is to be are found in those whose heads keep still (:mod:`modules.sid.face_motion`).
 
-They are told of one picture alone, so that z_exp has to leave out who it is and where the head turns.  Told of two, the
-*change* between them, a network learns faster, and what it says of one picture is then mostly person and pose.
+They are told of one picture alone, so that z_exp has to leave out who it is and where the head turns: those are the
+same in the whole clip.
 """
 
 from __future__ import annotations
@@ -30,12 +30,11 @@ from modules.sid import weights
 from modules.sid.encoders import SemanticEncoder
 from modules.sid.face_motion import FoundFaces, face_motions, find_faces, mirrored, principal_motions
 from modules.sid.inference import best_device
-from modules.sid.losses import cross_covariance
 from modules.sid.model import SID
 
 MOMENTS_PER_CLIP = 4  # of those found, in a batch
 SHAKE = 0.05  # of the window: a face is not always found at the very same place
-APART = 5.0  # weight of the correlation with z_pose
+APART = 2.0  # weight of what z_exp shares with z_pose
 
 
 @dataclass(frozen=True)
@@ -50,9 +49,9 @@ class Teaching:
 
 
 def teach(encoder: SemanticEncoder, found: FoundFaces, motions: Tensor, teaching: Teaching) -> None:
-    """Train ``encoder.expression`` anew, on its device, on ``motions [N, T, 2, G, G]`` of the found faces; in bfloat16.
+    """Train ``encoder.expression`` anew, on its device and in bfloat16, on ``motions [N, T, 2, G, G]`` of found faces.
 
-    Losses: the mean squared error of z_exp against as many principal motions of the clip, and its correlation with
+    Losses: the mean squared error of z_exp against as many principal motions of the clip, and its covariance with
     z_pose.  The encoder is left in evaluation mode.
 
     Raises:
@@ -66,7 +65,7 @@ def teach(encoder: SemanticEncoder, found: FoundFaces, motions: Tensor, teaching
     encoder.eval().requires_grad_(False)
     learner = encoder.expression.train().requires_grad_(True)
     learner.apply(lambda layer: layer.reset_parameters() if hasattr(layer, "reset_parameters") else None)
-    optimizer = torch.optim.AdamW(learner.parameters(), lr=teaching.lr, weight_decay=1e-2, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(learner.parameters(), lr=teaching.lr, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, teaching.lr, teaching.steps, pct_start=0.1)
     bar = tqdm(range(teaching.steps), desc="teaching expressions", unit="step")
     for _ in bar:
@@ -74,10 +73,10 @@ def teach(encoder: SemanticEncoder, found: FoundFaces, motions: Tensor, teaching
         with torch.autocast(device.type, torch.bfloat16):
             expression = learner(colour_view(faces, generator))
             with torch.no_grad():
-                pose = encoder.embed(faces, places).pose
+                pose = encoder.embed_pose(faces, places)
         terms = {
             "expression": F.mse_loss(expression, wanted),
-            "apart": APART * cross_covariance(expression, pose),
+            "apart": APART * _shared(expression, pose),
         }
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()
@@ -87,6 +86,7 @@ def teach(encoder: SemanticEncoder, found: FoundFaces, motions: Tensor, teaching
         bar.set_postfix({name: f"{float(value.detach()):.3f}" for name, value in terms.items()}, refresh=False)
     if not all(t.isfinite().all() for t in learner.state_dict().values()):
         raise UserError("the encoder's weights are not finite any more: nothing is written; try other --seed")
+    encoder.taught.fill_(1)
     encoder.eval().requires_grad_(False)
 
 
@@ -98,8 +98,8 @@ def forget(model: SID) -> None:
     model.encoders.motion_head.layers[0].weight[:, -semantics:-pose] = 0
     for film in model.generator.film:
         film.affine.weight[:, -semantics:-pose] = 0
-    flow = model.generator.dense_motion_network.film
-    for layer in (flow.scale, flow.shift):
+    motion = model.generator.dense_motion_network
+    for layer in () if motion is None else (motion.film.scale, motion.film.shift):
         layer.weight[:, :expression] = 0
 
 
@@ -114,6 +114,16 @@ def _batch(found: FoundFaces, targets: Tensor, clips: int) -> tuple[Tensor, Tens
     places = found.places[who[:, 0]]
     places = torch.where(mirror, _mirrored_place(places), places).repeat_interleave(when.shape[1], dim=0)
     return _shaken(faces), places, targets[mirror.long(), who, when].flatten(0, 1)
+
+
+def _shared(expression: Tensor, pose: Tensor) -> Tensor:
+    """Mean squared covariance of ``[B, d]`` with ``[B, e]`` brought to variance 1.
+
+    Not the correlation: of a z_exp that says little yet, that is steep, and drowns what teaches it.
+    """
+    left, right = expression - expression.mean(dim=0), pose - pose.mean(dim=0)
+    right = right / (right.square().mean(dim=0) + 1e-6).sqrt()
+    return (left.T @ right / len(left)).square().mean()
 
 
 def _mirrored_place(place: Tensor) -> Tensor:
@@ -150,7 +160,7 @@ def main() -> None:
     model = weights.load_model(config.model_params, args.checkpoint).to(best_device(args.cpu))
     data = FrameDataset(config.dataset_params, progress=True)
     found = find_faces(model.encoders, data, args.moments)
-    print(f"{len(found.faces)} of {len(data.clips)} clips show heads that keep still")
+    print(f"{len(found.faces)} clips show heads that keep still")
     for path, reason in data.bad_clips.items():
         print(f"left out: {path}: {reason}")
     teaching = Teaching(steps=args.steps, seed=args.seed)

@@ -21,8 +21,8 @@ from modules.errors import UserError
 from modules.sid.encoders import Encoders, Semantics, cut_out
 from modules.sid.losses import face_oval
 
-# A head rests if over the clip neither the face's place (logarithm of the size, radians, halves of the frame) nor the
-# motion that all key points share (halves of the frame) deviates by more than this from its mean.
+# A head rests if over the clip the standard deviations, taken together, of the face's place (logarithm of the size,
+# radians, halves of the frame) and of the motion that all key points share (halves of the frame) are below this each.
 STILL = 0.025
 GRID = 32  # points of a side at which motion is kept
 FASTEST = 0.5  # of the face's square, whose half side is 1: more is an error of the flow
@@ -49,9 +49,12 @@ def find_faces(encoders: Encoders, data: FrameDataset, moments: int) -> FoundFac
     Clips that cannot be read are left out, and added to ``data.bad_clips``.
 
     Raises:
-        UserError: the encoders have not learnt to find faces, or no clip has ``moments`` frames of a head that rests.
+        UserError: the encoders have not learnt to find faces or to tell poses, or no clip has ``moments`` frames of a
+            head that rests.
     """
     semantic = encoders.semantic
+    if not encoders.motion_head.affine.weight.any():
+        raise UserError("the checkpoint's encoders have not learnt to tell poses")
     device = next(semantic.parameters()).device
     places, resting = [], []
     clips = [clip for clip in data.clips if len(clip) >= moments and not clip.is_photos]
@@ -85,10 +88,11 @@ def _rests(encoders: Encoders, images: Tensor, place: Tensor) -> bool:
 
 
 def face_motions(faces: Tensor) -> Tensor:
-    """Optical flow of uint8 ``faces [N, T, 3, S, S]`` from each clip's mean face, ``[N, T, 2, GRID, GRID]``.
+    """How uint8 ``faces [N, T, 3, S, S]`` have moved from the mean of their clip, ``[N, T, 2, GRID, GRID]``.
 
-    (x, y) in units of half a side of the face's square, where the face is; fading to 0 towards the corners.  By
-    iterative Lucas-Kanade (Le Besnerais and Champagnat, 2005).
+    That is the optical flow from the clip's first moment, by iterative Lucas-Kanade (Le Besnerais and Champagnat,
+    2005), minus its mean over the moments: (x, y) in units of half a side of the face's square, at places of the first
+    moment, fading to 0 towards the corners.
     """
     side = faces.shape[-1]
     motions = torch.zeros(*faces.shape[:2], 2, GRID, GRID)
@@ -116,8 +120,10 @@ def principal_motions(motions: Tensor, count: int, whitening: float) -> Tensor:
     Raises:
         UserError: nothing moves in ``motions [N, T, 2, GRID, GRID]``.
     """
-    seen = torch.cat([motions, mirrored(motions)]).flatten(0, 1).flatten(1)
-    covariance = (seen.T @ seen / len(seen)).double()
+    seen = motions.flatten(0, 1).flatten(1)
+    covariance = seen.T @ seen / len(seen)
+    mirror = mirrored(torch.eye(covariance.shape[0]).unflatten(1, (2, GRID, GRID))).flatten(1)
+    covariance = (covariance + mirror @ covariance @ mirror.T).double() / 2
     power, components = (part.flip(-1)[..., :count] for part in torch.linalg.eigh(covariance))
     if not power[0] > 0:
         raise UserError("nothing moves in the clips whose heads keep still")
