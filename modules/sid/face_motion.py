@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import scipy.linalg
 import torch
 import torch.nn.functional as F
 from skimage.registration import optical_flow_ilk
@@ -124,7 +125,9 @@ def principal_motions(motions: Tensor, count: int, whitening: float) -> Tensor:
     covariance = seen.T @ seen / len(seen)
     mirror = mirrored(torch.eye(covariance.shape[0]).unflatten(1, (2, GRID, GRID))).flatten(1)
     covariance = (covariance + mirror @ covariance @ mirror.T).double() / 2
-    power, components = (part.flip(-1)[..., :count] for part in torch.linalg.eigh(covariance))
+    size = len(covariance)
+    found = scipy.linalg.eigh(covariance.numpy(), subset_by_index=(size - count, size - 1))
+    power, components = (torch.from_numpy(part).flip(-1) for part in found)
     if not power[0] > 0:
         raise UserError("nothing moves in the clips whose heads keep still")
     power = power.clamp_min(0)
