@@ -96,6 +96,12 @@ def cut_out(image: Tensor, place: Tensor, side: int) -> Tensor:
     return sample(image, grid, padding_mode="border")
 
 
+def face_oval(side: int) -> Tensor:
+    """Weights ``[side, side]`` of a face cut out upright: 1 in the middle, near 0 in the corners."""
+    x = torch.linspace(-1, 1, side)
+    return torch.exp(-((x / 0.7).square()[None] + (x / 0.8).square()[:, None]).square())
+
+
 class ImageEncoder(nn.Module):
     """Strided convolutions to a grid of features, from which numbers are read: ``[B, 3, H, W] -> [B, out_dim]``.
 
@@ -167,8 +173,8 @@ class IdentityEncoder(ImageEncoder):
 class ExpressionEncoder(nn.Module):
     """z_exp of faces cut out upright, ``[B, 3, S, S] -> [B, expression_dim]``, by features of its own.
 
-    Faces are brought to one contrast first: an expression is a small change of the picture, of dark skin and in dim
-    light a very small one.
+    Faces are brought to one contrast first, and what is around them fades: an expression is a small change of the
+    picture, of dark skin and in dim light a very small one, and hair, clothes and background differ by far more.
     """
 
     def __init__(self, params: EncoderParams, num_channels: int = 3):
@@ -181,11 +187,14 @@ class ExpressionEncoder(nn.Module):
         layers += [nn.Conv2d(last, last, 3, padding=1, bias=False), nn.BatchNorm2d(last), nn.SiLU()]
         self.features = nn.Sequential(*layers, nn.Conv2d(last, FACE_FEATURES, 1), nn.SiLU())
         self.project = _reading(FACE_FEATURES * (params.face_pixels // 8) ** 2, params.expression_dim)
+        self.register_buffer("oval", face_oval(params.face_pixels), persistent=False)
 
     def forward(self, face: Tensor) -> Tensor:
         with torch.autocast(face.device.type, enabled=False):
-            face = face - face.mean(dim=(2, 3), keepdim=True)
-            face = face / (face.square().mean(dim=(1, 2, 3), keepdim=True).sqrt() + LEAST_CONTRAST)
+            weight = self.oval / self.oval.sum()
+            face = face - (face * weight).sum(dim=(2, 3), keepdim=True)
+            variance = (face.square() * weight).sum(dim=(2, 3), keepdim=True).mean(dim=1, keepdim=True)
+            face = self.oval * face / (variance.sqrt() + LEAST_CONTRAST)
         features = self.features(face)
         with torch.autocast(face.device.type, enabled=False):  # embeddings are compared and subtracted
             return self.project(full_precision(features).flatten(1))

@@ -19,8 +19,7 @@ from tqdm import tqdm
 from modules.data.clips import UnreadableClip
 from modules.data.frames import FrameDataset
 from modules.errors import UserError
-from modules.sid.encoders import Encoders, Semantics, cut_out
-from modules.sid.losses import face_oval
+from modules.sid.encoders import Encoders, Semantics, cut_out, face_oval
 
 # A head rests if over the clip the standard deviations, taken together, of the face's place (logarithm of the size,
 # radians, halves of the frame) and of the motion that all key points share (halves of the frame) are below this each.
@@ -103,7 +102,7 @@ def face_motions(faces: Tensor) -> Tensor:
             rows, columns = optical_flow_ilk(grey[0], grey[number], radius=round(RADIUS * side), num_warp=WARPS)
             flow = torch.from_numpy(np.stack([columns, rows])).float() * (2 / (side - 1))
             clip[number] = F.adaptive_avg_pool2d(flow, GRID)
-    motions.clamp_(-FASTEST, FASTEST).mul_(face_oval(GRID, motions.device))
+    motions.clamp_(-FASTEST, FASTEST).mul_(face_oval(GRID))
     return motions.sub_(motions.mean(dim=1, keepdim=True))
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modules.geometry import RandomTransform
-from modules.sid.encoders import window
+from modules.sid.encoders import face_oval, window
 from modules.sid.keypoints import Keypoints, shared_motion
 
 
@@ -181,7 +181,7 @@ def congealing(seen: Tensor) -> Tensor:
     fine, coarse = (seen.shape[-1] // part | 1 for part in (4, 3))  # odd sides of neighbourhoods
     detail = grey - _around(grey, fine)
     detail = detail / (_around(detail.square(), coarse) + 1e-4).sqrt()
-    oval = face_oval(seen.shape[-1], seen.device)
+    oval = face_oval(seen.shape[-1]).to(seen.device)
     weight = oval / oval.sum()
     unit = _standard(detail, weight)
     mean = gather(unit.detach()).mean(dim=0, keepdim=True)
@@ -192,12 +192,6 @@ def congealing(seen: Tensor) -> Tensor:
 def _around(images: Tensor, side: int) -> Tensor:
     """Means over neighbourhoods of ``side x side`` pixels, as far as they lie in the picture."""
     return F.avg_pool2d(images, side, 1, side // 2, count_include_pad=False)
-
-
-def face_oval(side: int, device: torch.device) -> Tensor:
-    """Weights ``[side, side]`` of a face cut out upright: 1 in the middle, near 0 in the corners."""
-    x = torch.linspace(-1, 1, side, device=device)
-    return torch.exp(-((x / 0.7).square()[None] + (x / 0.8).square()[:, None]).square())
 
 
 def _standard(images: Tensor, weight: Tensor) -> Tensor:
