@@ -34,7 +34,7 @@ from modules.sid.model import SID
 
 MOMENTS_PER_CLIP = 4  # of those found, in a batch
 SHAKE = 0.05  # of the window: a face is not always found at the very same place
-APART = 2.0  # weight of what z_exp shares with z_pose
+APART = 30.0  # weight of what z_exp shares with z_pose
 
 
 @dataclass(frozen=True)
