@@ -180,7 +180,7 @@ def test_the_mirrored_place_is_where_a_mirrored_frame_shows_the_face():
 
 
 def test_teaching_tells_expressions_and_leaves_the_pose_alone(found, model):
-    """Of faces that slide up and down as a whole, which 100 steps tell."""
+    """Of faces that slide as a whole, which 100 steps tell; z_pose tells it too, so here nothing keeps them apart."""
     encoder = model.encoders.semantic
     shifts = torch.linspace(-10, 10, MOMENTS).round()
     slid = [found.faces[:, :1].roll(int(shift), dims=-2) for shift in shifts]
@@ -191,7 +191,7 @@ def test_teaching_tells_expressions_and_leaves_the_pose_alone(found, model):
     with torch.no_grad():
         before = encoder.embed(faces, places)
     assert not before.expression.any()  # nothing is told untaught
-    teach(encoder, found, motions, Teaching(steps=100, clips=8))
+    teach(encoder, found, motions, Teaching(steps=100, clips=8, apart=0))
     with torch.no_grad():
         after = encoder.embed(faces, places)
     wanted = (motions.flatten(2) @ principal_motions(motions, encoder.sizes[0], 0.5)).flatten(0, 1)
@@ -278,3 +278,12 @@ def test_what_cannot_be_taught_is_one_line(config, checkpoint, tmp_path):
     nowhere = run("--config", config, "--checkpoint", checkpoint, "--out", tmp_path)
     assert nowhere.returncode == 2 and "is a folder" in nowhere.stderr
     assert not (tmp_path / "x.pth").exists()
+
+
+def test_what_two_embeddings_share_is_measured_in_the_units_of_the_first():
+    pose = 5 * torch.randn(4000, 3)
+    alone, both = torch.randn(4000, 2), 0.1 * pose[:, :2]
+    assert float(expressions._shared(alone, pose)) < 2e-3  # chance: 1 / 4000
+    # each of two numbers is half as large as one of three independent ones of deviation 5, and unrelated to two
+    assert float(expressions._shared(both, pose)) == pytest.approx(0.5**2 / 3, rel=0.1)
+    assert float(expressions._shared(2 * both, pose)) == pytest.approx(4 * float(expressions._shared(both, pose)))

@@ -34,7 +34,6 @@ from modules.sid.model import SID
 
 MOMENTS_PER_CLIP = 4  # of those found, in a batch
 SHAKE = 0.05  # of the window: a face is not always found at the very same place
-APART = 30.0  # weight of what z_exp shares with z_pose
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,7 @@ class Teaching:
     steps: int = 6000
     clips: int = 32  # in a batch, MOMENTS_PER_CLIP of each
     whitening: float = 0.5  # see principal_motions
+    apart: float = 30.0  # weight of what z_exp shares with z_pose
     lr: float = 2e-3
     seed: int = 0
 
@@ -76,7 +76,7 @@ def teach(encoder: SemanticEncoder, found: FoundFaces, motions: Tensor, teaching
                 pose = encoder.embed_pose(faces, places)
         terms = {
             "expression": F.mse_loss(expression, wanted),
-            "apart": APART * _shared(expression, pose),
+            "apart": teaching.apart * _shared(expression, pose),
         }
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()
