@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ FACE_SHARE = 0.55  # of the frame's side: the window that a face is looked for w
 LARGEST_ZOOM = 0.5  # logarithm of the factor by which the window may differ from that
 LEAST_CONTRAST = 0.03  # added to a face's standard deviation, so that a blank one is not blown up
 FACE_FEATURES, FACE_HIDDEN = 32, 256  # numbers in each cell of the face's grid, and in the hidden layer that reads it
+Norm = Callable[[int], nn.Module]  # of so many features
 
 
 class Semantics(NamedTuple):
@@ -38,16 +40,32 @@ class Semantics(NamedTuple):
         return torch.cat(self, dim=-1)
 
 
-def _convolutions(levels: list[int], num_channels: int) -> list[nn.Module]:
+def _group_norm(features: int) -> nn.GroupNorm:
+    return nn.GroupNorm(GROUPS, features)
+
+
+def _convolutions(levels: list[int], num_channels: int, norm: Norm = _group_norm) -> list[nn.Module]:
     """A halving for each of ``levels``, which are the numbers of features."""
     layers: list[nn.Module] = []
     for i, o in zip([num_channels, *levels[:-1]], levels, strict=True):
-        layers += [nn.Conv2d(i, o, 4, stride=2, padding=1), nn.GroupNorm(GROUPS, o), nn.SiLU()]
+        layers += [nn.Conv2d(i, o, 4, stride=2, padding=1), norm(o), nn.SiLU()]
     return layers
 
 
-def _reading(numbers: int, out_dim: int) -> nn.Sequential:
-    """Reads the grid of a face's features; what all faces share is taken off, or all would be read alike at first."""
+def _looking(levels: list[int], num_channels: int, norm: Norm = _group_norm) -> list[nn.Module]:
+    """The same, and a look around each place of the last."""
+    last = levels[-1]
+    return [*_convolutions(levels, num_channels, norm), nn.Conv2d(last, last, 3, padding=1), norm(last), nn.SiLU()]
+
+
+def _face_grid(features: int) -> list[nn.Module]:
+    """Few numbers for each place of a face."""
+    return [nn.Conv2d(features, FACE_FEATURES, 1), nn.SiLU()]
+
+
+def _reading(side: int, out_dim: int) -> nn.Sequential:
+    """Reads the grid of a face; what all faces share is taken off, or at first every embedding would be the same."""
+    numbers = FACE_FEATURES * (side // 8) ** 2
     return nn.Sequential(
         nn.BatchNorm1d(numbers), nn.Linear(numbers, FACE_HIDDEN), nn.SiLU(), nn.Linear(FACE_HIDDEN, out_dim)
     )
@@ -119,14 +137,12 @@ class ImageEncoder(nn.Module):
             if params.scale_factor != 1:
                 self.down = AntiAliasDownsample(num_channels, params.scale_factor)
             levels = widths(params.block_expansion, params.max_features, params.num_blocks - 1)
-        layers = _convolutions(levels, num_channels)
-        layers += [nn.Conv2d(levels[-1], levels[-1], 3, padding=1), nn.GroupNorm(GROUPS, levels[-1]), nn.SiLU()]
+        layers = _looking(levels, num_channels)
         if self.side is not None:
-            layers += [nn.Conv2d(levels[-1], FACE_FEATURES, 1), nn.SiLU()]
+            layers += _face_grid(levels[-1])
         self.features = nn.Sequential(*layers)
         if self.side is not None:
-            numbers = FACE_FEATURES * (self.side // 8) ** 2
-            self.project = _reading(numbers, out_dim)
+            self.project = _reading(self.side, out_dim)
         else:
             self.project = nn.Linear(levels[-1] * POOLED**2, out_dim)
 
@@ -180,13 +196,8 @@ class ExpressionEncoder(nn.Module):
     def __init__(self, params: EncoderParams, num_channels: int = 3):
         super().__init__()
         levels = widths(params.block_expansion, params.max_features, 2)
-        layers: list[nn.Module] = []
-        for i, o in zip([num_channels, *levels[:-1]], levels, strict=True):
-            layers += [nn.Conv2d(i, o, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(o), nn.SiLU()]
-        last = levels[-1]
-        layers += [nn.Conv2d(last, last, 3, padding=1, bias=False), nn.BatchNorm2d(last), nn.SiLU()]
-        self.features = nn.Sequential(*layers, nn.Conv2d(last, FACE_FEATURES, 1), nn.SiLU())
-        self.project = _reading(FACE_FEATURES * (params.face_pixels // 8) ** 2, params.expression_dim)
+        self.features = nn.Sequential(*_looking(levels, num_channels, nn.BatchNorm2d), *_face_grid(levels[-1]))
+        self.project = _reading(params.face_pixels, params.expression_dim)
         self.register_buffer("oval", face_oval(params.face_pixels), persistent=False)
 
     def forward(self, face: Tensor) -> Tensor:

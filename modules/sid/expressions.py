@@ -98,9 +98,10 @@ def forget(model: SID) -> None:
     model.encoders.motion_head.layers[0].weight[:, -semantics:-pose] = 0
     for film in model.generator.film:
         film.affine.weight[:, -semantics:-pose] = 0
-    motion = model.generator.dense_motion_network
-    for layer in () if motion is None else (motion.film.scale, motion.film.shift):
-        layer.weight[:, :expression] = 0
+    if model.generator.dense_motion_network is not None:
+        flow = model.generator.dense_motion_network.film
+        for layer in (flow.scale, flow.shift):
+            layer.weight[:, :expression] = 0
 
 
 def _batch(found: FoundFaces, targets: Tensor, clips: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -82,7 +82,8 @@ def _rests(encoders: Encoders, images: Tensor, place: Tensor) -> bool:
     """Whether the head in ``images [T, 3, H, W]``, moments of a clip, is the same way in the same place in all."""
     if float(place.std(dim=0).norm()) >= STILL:
         return False
-    semantics = encoders.semantic(images)
+    semantic = encoders.semantic
+    semantics = semantic.embed(cut_out(images, place, semantic.side), place)
     middle = Semantics(*(z.mean(dim=0, keepdim=True) for z in semantics))
     return float(encoders.motion_head.shared_motion(middle, semantics).std(dim=0).norm()) < STILL
 
