@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 _ENCODER_TERMS = (
     "placement", "congealing", "identity_contrast", "semantic_contrast", "pose_equivariance", "expression_invariance",
-    "cycle_identity", "cycle_semantics", "independence", "motion_value", "motion_jacobian", "semantic_flow",
+    "cycle_identity", "cycle_semantics", "independence", "motion_value", "motion_jacobian", "semantic_flow", "face",
 )
 
 # those that need nothing rendered
@@ -173,13 +173,16 @@ def _check_encoders(config: Config) -> None:
 def _check_contrast(config: Config) -> None:
     """Terms that compare items or moments need several of them, and a face is placed where one is looked for."""
     weights, train = config.train_params.loss_weights, config.train_params
-    for term in ("placement", "congealing"):
+    for term in ("placement", "congealing", "face"):
         if getattr(weights, term) and config.model_params.encoder_params.face_pixels is None:
             expected = "0 where model_params.encoder_params.face_pixels is null"
             raise BadValue(f"train_params.loss_weights.{term}", expected, f"{getattr(weights, term):g}")
     if weights.congealing and not weights.placement:         # which keeps all windows from growing or wandering off
         expected = "above 0 where train_params.loss_weights.congealing is not 0"
         raise BadValue("train_params.loss_weights.placement", expected, "0")
+    if weights.face and not (weights.pixel or sum(weights.perceptual)):
+        expected = "0 where train_params.loss_weights.pixel and .perceptual are 0"
+        raise BadValue("train_params.loss_weights.face", expected, f"{weights.face:g}")
     terms = ("identity_contrast", "expression_invariance", "independence")
     compared = [term for term in terms if getattr(weights, term)]
     if compared and train.batch_size < 2:

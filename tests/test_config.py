@@ -374,8 +374,10 @@ def test_faces_that_are_to_be_alike_are_also_to_be_found_where_they_are():
     assert "congealing: expected 0 where model_params.encoder_params.face_pixels is null, found 1" in error_of(values)
     values["model_params"]["encoder_params"] = {"face_pixels": 64}
     assert "placement: expected above 0 where train_params.loss_weights.congealing is not 0" in error_of(values)
-    values["train_params"]["loss_weights"]["placement"] = 1
+    values["train_params"]["loss_weights"] |= {"placement": 1, "face": 1}
     config_from_dict(values)
+    values["train_params"]["loss_weights"] |= {"pixel": 0, "perceptual": 0}
+    assert "face: expected 0 where train_params.loss_weights.pixel and .perceptual are 0" in error_of(values)
 
 
 def test_the_face_world_configuration_without_its_starred_options_is_plain_fomm():

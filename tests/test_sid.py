@@ -323,6 +323,21 @@ def test_every_loss_reaches_the_weights_it_is_for():
     assert rendered.generated.prediction.shape == (4, 3, 32, 32)
 
 
+def test_faces_are_compared_where_the_driver_has_one():
+    config = config_from_dict(tiny())
+    step = GeneratorStep(SID(config.model_params), build_discriminator(config.model_params), config.train_params)
+    driving, place = torch.rand(2, 3, 64, 64), torch.zeros(2, 4, requires_grad=True)
+    outside, inside = driving.clone(), driving.clone()
+    outside[:, :, :8], inside[:, :, 28:36, 28:36] = 0, 0
+    inside.requires_grad_()
+    differences = [step._face_loss(image, driving, place) for image in (driving, outside, inside)]
+    assert differences[0] == 0 and differences[1] < 0.05 * differences[2]
+    elsewhere = step._face_loss(inside, driving, place + torch.tensor([0, 0, 0, 0.6]))
+    assert elsewhere < 0.1 * differences[2]
+    differences[2].backward()
+    assert inside.grad[:, :, 28:36, 28:36].any() and place.grad is None  # a face is not where the picture is easy
+
+
 def test_encoders_alone_learn_from_a_batch_of_which_nothing_is_rendered():
     config = config_from_dict(tiny(**{"train_params.rendered_share": 0, "train_params.loss_weights.generator_gan": 0}))
     model = randomized(SID(config.model_params))

@@ -60,6 +60,7 @@ TINY: dict[str, Any] = {
             "feature_matching": [10, 10],
             "perceptual": 1,
             "pixel": 10,
+            "face": 1,
             "keypoint_prior": 1,
             "semantic_flow": 1,
             "placement": 1,

@@ -18,21 +18,23 @@ CONGEALED = 32  # pixels of a side of the faces that are to look alike
 
 
 class Embedded(NamedTuple):
-    """Embeddings of B pairs: who the source is, the semantics of source and driving frame, and the source's face.
+    """Embeddings of B pairs: who the source is, the semantics of source and driving frame, and where the faces are.
 
-    ``places`` are where the identity and the semantic encoder found that, ``[B, 4]`` or None
-    (:class:`modules.sid.encoders.FaceFinder`).
+    ``places`` are where the identity and the semantic encoder found the source's, ``shown`` where the latter found the
+    driver's, ``[B, 4]`` or None (:class:`modules.sid.encoders.FaceFinder`).
     """
 
     identity: Tensor
     source: Semantics
     driving: Semantics
     places: tuple[Tensor | None, Tensor | None]
+    shown: Tensor | None
 
     def first(self, items: int) -> Embedded:
-        """Of the first items alone, without places."""
+        """Of the first items alone, without places of sources."""
         semantics = (Semantics(*(z[:items] for z in each)) for each in (self.source, self.driving))
-        return Embedded(self.identity[:items], *semantics, (None, None))
+        shown = None if self.shown is None else self.shown[:items]
+        return Embedded(self.identity[:items], *semantics, (None, None), shown)
 
 
 def _halves(both: Semantics) -> tuple[Semantics, Semantics]:
@@ -53,8 +55,8 @@ class EncoderLosses:
         who, place = identity.look(source)
         what, places = semantic.look(torch.cat([source, driving]))
         semantics = _halves(semantic.embed(self._shown(what, generator), places))
-        found = None if places is None else places[: len(source)]
-        return Embedded(identity.embed(who, place), *semantics, (place, found))
+        found, shown = (None, None) if places is None else places.chunk(2)
+        return Embedded(identity.embed(who, place), *semantics, (place, found), shown)
 
     def _shown(self, faces: Tensor, generator: torch.Generator) -> Tensor:
         """Faces in other colours: source and driver are one person, and z_sem could learn to hand over how they look.

@@ -13,7 +13,7 @@ from modules.geometry import RandomTransform
 from modules.sid import losses
 from modules.sid.discriminator import MultiScaleDiscriminator
 from modules.sid.encoder_losses import Embedded, EncoderLosses
-from modules.sid.encoders import Semantics
+from modules.sid.encoders import Semantics, cut_out, face_oval
 from modules.sid.generator import Generated
 from modules.sid.keypoints import Keypoints
 from modules.sid.model import SID
@@ -21,6 +21,7 @@ from modules.sid.perceptual import ImagePyramid, build_perceptual, feature_dista
 from modules.sid.weights import learners
 
 TARGET_DECAY = 0.99  # of the frozen copies of the encoders that judge generated images
+FACE_SIDE = 64  # pixels of the faces that are compared
 
 
 class Rendered(NamedTuple):
@@ -137,6 +138,8 @@ class GeneratorStep(nn.Module):
             shown = self._mix(kp_driving, head)
         generated = self.model.generator(source, kp_source, shown, condition)
         terms |= self._picture_losses(generated, driving, kp_driving)
+        if self.weights.face:
+            terms["face"] = self.weights.face * self._face_loss(generated.prediction, driving, embedded.shown)
         terms |= self._motion_losses(generated, kp_driving)
         terms |= self._equivariance_losses(driving, kp_driving)
         if self.cycles:
@@ -159,6 +162,15 @@ class GeneratorStep(nn.Module):
         if weights.generator_gan:
             terms |= self._adversarial_losses(fake, real, keypoints.detach())
         return terms
+
+    def _face_loss(self, prediction: Tensor, driving: Tensor, place: Tensor) -> Tensor:
+        """The losses of pictures on the driver's face: lids and lips are few pixels of a frame."""
+        oval = face_oval(FACE_SIDE).to(driving.device)
+        fake, real = (oval * cut_out(image, place.detach(), FACE_SIDE) for image in (prediction, driving))
+        value = self.weights.pixel * (fake - real).abs().mean()
+        if self.perceptual is not None:
+            value = value + feature_distance(self.perceptual(real), self.perceptual(fake), self.weights.perceptual)
+        return value
 
     def _motion_losses(self, generated: Generated, kp_driving: Keypoints) -> dict[str, Tensor]:
         """Key points spread over the face and carry what motion they can; the embeddings' flow adds the rest."""
