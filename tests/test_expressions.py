@@ -19,9 +19,18 @@ from modules.data.frames import FrameDataset
 from modules.data.synthetic.dataset import Plan, write_dataset
 from modules.errors import UserError
 from modules.sid import expressions, face_motion, weights
-from modules.sid.encoders import Encoders, cut_out
+from modules.sid.encoders import Encoders
 from modules.sid.expressions import Teaching, teach
-from modules.sid.face_motion import GRID, FoundFaces, face_motions, find_faces, mirrored, principal_motions
+from modules.sid.face_motion import (
+    GRID,
+    FoundFaces,
+    face_motions,
+    find_faces,
+    mirror_signs,
+    mirrored,
+    principal_motions,
+)
+from modules.sid.faces import cut_out
 from modules.sid.model import SID
 from modules.sid.stage import SIDStage
 
@@ -64,9 +73,10 @@ def checkpoint(config, tmp_path_factory) -> Path:
         found["encoders"][name] = found["encoders"][name][-pose:]
     torch.manual_seed(0)
     model = SID(params)
+    new = ("semantic.expression.", "semantic.in_mirror", "dense_motion_network.face_flow.")
     for entry, network in weights.networks(model).items():
         missing, unexpected = network.load_state_dict(found[entry], strict=False)
-        assert not unexpected and all(name.startswith(("semantic.expression.", "semantic.taught")) for name in missing)
+        assert not unexpected and all(name.startswith(new) for name in missing)
     path = tmp_path_factory.mktemp("checkpoint") / "untaught.pth"
     files.save(weights.state(model), path)
     return path
@@ -98,7 +108,8 @@ def test_clips_are_told_apart_by_whether_their_heads_rest(found, data, model, ro
             in_each.append(0)
     resting, moving = in_each
     assert resting >= CLIPS - 2 and moving <= 2 and resting + moving == len(found.faces)
-    assert found.faces.shape[1:] == (MOMENTS, 3, 64, 64) and found.places.shape == (len(found.faces), 4)
+    assert found.faces.shape[1:] == (MOMENTS, 3, 64, 64)
+    assert found.poses.shape == (2, len(found.faces), MOMENTS, model.encoders.semantic.sizes[1])
     # shorter clips have no part in it, whatever their heads do
     with pytest.raises(UserError, match="has 7 frames of a head that keeps still"):
         find_faces(model.encoders, data, MOMENTS + 1)
@@ -115,7 +126,7 @@ def test_encoders_that_find_every_face_in_the_middle_are_refused(config, data):
     with pytest.raises(UserError, match="have not learnt to tell poses"):
         find_faces(untaught, data, MOMENTS)
     torch.nn.init.normal_(untaught.motion_head.affine.weight)
-    with pytest.raises(UserError, match="have not learnt to find them"):
+    with pytest.raises(UserError, match="have not learnt to find faces"):
         find_faces(untaught, data, MOMENTS)
 
 
@@ -157,26 +168,46 @@ def test_principal_motions_read_what_moves_independently():
         principal_motions(torch.zeros(2, 3, 2, GRID, GRID), 2, 0.5)
 
 
+def test_a_principal_motion_is_the_same_on_both_sides_of_a_face_or_opposite():
+    generator = torch.Generator().manual_seed(0)
+    half = torch.randn(2, 2, GRID, GRID, generator=generator)
+    patterns = half + torch.tensor([1.0, -1.0])[:, None, None, None] * mirrored(half)
+    amounts = torch.randn(200, 10, 2, generator=generator) * torch.tensor([1.0, 3.0])
+    reader = principal_motions(torch.einsum("ntk,kcyx->ntcyx", amounts, patterns), 2, 0.5)
+    assert mirror_signs(reader).tolist() == [-1, 1]  # the second is the stronger one
+
+
+def test_a_mirrored_face_says_mirrored_numbers(model, found):
+    semantic = model.encoders.semantic
+    semantic.in_mirror.copy_(torch.tensor([1.0, -1.0]).repeat(semantic.sizes[0] // 2))
+    faces = found.faces[:, 0].float() / 255
+    with torch.no_grad():
+        plain, seen = semantic.read_expression(faces), semantic.read_expression(faces.flip(-1))
+        alone = semantic.expression(faces)
+        both = (alone + semantic.in_mirror * semantic.expression(faces.flip(-1))) / 2
+    torch.testing.assert_close(seen, semantic.in_mirror * plain)
+    torch.testing.assert_close(plain, both)
+
+
 def test_mirrored_faces_are_to_tell_mirrored_motions(monkeypatch):
     """One clip whose face is a ramp of its own number, so that a batch's faces say what was drawn and how."""
     monkeypatch.setattr(expressions, "SHAKE", 0.0)
     ramp = torch.linspace(0, 200, 64).byte().expand(3, 64, 64)
     faces = torch.stack([ramp + number for number in range(5)])[None]
-    places = torch.tensor([[0.1, 0.2, 0.3, 0.4]])
     targets = torch.arange(10.0).reshape(2, 1, 5, 1)  # mirrored ones are 5 more
-    shown, at, wanted = expressions._batch(FoundFaces(faces, places), targets, clips=12)
+    shown, pose, wanted = expressions._batch(FoundFaces(faces, targets + 100), targets, clips=12)
     assert shown.shape == (48, 3, 64, 64) and wanted.shape == (48, 1)
     is_mirrored = shown[:, 0, 0, 0] > shown[:, 0, 0, -1]
     assert is_mirrored.any() and not is_mirrored.all()
     number = (torch.minimum(shown[:, 0, 0, 0], shown[:, 0, 0, -1]) * 255).round()
     assert torch.equal(wanted[:, 0], number + 5 * is_mirrored)
-    assert torch.equal(at, torch.where(is_mirrored[:, None], places * torch.tensor([1, -1, -1, 1]), places))
+    assert torch.equal(pose, wanted + 100)
 
 
 def test_the_mirrored_place_is_where_a_mirrored_frame_shows_the_face():
     frame = torch.rand(1, 3, 48, 80)
     place = torch.tensor([[0.1, 0.3, 0.2, -0.1]])
-    seen = cut_out(frame.flip(-1), expressions._mirrored_place(place), 32)
+    seen = cut_out(frame.flip(-1), face_motion._mirrored_place(place), 32)
     torch.testing.assert_close(seen, cut_out(frame, place, 32).flip(-1), atol=1e-4, rtol=0)
 
 
@@ -188,17 +219,19 @@ def test_teaching_tells_expressions_and_leaves_the_pose_alone(found, model):
     found = found._replace(faces=torch.cat(slid, dim=1))
     motions = torch.zeros(len(found.faces), MOMENTS, 2, GRID, GRID)
     motions[:, :, 1] = (shifts * 2 / 63)[:, None, None]
-    faces, places = found.faces.flatten(0, 1).float() / 255, found.places.repeat_interleave(MOMENTS, dim=0)
+    faces, frames = found.faces.flatten(0, 1).float() / 255, torch.rand(2, 3, 96, 96)
     with torch.no_grad():
-        before = encoder.embed(faces, places)
-    assert not before.expression.any()  # nothing is told untaught
-    teach(encoder, found, motions, Teaching(steps=100, clips=8, apart=0))
+        before, untaught = encoder(frames), encoder.read_expression(faces)
+    assert not untaught.any() and not before.expression.any()
+    told = teach(encoder, found, motions, Teaching(steps=100, clips=8, apart=0))
     with torch.no_grad():
-        after = encoder.embed(faces, places)
+        after, taught = encoder(frames), encoder.read_expression(faces)
     wanted = (motions.flatten(2) @ principal_motions(motions, encoder.sizes[0], 0.5)).flatten(0, 1)
-    assert float((after.expression - wanted).square().mean() / wanted.square().mean()) < 0.6
-    assert torch.equal(after.pose, before.pose)
-    assert torch.equal(encoder.embed_pose(faces, places), after.pose)
+    assert float((taught - wanted).square().mean() / wanted.square().mean()) < 0.6
+    assert after.expression.any() and torch.equal(after.pose, before.pose)
+    # and z_exp tells the motions themselves
+    shown = (taught - taught.mean(dim=0)) @ told.flatten(1)
+    assert float((shown - motions.flatten(0, 1).flatten(1)).square().mean() / motions.square().mean()) < 0.4
 
 
 def test_an_expression_is_told_alike_whatever_light_it_is_seen_in(model, found):
@@ -216,7 +249,7 @@ def test_a_taught_expression_stays_as_it_is_while_the_rest_learns():
     """Also its batch norms; and other losses do not reach it."""
     own = {"model_params.encoder_params.own_expression": True}
     stage = SIDStage(config_from_dict(tiny(**own)))
-    stage.model.encoders.semantic.taught.fill_(1)
+    stage.model.encoders.semantic.in_mirror.fill_(1)
     for p in stage.model.parameters():
         if not p.any():
             torch.nn.init.normal_(p, std=0.05)
@@ -232,7 +265,7 @@ def test_a_taught_expression_stays_as_it_is_while_the_rest_learns():
         optimizer.step()
     after = stage.model.encoders.semantic.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert changed and not any(name.startswith(("expression.", "taught")) for name in changed)
+    assert changed and not any(name.startswith(("expression.", "in_mirror")) for name in changed)
 
 
 def run(*options) -> subprocess.CompletedProcess:
@@ -241,7 +274,7 @@ def run(*options) -> subprocess.CompletedProcess:
 
 
 def test_the_command_changes_z_exp_and_what_depended_on_it(roots, checkpoint, tmp_path):
-    """The rest of the file is the checkpoint's, and pictures no longer depend on z_exp, but still on z_pose."""
+    """The rest of the file is the checkpoint's, and z_exp now moves the face as it is told, and nothing else."""
     config, out = config_of(tmp_path / "c.yaml", roots["resting"]), tmp_path / "taught.pth"
     done = run("--config", config, "--checkpoint", checkpoint, "--out", out, "--moments", MOMENTS, "--steps", 20)
     assert done.returncode == 0, done.stderr
@@ -250,24 +283,29 @@ def test_the_command_changes_z_exp_and_what_depended_on_it(roots, checkpoint, tm
     old, new = before.state_dict(), model.state_dict()
     changed = {name for name in old if not torch.equal(old[name], new[name])}
     parts = (
-        "encoders.semantic.expression.features.", "encoders.semantic.expression.project.", "encoders.semantic.taught",
+        "encoders.semantic.expression.features.", "encoders.semantic.expression.project.",
+        "encoders.semantic.in_mirror",
         "encoders.motion_head.layers.0.weight", "generator.film.", "generator.dense_motion_network.film.",
+        "generator.dense_motion_network.face_flow.motions",
     )
     assert all(name.startswith(parts) for name in changed)
     assert all(any(name.startswith(part) for name in changed) for part in parts)
     face = torch.rand(2, 3, 128, 128)
     with torch.no_grad():
         source, semantics, z_id = model.kp_detector(face), model.encoders.semantic(face), model.encoders.identity(face)
+        place = model.encoders.semantic.finder(face)
 
         def shown(change):
             keypoints = model.encoders.motion_head(source, semantics, change)
-            return model.generator(face, source, keypoints, model.condition(z_id, semantics, change)).prediction
+            return model.generator(face, source, keypoints, model.condition(z_id, semantics, change, place)).prediction
 
         plain = shown(semantics)
-        smiling = shown(semantics._replace(expression=torch.randn_like(semantics.expression)))
+        smile = semantics._replace(expression=semantics.expression + torch.randn_like(semantics.expression))
+        smiling = shown(smile)
         turned = shown(semantics._replace(pose=semantics.pose + 0.3 * torch.randn_like(semantics.pose)))
-    torch.testing.assert_close(smiling, plain, atol=1e-5, rtol=0)
-    assert float((turned - plain).abs().max()) > 0.05
+        model.generator.dense_motion_network.face_flow.motions.zero_()
+        torch.testing.assert_close(shown(smile), plain, atol=1e-5, rtol=0)
+    assert float((smiling - plain).abs().max()) > 0.01 and float((turned - plain).abs().max()) > 0.05
 
 
 def test_what_cannot_be_taught_is_one_line(config, checkpoint, tmp_path):

@@ -25,8 +25,9 @@ from modules.errors import UserError
 from modules.geometry import coordinate_grid, sample
 from modules.sid import losses, weights
 from modules.sid.animator import Animator, to_tensor
-from modules.sid.dense_motion import sparse_motions
-from modules.sid.encoders import FACE_SHARE, IdentityEncoder, Semantics, cut_out, window
+from modules.sid.dense_motion import FaceFlow, sparse_motions
+from modules.sid.encoders import IdentityEncoder, Semantics
+from modules.sid.faces import FACE_SHARE, cut_out, whole_face, window
 from modules.sid.keypoints import Keypoints
 from modules.sid.model import SID, build_discriminator
 from modules.sid.motion import MotionOptions, compose, normalize_keypoints, read_driver, read_source
@@ -65,7 +66,8 @@ def test_at_initialisation_encoders_change_nothing_bit_for_bit():
 
     source, driving = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
     kp_source, kp_driving = plain.kp_detector(source), plain.kp_detector(driving)
-    condition = full.condition(full.encoders.identity(source), *map(full.encoders.semantic, (source, driving)))
+    semantics, place = map(full.encoders.semantic, (source, driving)), full.encoders.semantic.finder(source)
+    condition = full.condition(full.encoders.identity(source), *semantics, place)
     expected = plain.generator(source, kp_source, kp_driving).prediction
     assert torch.equal(full.generator(source, kp_source, kp_driving, condition).prediction, expected)
 
@@ -112,6 +114,26 @@ def test_a_change_of_semantics_moves_the_picture_beyond_its_key_points():
 
 
 @torch.no_grad()
+def test_a_number_that_stands_for_a_motion_moves_the_face_where_it_is():
+    flow = FaceFlow(2)
+    flow.motions[1, 0] = 0.1  # to the right, all of the square
+    place = torch.tensor([[0.0, 0.0, 0.2, -0.3], [-0.4, torch.pi / 2, -0.2, 0.1]])
+    found = window(whole_face(place, 2.0), 2.0)
+    grid = torch.stack([found[..., 2], found[..., 2] + 2.2 * found[..., 0]], dim=1)[:, None]  # its middle, and beyond
+    change = torch.tensor([[5.0, 1.0], [5.0, -2.0]])
+    inside, outside = flow(change, place, grid, 2.0)[:, 0].unbind(1)
+    # what is shown to the right comes from the left; along the square's own axis, in the frame's coordinates
+    torch.testing.assert_close(inside, -0.1 * torch.tensor([[1.0], [-2.0]]) * found[..., 0])
+    assert not outside.any() and not flow(0 * change, place, grid, 2.0).any()
+
+
+def test_the_whole_face_is_looked_for_below_what_a_finder_settles_on():
+    place = torch.tensor([[0.1, 0.3, 0.2, -0.1]])
+    square, whole = window(place, 1.5)[0], window(whole_face(place, 1.5), 1.5)[0]
+    torch.testing.assert_close(whole[:, :2], 1.15 * square[:, :2])
+    torch.testing.assert_close(whole[:, 2], square[:, :2] @ torch.tensor([0.0, 0.5]) + square[:, 2])
+
+
 def test_with_skips_the_source_stays_sharp_where_nothing_is_occluded():
     """Occlusion 1 everywhere, the picture is the warped source itself; 0 everywhere, the source is not seen in it."""
     params = tiny_params()
@@ -120,7 +142,7 @@ def test_with_skips_the_source_stays_sharp_where_nothing_is_occluded():
     model = randomized(SID(params))
     source = read_source(model, torch.rand(1, 3, 32, 32))
     driver = read_driver(model, torch.rand(1, 3, 32, 32))
-    condition = model.condition(source.z_id, source.semantics, driver.semantics)
+    condition = model.condition(source.z_id, source.semantics, driver.semantics, source.place)
     occlusion = model.generator.dense_motion_network.occlusion
     torch.nn.init.zeros_(occlusion.weight)
     pictures = []
@@ -131,7 +153,7 @@ def test_with_skips_the_source_stays_sharp_where_nothing_is_occluded():
         )
     torch.testing.assert_close(pictures[0].prediction, pictures[0].deformed, atol=1e-6, rtol=0)
     assert (pictures[1].prediction - pictures[1].deformed).abs().mean() > 0.05
-    same = model.condition(source.z_id, source.semantics, source.semantics)
+    same = model.condition(source.z_id, source.semantics, source.semantics, source.place)
     torch.nn.init.constant_(occlusion.bias, 100.0)
     still = model.generator(source.image, source.keypoints, source.keypoints, same, source.features)
     torch.testing.assert_close(still.prediction, source.image, atol=1e-4, rtol=0)  # at full resolution too

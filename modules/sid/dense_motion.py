@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from modules.config import DenseMotionParams
-from modules.geometry import coordinate_grid, full_precision, gaussian_heatmaps, sample
+from modules.geometry import coordinate_grid, full_precision, gaussian_heatmaps, resize_grid, sample
 from modules.sid.blocks import AntiAliasDownsample, Hourglass
+from modules.sid.faces import MOTION_GRID, aspect_of, whole_face, window
 from modules.sid.keypoints import Keypoints, shared_motion
 
 
@@ -17,11 +18,12 @@ class DenseMotion(NamedTuple):
     """What the dense motion network says of a batch, at its own resolution h x w.
 
     Attributes:
-        deformation: backward flow ``[B, h, w, 2]``: where in the source each driving pixel comes from.
+        deformation: backward flow ``[B, h, w, 2]``: where in the source each driving pixel comes from; with
+            ``moving_dim`` at the source's resolution.
         occlusion: ``[B, 1, h, w]`` in [0, 1], 0 where the source cannot supply the pixel; None if not estimated.
         mask: which of the K+1 motions applies, ``[B, K+1, h, w]``; entry 0 is the background.
         sparse_deformed: the source under each single motion, ``[B, K+1, 3, h, w]``.
-        semantic_flow: the part of the deformation that embeddings gave, ``[B, h, w, 2]``; None without them.
+        semantic_flow: the part of the deformation that was read from embeddings, ``[B, h, w, 2]``; None without them.
     """
 
     deformation: Tensor
@@ -74,10 +76,40 @@ class SemanticFlow(nn.Module):
         return full_precision(self.flow(features * scale + shift)).permute(0, 2, 3, 1)
 
 
+class FaceFlow(nn.Module):
+    """The motions of a face that numbers stand for, where the source's face is.
+
+    They are found, not trained (:mod:`modules.sid.expressions`), and at first zero.
+
+    Attributes:
+        motions: ``[moving_dim, 2, G, G]``, displacements (x, y) for each number at 1, in the coordinates of the whole
+            face's square (:func:`modules.sid.faces.whole_face`).
+    """
+
+    def __init__(self, moving_dim: int):
+        super().__init__()
+        self.register_buffer("motions", torch.zeros(moving_dim, 2, MOTION_GRID, MOTION_GRID))
+
+    def forward(self, change: Tensor, place: Tensor, grid: Tensor, aspect: float) -> Tensor:
+        """Backward flow ``[B, h, w, 2]`` at points ``grid [B, h, w, 2]`` of source frames.
+
+        ``change [B, moving_dim]``: numbers of what is to be shown minus the source's; ``place [B, 4]`` of its face;
+        ``aspect``: how many times a frame is as wide as high.
+        """
+        with torch.autocast(grid.device.type, enabled=False):
+            square = window(whole_face(place.detach(), aspect), aspect)[:, None, None]
+            scale, middle = square[..., :2], square[..., 2]
+            within = (torch.inverse(scale) @ (grid - middle).unsqueeze(-1)).squeeze(-1)
+            moved = torch.einsum("bk,kcyx->bcyx", change.float(), self.motions)
+            shift = sample(moved, within).permute(0, 2, 3, 1)
+            return -(scale @ shift.unsqueeze(-1)).squeeze(-1)
+
+
 class DenseMotionNetwork(nn.Module):
     """Chooses softly, per pixel, among the K key point motions and the background's.
 
-    With ``semantic_dim`` a :class:`SemanticFlow` is added to that; without it this is FOMM's network, name by name.
+    With ``semantic_dim`` a :class:`SemanticFlow` is added to that, and with ``moving_dim`` a :class:`FaceFlow`; without
+    them this is FOMM's network, name by name.
     """
 
     def __init__(
@@ -87,6 +119,7 @@ class DenseMotionNetwork(nn.Module):
         num_channels: int,
         estimate_occlusion_map: bool,
         semantic_dim: int | None = None,
+        moving_dim: int = 0,
     ):
         super().__init__()
         in_features = (num_kp + 1) * (num_channels + 1)
@@ -96,6 +129,7 @@ class DenseMotionNetwork(nn.Module):
         if estimate_occlusion_map:
             self.occlusion = nn.Conv2d(self.hourglass.out_filters, 1, kernel_size=7, padding=3)
         self.film = None if semantic_dim is None else SemanticFlow(semantic_dim, self.hourglass.out_filters)
+        self.face_flow = FaceFlow(moving_dim) if moving_dim else None
         self.kp_variance, self.background = params.kp_variance, params.background
         self.down = AntiAliasDownsample(num_channels, params.scale_factor) if params.scale_factor != 1 else None
 
@@ -106,9 +140,18 @@ class DenseMotionNetwork(nn.Module):
         return torch.cat([torch.zeros_like(difference[:, :1]), difference], dim=1).unsqueeze(2)
 
     def forward(
-        self, source_image: Tensor, source: Keypoints, driving: Keypoints, change: Tensor | None = None
+        self,
+        source_image: Tensor,
+        source: Keypoints,
+        driving: Keypoints,
+        change: Tensor | None = None,
+        place: Tensor | None = None,
     ) -> DenseMotion:
-        """``change [B, semantic_dim]`` is semantics of the result minus the source's, if built for it."""
+        """If built for it, ``change [B, semantic_dim]`` is semantics of the result minus the source's.
+
+        And ``place [B, 4]`` is that of the source's face, with ``moving_dim``.
+        """
+        size, aspect = source_image.shape[2:], aspect_of(source_image)
         if self.down is not None:
             source_image = self.down(source_image)
         height, width = source_image.shape[2:]
@@ -124,5 +167,10 @@ class DenseMotionNetwork(nn.Module):
         if self.film is not None:
             flow = self.film(features, change)
             deformation = deformation + flow
+        if self.face_flow is not None:
+            # lips are a few pixels of the frame, and none of the network's
+            deformation = resize_grid(deformation, *size, align_corners=True)
+            numbers = change[:, : len(self.face_flow.motions)]
+            deformation = deformation + self.face_flow(numbers, place, deformation, aspect)
         occlusion = None if self.occlusion is None else torch.sigmoid(full_precision(self.occlusion(features)))
         return DenseMotion(deformation, occlusion, mask, deformed, flow)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -11,7 +12,8 @@ from modules.config import TrainParams
 from modules.data.augmentation import colour_view, semantic_view, similarity_view
 from modules.data.frames import MIN_GAP
 from modules.sid import losses
-from modules.sid.encoders import Encoders, Semantics, cut_out
+from modules.sid.encoders import Encoders, Semantics
+from modules.sid.faces import cut_out
 from modules.sid.keypoints import Keypoints
 
 CONGEALED = 32  # pixels of a side of the faces that are to look alike
@@ -31,10 +33,15 @@ class Embedded(NamedTuple):
     shown: Tensor | None
 
     def first(self, items: int) -> Embedded:
-        """Of the first items alone, without places of sources."""
+        """Of the first items alone."""
         semantics = (Semantics(*(z[:items] for z in each)) for each in (self.source, self.driving))
-        shown = None if self.shown is None else self.shown[:items]
-        return Embedded(self.identity[:items], *semantics, (None, None), shown)
+        *places, shown = (place if place is None else place[:items] for place in (*self.places, self.shown))
+        return Embedded(self.identity[:items], *semantics, tuple(places), shown)
+
+
+def _looking_different(seen: Tensor, view: Callable, generator: torch.Generator) -> Tensor:
+    """``view`` of what a semantic encoder sees; a second picture beside it, of which z_exp was taught, stays."""
+    return torch.cat([view(seen[:, :3], generator), seen[:, 3:]], dim=1)
 
 
 def _halves(both: Semantics) -> tuple[Semantics, Semantics]:
@@ -63,7 +70,7 @@ class EncoderLosses:
 
         What does not learn any more is asked as it will be in use.
         """
-        return colour_view(faces, generator) if self.params.lr_encoders else faces
+        return _looking_different(faces, colour_view, generator) if self.params.lr_encoders else faces
 
     def of_pictures(
         self, batch: dict[str, Tensor], embedded: Embedded, generator: torch.Generator
@@ -78,7 +85,8 @@ class EncoderLosses:
             terms["identity_contrast"] = weights.identity_contrast * value
         if weights.semantic_contrast:
             seen, place = encoders.semantic.look(frames.flatten(0, 1))
-            views = [encoders.semantic.embed(semantic_view(seen, generator), place).expression for _ in range(2)]
+            looks = [_looking_different(seen, semantic_view, generator) for _ in range(2)]
+            views = [encoders.semantic.embed(look, place).expression for look in looks]
             pair = [view.unflatten(0, frames.shape[:2]) for view in views]
             value = losses.semantic_contrast(*pair, batch["times"], self.params.temperature, MIN_GAP)
             terms["semantic_contrast"] = weights.semantic_contrast * value

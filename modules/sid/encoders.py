@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modules.config import EncoderParams
-from modules.geometry import full_precision, sample
+from modules.geometry import full_precision
 from modules.sid.blocks import AntiAliasDownsample, widths
+from modules.sid.faces import aspect_of, cut_out, face_oval, whole_face
 from modules.sid.keypoints import Keypoints
 
 GROUPS = 8  # of the group norms, which look at one image alone
 POOLED = 4  # embeddings read a 4x4 grid of features: a global mean would forget where the mouth is
 FINDER_SIDE = 64  # pixels a frame is shrunk to, to find the face in it
-FACE_SHARE = 0.55  # of the frame's side: the window that a face is looked for with
 LARGEST_ZOOM = 0.5  # logarithm of the factor by which the window may differ from that
 LEAST_CONTRAST = 0.03  # added to a face's standard deviation, so that a blank one is not blown up
 FACE_FEATURES, FACE_HIDDEN = 32, 256  # numbers in each cell of the face's grid, and in the hidden layer that reads it
@@ -93,33 +93,6 @@ class FaceFinder(nn.Module):
             return torch.cat([LARGEST_ZOOM * torch.tanh(place[:, :1] / LARGEST_ZOOM), place[:, 1:]], dim=1)
 
 
-def window(place: Tensor, aspect: float = 1.0) -> Tensor:
-    """``place [B, 4]`` -> the map ``[B, 2, 3]`` from the face's square to the frame's coordinates.
-
-    ``aspect``: how many times the frame is as wide as high; the window is square in pixels, and fits the shorter side.
-    """
-    size, angle = FACE_SHARE * place[:, 0].exp(), place[:, 1]
-    cos, sin = size * angle.cos(), size * angle.sin()
-    across, down = max(1.0, aspect), max(1.0, 1 / aspect)
-    rows = [(cos / across, -sin / across, place[:, 2]), (sin / down, cos / down, place[:, 3])]
-    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=1)
-
-
-def cut_out(image: Tensor, place: Tensor, side: int) -> Tensor:
-    """The window at ``place [B, 4]`` of ``image [B, 3, H, W]``, upright: ``[B, 3, side, side]``."""
-    height, width = image.shape[2:]
-    with torch.autocast(image.device.type, enabled=False):  # a grid in half precision is off by whole pixels
-        theta = window(place, (width - 1) / (height - 1))
-        grid = F.affine_grid(theta, [len(image), 1, side, side], align_corners=True)
-    return sample(image, grid, padding_mode="border")
-
-
-def face_oval(side: int) -> Tensor:
-    """Weights ``[side, side]`` of a face cut out upright: 1 in the middle, near 0 in the corners."""
-    x = torch.linspace(-1, 1, side)
-    return torch.exp(-((x / 0.7).square()[None] + (x / 0.8).square()[:, None]).square())
-
-
 class ImageEncoder(nn.Module):
     """Strided convolutions to a grid of features, from which numbers are read: ``[B, 3, H, W] -> [B, out_dim]``.
 
@@ -157,7 +130,11 @@ class ImageEncoder(nn.Module):
         if self.finder is None:
             return (image if self.down is None else self.down(image)), None
         place = self.finder(image)
-        return cut_out(image, place.detach(), self.side), place  # what would be easy to read is no place for a face
+        return self.see(image, place.detach()), place  # what would be easy to read is no place for a face
+
+    def see(self, image: Tensor, place: Tensor) -> Tensor:
+        """The same with a face that was found before, at ``place [B, 4]``."""
+        return cut_out(image, place, self.side)
 
     def embed(self, seen: Tensor, place: Tensor | None) -> Tensor:
         """The numbers of what :meth:`look` gave, or of a view of it."""
@@ -187,7 +164,7 @@ class IdentityEncoder(ImageEncoder):
 
 
 class ExpressionEncoder(nn.Module):
-    """z_exp of faces cut out upright, ``[B, 3, S, S] -> [B, expression_dim]``, by features of its own.
+    """z_exp of whole faces cut out upright, ``[B, 3, S, S] -> [B, expression_dim]``, by features of its own.
 
     Faces are brought to one contrast first, and what is around them fades: an expression is a small change of the
     picture, of dark skin and in dim light a very small one, and hair, clothes and background differ by far more.
@@ -214,19 +191,21 @@ class ExpressionEncoder(nn.Module):
 class SemanticEncoder(ImageEncoder):
     """E_sem: ``[B, 3, H, W]`` -> :class:`Semantics`.
 
-    With ``params.own_expression`` the two share the face that was found, and nothing else: z_exp is 0 until
+    With ``params.own_expression`` the two share the place where the face was found, and nothing else: z_exp is 0 until
     :mod:`modules.sid.expressions` has taught it, and stays as taught, so that in training z_pose has to tell all that
-    other losses ask for.
+    other losses ask for.  Each number of it is the mean of what the face and its mirror image say, which halves what
+    the encoder says by mistake.
     """
 
     def __init__(self, params: EncoderParams, num_channels: int = 3):
         together = 0 if params.own_expression else params.expression_dim
         super().__init__(params, together + params.pose_dim, num_channels)
-        self.sizes = (params.expression_dim, params.pose_dim)
+        self.sizes, self.channels = (params.expression_dim, params.pose_dim), num_channels
         self.expression = None
         if params.own_expression:
             self.expression = ExpressionEncoder(params, num_channels)
-            self.register_buffer("taught", torch.zeros(()))  # 1 when it is
+            # what becomes of each number of z_exp in a mirror: 1 or -1, or 0 as long as nothing is taught
+            self.register_buffer("in_mirror", torch.zeros(params.expression_dim))
         self.placed = None if self.finder is None else nn.Linear(4, params.pose_dim)
 
     def train(self, mode: bool = True) -> SemanticEncoder:
@@ -235,16 +214,29 @@ class SemanticEncoder(ImageEncoder):
             self.expression.eval()
         return self
 
+    def see(self, image: Tensor, place: Tensor) -> Tensor:
+        """The face, and with an expression encoder the whole face beside it: ``[B, 2 * 3, S, S]``."""
+        face = super().see(image, place)
+        if self.expression is None:
+            return face
+        return torch.cat([face, cut_out(image, whole_face(place, aspect_of(image)), self.side)], dim=1)
+
     def embed(self, seen: Tensor, place: Tensor | None) -> Semantics:
+        seen, whole = seen[:, : self.channels], seen[:, self.channels :]
         numbers = super().embed(seen, place)
         expression, pose = numbers[:, : -self.sizes[1]], self._placed(numbers, place)
         if self.expression is not None:
-            expression = self.taught * self.expression(seen).detach()
+            expression = self.read_expression(whole).detach()
         return Semantics(expression, pose)
+
+    def read_expression(self, face: Tensor) -> Tensor:
+        """z_exp alone, of whole faces cut out upright ``[B, 3, S, S]``."""
+        says, mirrored = self.expression(torch.cat([face, face.flip(-1)])).chunk(2)
+        return (self.in_mirror.abs() * says + self.in_mirror * mirrored) / 2
 
     def embed_pose(self, seen: Tensor, place: Tensor | None) -> Tensor:
         """z_pose alone."""
-        return self._placed(super().embed(seen, place), place)
+        return self._placed(super().embed(seen[:, : self.channels], place), place)
 
     def _placed(self, numbers: Tensor, place: Tensor | None) -> Tensor:
         pose = numbers[:, -self.sizes[1] :]

@@ -28,11 +28,12 @@ from modules.data.frames import FrameDataset
 from modules.errors import UserError, run_script
 from modules.sid import weights
 from modules.sid.encoders import SemanticEncoder
-from modules.sid.face_motion import FoundFaces, face_motions, find_faces, mirrored, principal_motions
+from modules.sid.face_motion import FoundFaces, face_motions, find_faces, mirror_signs, mirrored, principal_motions
 from modules.sid.inference import best_device
 from modules.sid.model import SID
 
 MOMENTS_PER_CLIP = 4  # of those found, in a batch
+FITTED = 1000  # clips of those found that tell how a face moves with z_exp
 SHAKE = 0.05  # of the window: a face is not always found at the very same place
 
 
@@ -48,11 +49,14 @@ class Teaching:
     seed: int = 0
 
 
-def teach(encoder: SemanticEncoder, found: FoundFaces, motions: Tensor, teaching: Teaching) -> None:
+def teach(encoder: SemanticEncoder, found: FoundFaces, motions: Tensor, teaching: Teaching) -> Tensor:
     """Train ``encoder.expression`` anew, on its device and in bfloat16, on ``motions [N, T, 2, G, G]`` of found faces.
 
     Losses: the mean squared error of z_exp against as many principal motions of the clip, and its covariance with
     z_pose.  The encoder is left in evaluation mode.
+
+    Returns:
+        the motion that each number of z_exp stands for, ``[K, 2, G, G]``.
 
     Raises:
         UserError: nothing moves, or the weights are not finite any more.
@@ -61,7 +65,8 @@ def teach(encoder: SemanticEncoder, found: FoundFaces, motions: Tensor, teaching
     torch.manual_seed(teaching.seed)
     generator = torch.Generator(device).manual_seed(teaching.seed)
     reader = principal_motions(motions, encoder.sizes[0], teaching.whitening)
-    targets = torch.stack([m.flatten(2) @ reader for m in (motions, mirrored(motions))])  # [2, N, T, K]
+    signs, told = mirror_signs(reader), motions.flatten(2) @ reader
+    targets = torch.stack([told, signs * told])  # [2, N, T, K], also of the mirror images
     encoder.eval().requires_grad_(False)
     learner = encoder.expression.train().requires_grad_(True)
     learner.apply(lambda layer: layer.reset_parameters() if hasattr(layer, "reset_parameters") else None)
@@ -69,11 +74,9 @@ def teach(encoder: SemanticEncoder, found: FoundFaces, motions: Tensor, teaching
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, teaching.lr, teaching.steps, pct_start=0.1)
     bar = tqdm(range(teaching.steps), desc="teaching expressions", unit="step")
     for _ in bar:
-        faces, places, wanted = (t.to(device) for t in _batch(found, targets, teaching.clips))
+        faces, pose, wanted = (t.to(device) for t in _batch(found, targets, teaching.clips))
         with torch.autocast(device.type, torch.bfloat16):
             expression = learner(colour_view(faces, generator))
-            with torch.no_grad():
-                pose = encoder.embed_pose(faces, places)
         terms = {
             "expression": F.mse_loss(expression, wanted),
             "apart": teaching.apart * _shared(expression, pose),
@@ -86,13 +89,29 @@ def teach(encoder: SemanticEncoder, found: FoundFaces, motions: Tensor, teaching
         bar.set_postfix({name: f"{float(value.detach()):.3f}" for name, value in terms.items()}, refresh=False)
     if not all(t.isfinite().all() for t in learner.state_dict().values()):
         raise UserError("the encoder's weights are not finite any more: nothing is written; try other --seed")
-    encoder.taught.fill_(1)
+    encoder.in_mirror.copy_(signs)
     encoder.eval().requires_grad_(False)
+    return _motions_told(encoder, found, motions)
 
 
 @torch.no_grad()
-def forget(model: SID) -> None:
-    """Show and move nothing by z_exp until taught anew: its numbers mean something else now."""
+def _motions_told(encoder: SemanticEncoder, found: FoundFaces, motions: Tensor) -> Tensor:
+    """How a face moves with each number of z_exp, by least squares over moments of up to ``FITTED`` clips.
+
+    That is more than the principal motion a number was taught from: one picture tells less of it than there is.
+    """
+    device = encoder.in_mirror.device
+    told = [encoder.read_expression(f.to(device).float() / 255).cpu() for f in found.faces[:FITTED]]
+    told = torch.stack([z - z.mean(dim=0) for z in told]).flatten(0, 1)
+    seen = motions[:FITTED].flatten(0, 1).flatten(1)
+    both = torch.stack([told, told * encoder.in_mirror.cpu()])  # mirror images count as seen
+    seen = torch.stack([seen, mirrored(motions[:FITTED]).flatten(0, 1).flatten(1)])
+    return torch.linalg.lstsq(both.flatten(0, 1), seen.flatten(0, 1)).solution.unflatten(1, motions.shape[2:])
+
+
+@torch.no_grad()
+def start_anew(model: SID, motions: Tensor) -> None:
+    """Show z_exp by the ``motions`` its numbers stand for, and nothing else: they mean something else now."""
     expression, pose = model.encoders.semantic.sizes
     semantics = expression + pose
     model.encoders.motion_head.layers[0].weight[:, -semantics:-pose] = 0
@@ -102,19 +121,19 @@ def forget(model: SID) -> None:
         flow = model.generator.dense_motion_network.film
         for layer in (flow.scale, flow.shift):
             layer.weight[:, :expression] = 0
+        model.generator.dense_motion_network.face_flow.motions.copy_(motions)
 
 
 def _batch(found: FoundFaces, targets: Tensor, clips: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Faces ``[clips * 4, 3, S, S]``, their places ``[clips * 4, 4]`` and their targets ``[clips * 4, K]``."""
+    """Faces ``[clips * 4, 3, S, S]``, their z_pose ``[clips * 4, P]`` and their targets ``[clips * 4, K]``."""
     count, moments = found.faces.shape[:2]
     who = torch.randint(count, (clips, 1))
     when = torch.rand(clips, moments).argsort(dim=1)[:, :MOMENTS_PER_CLIP]
     mirror = torch.rand(clips, 1) < 0.5
     faces = found.faces[who, when].float() / 255
     faces = torch.where(mirror[..., None, None, None], faces.flip(-1), faces).flatten(0, 1)
-    places = found.places[who[:, 0]]
-    places = torch.where(mirror, _mirrored_place(places), places).repeat_interleave(when.shape[1], dim=0)
-    return _shaken(faces), places, targets[mirror.long(), who, when].flatten(0, 1)
+    told = (each[mirror.long(), who, when].flatten(0, 1) for each in (found.poses, targets))
+    return _shaken(faces), *told
 
 
 def _shared(expression: Tensor, pose: Tensor) -> Tensor:
@@ -125,11 +144,6 @@ def _shared(expression: Tensor, pose: Tensor) -> Tensor:
     left, right = expression - expression.mean(dim=0), pose - pose.mean(dim=0)
     right = right / (right.square().mean(dim=0) + 1e-6).sqrt()
     return (left.T @ right / len(left)).square().mean()
-
-
-def _mirrored_place(place: Tensor) -> Tensor:
-    """Of a face ``[B, 4]`` in a mirrored frame: angle and x change sign."""
-    return place * place.new_tensor([1, -1, -1, 1])
 
 
 def _shaken(faces: Tensor) -> Tensor:
@@ -165,8 +179,8 @@ def main() -> None:
     for path, reason in data.bad_clips.items():
         print(f"left out: {path}: {reason}")
     teaching = Teaching(steps=args.steps, seed=args.seed)
-    teach(model.encoders.semantic, found, face_motions(found.faces), teaching)
-    forget(model)
+    motions = teach(model.encoders.semantic, found, face_motions(found.faces), teaching)
+    start_anew(model, motions)
     files.save(weights.state(model) | {"model_params": config_to_dict(config.model_params)}, Path(args.out))
     print(f"wrote {args.out}")
 

@@ -19,27 +19,28 @@ from tqdm import tqdm
 from modules.data.clips import UnreadableClip
 from modules.data.frames import FrameDataset
 from modules.errors import UserError
-from modules.sid.encoders import Encoders, Semantics, cut_out, face_oval
+from modules.sid.encoders import Encoders, Semantics
+from modules.sid.faces import MOTION_GRID as GRID
+from modules.sid.faces import face_oval
 
 # A head rests if over the clip the standard deviations, taken together, of the face's place (logarithm of the size,
 # radians, halves of the frame) and of the motion that all key points share (halves of the frame) are below this each.
 STILL = 0.025
-GRID = 32  # points of a side at which motion is kept
 FASTEST = 0.5  # of the face's square, whose half side is 1: more is an error of the flow
 FAINTEST = 1e-4  # of the strongest movement's variance: what is weaker is not blown up
 RADIUS, WARPS = 1 / 16, 4  # of the flow: half its window as a share of the face's side, and its refinements
 
 
 class FoundFaces(NamedTuple):
-    """Faces cut out upright of N clips whose heads keep still.
+    """Whole faces cut out upright of N clips whose heads keep still.
 
     Attributes:
         faces: uint8 ``[N, T, 3, S, S]``, moments of a clip, all cut out at its mean place.
-        places: ``[N, 4]`` (:class:`modules.sid.encoders.FaceFinder`).
+        poses: ``[2, N, T, P]``, their z_pose, and that of their mirror images.
     """
 
     faces: Tensor
-    places: Tensor
+    poses: Tensor
 
 
 @torch.no_grad()
@@ -53,10 +54,11 @@ def find_faces(encoders: Encoders, data: FrameDataset, moments: int) -> FoundFac
             head that rests.
     """
     semantic = encoders.semantic
-    if not encoders.motion_head.affine.weight.any():
-        raise UserError("the checkpoint's encoders have not learnt to tell poses")
+    for layer, what in ((encoders.motion_head.affine, "tell poses"), (semantic.finder.read, "find faces")):
+        if not layer.weight.any():  # as at initialisation
+            raise UserError(f"the checkpoint's encoders have not learnt to {what}")
     device = next(semantic.parameters()).device
-    places, resting = [], []
+    resting = []
     clips = [clip for clip in data.clips if len(clip) >= moments and not clip.is_photos]
     for clip in tqdm(clips, desc="finding faces", unit="clip"):
         chosen = np.linspace(0, len(clip) - 1, moments).round().astype(int)
@@ -66,16 +68,14 @@ def find_faces(encoders: Encoders, data: FrameDataset, moments: int) -> FoundFac
             data.bad_clips[str(clip.path)] = str(error)
             continue
         place = semantic.finder(images)
-        places.append(place.cpu())
         if _rests(encoders, images, place):
-            middle = place.mean(dim=0, keepdim=True)
-            faces = cut_out(images, middle.expand_as(place), semantic.side)
-            resting.append(((faces * 255).round().byte().cpu(), middle.cpu()))
-    if places and float(torch.cat(places).std(dim=0).norm()) < STILL / 10:
-        raise UserError("all faces are found at one place: the checkpoint's encoders have not learnt to find them")
+            seen = semantic.see(images, middle := place.mean(dim=0, keepdim=True).expand_as(place))
+            poses = [semantic.embed_pose(*side) for side in ((seen, middle), (seen.flip(-1), _mirrored_place(middle)))]
+            faces = (seen[:, semantic.channels :] * 255).round().byte()
+            resting.append((faces.cpu(), torch.stack(poses).cpu()))
     if not resting:
         raise UserError(f"none of {len(data.clips)} clips has {moments} frames of a head that keeps still")
-    return FoundFaces(torch.stack([faces for faces, _ in resting]), torch.cat([middle for _, middle in resting]))
+    return FoundFaces(torch.stack([faces for faces, _ in resting]), torch.stack([poses for _, poses in resting], dim=1))
 
 
 def _rests(encoders: Encoders, images: Tensor, place: Tensor) -> bool:
@@ -83,9 +83,14 @@ def _rests(encoders: Encoders, images: Tensor, place: Tensor) -> bool:
     if float(place.std(dim=0).norm()) >= STILL:
         return False
     semantic = encoders.semantic
-    semantics = semantic.embed(cut_out(images, place, semantic.side), place)
+    semantics = semantic.embed(semantic.see(images, place), place)
     middle = Semantics(*(z.mean(dim=0, keepdim=True) for z in semantics))
     return float(encoders.motion_head.shared_motion(middle, semantics).std(dim=0).norm()) < STILL
+
+
+def _mirrored_place(place: Tensor) -> Tensor:
+    """Of a face ``[B, 4]`` in a mirrored frame: angle and x change sign."""
+    return place * place.new_tensor([1, -1, -1, 1])
 
 
 def face_motions(faces: Tensor) -> Tensor:
@@ -134,3 +139,12 @@ def principal_motions(motions: Tensor, count: int, whitening: float) -> Tensor:
     scale = power.clamp_min(power[0] * FAINTEST).pow(whitening / 2)
     variance = (power / scale.square()).mean()
     return (components / scale / variance.sqrt()).float()
+
+
+def mirror_signs(reader: Tensor) -> Tensor:
+    """``[K]``, 1 for each of :func:`principal_motions` that is the same on both sides of a face, -1 for the others.
+
+    There is no third kind: a covariance in which mirror images count as seen has no other eigenvectors.
+    """
+    there = reader.T.unflatten(1, (2, GRID, GRID))
+    return (there * mirrored(there)).sum(dim=(1, 2, 3)).sign()

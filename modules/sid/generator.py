@@ -22,17 +22,23 @@ class Condition(NamedTuple):
     Attributes:
         look: ``[z_id of the source | z_sem to show]``, ``[B, look_dim]``, for the FiLM layers.
         change: ``z_sem`` to show minus the source's, ``[B, semantic_dim]``, for the dense motion.
+        place: of the source's face, ``[B, 4]``, for the same; None where the encoders do not look for it.
     """
 
     look: Tensor
     change: Tensor
+    place: Tensor | None
 
 
 class ConditionSize(NamedTuple):
-    """Widths of the embeddings in a :class:`Condition`."""
+    """Widths of the embeddings in a :class:`Condition`.
+
+    ``moving_dim``: how many numbers of ``change``, the first ones, stand for a motion of the face each.
+    """
 
     identity_dim: int
     semantic_dim: int
+    moving_dim: int = 0
 
     @property
     def look_dim(self) -> int:
@@ -89,6 +95,7 @@ class Generator(nn.Module):
                 num_channels,
                 params.estimate_occlusion_map,
                 condition and condition.semantic_dim,
+                condition.moving_dim if condition else 0,
             )
         levels = widths(params.block_expansion, params.max_features, params.num_down_blocks)
         self.first = SameBlock(num_channels, levels[0], kernel_size=7, padding=3)
@@ -130,8 +137,8 @@ class Generator(nn.Module):
         *skips, out = self.encode(source_image) if features is None else features
         motion = deformed = None
         if self.dense_motion_network is not None:
-            change = None if condition is None else condition.change
-            motion = self.dense_motion_network(source_image, source, driving, change)
+            told = () if condition is None else (condition.change, condition.place)
+            motion = self.dense_motion_network(source_image, source, driving, *told)
             out = self._show(out, motion)
             deformed = self._warp(source_image, motion)
         bottleneck = len(self.bottleneck)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modules.geometry import RandomTransform
-from modules.sid.encoders import face_oval, window
+from modules.sid.faces import face_oval, window
 from modules.sid.keypoints import Keypoints, shared_motion
 
 

@@ -28,15 +28,20 @@ class SID(nn.Module):
         self.generator = Generator(params.generator_params, common.num_kp, common.num_channels, self.condition_size)
         self.encoders = encoder and Encoders(encoder, common.num_kp, common.num_channels, common.estimate_jacobian)
 
-    def condition(self, z_id: Tensor, source: Semantics, shown: Semantics) -> Condition:
-        """The generator's condition: the source's identity and semantics (batch B or 1), and what it is to show."""
+    def condition(self, z_id: Tensor, source: Semantics, shown: Semantics, place: Tensor | None) -> Condition:
+        """The generator's condition: who the source is, its semantics, what it is to show, and where its face is.
+
+        What is the source's has batch B or 1.
+        """
         after = shown.cat()
-        return Condition(torch.cat([z_id.expand(len(after), -1), after], dim=1), after - source.cat())
+        look = torch.cat([z_id.expand(len(after), -1), after], dim=1)
+        return Condition(look, after - source.cat(), None if place is None else place.expand(len(after), -1))
 
 
 def condition_size(params: EncoderParams) -> ConditionSize:
     """Widths of the condition that encoders of these sizes make."""
-    return ConditionSize(params.identity_dim, params.expression_dim + params.pose_dim)
+    moving = params.expression_dim if params.own_expression else 0
+    return ConditionSize(params.identity_dim, params.expression_dim + params.pose_dim, moving)
 
 
 def build_discriminator(params: ModelParams) -> MultiScaleDiscriminator:

@@ -44,13 +44,17 @@ class MotionOptions:
 
 
 class Source(NamedTuple):
-    """All that is computed once of a source image ``[1, 3, H, W]``; ``z_id`` and ``semantics`` are None in FOMM."""
+    """All that is computed once of a source image ``[1, 3, H, W]``; ``z_id`` and ``semantics`` are None in FOMM.
+
+    ``place [1, 4]`` is of its face, None where the encoders do not look for it.
+    """
 
     image: Tensor
     features: list[Tensor]
     keypoints: Keypoints
     z_id: Tensor | None
     semantics: Semantics | None
+    place: Tensor | None
 
 
 class Driver(NamedTuple):
@@ -63,8 +67,11 @@ class Driver(NamedTuple):
 def read_source(model: SID, image: Tensor) -> Source:
     """Encode ``image [1, 3, H, W]``."""
     encoders = model.encoders
-    z_id, semantics = (None, None) if encoders is None else (encoders.identity(image), encoders.semantic(image))
-    return Source(image, model.generator.encode(image), model.kp_detector(image), z_id, semantics)
+    z_id = semantics = place = None
+    if encoders is not None:
+        seen, place = encoders.semantic.look(image)
+        z_id, semantics = encoders.identity(image), encoders.semantic.embed(seen, place)
+    return Source(image, model.generator.encode(image), model.kp_detector(image), z_id, semantics, place)
 
 
 def read_driver(model: SID, frames: Tensor) -> Driver:
@@ -97,7 +104,7 @@ def transfer(
     if model.encoders is not None:
         others = (other and other.semantics for other in (pose, first_pose))
         semantics = compose(source.semantics, driver.semantics, first.semantics, options, *others)
-        condition = model.condition(source.z_id, source.semantics, semantics)
+        condition = model.condition(source.z_id, source.semantics, semantics, source.place)
     if motion == "embedding":
         batch = len(semantics.pose)
         kp_source = source.keypoints.map(lambda t: t.expand(batch, *t.shape[1:]))

@@ -13,7 +13,8 @@ from modules.geometry import RandomTransform
 from modules.sid import losses
 from modules.sid.discriminator import MultiScaleDiscriminator
 from modules.sid.encoder_losses import Embedded, EncoderLosses
-from modules.sid.encoders import Semantics, cut_out, face_oval
+from modules.sid.encoders import Semantics
+from modules.sid.faces import aspect_of, cut_out, face_oval, whole_face
 from modules.sid.generator import Generated
 from modules.sid.keypoints import Keypoints
 from modules.sid.model import SID
@@ -133,7 +134,7 @@ class GeneratorStep(nn.Module):
         terms: dict[str, Tensor] = {}
         shown, condition = kp_driving, None
         if embedded is not None:
-            condition = self.model.condition(embedded.identity, embedded.source, embedded.driving)
+            condition = self.model.condition(embedded.identity, embedded.source, embedded.driving, embedded.places[1])
             head, terms = self.encoder_losses.of_motion(embedded, kp_source, kp_driving)
             shown = self._mix(kp_driving, head)
         generated = self.model.generator(source, kp_source, shown, condition)
@@ -165,8 +166,8 @@ class GeneratorStep(nn.Module):
 
     def _face_loss(self, prediction: Tensor, driving: Tensor, place: Tensor) -> Tensor:
         """The losses of pictures on the driver's face: lids and lips are few pixels of a frame."""
-        oval = face_oval(FACE_SIDE).to(driving.device)
-        fake, real = (oval * cut_out(image, place.detach(), FACE_SIDE) for image in (prediction, driving))
+        oval, place = face_oval(FACE_SIDE).to(driving.device), whole_face(place.detach(), aspect_of(driving))
+        fake, real = (oval * cut_out(image, place, FACE_SIDE) for image in (prediction, driving))
         value = self.weights.pixel * (fake - real).abs().mean()
         if self.perceptual is not None:
             value = value + feature_distance(self.perceptual(real), self.perceptual(fake), self.weights.perceptual)
@@ -232,7 +233,7 @@ class GeneratorStep(nn.Module):
         weights, terms = self.weights, {}
         other = Semantics(*(z.roll(1, dims=0) for z in embedded.driving))
         keypoints = self.encoder_losses.head_keypoints(kp_source, embedded.source, other)
-        condition = self.model.condition(embedded.identity, embedded.source, other)
+        condition = self.model.condition(embedded.identity, embedded.source, other, embedded.places[1])
         crossed = self.model.generator(source, kp_source, keypoints, condition).prediction
         if weights.cycle_identity:
             value = losses.cosine_distance(self.targets.identity(crossed), self.targets.identity(source))

@@ -1,0 +1,57 @@
+"""The square in which a face is looked at: upright, in the middle, wherever and however large it is in the frame.
+
+Its coordinates run from -1 to 1 like a frame's, (x, y), y down.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from modules.geometry import sample
+
+FACE_SHARE = 0.55  # of the frame's side: the window that a face is looked for with
+# The whole face in a square so found. Finders settle on what is most alike in everybody, eyes and nose
+# (modules.sid.losses.congealing); the mouth is then at the edge, and the chin beyond it.
+WIDER, LOWER = 1.15, 0.5  # times as large, and so many half sides further down
+MOTION_GRID = 32  # points of a side at which motion within the square is kept
+
+
+def window(place: Tensor, aspect: float = 1.0) -> Tensor:
+    """``place [B, 4]`` -> the map ``[B, 2, 3]`` from the face's square to the frame's coordinates.
+
+    ``aspect``: how many times the frame is as wide as high; the window is square in pixels, and fits the shorter side.
+    """
+    size, angle = FACE_SHARE * place[:, 0].exp(), place[:, 1]
+    cos, sin = size * angle.cos(), size * angle.sin()
+    across, down = max(1.0, aspect), max(1.0, 1 / aspect)
+    rows = [(cos / across, -sin / across, place[:, 2]), (sin / down, cos / down, place[:, 3])]
+    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=1)
+
+
+def aspect_of(image: Tensor) -> float:
+    """How many times ``image [B, C, H, W]`` is as wide as high, from pixel to pixel."""
+    return (image.shape[3] - 1) / (image.shape[2] - 1)
+
+
+def whole_face(place: Tensor, aspect: float = 1.0) -> Tensor:
+    """The place of the whole face, brows to chin, about the one that a finder has settled on, ``[B, 4]`` both."""
+    down = window(place, aspect)[..., 1]
+    return torch.cat([place[:, :1] + math.log(WIDER), place[:, 1:2], place[:, 2:] + LOWER * down], dim=1)
+
+
+def cut_out(image: Tensor, place: Tensor, side: int) -> Tensor:
+    """The window at ``place [B, 4]`` of ``image [B, 3, H, W]``, upright: ``[B, 3, side, side]``."""
+    with torch.autocast(image.device.type, enabled=False):  # a grid in half precision is off by whole pixels
+        theta = window(place, aspect_of(image))
+        grid = F.affine_grid(theta, [len(image), 1, side, side], align_corners=True)
+    return sample(image, grid, padding_mode="border")
+
+
+def face_oval(side: int) -> Tensor:
+    """Weights ``[side, side]`` of a face cut out upright: 1 in the middle, near 0 in the corners."""
+    x = torch.linspace(-1, 1, side)
+    return torch.exp(-((x / 0.7).square()[None] + (x / 0.8).square()[:, None]).square())
