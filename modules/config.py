@@ -198,7 +198,7 @@ class LossWeights:
     equivariance_value: float = option(10.0, low=0)          # key points follow a known transform
     equivariance_jacobian: float = option(10.0, low=0)       # and so do their jacobians
     pixel: float = option(0.0, low=0)                        # mean absolute difference of pixels
-    face: float = option(0.0, low=0)                         # both once more, of the faces found, cut out upright
+    face: float = option(0.0, low=0)                         # perceptual and pixel once more, of faces cut out upright
     keypoint_prior: float = option(0.0, low=0)               # key points keep apart
     semantic_flow: float = option(0.0, low=0)                # size of the flow that embeddings, not key points, give
     placement: float = option(0.0, low=0)                    # faces are found where a known transform moves them

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from test_sid import tiny_params
+from tiny import OWN_EXPRESSION
 
 from modules import checkpoint as files
 from modules.atomic import replacing
@@ -111,13 +112,19 @@ def test_round_trip_of_half_precision_weights(tmp_path, suffix):
     assert files.load(tmp_path / f"model{suffix}")["model_params"]["common_params"]["num_kp"] == 5
 
 
-def test_encoders_of_a_run_of_their_own_come_with_their_detector(tmp_path):
-    params = tiny_params()
+def test_encoders_of_a_run_of_their_own_come_with_their_detector_and_motions(tmp_path):
+    params = tiny_params(**OWN_EXPRESSION)
     for name in ("whole", "encoders"):
-        files.save(weights.state(SID(params)), tmp_path / f"{name}.pth")
+        model = SID(params)
+        torch.nn.init.normal_(model.generator.dense_motion_network.face_flow.motions)
+        files.save(weights.state(model), tmp_path / f"{name}.pth")
     merged = inference_checkpoint(params, tmp_path / "whole.pth", tmp_path / "encoders.pth")
     for entry, name in (("generator", "whole"), ("kp_detector", "encoders"), ("encoders", "encoders")):
         plain = inference_checkpoint(params, tmp_path / f"{name}.pth")[entry]
+        if entry == "generator":
+            theirs = inference_checkpoint(params, tmp_path / "encoders.pth")[entry]
+            assert not torch.equal(plain[weights.FACE_MOTIONS], theirs[weights.FACE_MOTIONS])
+            plain[weights.FACE_MOTIONS] = theirs[weights.FACE_MOTIONS]
         assert all(torch.equal(merged[entry][key], value) for key, value in plain.items()), entry
 
 

@@ -391,6 +391,19 @@ def test_the_face_world_configuration_without_its_starred_options_is_plain_fomm(
     assert own[0] == replace(joint, encoder_params=own[0].encoder_params)
 
 
+SKIPS = {"skips": True, "estimate_occlusion_map": True, "dense_motion_params": {}}
+
+
+def test_an_expression_that_is_taught_by_itself_is_not_asked_for_by_other_losses():
+    values = changed("train_params", {"batch_size": 2, "loss_weights": {"expression_invariance": 1}})
+    values["model_params"]["encoder_params"] = {"own_expression": True, "face_pixels": 64}
+    assert "own_expression: expected false where model_params.generator_params.skips is false" in error_of(values)
+    values["model_params"]["generator_params"] = SKIPS
+    assert "expression_invariance: expected 0 with model_params.encoder_params.own_expression" in error_of(values)
+    values["train_params"]["loss_weights"]["expression_invariance"] = 0
+    config_from_dict(values)
+
+
 def test_a_motion_head_that_learns_alone_has_something_to_learn_from():
     train = {"lr_encoders": 0, "lr_motion_head": 1e-3, "batch_size": 2}
     train["loss_weights"] = {"identity_contrast": 1}
@@ -413,6 +426,7 @@ def test_pictures_are_not_made_of_another_identity_than_in_use():
 def test_an_expression_encoder_needs_a_face():
     values = changed("model_params.encoder_params", {"own_expression": True})
     assert "own_expression: expected false where model_params.encoder_params.face_pixels is null" in error_of(values)
+    values["model_params"] |= {"generator_params": SKIPS}
     values["model_params"]["encoder_params"]["face_pixels"] = 64
     config_from_dict(values)
 

@@ -8,10 +8,11 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
-from tiny import tiny, write_tiny
+from tiny import OWN_EXPRESSION, tiny, write_tiny
 
 from modules import checkpoint as files
 from modules.config import config_from_dict, load_config
@@ -30,7 +31,7 @@ from modules.sid.face_motion import (
     mirrored,
     principal_motions,
 )
-from modules.sid.faces import cut_out
+from modules.sid.faces import cut_out, whole_face, window
 from modules.sid.model import SID
 from modules.sid.stage import SIDStage
 
@@ -115,6 +116,20 @@ def test_clips_are_told_apart_by_whether_their_heads_rest(found, data, model, ro
         find_faces(model.encoders, data, MOMENTS + 1)
 
 
+def test_the_whole_face_is_in_the_square(model, data):
+    """Brows, lips and chin of nearly everybody, in the square that z_exp reads."""
+    inside = []
+    for clip in data.clips:
+        image = data.read(clip, [0])
+        with torch.no_grad():
+            square = window(whole_face(model.encoders.semantic.finder(image)))[0]
+        labels = np.load(clip.path.parent.parent / "labels" / f"{clip.path.stem}.npz")["landmarks"][0]
+        marks = torch.from_numpy(labels[[8, 17, 21, 22, 26, 48, 54, 57]]).float()
+        at = (torch.inverse(square[:, :2]) @ (marks - square[:, 2]).T).abs().amax()
+        inside.append(float(at) < 1)
+    assert sum(inside) >= len(inside) - 2
+
+
 def test_no_head_rests_where_none_may_move(data, model, monkeypatch):
     monkeypatch.setattr(face_motion, "STILL", 1e-9)
     with pytest.raises(UserError, match=f"none of {2 * CLIPS} clips has {MOMENTS} frames of a head"):
@@ -127,6 +142,9 @@ def test_encoders_that_find_every_face_in_the_middle_are_refused(config, data):
         find_faces(untaught, data, MOMENTS)
     torch.nn.init.normal_(untaught.motion_head.affine.weight)
     with pytest.raises(UserError, match="have not learnt to find faces"):
+        find_faces(untaught, data, MOMENTS)
+    torch.nn.init.constant_(untaught.semantic.finder.read.weight, 1e-9)
+    with pytest.raises(UserError, match="all faces are found at one place"):
         find_faces(untaught, data, MOMENTS)
 
 
@@ -247,8 +265,7 @@ def test_an_expression_is_told_alike_whatever_light_it_is_seen_in(model, found):
 
 def test_a_taught_expression_stays_as_it_is_while_the_rest_learns():
     """Also its batch norms; and other losses do not reach it."""
-    own = {"model_params.encoder_params.own_expression": True}
-    stage = SIDStage(config_from_dict(tiny(**own)))
+    stage = SIDStage(config_from_dict(tiny(**OWN_EXPRESSION)))
     stage.model.encoders.semantic.in_mirror.fill_(1)
     for p in stage.model.parameters():
         if not p.any():

@@ -79,6 +79,14 @@ TINY: dict[str, Any] = {
 }
 
 
+OWN_EXPRESSION: dict[str, Any] = {
+    "model_params.encoder_params.own_expression": True,
+    "model_params.generator_params.skips": True,
+    "train_params.loss_weights.semantic_contrast": 0,
+    "train_params.loss_weights.expression_invariance": 0,
+}
+
+
 def tiny(**changes: Any) -> dict[str, Any]:
     """The configuration with dotted changes, such as ``{"train_params.seed": 3}``; None removes the key."""
     values = copy.deepcopy(TINY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modules.config import DenseMotionParams
@@ -12,6 +13,8 @@ from modules.geometry import coordinate_grid, full_precision, gaussian_heatmaps,
 from modules.sid.blocks import AntiAliasDownsample, Hourglass
 from modules.sid.faces import MOTION_GRID, aspect_of, whole_face, window
 from modules.sid.keypoints import Keypoints, shared_motion
+
+INVERSIONS = 3  # steps towards where a moved point was before it moved
 
 
 class DenseMotion(NamedTuple):
@@ -79,7 +82,8 @@ class SemanticFlow(nn.Module):
 class FaceFlow(nn.Module):
     """The motions of a face that numbers stand for, where the source's face is.
 
-    They are found, not trained (:mod:`modules.sid.expressions`), and at first zero.
+    They are found, not trained (:mod:`modules.sid.expressions`), and at first zero; what is learnt is where moving so
+    uncovers what the source does not show (teeth, closed lids).
 
     Attributes:
         motions: ``[moving_dim, 2, G, G]``, displacements (x, y) for each number at 1, in the coordinates of the whole
@@ -89,6 +93,8 @@ class FaceFlow(nn.Module):
     def __init__(self, moving_dim: int):
         super().__init__()
         self.register_buffer("motions", torch.zeros(moving_dim, 2, MOTION_GRID, MOTION_GRID))
+        self.occlusion = nn.Conv2d(2, 1, kernel_size=7, padding=3, bias=False)
+        nn.init.zeros_(self.occlusion.weight)
 
     def forward(self, change: Tensor, place: Tensor, grid: Tensor, aspect: float) -> Tensor:
         """Backward flow ``[B, h, w, 2]`` at points ``grid [B, h, w, 2]`` of source frames.
@@ -101,15 +107,23 @@ class FaceFlow(nn.Module):
             scale, middle = square[..., :2], square[..., 2]
             within = (torch.inverse(scale) @ (grid - middle).unsqueeze(-1)).squeeze(-1)
             moved = torch.einsum("bk,kcyx->bcyx", change.float(), self.motions)
-            shift = sample(moved, within).permute(0, 2, 3, 1)
-            return -(scale @ shift.unsqueeze(-1)).squeeze(-1)
+            origin = within
+            for _ in range(INVERSIONS):
+                # where a point is shown is known, and its motion where it comes from
+                origin = within - sample(moved, origin).permute(0, 2, 3, 1)
+            return (scale @ (origin - within).unsqueeze(-1)).squeeze(-1)
+
+    def uncovered(self, flow: Tensor, height: int, width: int) -> Tensor:
+        """What a ``flow [B, H, W, 2]`` of the face adds to the logits of an occlusion map ``[B, 1, height, width]``."""
+        cells = flow.permute(0, 3, 1, 2) * flow.new_tensor([width / 2, height / 2])[:, None, None]
+        return full_precision(self.occlusion(F.adaptive_avg_pool2d(cells, (height, width))))
 
 
 class DenseMotionNetwork(nn.Module):
     """Chooses softly, per pixel, among the K key point motions and the background's.
 
-    With ``semantic_dim`` a :class:`SemanticFlow` is added to that, and with ``moving_dim`` a :class:`FaceFlow`; without
-    them this is FOMM's network, name by name.
+    With ``semantic_dim`` a :class:`SemanticFlow` is added to that, and with ``moving_dim``, which needs an occlusion
+    map, a :class:`FaceFlow`; without them this is FOMM's network, name by name.
     """
 
     def __init__(
@@ -167,10 +181,11 @@ class DenseMotionNetwork(nn.Module):
         if self.film is not None:
             flow = self.film(features, change)
             deformation = deformation + flow
+        occlusion = None if self.occlusion is None else full_precision(self.occlusion(features))
         if self.face_flow is not None:
             # lips are a few pixels of the frame, and none of the network's
             deformation = resize_grid(deformation, *size, align_corners=True)
-            numbers = change[:, : len(self.face_flow.motions)]
-            deformation = deformation + self.face_flow(numbers, place, deformation, aspect)
-        occlusion = None if self.occlusion is None else torch.sigmoid(full_precision(self.occlusion(features)))
-        return DenseMotion(deformation, occlusion, mask, deformed, flow)
+            moved = self.face_flow(change[:, : len(self.face_flow.motions)], place, deformation, aspect)
+            deformation = deformation + moved
+            occlusion = occlusion + self.face_flow.uncovered(moved, height, width)
+        return DenseMotion(deformation, None if occlusion is None else occlusion.sigmoid(), mask, deformed, flow)

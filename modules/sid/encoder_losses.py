@@ -13,7 +13,7 @@ from modules.data.augmentation import colour_view, semantic_view, similarity_vie
 from modules.data.frames import MIN_GAP
 from modules.sid import losses
 from modules.sid.encoders import Encoders, Semantics
-from modules.sid.faces import cut_out
+from modules.sid.faces import aspect_of, cut_out
 from modules.sid.keypoints import Keypoints
 
 CONGEALED = 32  # pixels of a side of the faces that are to look alike
@@ -22,26 +22,22 @@ CONGEALED = 32  # pixels of a side of the faces that are to look alike
 class Embedded(NamedTuple):
     """Embeddings of B pairs: who the source is, the semantics of source and driving frame, and where the faces are.
 
-    ``places`` are where the identity and the semantic encoder found the source's, ``shown`` where the latter found the
-    driver's, ``[B, 4]`` or None (:class:`modules.sid.encoders.FaceFinder`).
+    The places, ``[B, 4]`` or None (:class:`modules.sid.encoders.FaceFinder`), are where the identity encoder found the
+    source's face, and the semantic encoder the source's and the driver's.
     """
 
     identity: Tensor
     source: Semantics
     driving: Semantics
-    places: tuple[Tensor | None, Tensor | None]
-    shown: Tensor | None
+    identity_place: Tensor | None
+    source_place: Tensor | None
+    driving_place: Tensor | None
 
     def first(self, items: int) -> Embedded:
         """Of the first items alone."""
         semantics = (Semantics(*(z[:items] for z in each)) for each in (self.source, self.driving))
-        *places, shown = (place if place is None else place[:items] for place in (*self.places, self.shown))
-        return Embedded(self.identity[:items], *semantics, tuple(places), shown)
-
-
-def _looking_different(seen: Tensor, view: Callable, generator: torch.Generator) -> Tensor:
-    """``view`` of what a semantic encoder sees; a second picture beside it, of which z_exp was taught, stays."""
-    return torch.cat([view(seen[:, :3], generator), seen[:, 3:]], dim=1)
+        places = (self.identity_place, self.source_place, self.driving_place)
+        return Embedded(self.identity[:items], *semantics, *(z if z is None else z[:items] for z in places))
 
 
 def _halves(both: Semantics) -> tuple[Semantics, Semantics]:
@@ -60,17 +56,22 @@ class EncoderLosses:
         """Who the sources are, and the semantics of both frames, as :meth:`_shown`."""
         identity, semantic = self.encoders.identity, self.encoders.semantic
         who, place = identity.look(source)
-        what, places = semantic.look(torch.cat([source, driving]))
-        semantics = _halves(semantic.embed(self._shown(what, generator), places))
-        found, shown = (None, None) if places is None else places.chunk(2)
-        return Embedded(identity.embed(who, place), *semantics, (place, found), shown)
+        what, both = semantic.look(torch.cat([source, driving]))
+        semantics = _halves(semantic.embed(self._shown(what, generator), both))
+        places = (None, None) if both is None else both.chunk(2)
+        return Embedded(identity.embed(who, place), *semantics, place, *places)
+
+    def _view(self, view: Callable, seen: Tensor, generator: torch.Generator) -> Tensor:
+        """``view`` of what the semantic encoder sees; a second picture beside it, of which z_exp was taught, stays."""
+        channels = self.encoders.semantic.channels
+        return torch.cat([view(seen[:, :channels], generator), seen[:, channels:]], dim=1)
 
     def _shown(self, faces: Tensor, generator: torch.Generator) -> Tensor:
         """Faces in other colours: source and driver are one person, and z_sem could learn to hand over how they look.
 
         What does not learn any more is asked as it will be in use.
         """
-        return _looking_different(faces, colour_view, generator) if self.params.lr_encoders else faces
+        return self._view(colour_view, faces, generator) if self.params.lr_encoders else faces
 
     def of_pictures(
         self, batch: dict[str, Tensor], embedded: Embedded, generator: torch.Generator
@@ -85,7 +86,7 @@ class EncoderLosses:
             terms["identity_contrast"] = weights.identity_contrast * value
         if weights.semantic_contrast:
             seen, place = encoders.semantic.look(frames.flatten(0, 1))
-            looks = [_looking_different(seen, semantic_view, generator) for _ in range(2)]
+            looks = [self._view(semantic_view, seen, generator) for _ in range(2)]
             views = [encoders.semantic.embed(look, place).expression for look in looks]
             pair = [view.unflatten(0, frames.shape[:2]) for view in views]
             value = losses.semantic_contrast(*pair, batch["times"], self.params.temperature, MIN_GAP)
@@ -107,8 +108,8 @@ class EncoderLosses:
         seen, place = encoders.semantic.look(view)
         terms = {}
         if weights.placement or weights.congealing:
-            in_view = encoders.identity.finder(view), place
-            terms = self._finding_losses(frames, view, list(zip(embedded.places, in_view, strict=True)), theta)
+            both = [(embedded.identity_place, encoders.identity.finder(view)), (embedded.source_place, place)]
+            terms = self._finding_losses(frames, view, both, theta)
         moved = encoders.semantic.embed(self._shown(seen, generator), place)
         if weights.pose_equivariance:
             known = theta - torch.eye(2, 3, dtype=theta.dtype, device=theta.device)  # from the view to the frame
@@ -125,8 +126,7 @@ class EncoderLosses:
         """Faces are found where ``theta`` moves them, and look alike; each pair of places is of frames and view."""
         weights, terms = self.weights, {}
         if weights.placement:
-            aspect = (frames.shape[3] - 1) / (frames.shape[2] - 1)
-            found = [losses.placement(*pair, theta, aspect) for pair in places]
+            found = [losses.placement(*pair, theta, aspect_of(frames)) for pair in places]
             terms["placement"] = weights.placement * torch.stack(found).sum()
         if weights.congealing:
             both = torch.cat([frames, view])

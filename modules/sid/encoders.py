@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from modules.config import EncoderParams
 from modules.geometry import full_precision
 from modules.sid.blocks import AntiAliasDownsample, widths
-from modules.sid.faces import aspect_of, cut_out, face_oval, whole_face
+from modules.sid.faces import aspect_of, cut_out, whole_face, whole_face_oval
 from modules.sid.keypoints import Keypoints
 
 GROUPS = 8  # of the group norms, which look at one image alone
@@ -125,7 +125,7 @@ class ImageEncoder(nn.Module):
     def look(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         """What is read of ``image [B, 3, H, W]``, and the place of the face (:class:`FaceFinder`) if it is looked for.
 
-        That is the face, ``[B, 3, face_pixels, face_pixels]``, or else the whole frame, shrunk by ``scale_factor``.
+        That is what :meth:`see` gives of the face, or else the whole frame, shrunk by ``scale_factor``.
         """
         if self.finder is None:
             return (image if self.down is None else self.down(image)), None
@@ -133,7 +133,7 @@ class ImageEncoder(nn.Module):
         return self.see(image, place.detach()), place  # what would be easy to read is no place for a face
 
     def see(self, image: Tensor, place: Tensor) -> Tensor:
-        """The same with a face that was found before, at ``place [B, 4]``."""
+        """The face at ``place [B, 4]``, cut out upright: ``[B, 3, face_pixels, face_pixels]``."""
         return cut_out(image, place, self.side)
 
     def embed(self, seen: Tensor, place: Tensor | None) -> Tensor:
@@ -175,7 +175,7 @@ class ExpressionEncoder(nn.Module):
         levels = widths(params.block_expansion, params.max_features, 2)
         self.features = nn.Sequential(*_looking(levels, num_channels, nn.BatchNorm2d), *_face_grid(levels[-1]))
         self.project = _reading(params.face_pixels, params.expression_dim)
-        self.register_buffer("oval", face_oval(params.face_pixels), persistent=False)
+        self.register_buffer("oval", whole_face_oval(params.face_pixels), persistent=False)
 
     def forward(self, face: Tensor) -> Tensor:
         with torch.autocast(face.device.type, enabled=False):
@@ -193,8 +193,7 @@ class SemanticEncoder(ImageEncoder):
 
     With ``params.own_expression`` the two share the place where the face was found, and nothing else: z_exp is 0 until
     :mod:`modules.sid.expressions` has taught it, and stays as taught, so that in training z_pose has to tell all that
-    other losses ask for.  Each number of it is the mean of what the face and its mirror image say, which halves what
-    the encoder says by mistake.
+    other losses ask for.  Each number of it is the mean of what the face and its mirror image say: mistakes differ.
     """
 
     def __init__(self, params: EncoderParams, num_channels: int = 3):
@@ -203,7 +202,7 @@ class SemanticEncoder(ImageEncoder):
         self.sizes, self.channels = (params.expression_dim, params.pose_dim), num_channels
         self.expression = None
         if params.own_expression:
-            self.expression = ExpressionEncoder(params, num_channels)
+            self.expression = ExpressionEncoder(params, num_channels).requires_grad_(False)
             # what becomes of each number of z_exp in a mirror: 1 or -1, or 0 as long as nothing is taught
             self.register_buffer("in_mirror", torch.zeros(params.expression_dim))
         self.placed = None if self.finder is None else nn.Linear(4, params.pose_dim)
@@ -226,11 +225,13 @@ class SemanticEncoder(ImageEncoder):
         numbers = super().embed(seen, place)
         expression, pose = numbers[:, : -self.sizes[1]], self._placed(numbers, place)
         if self.expression is not None:
-            expression = self.read_expression(whole).detach()
+            expression = self.read_expression(whole)
         return Semantics(expression, pose)
 
     def read_expression(self, face: Tensor) -> Tensor:
         """z_exp alone, of whole faces cut out upright ``[B, 3, S, S]``."""
+        if not self.in_mirror.any():
+            return face.new_zeros(len(face), self.sizes[0], dtype=torch.float32)
         says, mirrored = self.expression(torch.cat([face, face.flip(-1)])).chunk(2)
         return (self.in_mirror.abs() * says + self.in_mirror * mirrored) / 2
 

@@ -20,12 +20,15 @@ def inference_checkpoint(
     """A small checkpoint that :func:`modules.sid.weights.load_model` reads like the large one at ``path``.
 
     Args:
-        encoders: checkpoint to take all but the generator from: the encoders, and the detector whose motion their
-            motion head learnt to tell.  The generator knows neither: train it further on them.
+        encoders: checkpoint to take all but the generator from: the encoders, the motions that their z_exp stands for,
+            and the detector whose motion their motion head learnt to tell.  The generator does not know them: train it
+            further on them.
     """
     entries = _halves(params, path)
     if encoders is not None:
-        entries = _halves(params, encoders) | {"generator": entries["generator"]}
+        theirs = _halves(params, encoders)
+        moving = {name: t for name, t in theirs["generator"].items() if name == weights.FACE_MOTIONS}
+        entries = theirs | {"generator": entries["generator"] | moving}
     return entries | {"model_params": config_to_dict(params)}
 
 

@@ -33,7 +33,7 @@ from modules.sid.inference import best_device
 from modules.sid.model import SID
 
 MOMENTS_PER_CLIP = 4  # of those found, in a batch
-FITTED = 1000  # clips of those found that tell how a face moves with z_exp
+FITTED = 1000  # clips, evenly among those found, that tell how a face moves with z_exp
 SHAKE = 0.05  # of the window: a face is not always found at the very same place
 
 
@@ -101,11 +101,11 @@ def _motions_told(encoder: SemanticEncoder, found: FoundFaces, motions: Tensor) 
     That is more than the principal motion a number was taught from: one picture tells less of it than there is.
     """
     device = encoder.in_mirror.device
-    told = [encoder.read_expression(f.to(device).float() / 255).cpu() for f in found.faces[:FITTED]]
+    chosen = torch.linspace(0, len(motions) - 1, min(FITTED, len(motions))).round().long()
+    told = [encoder.read_expression(faces.to(device).float() / 255).cpu() for faces in found.faces[chosen]]
     told = torch.stack([z - z.mean(dim=0) for z in told]).flatten(0, 1)
-    seen = motions[:FITTED].flatten(0, 1).flatten(1)
     both = torch.stack([told, told * encoder.in_mirror.cpu()])  # mirror images count as seen
-    seen = torch.stack([seen, mirrored(motions[:FITTED]).flatten(0, 1).flatten(1)])
+    seen = torch.stack([m.flatten(0, 1).flatten(1) for m in (motions[chosen], mirrored(motions[chosen]))])
     return torch.linalg.lstsq(both.flatten(0, 1), seen.flatten(0, 1)).solution.unflatten(1, motions.shape[2:])
 
 
@@ -161,7 +161,7 @@ def main() -> None:
     add, defaults = parser.add_argument, Teaching()
     add("--config", required=True, help="YAML file with the clips (dataset_params) and the encoders")
     add("--checkpoint", required=True, help="whose encoders find faces and tell poses already")
-    add("--out", required=True, help="checkpoint to write; nothing but its z_exp knows of expressions yet")
+    add("--out", required=True, help="checkpoint to write; its generator has not seen any expression yet")
     add("--moments", type=number(int, MOMENTS_PER_CLIP, 1000), default=12, help="looked at in each clip")
     add("--steps", type=number(int, 20, 10**7), default=defaults.steps, help=f"each of {defaults.clips} clips")
     add("--seed", type=number(int, 0, 2**31), default=defaults.seed, help="of everything that is random")

@@ -21,7 +21,7 @@ from modules.data.frames import FrameDataset
 from modules.errors import UserError
 from modules.sid.encoders import Encoders, Semantics
 from modules.sid.faces import MOTION_GRID as GRID
-from modules.sid.faces import face_oval
+from modules.sid.faces import whole_face_oval
 
 # A head rests if over the clip the standard deviations, taken together, of the face's place (logarithm of the size,
 # radians, halves of the frame) and of the motion that all key points share (halves of the frame) are below this each.
@@ -58,7 +58,7 @@ def find_faces(encoders: Encoders, data: FrameDataset, moments: int) -> FoundFac
         if not layer.weight.any():  # as at initialisation
             raise UserError(f"the checkpoint's encoders have not learnt to {what}")
     device = next(semantic.parameters()).device
-    resting = []
+    places, resting = [], []
     clips = [clip for clip in data.clips if len(clip) >= moments and not clip.is_photos]
     for clip in tqdm(clips, desc="finding faces", unit="clip"):
         chosen = np.linspace(0, len(clip) - 1, moments).round().astype(int)
@@ -68,11 +68,14 @@ def find_faces(encoders: Encoders, data: FrameDataset, moments: int) -> FoundFac
             data.bad_clips[str(clip.path)] = str(error)
             continue
         place = semantic.finder(images)
+        places.append(place.cpu())
         if _rests(encoders, images, place):
             seen = semantic.see(images, middle := place.mean(dim=0, keepdim=True).expand_as(place))
             poses = [semantic.embed_pose(*side) for side in ((seen, middle), (seen.flip(-1), _mirrored_place(middle)))]
             faces = (seen[:, semantic.channels :] * 255).round().byte()
             resting.append((faces.cpu(), torch.stack(poses).cpu()))
+    if len(places) > 1 and float(torch.cat(places).std(dim=0).norm()) < STILL / 10:
+        raise UserError("all faces are found at one place: the checkpoint's encoders have not learnt to find them")
     if not resting:
         raise UserError(f"none of {len(data.clips)} clips has {moments} frames of a head that keeps still")
     return FoundFaces(torch.stack([faces for faces, _ in resting]), torch.stack([poses for _, poses in resting], dim=1))
@@ -98,7 +101,7 @@ def face_motions(faces: Tensor) -> Tensor:
 
     That is the optical flow from the clip's first moment, by iterative Lucas-Kanade (Le Besnerais and Champagnat,
     2005), minus its mean over the moments: (x, y) in units of half a side of the face's square, at places of the first
-    moment, fading to 0 towards the corners.
+    moment, fading to 0 towards the square's edge.
     """
     side = faces.shape[-1]
     motions = torch.zeros(*faces.shape[:2], 2, GRID, GRID)
@@ -107,9 +110,15 @@ def face_motions(faces: Tensor) -> Tensor:
         for number in range(1, len(grey)):
             rows, columns = optical_flow_ilk(grey[0], grey[number], radius=round(RADIUS * side), num_warp=WARPS)
             flow = torch.from_numpy(np.stack([columns, rows])).float() * (2 / (side - 1))
-            clip[number] = F.adaptive_avg_pool2d(flow, GRID)
-    motions.clamp_(-FASTEST, FASTEST).mul_(face_oval(GRID))
+            clip[number] = F.interpolate(flow[None], size=(GRID, GRID), mode="bilinear", align_corners=True)[0]
+    motions.clamp_(-FASTEST, FASTEST).mul_(_fading())
     return motions.sub_(motions.mean(dim=1, keepdim=True))
+
+
+def _fading() -> Tensor:
+    """``[GRID, GRID]``: what is beyond the square does not move, and nothing may tear there."""
+    inside = 1 - torch.linspace(-1, 1, GRID).pow(8)
+    return whole_face_oval(GRID) * inside * inside[:, None]
 
 
 def mirrored(motions: Tensor) -> Tensor:
@@ -144,7 +153,8 @@ def principal_motions(motions: Tensor, count: int, whitening: float) -> Tensor:
 def mirror_signs(reader: Tensor) -> Tensor:
     """``[K]``, 1 for each of :func:`principal_motions` that is the same on both sides of a face, -1 for the others.
 
-    There is no third kind: a covariance in which mirror images count as seen has no other eigenvectors.
+    There is no third kind: a covariance in which mirror images count as seen has no other eigenvectors, but for
+    those of equal strength.
     """
     there = reader.T.unflatten(1, (2, GRID, GRID))
     return (there * mirrored(there)).sum(dim=(1, 2, 3)).sign()

@@ -14,8 +14,8 @@ from torch import Tensor
 from modules.geometry import sample
 
 FACE_SHARE = 0.55  # of the frame's side: the window that a face is looked for with
-# The whole face in a square so found. Finders settle on what is most alike in everybody, eyes and nose
-# (modules.sid.losses.congealing); the mouth is then at the edge, and the chin beyond it.
+# The whole face in a square so found. Finders settle on what is most alike in everybody, from the eyes to the mouth
+# (modules.sid.losses.congealing): the mouth is then near the lower edge, and the chin beyond it.
 WIDER, LOWER = 1.15, 0.5  # times as large, and so many half sides further down
 MOTION_GRID = 32  # points of a side at which motion within the square is kept
 
@@ -51,7 +51,12 @@ def cut_out(image: Tensor, place: Tensor, side: int) -> Tensor:
     return sample(image, grid, padding_mode="border")
 
 
-def face_oval(side: int) -> Tensor:
-    """Weights ``[side, side]`` of a face cut out upright: 1 in the middle, near 0 in the corners."""
+def face_oval(side: int, across: float = 0.7, down: float = 0.8) -> Tensor:
+    """Weights ``[side, side]`` of a face cut out upright: 1 in the middle, 1/e at ``across`` or ``down``, then 0."""
     x = torch.linspace(-1, 1, side)
-    return torch.exp(-((x / 0.7).square()[None] + (x / 0.8).square()[:, None]).square())
+    return torch.exp(-((x / across).square()[None] + (x / down).square()[:, None]).square())
+
+
+def whole_face_oval(side: int) -> Tensor:
+    """The same of a whole face: brows and chin count, which lie towards its edges."""
+    return face_oval(side, 0.8, 1.0)

@@ -14,7 +14,7 @@ from modules.sid import losses
 from modules.sid.discriminator import MultiScaleDiscriminator
 from modules.sid.encoder_losses import Embedded, EncoderLosses
 from modules.sid.encoders import Semantics
-from modules.sid.faces import aspect_of, cut_out, face_oval, whole_face
+from modules.sid.faces import aspect_of, cut_out, whole_face, whole_face_oval
 from modules.sid.generator import Generated
 from modules.sid.keypoints import Keypoints
 from modules.sid.model import SID
@@ -134,13 +134,14 @@ class GeneratorStep(nn.Module):
         terms: dict[str, Tensor] = {}
         shown, condition = kp_driving, None
         if embedded is not None:
-            condition = self.model.condition(embedded.identity, embedded.source, embedded.driving, embedded.places[1])
+            semantics = embedded.source, embedded.driving
+            condition = self.model.condition(embedded.identity, *semantics, embedded.source_place)
             head, terms = self.encoder_losses.of_motion(embedded, kp_source, kp_driving)
             shown = self._mix(kp_driving, head)
         generated = self.model.generator(source, kp_source, shown, condition)
         terms |= self._picture_losses(generated, driving, kp_driving)
         if self.weights.face:
-            terms["face"] = self.weights.face * self._face_loss(generated.prediction, driving, embedded.shown)
+            terms["face"] = self.weights.face * self._face_loss(generated.prediction, driving, embedded.driving_place)
         terms |= self._motion_losses(generated, kp_driving)
         terms |= self._equivariance_losses(driving, kp_driving)
         if self.cycles:
@@ -166,7 +167,7 @@ class GeneratorStep(nn.Module):
 
     def _face_loss(self, prediction: Tensor, driving: Tensor, place: Tensor) -> Tensor:
         """The losses of pictures on the driver's face: lids and lips are few pixels of a frame."""
-        oval, place = face_oval(FACE_SIDE).to(driving.device), whole_face(place.detach(), aspect_of(driving))
+        oval, place = whole_face_oval(FACE_SIDE).to(driving.device), whole_face(place.detach(), aspect_of(driving))
         fake, real = (oval * cut_out(image, place, FACE_SIDE) for image in (prediction, driving))
         value = self.weights.pixel * (fake - real).abs().mean()
         if self.perceptual is not None:
@@ -233,7 +234,7 @@ class GeneratorStep(nn.Module):
         weights, terms = self.weights, {}
         other = Semantics(*(z.roll(1, dims=0) for z in embedded.driving))
         keypoints = self.encoder_losses.head_keypoints(kp_source, embedded.source, other)
-        condition = self.model.condition(embedded.identity, embedded.source, other, embedded.places[1])
+        condition = self.model.condition(embedded.identity, embedded.source, other, embedded.source_place)
         crossed = self.model.generator(source, kp_source, keypoints, condition).prediction
         if weights.cycle_identity:
             value = losses.cosine_distance(self.targets.identity(crossed), self.targets.identity(source))

@@ -14,6 +14,7 @@ from modules.errors import UserError
 from modules.sid.model import SID
 
 ENCODER_ENTRY = "encoders"
+FACE_MOTIONS = "dense_motion_network.face_flow.motions"  # of the generator; what z_exp stands for
 BLUR = "down.weight"  # end of the names of AntiAliasDownsample's kernels
 
 
@@ -42,14 +43,14 @@ def state(model: SID) -> dict[str, dict[str, torch.Tensor]]:
 
 
 def _added(name: str) -> bool:
-    return name.startswith(("film.", "dense_motion_network.film."))
+    return name.startswith(("film.", "dense_motion_network.film.", "dense_motion_network.face_flow."))
 
 
 def load_state(model: SID, checkpoint: dict[str, Any], path: str | os.PathLike, warm_start: bool = False) -> list[str]:
     """Load a model's networks from a checkpoint; return the names it lacked.
 
     Strict, with one exception: ``warm_start`` lets a checkpoint without encoders (FOMM's own) start a model with
-    them, and then only the encoders, the motion head and the FiLM layers may be missing.
+    them, and then only the encoders, the motion head, the FiLM layers and what moves faces may be missing.
 
     Raises:
         UserError: checkpoint and configuration do not fit; the line says where.
