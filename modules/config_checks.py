@@ -161,21 +161,25 @@ def _check_without_encoders(config: Config) -> None:
 
 def _check_encoders(config: Config) -> None:
     train, encoder = config.train_params, config.model_params.encoder_params
-    if encoder.own_expression and encoder.face_pixels is None:
-        expected = "false where model_params.encoder_params.face_pixels is null"
-        raise BadValue("model_params.encoder_params.own_expression", expected, "true")
-    if encoder.own_expression and not config.model_params.generator_params.skips:
-        # the motions that z_exp stands for are of single pixels, and FOMM's grid is off by half a coarse one
-        expected = "false where model_params.generator_params.skips is false"
-        raise BadValue("model_params.encoder_params.own_expression", expected, "true")
-    for term in ("semantic_contrast", "expression_invariance"):
-        if encoder.own_expression and getattr(train.loss_weights, term):
-            expected = "0 with model_params.encoder_params.own_expression, whose z_exp is taught by itself"
-            raise BadValue(f"train_params.loss_weights.{term}", expected, f"{getattr(train.loss_weights, term):g}")
+    if encoder.own_expression:
+        _check_own_expression(config)
     if encoder.mirrored_identity and train.lr_encoders and train.rendered_share:
         # pictures would be made of another z_id than in use
         expected = "0 with model_params.encoder_params.mirrored_identity and lr_encoders above 0"
         raise BadValue("train_params.rendered_share", expected, f"{train.rendered_share:g}")
+
+
+def _check_own_expression(config: Config) -> None:
+    """It reads a face, its motions are of single pixels, and nothing but modules.sid.expressions teaches it."""
+    own, model = "model_params.encoder_params.own_expression", config.model_params
+    if model.encoder_params.face_pixels is None:
+        raise BadValue(own, "false where model_params.encoder_params.face_pixels is null", "true")
+    if not model.generator_params.skips:                     # FOMM's grid is off by half a coarse pixel
+        raise BadValue(own, "false where model_params.generator_params.skips is false", "true")
+    for term in ("semantic_contrast", "expression_invariance"):
+        weight = getattr(config.train_params.loss_weights, term)
+        if weight:
+            raise BadValue(f"train_params.loss_weights.{term}", f"0 with {own}", f"{weight:g}")
 
 
 def _check_contrast(config: Config) -> None:

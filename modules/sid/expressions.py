@@ -98,7 +98,8 @@ def teach(encoder: SemanticEncoder, found: FoundFaces, motions: Tensor, teaching
 def _motions_told(encoder: SemanticEncoder, found: FoundFaces, motions: Tensor) -> Tensor:
     """How a face moves with each number of z_exp, by least squares over moments of up to ``FITTED`` clips.
 
-    That is more than the principal motion a number was taught from: one picture tells less of it than there is.
+    It is not the principal motion that the number was taught from: z_exp, told of one picture, says less than there is
+    of each, and of several together.
     """
     device = encoder.in_mirror.device
     chosen = torch.linspace(0, len(motions) - 1, min(FITTED, len(motions))).round().long()
@@ -117,11 +118,10 @@ def start_anew(model: SID, motions: Tensor) -> None:
     model.encoders.motion_head.layers[0].weight[:, -semantics:-pose] = 0
     for film in model.generator.film:
         film.affine.weight[:, -semantics:-pose] = 0
-    if model.generator.dense_motion_network is not None:
-        flow = model.generator.dense_motion_network.film
-        for layer in (flow.scale, flow.shift):
-            layer.weight[:, :expression] = 0
-        model.generator.dense_motion_network.face_flow.motions.copy_(motions)
+    dense = model.generator.dense_motion_network
+    for layer in (dense.film.scale, dense.film.shift):
+        layer.weight[:, :expression] = 0
+    dense.face_flow.motions.copy_(motions)
 
 
 def _batch(found: FoundFaces, targets: Tensor, clips: int) -> tuple[Tensor, Tensor, Tensor]:

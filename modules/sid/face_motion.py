@@ -70,7 +70,8 @@ def find_faces(encoders: Encoders, data: FrameDataset, moments: int) -> FoundFac
         place = semantic.finder(images)
         places.append(place.cpu())
         if _rests(encoders, images, place):
-            seen = semantic.see(images, middle := place.mean(dim=0, keepdim=True).expand_as(place))
+            middle = place.mean(dim=0, keepdim=True).expand_as(place)
+            seen = semantic.see(images, middle)
             poses = [semantic.embed_pose(*side) for side in ((seen, middle), (seen.flip(-1), _mirrored_place(middle)))]
             faces = (seen[:, semantic.channels :] * 255).round().byte()
             resting.append((faces.cpu(), torch.stack(poses).cpu()))
