@@ -27,6 +27,7 @@ from modules.sid.face_motion import (
     FoundFaces,
     face_motions,
     find_faces,
+    halves_motions,
     mirror_signs,
     mirrored,
     principal_motions,
@@ -74,7 +75,7 @@ def checkpoint(config, tmp_path_factory) -> Path:
         found["encoders"][name] = found["encoders"][name][-pose:]
     torch.manual_seed(0)
     model = SID(params)
-    new = ("semantic.expression.", "semantic.in_mirror", "dense_motion_network.face_flow.")
+    new = ("semantic.expression.", "semantic.in_mirror", "moving.", "dense_motion_network.face_flow.")
     for entry, network in weights.networks(model).items():
         missing, unexpected = network.load_state_dict(found[entry], strict=False)
         assert not unexpected and all(name.startswith(new) for name in missing)
@@ -195,6 +196,26 @@ def test_a_principal_motion_is_the_same_on_both_sides_of_a_face_or_opposite():
     assert mirror_signs(reader).tolist() == [-1, 1]  # the second is the stronger one
 
 
+def test_brows_are_told_however_much_a_mouth_moves_in_other_ways():
+    """Four movements of the lower face, ten times as strong as two of the upper: each half has its own numbers."""
+    generator = torch.Generator().manual_seed(0)
+    half = torch.randn(6, 2, GRID, GRID, generator=generator)
+    half[:4, :, : GRID // 2 + 2] = 0
+    half[4:, :, GRID // 2 - 4 :] = 0
+    patterns = half + mirrored(half)
+    amounts = torch.randn(200, 10, 6, generator=generator) * torch.tensor([10.0] * 4 + [1.0] * 2)
+    motions = torch.einsum("ntk,kcyx->ntcyx", amounts, patterns)
+    found = [motions.flatten(2) @ read(motions, 4, 0.75) for read in (principal_motions, halves_motions)]
+    together, apart = (torch.linalg.lstsq(read.flatten(0, 1), amounts.flatten(0, 1)) for read in found)
+    left = [
+        float((read.flatten(0, 1) @ fit.solution - amounts.flatten(0, 1))[:, 4:].square().mean())
+        for read, fit in zip(found, (together, apart), strict=True)
+    ]
+    assert left[0] > 0.9 and left[1] < 0.01
+    assert float(found[1].square().mean()) == pytest.approx(1.0, rel=0.02)
+    assert mirror_signs(halves_motions(motions, 4, 0.75)).tolist() == [1, 1, 1, 1]
+
+
 def test_a_mirrored_face_says_mirrored_numbers(model, found):
     semantic = model.encoders.semantic
     semantic.in_mirror.copy_(torch.tensor([1.0, -1.0]).repeat(semantic.sizes[0] // 2))
@@ -244,7 +265,7 @@ def test_teaching_tells_expressions_and_leaves_the_pose_alone(found, model):
     told = teach(encoder, found, motions, Teaching(steps=100, clips=8, apart=0))
     with torch.no_grad():
         after, taught = encoder(frames), encoder.read_expression(faces)
-    wanted = (motions.flatten(2) @ principal_motions(motions, encoder.sizes[0], 0.5)).flatten(0, 1)
+    wanted = (motions.flatten(2) @ halves_motions(motions, encoder.sizes[0], 0.75)).flatten(0, 1)
     assert float((taught - wanted).square().mean() / wanted.square().mean()) < 0.6
     assert after.expression.any() and torch.equal(after.pose, before.pose)
     # and z_exp tells the motions themselves

@@ -28,6 +28,7 @@ from modules.sid.animator import Animator, to_tensor
 from modules.sid.dense_motion import FaceFlow, sparse_motions
 from modules.sid.encoders import IdentityEncoder, Semantics
 from modules.sid.faces import FACE_SHARE, cut_out, whole_face, window
+from modules.sid.generator import Condition
 from modules.sid.keypoints import Keypoints
 from modules.sid.model import SID, build_discriminator
 from modules.sid.motion import MotionOptions, compose, normalize_keypoints, read_driver, read_source
@@ -148,6 +149,29 @@ def test_a_moved_point_is_shown_as_far_away_as_it_moved():
     once, twice = (flow.uncovered(factor * field, 4, 6) for factor in (1, 2))
     assert once.shape == (2, 1, 4, 6) and once.any()
     torch.testing.assert_close(twice, 2 * once)
+
+
+@torch.no_grad()
+def test_what_moves_in_a_face_reaches_the_painter():
+    """The bottleneck sees the face's flow: its weights change the picture of a face that moves, and of no other."""
+    torch.manual_seed(0)
+    model = SID(tiny_params(**OWN_EXPRESSION)).eval()
+    generator, sizes = model.generator, model.condition_size
+    generator.dense_motion_network.face_flow.motions[0] = 0.2
+    source, place = torch.rand(1, 3, 32, 32), torch.zeros(1, 4)
+    keypoints = model.kp_detector(source)
+
+    def shown(amount: float) -> torch.Tensor:
+        change = torch.zeros(1, sizes.semantic_dim)
+        change[:, 0] = amount
+        condition = Condition(torch.zeros(1, sizes.look_dim), change, place)
+        return generator(source, keypoints, keypoints, condition).prediction
+
+    before = [shown(amount) for amount in (0.0, 1.0)]
+    torch.nn.init.normal_(generator.moving.weight)
+    after = [shown(amount) for amount in (0.0, 1.0)]
+    torch.testing.assert_close(after[0], before[0])
+    assert float((after[1] - before[1]).abs().max()) > 0.01
 
 
 def test_the_whole_face_is_looked_for_below_what_a_finder_settles_on():

@@ -27,6 +27,7 @@ class DenseMotion(NamedTuple):
         mask: which of the K+1 motions applies, ``[B, K+1, h, w]``; entry 0 is the background.
         sparse_deformed: the source under each single motion, ``[B, K+1, 3, h, w]``.
         semantic_flow: the part of the deformation that was read from embeddings, ``[B, h, w, 2]``; None without them.
+        face_flow: the part that embeddings stand for (:class:`FaceFlow`), ``[B, H, W, 2]``; None without it.
     """
 
     deformation: Tensor
@@ -34,6 +35,7 @@ class DenseMotion(NamedTuple):
     mask: Tensor
     sparse_deformed: Tensor
     semantic_flow: Tensor | None
+    face_flow: Tensor | None
 
 
 def sparse_motions(
@@ -79,6 +81,12 @@ class SemanticFlow(nn.Module):
         return full_precision(self.flow(features * scale + shift)).permute(0, 2, 3, 1)
 
 
+def in_cells(flow: Tensor, height: int, width: int) -> Tensor:
+    """A ``flow [B, H, W, 2]`` over the cells of a smaller map, and in units of them: ``[B, 2, height, width]``."""
+    cells = flow.permute(0, 3, 1, 2) * flow.new_tensor([width / 2, height / 2])[:, None, None]
+    return F.adaptive_avg_pool2d(cells, (height, width))
+
+
 class FaceFlow(nn.Module):
     """The motions of a face that numbers stand for, where the source's face is.
 
@@ -115,8 +123,7 @@ class FaceFlow(nn.Module):
 
     def uncovered(self, flow: Tensor, height: int, width: int) -> Tensor:
         """What a ``flow [B, H, W, 2]`` of the face adds to the logits of an occlusion map ``[B, 1, height, width]``."""
-        cells = flow.permute(0, 3, 1, 2) * flow.new_tensor([width / 2, height / 2])[:, None, None]
-        return full_precision(self.occlusion(F.adaptive_avg_pool2d(cells, (height, width))))
+        return full_precision(self.occlusion(in_cells(flow, height, width)))
 
 
 class DenseMotionNetwork(nn.Module):
@@ -181,11 +188,11 @@ class DenseMotionNetwork(nn.Module):
         if self.film is not None:
             flow = self.film(features, change)
             deformation = deformation + flow
-        occlusion = None if self.occlusion is None else full_precision(self.occlusion(features))
+        occlusion, moved = None if self.occlusion is None else full_precision(self.occlusion(features)), None
         if self.face_flow is not None:
             # lips are a few pixels of the frame, and none of the network's
             deformation = resize_grid(deformation, *size, align_corners=True)
             moved = self.face_flow(change[:, : len(self.face_flow.motions)], place, deformation, aspect)
             deformation = deformation + moved
             occlusion = occlusion + self.face_flow.uncovered(moved, height, width)
-        return DenseMotion(deformation, None if occlusion is None else occlusion.sigmoid(), mask, deformed, flow)
+        return DenseMotion(deformation, None if occlusion is None else occlusion.sigmoid(), mask, deformed, flow, moved)

@@ -28,7 +28,7 @@ from modules.data.frames import FrameDataset
 from modules.errors import UserError, run_script
 from modules.sid import weights
 from modules.sid.encoders import SemanticEncoder
-from modules.sid.face_motion import FoundFaces, face_motions, find_faces, mirror_signs, mirrored, principal_motions
+from modules.sid.face_motion import FoundFaces, face_motions, find_faces, halves_motions, mirror_signs, mirrored
 from modules.sid.inference import best_device
 from modules.sid.model import SID
 
@@ -43,7 +43,7 @@ class Teaching:
 
     steps: int = 6000
     clips: int = 32  # in a batch, MOMENTS_PER_CLIP of each
-    whitening: float = 0.5  # see principal_motions
+    whitening: float = 0.75  # see principal_motions
     apart: float = 30.0  # weight of what z_exp shares with z_pose
     lr: float = 2e-3
     seed: int = 0
@@ -52,7 +52,8 @@ class Teaching:
 def teach(encoder: SemanticEncoder, found: FoundFaces, motions: Tensor, teaching: Teaching) -> Tensor:
     """Train ``encoder.expression`` anew, on its device and in bfloat16, on ``motions [N, T, 2, G, G]`` of found faces.
 
-    Losses: the mean squared error of z_exp against as many principal motions of the clip, and its covariance with
+    Losses: the mean squared error of z_exp against as many principal motions of the clip
+    (:func:`modules.sid.face_motion.halves_motions`), and its covariance with
     z_pose.  The encoder is left in evaluation mode.
 
     Returns:
@@ -64,7 +65,7 @@ def teach(encoder: SemanticEncoder, found: FoundFaces, motions: Tensor, teaching
     device = next(encoder.parameters()).device
     torch.manual_seed(teaching.seed)
     generator = torch.Generator(device).manual_seed(teaching.seed)
-    reader = principal_motions(motions, encoder.sizes[0], teaching.whitening)
+    reader = halves_motions(motions, encoder.sizes[0], teaching.whitening)
     signs, told = mirror_signs(reader), motions.flatten(2) @ reader
     targets = torch.stack([told, signs * told])  # [2, N, T, K], also of the mirror images
     encoder.eval().requires_grad_(False)

@@ -29,6 +29,8 @@ STILL = 0.025
 FASTEST = 0.5  # of the face's square, whose half side is 1: more is an error of the flow
 FAINTEST = 1e-4  # of the strongest movement's variance: what is weaker is not blown up
 RADIUS, WARPS = 1 / 16, 4  # of the flow: half its window as a share of the face's side, and its refinements
+# Height in the whole face's square that parts lids and brows from cheeks and mouth, and how softly (of a logistic).
+PARTED, SOFTLY = -0.05, 0.06
 
 
 class FoundFaces(NamedTuple):
@@ -151,8 +153,21 @@ def principal_motions(motions: Tensor, count: int, whitening: float) -> Tensor:
     return (components / scale / variance.sqrt()).float()
 
 
+def halves_motions(motions: Tensor, count: int, whitening: float) -> Tensor:
+    """:func:`principal_motions` of the upper face, then as many (or one more) of the lower: ``[2 * GRID**2, count]``.
+
+    Lids and brows move little beside a jaw: together they would be lost among what a mouth does last.
+    """
+    upper = torch.sigmoid((PARTED - torch.linspace(-1, 1, GRID)) / SOFTLY)[:, None].expand(GRID, GRID)
+    readers = []
+    for half, share in ((upper, count // 2), (1 - upper, count - count // 2)):
+        reader = principal_motions(motions * half, share, whitening)
+        readers.append((reader.unflatten(0, (2, GRID, GRID)) * half[..., None]).flatten(0, 2))
+    return torch.cat(readers, dim=1)
+
+
 def mirror_signs(reader: Tensor) -> Tensor:
-    """``[K]``, 1 for each of :func:`principal_motions` that is the same on both sides of a face, -1 for the others.
+    """``[K]``, 1 for each principal motion that is the same on both sides of a face, -1 for the others.
 
     There is no third kind: a covariance in which mirror images count as seen has no other eigenvectors, but for
     those of equal strength.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from modules.config import GeneratorParams
 from modules.geometry import full_precision, resize_grid, sample
 from modules.sid.blocks import DownBlock, ResBlock, SameBlock, UpBlock, widths
-from modules.sid.dense_motion import DenseMotion, DenseMotionNetwork
+from modules.sid.dense_motion import DenseMotion, DenseMotionNetwork, in_cells
 from modules.sid.keypoints import Keypoints
 
 
@@ -106,6 +106,11 @@ class Generator(nn.Module):
         for i in range(params.num_bottleneck_blocks):
             self.bottleneck.add_module(f"r{i}", ResBlock(levels[-1]))
         self.final = nn.Conv2d(levels[0], num_channels, kernel_size=7, padding=3)
+        self.moving = None
+        if self.dense_motion_network is not None and self.dense_motion_network.face_flow is not None:
+            # a modulation is the same everywhere; what opens in a face opens in one place
+            self.moving = nn.Conv2d(2, levels[-1], kernel_size=7, padding=3, bias=False)
+            nn.init.zeros_(self.moving.weight)
         self.film = None
         if condition is not None:
             modulated = [levels[-1]] * params.num_bottleneck_blocks + rising[1:]
@@ -141,6 +146,8 @@ class Generator(nn.Module):
             motion = self.dense_motion_network(source_image, source, driving, *told)
             out = self._show(out, motion)
             deformed = self._warp(source_image, motion)
+            if self.moving is not None:
+                out = out + self.moving(in_cells(motion.face_flow, *out.shape[2:]))
         bottleneck = len(self.bottleneck)
         for i, block in enumerate([*self.bottleneck, *self.up_blocks]):
             if self.skips and i > bottleneck:

@@ -43,7 +43,7 @@ def state(model: SID) -> dict[str, dict[str, torch.Tensor]]:
 
 
 def _added(name: str) -> bool:
-    return name.startswith(("film.", "dense_motion_network.film.", "dense_motion_network.face_flow."))
+    return name.startswith(("film.", "moving.", "dense_motion_network.film.", "dense_motion_network.face_flow."))
 
 
 def load_state(model: SID, checkpoint: dict[str, Any], path: str | os.PathLike, warm_start: bool = False) -> list[str]:
