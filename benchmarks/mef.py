@@ -3,9 +3,10 @@
     python benchmarks/mef.py adapters    a denoising step with both adapters (mid + up) over a plain one
     python benchmarks/mef.py cache       a training step that encodes picture and text anew over a cached one
     python benchmarks/mef.py memory      peak memory of one bf16 training step
+    python benchmarks/mef.py portrait    a portrait, 512 x 512 pixels, 30 steps, bf16, on a GPU: seconds and peak memory
 
-Ratios are medians over ``--rounds`` in which both kinds alternate, in one process; seconds are CPU seconds of all its
-threads together (set OMP_NUM_THREADS=1), so that other work on the machine does not count.
+Ratios are medians over ``--rounds`` in which both kinds alternate, in one process; but for the portrait's, seconds are
+CPU seconds of all its threads together (set OMP_NUM_THREADS=1), so that other work on the machine does not count.
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ from modules.data.astronaut import moving_face  # noqa: E402
 from modules.mef.adapters import Widths, attach_new  # noqa: E402
 from modules.mef.base import DTYPES, quiet  # noqa: E402
 from modules.mef.cache import Cache  # noqa: E402
-from modules.mef.config import AdapterParams, mef_config_from_dict  # noqa: E402
+from modules.mef.config import AdapterParams, BaseParams, mef_config_from_dict  # noqa: E402
 from modules.mef.dataset import PortraitDataset  # noqa: E402
 from modules.mef.embedder import Embedder, SIDEncoders  # noqa: E402
 from modules.mef.encoder import Encoder  # noqa: E402
+from modules.mef.pipeline import DeepExprPipeline  # noqa: E402
 from modules.mef.stage import MEFStage  # noqa: E402
 from modules.mef.train import embedding_sample, read_tables  # noqa: E402
 
@@ -187,6 +189,31 @@ def memory(batch: int) -> None:
     print(f"bf16 training step, batch {batch}: peak {peak():.2f} GiB ({before:.2f} before it), {seconds:.0f} s")
 
 
+def portrait(rounds: int) -> None:
+    if not torch.cuda.is_available():
+        raise SystemExit("portrait: needs a GPU")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_data(folder, 2)
+        stage, _ = build(folder, "bf16", 1, cached=False)
+        faces = [media.read_image(folder / f"{i}.png") for i in range(2)]
+    pipeline = DeepExprPipeline(stage.base, stage.adapters, stage.encoder.embedder, BaseParams(path="random"))
+    pipeline.to("cuda", torch.bfloat16)
+    pipeline.base.set_progress_bar_config(disable=True)
+    seconds = []
+    for _ in range(rounds + 1):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        pipeline("a portrait of a woman", *faces, num_inference_steps=30, height=512, width=512)
+        torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    device, gigabytes = torch.cuda.get_device_name(), torch.cuda.max_memory_allocated() / 2**30
+    print(
+        f"portrait, 512 x 512, 30 steps, bf16, guided, {device}: {statistics.median(seconds[1:]):.2f} s "
+        f"(the first {seconds[0]:.1f} s), peak memory {gigabytes:.2f} GiB"
+    )
+
+
 def peak() -> float:
     """The process's largest resident size so far, GiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -194,7 +221,7 @@ def peak() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["adapters", "cache", "memory"])
+    parser.add_argument("what", choices=["adapters", "cache", "memory", "portrait"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch_size", type=int, default=1)
     parser.add_argument("--latents", type=int, default=64, help="side of the denoising step's latents")
@@ -203,6 +230,8 @@ def main() -> None:
         adapters(args.rounds, args.latents)
     elif args.what == "cache":
         cache(args.rounds, args.batch_size)
+    elif args.what == "portrait":
+        portrait(args.rounds)
     else:
         memory(args.batch_size)
 
