@@ -121,7 +121,7 @@ def test_a_change_of_semantics_moves_the_picture_beyond_its_key_points():
 
 def test_a_number_that_stands_for_a_motion_moves_the_face_where_it_is():
     flow = FaceFlow(2)
-    flow.motions[1, 0] = 0.1  # to the right, all of the square
+    flow.motions.data[1, 0] = 0.1  # to the right, all of the square
     place = torch.tensor([[0.0, 0.0, 0.2, -0.3], [-0.4, torch.pi / 2, -0.2, 0.1]])
     found = window(whole_face(place, 2.0), 2.0)
     grid = torch.stack([found[..., 2], found[..., 2] + 2.2 * found[..., 0]], dim=1)[:, None]  # its middle, and beyond
@@ -136,7 +136,7 @@ def test_a_moved_point_is_shown_as_far_away_as_it_moved():
     """A bump of motion of half width .2: the point in its middle moves by .15, and is to be found there."""
     flow = FaceFlow(1)
     x = torch.linspace(-1, 1, flow.motions.shape[-1])
-    flow.motions[0, 0] = 0.15 * torch.exp(-((x / 0.4) ** 2))
+    flow.motions.data[0, 0] = 0.15 * torch.exp(-((x / 0.4) ** 2))
     place = torch.tensor([[0.0, 0.0, 0.0, -0.2]])
     square = window(whole_face(place), 1.0)[0]
     shown = torch.linspace(-1, 1, 2001)[:, None] * square[:, 0] + square[:, 2]  # along the square's middle
@@ -157,7 +157,7 @@ def test_what_moves_in_a_face_reaches_the_painter():
     torch.manual_seed(0)
     model = SID(tiny_params(**OWN_EXPRESSION)).eval()
     generator, sizes = model.generator, model.condition_size
-    generator.dense_motion_network.face_flow.motions[0] = 0.2
+    generator.dense_motion_network.face_flow.motions[0] = 0.2  # a fifth of half the square, in x and y
     source, place = torch.rand(1, 3, 32, 32), torch.zeros(1, 4)
     keypoints = model.kp_detector(source)
 

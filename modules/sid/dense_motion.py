@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from modules.config import DenseMotionParams
 from modules.geometry import coordinate_grid, full_precision, gaussian_heatmaps, resize_grid, sample
 from modules.sid.blocks import AntiAliasDownsample, Hourglass
-from modules.sid.faces import MOTION_GRID, aspect_of, whole_face, window
+from modules.sid.faces import MOTION_GRID, aspect_of, inside, whole_face, window
 from modules.sid.keypoints import Keypoints, shared_motion
 
 INVERSIONS = 3  # steps towards where a moved point was before it moved
@@ -90,8 +90,9 @@ def in_cells(flow: Tensor, height: int, width: int) -> Tensor:
 class FaceFlow(nn.Module):
     """The motions of a face that numbers stand for, where the source's face is.
 
-    They are found, not trained (:mod:`modules.sid.expressions`), and at first zero; what is learnt is where moving so
-    uncovers what the source does not show (teeth, closed lids).
+    They are zero until they are found (:mod:`modules.sid.expressions`).  The generator's training goes on from there:
+    an optical flow, and what can be told of it, fall short of what there is.  It also learns where moving so uncovers
+    what the source does not show (teeth, closed lids).
 
     Attributes:
         motions: ``[moving_dim, 2, G, G]``, displacements (x, y) for each number at 1, in the coordinates of the whole
@@ -100,7 +101,8 @@ class FaceFlow(nn.Module):
 
     def __init__(self, moving_dim: int):
         super().__init__()
-        self.register_buffer("motions", torch.zeros(moving_dim, 2, MOTION_GRID, MOTION_GRID))
+        self.motions = nn.Parameter(torch.zeros(moving_dim, 2, MOTION_GRID, MOTION_GRID))
+        self.register_buffer("inside", inside(MOTION_GRID), persistent=False)
         self.occlusion = nn.Conv2d(2, 1, kernel_size=7, padding=3, bias=False)
         nn.init.zeros_(self.occlusion.weight)
 
@@ -114,7 +116,7 @@ class FaceFlow(nn.Module):
             square = window(whole_face(place.detach(), aspect), aspect)[:, None, None]
             scale, middle = square[..., :2], square[..., 2]
             within = (torch.inverse(scale) @ (grid - middle).unsqueeze(-1)).squeeze(-1)
-            moved = torch.einsum("bk,kcyx->bcyx", change.float(), self.motions)
+            moved = self.inside * torch.einsum("bk,kcyx->bcyx", change.float(), self.motions)
             origin = within
             for _ in range(INVERSIONS):
                 # where a point is shown is known, and its motion where it comes from

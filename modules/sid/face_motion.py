@@ -21,7 +21,7 @@ from modules.data.frames import FrameDataset
 from modules.errors import UserError
 from modules.sid.encoders import Encoders, Semantics
 from modules.sid.faces import MOTION_GRID as GRID
-from modules.sid.faces import whole_face_oval
+from modules.sid.faces import inside, whole_face_oval
 
 # A head rests if over the clip the standard deviations, taken together, of the face's place (logarithm of the size,
 # radians, halves of the frame) and of the motion that all key points share (halves of the frame) are below this each.
@@ -119,9 +119,8 @@ def face_motions(faces: Tensor) -> Tensor:
 
 
 def _fading() -> Tensor:
-    """``[GRID, GRID]``: what is beyond the square does not move, and nothing may tear there."""
-    inside = 1 - torch.linspace(-1, 1, GRID).pow(8)
-    return whole_face_oval(GRID) * inside * inside[:, None]
+    """``[GRID, GRID]``: what is beyond the square does not move."""
+    return whole_face_oval(GRID) * inside(GRID)
 
 
 def mirrored(motions: Tensor) -> Tensor:
