@@ -174,6 +174,8 @@ def _check_own_expression(config: Config) -> None:
     own, model = "model_params.encoder_params.own_expression", config.model_params
     if model.encoder_params.face_pixels is None:
         raise BadValue(own, "false where model_params.encoder_params.face_pixels is null", "true")
+    if model.encoder_params.expression_dim < 2:              # some tell of the upper face, some of the lower
+        raise BadValue("model_params.encoder_params.expression_dim", f"2 or more with {own}", "1")
     if not model.generator_params.skips:                     # FOMM's grid is off by half a coarse pixel
         raise BadValue(own, "false where model_params.generator_params.skips is false", "true")
     for term in ("semantic_contrast", "expression_invariance"):

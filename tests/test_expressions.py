@@ -265,7 +265,7 @@ def test_teaching_tells_expressions_and_leaves_the_pose_alone(found, model):
     told = teach(encoder, found, motions, Teaching(steps=100, clips=8, apart=0))
     with torch.no_grad():
         after, taught = encoder(frames), encoder.read_expression(faces)
-    wanted = (motions.flatten(2) @ halves_motions(motions, encoder.sizes[0], 0.75)).flatten(0, 1)
+    wanted = (motions.flatten(2) @ halves_motions(motions, encoder.sizes[0], Teaching().whitening)).flatten(0, 1)
     assert float((taught - wanted).square().mean() / wanted.square().mean()) < 0.6
     assert after.expression.any() and torch.equal(after.pose, before.pose)
     # and z_exp tells the motions themselves

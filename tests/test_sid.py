@@ -25,7 +25,7 @@ from modules.errors import UserError
 from modules.geometry import coordinate_grid, sample
 from modules.sid import losses, weights
 from modules.sid.animator import Animator, to_tensor
-from modules.sid.dense_motion import FaceFlow, sparse_motions
+from modules.sid.dense_motion import FASTER, FaceFlow, FlowReading, sparse_motions
 from modules.sid.encoders import IdentityEncoder, Semantics
 from modules.sid.faces import FACE_SHARE, cut_out, whole_face, window
 from modules.sid.generator import Condition
@@ -45,7 +45,8 @@ def tiny_params(encoders: bool = True, **changes) -> ModelParams:
 
 
 FILM = (
-    "generator.film.", "generator.dense_motion_network.film.", "generator.dense_motion_network.face_flow.",
+    "generator.film.", "generator.moving.", "generator.dense_motion_network.film.",
+    "generator.dense_motion_network.face_flow.",
 )
 
 
@@ -121,7 +122,7 @@ def test_a_change_of_semantics_moves_the_picture_beyond_its_key_points():
 
 def test_a_number_that_stands_for_a_motion_moves_the_face_where_it_is():
     flow = FaceFlow(2)
-    flow.motions.data[1, 0] = 0.1  # to the right, all of the square
+    flow.motions[1, 0] = 0.1  # to the right, all of the square
     place = torch.tensor([[0.0, 0.0, 0.2, -0.3], [-0.4, torch.pi / 2, -0.2, 0.1]])
     found = window(whole_face(place, 2.0), 2.0)
     grid = torch.stack([found[..., 2], found[..., 2] + 2.2 * found[..., 0]], dim=1)[:, None]  # its middle, and beyond
@@ -136,19 +137,27 @@ def test_a_moved_point_is_shown_as_far_away_as_it_moved():
     """A bump of motion of half width .2: the point in its middle moves by .15, and is to be found there."""
     flow = FaceFlow(1)
     x = torch.linspace(-1, 1, flow.motions.shape[-1])
-    flow.motions.data[0, 0] = 0.15 * torch.exp(-((x / 0.4) ** 2))
+    flow.motions[0, 0] = 0.15 * torch.exp(-((x / 0.4) ** 2))
     place = torch.tensor([[0.0, 0.0, 0.0, -0.2]])
     square = window(whole_face(place), 1.0)[0]
     shown = torch.linspace(-1, 1, 2001)[:, None] * square[:, 0] + square[:, 2]  # along the square's middle
     origin = shown + flow(torch.ones(1, 1), place, shown[None, None], 1.0)[0, 0]
     at = (origin - square[:, 2]).norm(dim=1).argmin()
     assert float((shown[at] - square[:, 2]).norm() / square[:, 0].norm()) == pytest.approx(0.15, abs=0.01)
-    # and occlusion knows of it, linearly
-    torch.nn.init.normal_(flow.occlusion.weight)
-    field = torch.randn(2, 16, 24, 2)
-    once, twice = (flow.uncovered(factor * field, 4, 6) for factor in (1, 2))
-    assert once.shape == (2, 1, 4, 6) and once.any()
-    torch.testing.assert_close(twice, 2 * once)
+    # more of it by what is learnt
+    expected = flow(torch.full((1, 1), 1.5), place, shown[None, None], 1.0)
+    torch.nn.init.constant_(flow.more.weight, 0.5 / FASTER)
+    torch.testing.assert_close(flow(torch.ones(1, 1), place, shown[None, None], 1.0), expected)
+
+
+@torch.no_grad()
+def test_a_flow_is_read_in_cells_of_the_map():
+    """A shift by (0.5, 0.25) of half frames is one of 1.5 of 6 columns and half a row of 4."""
+    read = FlowReading(2)
+    assert not read(torch.randn(1, 16, 24, 2), 4, 6).any()
+    read.weight[:, :, 3, 3] = torch.eye(2)
+    seen = read(torch.tensor([0.5, 0.25]).expand(1, 16, 24, 2), 4, 6)
+    torch.testing.assert_close(seen, torch.tensor([1.5, 0.5])[None, :, None, None].expand(1, 2, 4, 6))
 
 
 @torch.no_grad()
@@ -157,7 +166,7 @@ def test_what_moves_in_a_face_reaches_the_painter():
     torch.manual_seed(0)
     model = SID(tiny_params(**OWN_EXPRESSION)).eval()
     generator, sizes = model.generator, model.condition_size
-    generator.dense_motion_network.face_flow.motions[0] = 0.2  # a fifth of half the square, in x and y
+    generator.dense_motion_network.face_flow.motions[0] = 0.2
     source, place = torch.rand(1, 3, 32, 32), torch.zeros(1, 4)
     keypoints = model.kp_detector(source)
 

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from modules.config import DenseMotionParams
 from modules.geometry import coordinate_grid, full_precision, gaussian_heatmaps, resize_grid, sample
 from modules.sid.blocks import AntiAliasDownsample, Hourglass
-from modules.sid.faces import MOTION_GRID, aspect_of, inside, whole_face, window
+from modules.sid.faces import MOTION_GRID, aspect_of, whole_face, window
 from modules.sid.keypoints import Keypoints, shared_motion
 
 INVERSIONS = 3  # steps towards where a moved point was before it moved
+FASTER = 10  # times: steps of Adam are of one size, whatever they move, and too small for factors about 1
 
 
 class DenseMotion(NamedTuple):
@@ -27,7 +28,7 @@ class DenseMotion(NamedTuple):
         mask: which of the K+1 motions applies, ``[B, K+1, h, w]``; entry 0 is the background.
         sparse_deformed: the source under each single motion, ``[B, K+1, 3, h, w]``.
         semantic_flow: the part of the deformation that was read from embeddings, ``[B, h, w, 2]``; None without them.
-        face_flow: the part that embeddings stand for (:class:`FaceFlow`), ``[B, H, W, 2]``; None without it.
+        face_flow: the part by which :class:`FaceFlow` moves the face, ``[B, H, W, 2]``; None without it.
     """
 
     deformation: Tensor
@@ -81,30 +82,41 @@ class SemanticFlow(nn.Module):
         return full_precision(self.flow(features * scale + shift)).permute(0, 2, 3, 1)
 
 
-def in_cells(flow: Tensor, height: int, width: int) -> Tensor:
-    """A ``flow [B, H, W, 2]`` over the cells of a smaller map, and in units of them: ``[B, 2, height, width]``."""
-    cells = flow.permute(0, 3, 1, 2) * flow.new_tensor([width / 2, height / 2])[:, None, None]
-    return F.adaptive_avg_pool2d(cells, (height, width))
+class FlowReading(nn.Conv2d):
+    """Features ``[B, C, height, width]`` of a ``flow [B, H, W, 2]``, which is averaged over a smaller map's cells.
+
+    It is measured in those cells.  Zero-initialised, and without bias: where nothing moves there is nothing to read.
+    """
+
+    def __init__(self, features: int):
+        super().__init__(2, features, kernel_size=7, padding=3, bias=False)
+        nn.init.zeros_(self.weight)
+
+    def forward(self, flow: Tensor, height: int, width: int) -> Tensor:
+        x, y = F.adaptive_avg_pool2d(flow.permute(0, 3, 1, 2), (height, width)).unbind(1)
+        return super().forward(torch.stack([x * (width / 2), y * (height / 2)], dim=1))
 
 
 class FaceFlow(nn.Module):
     """The motions of a face that numbers stand for, where the source's face is.
 
-    They are zero until they are found (:mod:`modules.sid.expressions`).  The generator's training goes on from there:
-    an optical flow, and what can be told of it, fall short of what there is.  It also learns where moving so uncovers
-    what the source does not show (teeth, closed lids).
+    They are found, not trained (:mod:`modules.sid.expressions`), and at first zero.  What is learnt is how much of each
+    (an optical flow, and what can be told of it, fall short of what there is), and where moving so uncovers what the
+    source does not show (teeth, closed lids).
 
     Attributes:
         motions: ``[moving_dim, 2, G, G]``, displacements (x, y) for each number at 1, in the coordinates of the whole
             face's square (:func:`modules.sid.faces.whole_face`).
+        more: of all motions for each number, beside its own, in units of 1 / ``FASTER``.
+        occlusion: logits of the occlusion map, added to the network's.
     """
 
     def __init__(self, moving_dim: int):
         super().__init__()
-        self.motions = nn.Parameter(torch.zeros(moving_dim, 2, MOTION_GRID, MOTION_GRID))
-        self.register_buffer("inside", inside(MOTION_GRID), persistent=False)
-        self.occlusion = nn.Conv2d(2, 1, kernel_size=7, padding=3, bias=False)
-        nn.init.zeros_(self.occlusion.weight)
+        self.register_buffer("motions", torch.zeros(moving_dim, 2, MOTION_GRID, MOTION_GRID))
+        self.more = nn.Linear(moving_dim, moving_dim, bias=False)
+        nn.init.zeros_(self.more.weight)
+        self.occlusion = FlowReading(1)
 
     def forward(self, change: Tensor, place: Tensor, grid: Tensor, aspect: float) -> Tensor:
         """Backward flow ``[B, h, w, 2]`` at points ``grid [B, h, w, 2]`` of source frames.
@@ -116,16 +128,13 @@ class FaceFlow(nn.Module):
             square = window(whole_face(place.detach(), aspect), aspect)[:, None, None]
             scale, middle = square[..., :2], square[..., 2]
             within = (torch.inverse(scale) @ (grid - middle).unsqueeze(-1)).squeeze(-1)
-            moved = self.inside * torch.einsum("bk,kcyx->bcyx", change.float(), self.motions)
+            amounts = change.float() + FASTER * self.more(change.float())
+            moved = torch.einsum("bk,kcyx->bcyx", amounts, self.motions)
             origin = within
             for _ in range(INVERSIONS):
                 # where a point is shown is known, and its motion where it comes from
                 origin = within - sample(moved, origin).permute(0, 2, 3, 1)
             return (scale @ (origin - within).unsqueeze(-1)).squeeze(-1)
-
-    def uncovered(self, flow: Tensor, height: int, width: int) -> Tensor:
-        """What a ``flow [B, H, W, 2]`` of the face adds to the logits of an occlusion map ``[B, 1, height, width]``."""
-        return full_precision(self.occlusion(in_cells(flow, height, width)))
 
 
 class DenseMotionNetwork(nn.Module):
@@ -190,11 +199,14 @@ class DenseMotionNetwork(nn.Module):
         if self.film is not None:
             flow = self.film(features, change)
             deformation = deformation + flow
-        occlusion, moved = None if self.occlusion is None else full_precision(self.occlusion(features)), None
+        occlusion = None if self.occlusion is None else full_precision(self.occlusion(features))
+        face_flow = None
         if self.face_flow is not None:
             # lips are a few pixels of the frame, and none of the network's
             deformation = resize_grid(deformation, *size, align_corners=True)
-            moved = self.face_flow(change[:, : len(self.face_flow.motions)], place, deformation, aspect)
-            deformation = deformation + moved
-            occlusion = occlusion + self.face_flow.uncovered(moved, height, width)
-        return DenseMotion(deformation, None if occlusion is None else occlusion.sigmoid(), mask, deformed, flow, moved)
+            face_flow = self.face_flow(change[:, : len(self.face_flow.motions)], place, deformation, aspect)
+            deformation = deformation + face_flow
+            # teeth behind lips, lids before eyes
+            occlusion = occlusion + full_precision(self.face_flow.occlusion(face_flow, height, width))
+        shown = None if occlusion is None else occlusion.sigmoid()
+        return DenseMotion(deformation, shown, mask, deformed, flow, face_flow)

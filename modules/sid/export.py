@@ -21,8 +21,8 @@ def inference_checkpoint(
 
     Args:
         encoders: checkpoint to take all but the generator from: the encoders, the motions that their z_exp stands for,
-            and the detector whose motion their motion head learnt to tell.  The generator does not know them: train it
-            further on them.
+            and the detector whose motion their motion head learnt to tell.  The generator does not know them, and what
+            it had learnt of other motions' amounts is of no use: train it further on them.
     """
     entries = _halves(params, path)
     if encoders is not None:

@@ -113,7 +113,10 @@ def _motions_told(encoder: SemanticEncoder, found: FoundFaces, motions: Tensor) 
 
 @torch.no_grad()
 def start_anew(model: SID, motions: Tensor) -> None:
-    """Show z_exp by the ``motions`` its numbers stand for, and nothing else: they mean something else now."""
+    """Show z_exp by the ``motions`` its numbers stand for, and by nothing else that was learnt of its numbers.
+
+    They mean something else now; what was learnt of the motions themselves, such as what they uncover, stays.
+    """
     expression, pose = model.encoders.semantic.sizes
     semantics = expression + pose
     model.encoders.motion_head.layers[0].weight[:, -semantics:-pose] = 0
@@ -123,6 +126,7 @@ def start_anew(model: SID, motions: Tensor) -> None:
     for layer in (dense.film.scale, dense.film.shift):
         layer.weight[:, :expression] = 0
     dense.face_flow.motions.copy_(motions)
+    dense.face_flow.more.weight.zero_()
 
 
 def _batch(found: FoundFaces, targets: Tensor, clips: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,7 +1,8 @@
 """How a face moves while its head keeps still: what z_exp is taught to tell, found in clips without any label.
 
 Where the head is at rest, what is left of the optical flow of the face cut out upright is expression.  Its principal
-components, measured from the clip's mean face, are numbers for every moment: how far the brows are up, the mouth open.
+components, measured from the clip's mean face, are numbers for every moment: of the upper half of the face how far the
+brows are up, of the lower how far the mouth is open.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from modules.data.frames import FrameDataset
 from modules.errors import UserError
 from modules.sid.encoders import Encoders, Semantics
 from modules.sid.faces import MOTION_GRID as GRID
-from modules.sid.faces import inside, whole_face_oval
+from modules.sid.faces import whole_face_oval
 
 # A head rests if over the clip the standard deviations, taken together, of the face's place (logarithm of the size,
 # radians, halves of the frame) and of the motion that all key points share (halves of the frame) are below this each.
@@ -119,8 +120,9 @@ def face_motions(faces: Tensor) -> Tensor:
 
 
 def _fading() -> Tensor:
-    """``[GRID, GRID]``: what is beyond the square does not move."""
-    return whole_face_oval(GRID) * inside(GRID)
+    """``[GRID, GRID]``: what is beyond the square does not move, and nothing may tear there."""
+    inside = 1 - torch.linspace(-1, 1, GRID).pow(8)
+    return whole_face_oval(GRID) * inside * inside[:, None]
 
 
 def mirrored(motions: Tensor) -> Tensor:
@@ -157,7 +159,7 @@ def halves_motions(motions: Tensor, count: int, whitening: float) -> Tensor:
 
     Lids and brows move little beside a jaw: together they would be lost among what a mouth does last.
     """
-    upper = torch.sigmoid((PARTED - torch.linspace(-1, 1, GRID)) / SOFTLY)[:, None].expand(GRID, GRID)
+    upper = torch.sigmoid((PARTED - torch.linspace(-1, 1, GRID)) / SOFTLY)[:, None]
     readers = []
     for half, share in ((upper, count // 2), (1 - upper, count - count // 2)):
         reader = principal_motions(motions * half, share, whitening)

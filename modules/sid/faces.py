@@ -60,9 +60,3 @@ def face_oval(side: int, across: float = 0.7, down: float = 0.8) -> Tensor:
 def whole_face_oval(side: int) -> Tensor:
     """The same of a whole face: brows and chin count, which lie towards its edges."""
     return face_oval(side, 0.8, 1.0)
-
-
-def inside(side: int) -> Tensor:
-    """Weights ``[side, side]``, 1 but towards the square's edges, where they fall to 0: nothing may tear there."""
-    line = 1 - torch.linspace(-1, 1, side).pow(8)
-    return line * line[:, None]

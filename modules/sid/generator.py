@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from modules.config import GeneratorParams
 from modules.geometry import full_precision, resize_grid, sample
 from modules.sid.blocks import DownBlock, ResBlock, SameBlock, UpBlock, widths
-from modules.sid.dense_motion import DenseMotion, DenseMotionNetwork, in_cells
+from modules.sid.dense_motion import DenseMotion, DenseMotionNetwork, FlowReading
 from modules.sid.keypoints import Keypoints
 
 
@@ -75,7 +75,8 @@ class Generator(nn.Module):
     """Encodes the source, warps its features by the dense motion, hides what is occluded, decodes.
 
     With a ``condition`` size :class:`FiLM` layers modulate the bottleneck and up blocks and the dense motion knows the
-    change of semantics; without it this is FOMM's generator, name by name.
+    change of semantics; without it this is FOMM's generator, name by name.  Where numbers of it stand for motions of
+    the face (``moving_dim``), the bottleneck also sees that part of the dense motion.
 
     With ``params.skips`` warped source features of every resolution, and at last the source itself, replace what is
     not occluded (Siarohin et al., CVPR 2021: "Motion Representations for Articulated Animation"): what the source
@@ -109,8 +110,7 @@ class Generator(nn.Module):
         self.moving = None
         if self.dense_motion_network is not None and self.dense_motion_network.face_flow is not None:
             # a modulation is the same everywhere; what opens in a face opens in one place
-            self.moving = nn.Conv2d(2, levels[-1], kernel_size=7, padding=3, bias=False)
-            nn.init.zeros_(self.moving.weight)
+            self.moving = FlowReading(levels[-1])
         self.film = None
         if condition is not None:
             modulated = [levels[-1]] * params.num_bottleneck_blocks + rising[1:]
@@ -147,7 +147,7 @@ class Generator(nn.Module):
             out = self._show(out, motion)
             deformed = self._warp(source_image, motion)
             if self.moving is not None:
-                out = out + self.moving(in_cells(motion.face_flow, *out.shape[2:]))
+                out = out + self.moving(motion.face_flow, *out.shape[2:])
         bottleneck = len(self.bottleneck)
         for i, block in enumerate([*self.bottleneck, *self.up_blocks]):
             if self.skips and i > bottleneck:
