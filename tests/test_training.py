@@ -185,16 +185,17 @@ def test_bf16_stays_near_fp32(clips):
 
 
 def test_sigterm_saves_and_says_how_to_continue(clips, tmp_path):
+    """To all of the run's processes, as job schedulers send it: loader processes and their server outlive it."""
     config = write_tiny(
         tmp_path / "tiny.yaml", **{"dataset_params.root_dir": str(clips), "train_params.num_epochs": 500}
     )
     pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
-    run = subprocess.Popen(command(config, tmp_path / "log"), env=environment(), **pipes)
+    run = subprocess.Popen(command(config, tmp_path / "log"), env=environment(), start_new_session=True, **pipes)
     deadline = time.monotonic() + 120
     while not any(log.stat().st_size for log in (tmp_path / "log").glob("*/log.txt")):  # the first epoch is done
         assert time.monotonic() < deadline and run.poll() is None
         time.sleep(0.1)
-    run.send_signal(signal.SIGTERM)
+    os.killpg(run.pid, signal.SIGTERM)
     _, stderr = run.communicate(timeout=60)
     assert run.returncode == 128 + signal.SIGTERM
     assert "continue with --checkpoint" in stderr and "Traceback" not in stderr

@@ -97,7 +97,8 @@ def loader_of(
     context = None
     if num_workers:
         context = multiprocessing.get_context(WORKER_START)
-        context.set_forkserver_preload([type(dataset).__module__])  # imported once, not once per worker
+        # imported once, not once per worker
+        context.set_forkserver_preload([type(dataset).__module__, "modules.data.fork_server"])
     return DataLoader(
         dataset,
         batch_sampler=EpochSampler(len(dataset), train.batch_size, world_size, rank, train.seed),
