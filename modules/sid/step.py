@@ -241,6 +241,9 @@ class GeneratorStep(nn.Module):
             terms["cycle_identity"] = weights.cycle_identity * value
         if weights.cycle_semantics:
             made, wanted = self.targets.semantic(crossed), self.targets.semantic(driving.roll(1, dims=0))
+            if self.targets.semantic.expression is not None:
+                # z_pose knows more than the pose: asking for all of it gives the source the driver's size and shape
+                made, wanted = (made.expression,), (wanted.expression,)
             # relative: embeddings that share a large constant part have a cosine near 1, whatever they say
             parts = [losses.relative_distance(*pair) for pair in zip(made, wanted, strict=True)]
             terms["cycle_semantics"] = weights.cycle_semantics * torch.stack(parts).sum()
