@@ -208,7 +208,7 @@ class LossWeights:
     pose_equivariance: float = option(0.0, low=0)            # pose embedding follows known and shared motion
     expression_invariance: float = option(0.0, low=0)        # expression embedding ignores them
     cycle_identity: float = option(0.0, low=0)               # a cross-person result keeps the source's identity
-    cycle_semantics: float = option(0.0, low=0)              # and the driver's expression (pose: no own_expression)
+    cycle_semantics: float = option(0.0, low=0)              # and the driver's z_exp; without own_expression all z_sem
     independence: float = option(0.0, low=0)                 # correlation of z_id and z_sem, and of its two parts
     motion_value: float = option(0.0, low=0)                 # motion head's key points agree with the detector's
     motion_jacobian: float = option(0.0, low=0)              # and so do their jacobians

@@ -116,15 +116,17 @@ def test_encoders_of_a_run_of_their_own_come_with_their_detector_and_motions(tmp
     params = tiny_params(**OWN_EXPRESSION)
     for name in ("whole", "encoders"):
         model = SID(params)
-        torch.nn.init.normal_(model.generator.dense_motion_network.face_flow.motions)
+        for values in (weights.FACE_MOTIONS, weights.FACE_AMOUNTS):
+            torch.nn.init.normal_(model.generator.state_dict()[values])
         files.save(weights.state(model), tmp_path / f"{name}.pth")
     merged = inference_checkpoint(params, tmp_path / "whole.pth", tmp_path / "encoders.pth")
     for entry, name in (("generator", "whole"), ("kp_detector", "encoders"), ("encoders", "encoders")):
         plain = inference_checkpoint(params, tmp_path / f"{name}.pth")[entry]
         if entry == "generator":
             theirs = inference_checkpoint(params, tmp_path / "encoders.pth")[entry]
-            assert not torch.equal(plain[weights.FACE_MOTIONS], theirs[weights.FACE_MOTIONS])
-            plain[weights.FACE_MOTIONS] = theirs[weights.FACE_MOTIONS]
+            for values in (weights.FACE_MOTIONS, weights.FACE_AMOUNTS):
+                assert not torch.equal(plain[values], theirs[values])
+                plain[values] = theirs[values]
         assert all(torch.equal(merged[entry][key], value) for key, value in plain.items()), entry
 
 

@@ -190,13 +190,18 @@ def test_sigterm_saves_and_says_how_to_continue(clips, tmp_path):
         tmp_path / "tiny.yaml", **{"dataset_params.root_dir": str(clips), "train_params.num_epochs": 500}
     )
     pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
-    run = subprocess.Popen(command(config, tmp_path / "log"), env=environment(), start_new_session=True, **pipes)
-    deadline = time.monotonic() + 120
-    while not any(log.stat().st_size for log in (tmp_path / "log").glob("*/log.txt")):  # the first epoch is done
-        assert time.monotonic() < deadline and run.poll() is None
-        time.sleep(0.1)
-    os.killpg(run.pid, signal.SIGTERM)
-    _, stderr = run.communicate(timeout=60)
+    options = {"env": environment(), "cwd": tmp_path, "start_new_session": True}  # run from anywhere
+    run = subprocess.Popen(command(config, tmp_path / "log"), **options, **pipes)
+    try:
+        deadline = time.monotonic() + 120
+        while not any(log.stat().st_size for log in (tmp_path / "log").glob("*/log.txt")):  # the first epoch is done
+            assert time.monotonic() < deadline and run.poll() is None
+            time.sleep(0.1)
+        os.killpg(run.pid, signal.SIGTERM)
+        _, stderr = run.communicate(timeout=60)
+    finally:
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
     assert run.returncode == 128 + signal.SIGTERM
     assert "continue with --checkpoint" in stderr and "Traceback" not in stderr
     (latest,) = (tmp_path / "log").glob("*/latest-checkpoint.pth.tar")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections.abc import Iterator
+from multiprocessing import forkserver
 
 import numpy as np
 import torch
@@ -97,8 +98,8 @@ def loader_of(
     context = None
     if num_workers:
         context = multiprocessing.get_context(WORKER_START)
-        # imported once, not once per worker
-        context.set_forkserver_preload([type(dataset).__module__, "modules.data.fork_server"])
+        context.set_forkserver_preload([type(dataset).__module__])  # imported once, not once per worker
+        _start_server()
     return DataLoader(
         dataset,
         batch_sampler=EpochSampler(len(dataset), train.batch_size, world_size, rank, train.seed),
@@ -109,6 +110,19 @@ def loader_of(
         prefetch_factor=4 if num_workers else None,
         pin_memory=torch.cuda.is_available(),
     )
+
+
+def _start_server() -> None:
+    """Start what workers are forked from, if it does not run yet.
+
+    A SIGTERM to all of a run's processes, as ``timeout`` and job schedulers send it, reaches it too.  It inherits that
+    this is ignored: without it the loader fails, and the training process before it has saved.
+    """
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _leave_signals_to_the_trainer(worker: int) -> None:

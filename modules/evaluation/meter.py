@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -136,7 +137,12 @@ def train_meter(
     seed: int = TRAINING_SEED,
     device: torch.device | str = "cpu",
 ) -> FaceMeter:
-    """Train on ``people`` people, rendered once, for ``steps`` batches of 16 people x 4 pictures."""
+    """Train on ``people`` people, rendered once, for ``steps`` batches of 16 people x 4 pictures.
+
+    With ``own_expression`` z_exp and z_pose share their features here all the same: of its own, z_exp is taught by
+    :mod:`modules.sid.expressions` alone, and would stay 0.
+    """
+    params = replace(params, own_expression=False)
     torch.manual_seed(seed)
     device = torch.device(device)
     faces = portraits(people, FRAMES_PER_PERSON, seed).to(device)

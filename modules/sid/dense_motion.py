@@ -15,7 +15,7 @@ from modules.sid.faces import MOTION_GRID, aspect_of, whole_face, window
 from modules.sid.keypoints import Keypoints, shared_motion
 
 INVERSIONS = 3  # steps towards where a moved point was before it moved
-FASTER = 10  # times: steps of Adam are of one size, whatever they move, and too small for factors about 1
+FASTER = 10  # times as fast as plain weights: steps of Adam are of one size, too small for factors about 1
 
 
 class DenseMotion(NamedTuple):
@@ -107,7 +107,7 @@ class FaceFlow(nn.Module):
     Attributes:
         motions: ``[moving_dim, 2, G, G]``, displacements (x, y) for each number at 1, in the coordinates of the whole
             face's square (:func:`modules.sid.faces.whole_face`).
-        more: of all motions for each number, beside its own, in units of 1 / ``FASTER``.
+        more: how much of every motion is added for each number, to 1 of its own; ``FASTER`` times what is stored.
         occlusion: logits of the occlusion map, added to the network's.
     """
 

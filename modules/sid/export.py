@@ -20,14 +20,15 @@ def inference_checkpoint(
     """A small checkpoint that :func:`modules.sid.weights.load_model` reads like the large one at ``path``.
 
     Args:
-        encoders: checkpoint to take all but the generator from: the encoders, the motions that their z_exp stands for,
-            and the detector whose motion their motion head learnt to tell.  The generator does not know them, and what
-            it had learnt of other motions' amounts is of no use: train it further on them.
+        encoders: checkpoint to take all but the generator from: the encoders, the motions that their z_exp stands for
+            and how much of them is shown, and the detector whose motion their motion head learnt to tell.  The rest of
+            the generator does not know them: train it further on them.
     """
     entries = _halves(params, path)
     if encoders is not None:
         theirs = _halves(params, encoders)
-        moving = {name: t for name, t in theirs["generator"].items() if name == weights.FACE_MOTIONS}
+        taken = (weights.FACE_MOTIONS, weights.FACE_AMOUNTS)
+        moving = {name: t for name, t in theirs["generator"].items() if name in taken}
         entries = theirs | {"generator": entries["generator"] | moving}
     return entries | {"model_params": config_to_dict(params)}
 

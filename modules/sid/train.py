@@ -67,7 +67,7 @@ class SIDRecipe:
     def announce(self, trainer: Trainer, loaded: Loaded | None, checkpoint: str | None, is_new: bool) -> None:
         trainer.log_left_out(f"{path}: {reason}" for path, reason in trainer.loader.dataset.bad_clips.items())
         if loaded is not None and loaded.missing:
-            print(f"warm start from {checkpoint}: {len(loaded.missing)} tensors of encoders and what shows them new")
+            print(f"warm start from {checkpoint}: {len(loaded.missing)} tensors (encoders and what shows them) are new")
         if loaded is not None and loaded.fresh and self.config.train_params.loss_weights.generator_gan:
             print(f"{checkpoint} has no {loaded.fresh[0]} of the configured kind: it starts anew")
 

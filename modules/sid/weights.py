@@ -15,6 +15,7 @@ from modules.sid.model import SID
 
 ENCODER_ENTRY = "encoders"
 FACE_MOTIONS = "dense_motion_network.face_flow.motions"  # of the generator; what z_exp stands for
+FACE_AMOUNTS = "dense_motion_network.face_flow.more.weight"  # and how much of it is shown
 BLUR = "down.weight"  # end of the names of AntiAliasDownsample's kernels
 
 
