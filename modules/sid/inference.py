@@ -102,8 +102,11 @@ def animate_video(
     shape = ((3 if framing.side_by_side else 1) * width, height)
     waiting: list[tuple[np.ndarray, float]] = []  # driving frames whose results are still being computed
 
+    # before a file is begun: a bar that a signal meets half made complains of it
+    frames = tqdm(media.read_video(driver), total=len(info.times), unit="frame", desc=Path(result).name)
+
     def driving() -> Iterator[np.ndarray]:
-        for frame in tqdm(media.read_video(driver), total=len(info.times), unit="frame", desc=Path(result).name):
+        for frame in frames:
             waiting.append((fit(frame.image), frame.time))
             yield waiting[-1][0]
 
