@@ -116,7 +116,7 @@ def _start_server() -> None:
     """Start what workers are forked from, if it does not run yet.
 
     A SIGTERM to all of a run's processes, as ``timeout`` and job schedulers send it, reaches it too.  It inherits that
-    this is ignored: without it the loader fails, and the training process before it has saved.
+    this is ignored: without it the loader fails, and with it the training process, before that has saved.
     """
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:

@@ -53,8 +53,8 @@ def teach(encoder: SemanticEncoder, found: FoundFaces, motions: Tensor, teaching
     """Train ``encoder.expression`` anew, on its device and in bfloat16, on ``motions [N, T, 2, G, G]`` of found faces.
 
     Losses: the mean squared error of z_exp against as many principal motions of the clip
-    (:func:`modules.sid.face_motion.halves_motions`), and its covariance with
-    z_pose.  The encoder is left in evaluation mode.
+    (:func:`modules.sid.face_motion.halves_motions`), and its covariance with z_pose.  The encoder is left in
+    evaluation mode.
 
     Returns:
         the motion that each number of z_exp stands for, ``[K, 2, G, G]``.

@@ -242,7 +242,7 @@ class GeneratorStep(nn.Module):
         if weights.cycle_semantics:
             made, wanted = self.targets.semantic(crossed), self.targets.semantic(driving.roll(1, dims=0))
             if self.targets.semantic.expression is not None:
-                # z_pose knows more than the pose: asking for all of it gives the source the driver's size and shape
+                # poses the detector teaches; z_pose may know the driver's size and shape as well
                 made, wanted = (made.expression,), (wanted.expression,)
             # relative: embeddings that share a large constant part have a cosine near 1, whatever they say
             parts = [losses.relative_distance(*pair) for pair in zip(made, wanted, strict=True)]
