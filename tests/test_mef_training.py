@@ -165,9 +165,21 @@ def test_faces_of_clean_estimates_can_be_compared(workshop):
     given = batch | {"keep": torch.ones(3, 3, dtype=torch.bool)}
     terms = bench.losses(given)
     assert set(terms) == {"diffusion", "identity", "expression"}
-    assert 0 < terms["identity"] < 2 and 0 < terms["expression"] < 1
+    assert 0 < terms["identity"] < 2 and 0 < terms["expression"] < float("inf")
     nobody = bench.losses(batch | {"keep": torch.zeros(3, 3, dtype=torch.bool)})
     assert nobody["identity"] == nobody["expression"] == 0  # nobody was asked for
+
+
+def test_expression_and_pose_of_an_estimate_count_alike(workshop):
+    """However many numbers each has: off by a standard deviation in all of one part alone, the error is a half."""
+    step = Bench(workshop, **{"train_params.loss_weights": {"expression": 1.0}}).stage.phases[0].module
+    expression, pose = step.encoder.embedder.sid.semantic.sizes
+    assert expression != pose
+    wanted = torch.randn(2, expression + pose)
+    for part in (slice(None, expression), slice(expression, None)):
+        found = wanted.clone()
+        found[:, part] += step.spread[part]
+        assert torch.allclose(step._expression_error(found, wanted), torch.full((2,), 0.5), atol=1e-4)
 
 
 def test_the_adapters_learn_to_tell_people_apart(workshop):

@@ -45,7 +45,7 @@ class MEFStage:
             unet.enable_gradient_checkpointing()
         self.encoder = encoder
         self.validation = Validation(config.validation_params, encoder, dataset.portraits, self.adapters)
-        step = MEFStep(unet, noise, encoder, dataset.tables, no_text, train)
+        step = MEFStep(unet, noise, encoder, dataset.tables, no_text, train, embeddings[1])
         optimizer = torch.optim.AdamW(parameters, lr=train.lr, weight_decay=train.weight_decay)
         self.phases = [Phase(step, {"optimizer_adapters": optimizer})]
         self.ema = None

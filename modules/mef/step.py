@@ -24,6 +24,7 @@ class MEFStep(nn.Module):
         encoder: computes what the batch brings no cached rows of, and judges x0 estimates.
         tables: what the batch's row numbers mean.
         no_text: what stands for no prompt, batch 1.
+        expressions: ``[N, width]`` of the data set, whose spread is what an x0 estimate's errors are measured by.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class MEFStep(nn.Module):
         tables: Tables,
         no_text: Rows,
         params: MEFTrainParams,
+        expressions: Tensor,
     ):
         super().__init__()
         self.unet, self.noise, self.params = unet, noise, params
@@ -41,6 +43,7 @@ class MEFStep(nn.Module):
         self.scaling = encoder.base.vae.config.scaling_factor
         for name, states in no_text.items():
             self.register_buffer(f"no_{name}", states, persistent=False)
+        self.register_buffer("spread", expressions.float().std(dim=0).clamp_min(1e-3), persistent=False)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict]:
         rows = batch if "mean" in batch else batch | self._encode(batch)
@@ -101,7 +104,10 @@ class MEFStep(nn.Module):
     def _face_terms(
         self, noisy: Tensor, prediction: Tensor, steps: Tensor, rows: Rows, keep: Tensor
     ) -> dict[str, Tensor]:
-        """1 - cosine between the face of the decoded x0 estimate and the one asked for, where there is little noise."""
+        """How far the face of the decoded x0 estimate is from the one asked for, where there is little noise.
+
+        Of the identity 1 - cosine, and of the expression :meth:`_expression_error`.
+        """
         weights, sid = self.params.loss_weights, self.encoder.embedder.sid
         asked = keep[:, 1:] & (steps < weights.max_timestep)[:, None]
         chosen = asked.any(dim=1)
@@ -111,14 +117,26 @@ class MEFStep(nn.Module):
         pictures = self.encoder.decode(estimate)
         with torch.autocast(noisy.device.type, enabled=False):
             fitted = F.interpolate(pictures, size=sid.size, mode="bilinear", antialias=True)
-            found = dict(zip(("identity", "expression"), sid(fitted), strict=True))
-        terms = {}
-        for i, (name, z) in enumerate(found.items()):
-            if weight := getattr(weights, name):
-                wanted = rows[name][chosen][:, : z.shape[1]]  # SID's part of a compound
-                distance = 1 - F.cosine_similarity(z, wanted)
-                terms[name] = weight * (distance * asked[chosen, i]).sum() / len(steps)
-        return terms
+            identity, expression = sid(fitted)
+        wanted = rows["identity"][chosen][:, : identity.shape[1]]  # SID's part of a compound
+        distances = {
+            "identity": 1 - F.cosine_similarity(identity, wanted),
+            "expression": self._expression_error(expression, rows["expression"][chosen]),
+        }
+        return {
+            name: getattr(weights, name) * (distance * asked[chosen, i]).sum() / len(steps)
+            for i, (name, distance) in enumerate(distances.items())
+            if getattr(weights, name)
+        }
+
+    def _expression_error(self, found: Tensor, wanted: Tensor) -> Tensor:
+        """Mean squared error of z_sem ``[B, d]`` in units of the data set's variance, ``[B]``.
+
+        z_exp and z_pose count alike, however many numbers they have: of a cosine of all, pose is nearly everything.
+        """
+        error = ((found - wanted) / self.spread).square()
+        parts = error.split(self.encoder.embedder.sid.semantic.sizes, dim=1)
+        return torch.stack([part.mean(dim=1) for part in parts]).mean(dim=0)
 
     def _clean_estimate(self, noisy: Tensor, prediction: Tensor, steps: Tensor) -> Tensor:
         """The latent x0 that the prediction means (Salimans and Ho, 2022, appendix D, for v)."""
