@@ -165,21 +165,31 @@ def test_faces_of_clean_estimates_can_be_compared(workshop):
     given = batch | {"keep": torch.ones(3, 3, dtype=torch.bool)}
     terms = bench.losses(given)
     assert set(terms) == {"diffusion", "identity", "expression"}
-    assert 0 < terms["identity"] < 2 and 0 < terms["expression"] < float("inf")
+    assert 0 < terms["identity"] < 2 and 0 < terms["expression"] < 1000
     nobody = bench.losses(batch | {"keep": torch.zeros(3, 3, dtype=torch.bool)})
     assert nobody["identity"] == nobody["expression"] == 0  # nobody was asked for
 
 
 def test_expression_and_pose_of_an_estimate_count_alike(workshop):
-    """However many numbers each has: off by a standard deviation in all of one part alone, the error is a half."""
-    step = Bench(workshop, **{"train_params.loss_weights": {"expression": 1.0}}).stage.phases[0].module
-    expression, pose = step.encoder.embedder.sid.semantic.sizes
-    assert expression != pose
-    wanted = torch.randn(2, expression + pose)
-    for part in (slice(None, expression), slice(expression, None)):
+    """However many numbers each has: one part alone as far off as pictures are from their mean is an error of 1/2."""
+    stage = Bench(workshop, **{"train_params.loss_weights": {"expression": 1.0}}).stage
+    step, sizes = stage.phases[0].module, stage.encoder.embedder.sid.semantic.sizes
+    assert sizes[0] != sizes[1]
+    known = torch.randn(50, sum(sizes)) * torch.tensor([3.0] * sizes[0] + [0.1] * sizes[1])
+    step.variances = step._variances(known)
+    wanted, off = torch.zeros(50, sum(sizes)), known - known.mean(dim=0)
+    for part in (slice(None, sizes[0]), slice(sizes[0], None)):
         found = wanted.clone()
-        found[:, part] += step.spread[part]
-        assert torch.allclose(step._expression_error(found, wanted), torch.full((2,), 0.5), atol=1e-4)
+        found[:, part] = off[:, part]
+        assert float(step._expression_error(found, wanted).mean()) == pytest.approx(0.5)
+
+
+def test_errors_of_expressions_stay_finite_for_pictures_that_are_all_alike(workshop):
+    step = Bench(workshop).stage.phases[0].module
+    alike = torch.ones(1, sum(step.encoder.embedder.sid.semantic.sizes))
+    step.variances = step._variances(alike)
+    assert step._expression_error(alike, alike).tolist() == [0]
+    assert step._expression_error(0 * alike, alike).item() == pytest.approx(100)
 
 
 def test_the_adapters_learn_to_tell_people_apart(workshop):

@@ -71,7 +71,7 @@ class DropoutParams:
 @section
 class MEFLossWeights:
     identity: float = option(0.0, low=0)                     # SID's identity of the x0 estimate agrees with the given
-    expression: float = option(0.0, low=0)                   # and so does its expression and pose
+    expression: float = option(0.0, low=0)                   # its expression and pose do, in units of their variance
     max_timestep: int = option(300, low=1)                   # noisier estimates than this are not looked at
 
 

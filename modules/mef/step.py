@@ -24,7 +24,7 @@ class MEFStep(nn.Module):
         encoder: computes what the batch brings no cached rows of, and judges x0 estimates.
         tables: what the batch's row numbers mean.
         no_text: what stands for no prompt, batch 1.
-        expressions: ``[N, width]`` of the data set, whose spread is what an x0 estimate's errors are measured by.
+        expressions: ``[N, width]`` of the data set, by whose variance an x0 estimate's errors are measured.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class MEFStep(nn.Module):
         self.scaling = encoder.base.vae.config.scaling_factor
         for name, states in no_text.items():
             self.register_buffer(f"no_{name}", states, persistent=False)
-        self.register_buffer("spread", expressions.float().std(dim=0).clamp_min(1e-3), persistent=False)
+        self.register_buffer("variances", self._variances(expressions.float()), persistent=False)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict]:
         rows = batch if "mean" in batch else batch | self._encode(batch)
@@ -130,13 +130,22 @@ class MEFStep(nn.Module):
         }
 
     def _expression_error(self, found: Tensor, wanted: Tensor) -> Tensor:
-        """Mean squared error of z_sem ``[B, d]`` in units of the data set's variance, ``[B]``.
+        """Squared errors of z_exp and of z_pose over the data set's variances, their mean ``[B]``.
 
-        z_exp and z_pose count alike, however many numbers they have: of a cosine of all, pose is nearly everything.
+        0: as asked for; 1: no nearer than the data set's mean is on average.  Both parts count alike, however many
+        numbers they have: of a cosine of all, pose is nearly everything.
         """
-        error = ((found - wanted) / self.spread).square()
-        parts = error.split(self.encoder.embedder.sid.semantic.sizes, dim=1)
-        return torch.stack([part.mean(dim=1) for part in parts]).mean(dim=0)
+        return (self._summed((found - wanted).square()) / self.variances).mean(dim=1)
+
+    def _variances(self, expressions: Tensor) -> Tensor:
+        """Of z_exp and z_pose, ``[2]``; of pictures that are all alike a hundredth of what they are."""
+        varying = self._summed(expressions.var(dim=0, correction=0)[None])[0]
+        return varying.maximum(0.01 * self._summed(expressions.square().mean(dim=0)[None])[0]).clamp_min(1e-6)
+
+    def _summed(self, values: Tensor) -> Tensor:
+        """Sums over the numbers of z_exp and of z_pose: ``[B, d]`` -> ``[B, 2]``."""
+        parts = values.split(self.encoder.embedder.sid.semantic.sizes, dim=1)
+        return torch.stack([part.sum(dim=1) for part in parts], dim=1)
 
     def _clean_estimate(self, noisy: Tensor, prediction: Tensor, steps: Tensor) -> Tensor:
         """The latent x0 that the prediction means (Salimans and Ho, 2022, appendix D, for v)."""
