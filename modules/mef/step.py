@@ -135,17 +135,17 @@ class MEFStep(nn.Module):
         0: as asked for; 1: no nearer than the data set's mean is on average.  Both parts count alike, however many
         numbers they have: of a cosine of all, pose is nearly everything.
         """
-        return (self._summed((found - wanted).square()) / self.variances).mean(dim=1)
+        return (self._summed((found - wanted).square()) / self.variances).mean(dim=-1)
 
     def _variances(self, expressions: Tensor) -> Tensor:
         """Of z_exp and z_pose, ``[2]``; of pictures that are all alike a hundredth of what they are."""
-        varying = self._summed(expressions.var(dim=0, correction=0)[None])[0]
-        return varying.maximum(0.01 * self._summed(expressions.square().mean(dim=0)[None])[0]).clamp_min(1e-6)
+        varying = self._summed(expressions.var(dim=0, correction=0))
+        return varying.maximum(0.01 * self._summed(expressions.square().mean(dim=0))).clamp_min(1e-6)
 
     def _summed(self, values: Tensor) -> Tensor:
-        """Sums over the numbers of z_exp and of z_pose: ``[B, d]`` -> ``[B, 2]``."""
-        parts = values.split(self.encoder.embedder.sid.semantic.sizes, dim=1)
-        return torch.stack([part.sum(dim=1) for part in parts], dim=1)
+        """Sums over the numbers of z_exp and of z_pose: ``[..., d]`` -> ``[..., 2]``."""
+        parts = values.split(self.encoder.embedder.sid.semantic.sizes, dim=-1)
+        return torch.stack([part.sum(dim=-1) for part in parts], dim=-1)
 
     def _clean_estimate(self, noisy: Tensor, prediction: Tensor, steps: Tensor) -> Tensor:
         """The latent x0 that the prediction means (Salimans and Ho, 2022, appendix D, for v)."""
