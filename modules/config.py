@@ -227,6 +227,8 @@ class LoopParams:
     num_epochs: int = option(100, low=1)
     num_repeats: int = option(1, low=1)                      # times an epoch goes through the data set
     epoch_milestones: list[int] = option([], low=1, order=operator.lt)  # epochs at which learning rates drop tenfold
+    cosine: bool = False                                     # they also fall along half a cosine, to 0 after the run
+    warmup_steps: int = option(0, low=0)                     # in which they first rise from nothing
     batch_size: int = option(1, low=1)                       # items a step, over all processes together
     checkpoint_freq: int = option(50, low=1)                 # epochs between numbered checkpoints
     checkpoint_minutes: float = option(30.0, above=0)        # minutes between the checkpoints to resume from

@@ -14,7 +14,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from modules import checkpoint as files
 from modules.config import LoopParams, save_config
 from modules.data.sampling import share_of_batch
 from modules.errors import UserError
@@ -27,6 +26,9 @@ class Recipe(Protocol):
 
     config: Any  # what is written beside the checkpoints
     train_params: LoopParams
+
+    def read(self, checkpoint: str) -> dict[str, Any]:
+        """What a checkpoint holds, as :func:`modules.checkpoint.load` gives it.  Raises UserError."""
 
     def check(self) -> None:
         """Raise UserError for data that is not there: before processes are started or a folder is made."""
@@ -75,7 +77,7 @@ def run(
     if finetune and checkpoint is None:
         raise UserError("--finetune needs the --checkpoint to start from")
     # read before processes are started or a folder is made: a bad checkpoint or data set then leaves nothing behind
-    found = files.load(checkpoint) if checkpoint is not None else None
+    found = recipe.read(checkpoint) if checkpoint is not None else None
     if resume == "auto" and found is not None and found.get("training", {}).get("epoch", 0) >= params.num_epochs:
         print(f"nothing left to train: {checkpoint} has all {params.num_epochs} epochs")
         return Path(checkpoint).parent

@@ -225,7 +225,6 @@ class Trainer:
                 stack.callback(writer.close)
             for epoch in range(self.position.epoch, params.num_epochs):
                 sampler.set_position(epoch, self.position.batches_done)
-                self._set_learning_rates(epoch)
                 hand_over = None
                 for batch in _batches(self.loader):
                     self._unreadable.update(filter(None, batch.pop("unreadable", ())))
@@ -250,8 +249,9 @@ class Trainer:
         if reasons and self.accelerator.is_main_process:
             self.log_left_out(reasons)
 
-    def _set_learning_rates(self, epoch: int) -> None:
-        factor = LR_DECAY ** bisect.bisect_right(self.params.epoch_milestones, epoch)
+    def _set_learning_rates(self) -> None:
+        steps = self.params.num_epochs * self.loader.batch_sampler.batches_per_epoch
+        factor = learning_rate_factor(self.params, self.position.epoch, self.position.step, steps)
         for name, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:
                 group["lr"] = self.base_lr[name] * factor
@@ -259,6 +259,7 @@ class Trainer:
     def _step(self, batch: dict[str, Tensor]) -> Any:
         position, device = self.position, self.accelerator.device
         torch.manual_seed(_step_seed(self.params.seed, position.step, self.accelerator.process_index))
+        self._set_learning_rates()
         parts: list[Any] = _split({k: v.to(device, non_blocking=True) for k, v in batch.items()}, self.accumulation)
         for phase, module in zip(self.stage.phases, self.modules, strict=True):
             for optimizer in phase.optimizers.values():
@@ -318,6 +319,14 @@ class Trainer:
                 )
         if (epoch + 1) % params.checkpoint_freq == 0 or epoch + 1 == params.num_epochs:
             self.save(f"{epoch:08d}-checkpoint.pth.tar", epoch)
+
+
+def learning_rate_factor(params: LoopParams, epoch: int, step: int, steps: int) -> float:
+    """What learning rates are multiplied by at ``step`` of ``steps``: milestones, cosine and warming up together."""
+    factor = LR_DECAY ** bisect.bisect_right(params.epoch_milestones, epoch)
+    if params.cosine:
+        factor *= (1 + math.cos(math.pi * min(1.0, step / steps))) / 2
+    return factor * min(1.0, (step + 1) / (params.warmup_steps + 1))
 
 
 def _batches(loader: DataLoader) -> Iterator[dict[str, Any]]:

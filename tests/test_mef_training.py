@@ -28,6 +28,7 @@ from modules.mef import cache
 from modules.mef.cache import Cache
 from modules.mef.config import load_mef_config, mef_config_from_dict
 from modules.mef.dataset import PortraitDataset
+from modules.mef.folder import ADAPTER_FILES
 from modules.mef.stage import MEFStage
 from modules.mef.train import build_cache, build_encoder, embedding_sample, read_tables, train
 
@@ -491,6 +492,17 @@ def test_a_run_writes_what_it_should(uninterrupted, workshop):
     assert_identical(saved["ema"]["identity_adapter"], adapter)  # the averaged weights are the ones to use
     assert not torch.equal(adapter["image_proj"]["proj.0.weight"],
                            saved["identity_adapter"]["image_proj"]["proj.0.weight"])
+
+
+def test_a_new_run_starts_from_a_folder_of_adapters(uninterrupted, workshop, tmp_path):
+    start = uninterrupted / "adapters"
+    changes = {"train_params.lr": 0, "train_params.num_epochs": 1, "train_params.ema_decay": None}
+    config = write_config(tmp_path / "tiny.yaml", workshop, **changes)
+    folder = train(config, checkpoint=str(start), finetune=True, log_dir=tmp_path / "log", cpu=True)
+    for name in ADAPTER_FILES:
+        assert_identical(files.load(start / name), files.load(folder / "adapters" / name))
+    with pytest.raises(UserError, match="not a folder of DeepExpr adapters"):
+        train(config, checkpoint=str(uninterrupted), finetune=True, log_dir=tmp_path / "log", cpu=True)
 
 
 def test_killed_and_stopped_it_ends_bit_identical(workshop, uninterrupted, tmp_path):

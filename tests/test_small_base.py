@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 from diffusers import StableDiffusionPipeline
-from test_training import ROOT, environment
+from test_training import ROOT, assert_identical, environment
 from tiny_mef import CAPTIONS, write_portraits
 
 from modules import checkpoint as files
@@ -132,6 +132,37 @@ def test_two_processes_train_it_and_what_does_not_fit_is_one_line(trained, tmp_p
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(config))
     result = train(tmp_path, "denoiser")
     assert result.returncode == 2 and "dataset_params.resolution: expected a multiple of 2**4" in result.stderr
+
+
+@pytest.mark.parametrize("start", ["base", "run"])
+def test_training_goes_on_from_a_base_or_a_run_with_its_own_words(trained, tmp_path, start):
+    """The captions are others now; a word keeps the number that the text encoder knows it by."""
+    shutil.copytree(trained / "base", tmp_path / "base")
+    write_config(tmp_path)
+    metadata = tmp_path / "portraits" / "metadata.jsonl"
+    metadata.write_text(metadata.read_text().replace("hat", "zebra"))
+    config = yaml.safe_load((tmp_path / "base.yaml").read_text())
+    config["denoiser_train_params"] |= {"lr": 0, "ema_decay": None}  # what it starts from is what it ends with
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(config))
+    (run,) = (trained / "log" / "denoiser").glob("*/00000001-checkpoint.pth.tar")
+    checkpoint = {"base": trained / "base", "run": run}[start]
+    result = train(tmp_path, "denoiser", "--checkpoint", str(checkpoint), "--finetune")
+    assert result.returncode == 0, result.stderr
+    before, after = (load_base(BaseParams(path=str(folder / "base"))) for folder in (trained, tmp_path))
+    assert_identical(before.unet.state_dict(), after.unet.state_dict())
+    assert_identical(before.text_encoder.state_dict(), after.text_encoder.state_dict())
+    assert before.tokenizer.get_vocab() == after.tokenizer.get_vocab()
+
+
+def test_an_autoencoder_goes_on_from_a_base(trained, tmp_path):
+    write_config(tmp_path)
+    config = yaml.safe_load((tmp_path / "base.yaml").read_text())
+    config["autoencoder_train_params"] |= {"lr": 0, "ema_decay": None}
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(config))
+    result = train(tmp_path, "autoencoder", "--checkpoint", str(trained / "base"), "--finetune")
+    assert result.returncode == 0, result.stderr
+    name = Path("base") / "vae" / "diffusion_pytorch_model.safetensors"
+    assert_identical(files.load(trained / name), files.load(tmp_path / name))
 
 
 def test_a_denoiser_without_autoencoder_says_what_comes_first(tmp_path):

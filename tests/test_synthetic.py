@@ -34,6 +34,7 @@ from modules.data.synthetic import (
     project_landmarks,
     render,
 )
+from modules.data.synthetic import dataset as writing
 from modules.data.synthetic import parameters as world
 from modules.data.synthetic.__main__ import main as run_command
 from modules.data.synthetic.body import BODY_SHAPE, EAR_SHAPE
@@ -393,6 +394,7 @@ def test_the_command_writes_what_training_reads(tmp_path, monkeypatch):
 
 
 def test_stills_are_portraits_to_train_mef_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "_AT_ONCE", 4 * 32**2)  # four are drawn together, of two people
     options = ("--identities", "2", "--test", "1", "--clips", "0", "--stills", "3", "--size", "32")
     command(monkeypatch, "--out", str(tmp_path / "world"), *options)
     for split, people in (("train", {"p00000", "p00001"}), ("test", {"p00002"})):
@@ -402,8 +404,11 @@ def test_stills_are_portraits_to_train_mef_on(tmp_path, monkeypatch):
             assert portrait.text.startswith("a portrait photo")
             assert media.read_image(portrait.image).shape == (32, 32, 3)
             labels = np.load(tmp_path / "world" / "labels" / f"{portrait.image.stem}.npz")
-            truth = render(Faces(*(torch.from_numpy(labels[name]) for name in Faces._fields)), 32).mask[0, 0]
-            np.testing.assert_allclose(media.read_image(portrait.mask)[..., 0] / 255, truth, atol=0.5 / 255 + 1e-4)
+            truth = render(Faces(*(torch.from_numpy(labels[name]) for name in Faces._fields)), 32)
+            image, mask = (media.read_image(path) / 255 for path in (portrait.image, portrait.mask))
+            np.testing.assert_allclose(image, truth.image[0].permute(1, 2, 0), atol=0.5 / 255 + 1e-4)
+            np.testing.assert_allclose(mask[..., 0], truth.mask[0, 0], atol=0.5 / 255 + 1e-4)
+            np.testing.assert_allclose(labels["landmarks"], truth.landmarks, atol=1e-5)
     with pytest.raises(UserError, match="already"):
         command(monkeypatch, "--out", str(tmp_path / "world"), *options)
 

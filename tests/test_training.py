@@ -18,10 +18,11 @@ import yaml
 from tiny import tiny, write_tiny
 
 from modules import checkpoint as files
-from modules.config import config_from_dict
+from modules.config import TrainParams, config_from_dict
 from modules.data.astronaut import write_clips
 from modules.sid.stage import SIDStage
 from modules.sid.weights import to_start_from
+from modules.training import learning_rate_factor
 
 ROOT = Path(__file__).parent.parent
 KILLS = int(os.environ.get("DEEPEXPR_KILLS", 2))  # each costs a start of Python
@@ -121,6 +122,16 @@ def test_killed_again_and_again_it_ends_bit_identical(clips, uninterrupted, tmp_
     (folder,) = (tmp_path / "log").iterdir()
     (reference,) = uninterrupted.iterdir()
     assert (folder / "log.txt").read_text() == (reference / "log.txt").read_text()
+
+
+def test_learning_rates_rise_fall_along_a_cosine_and_drop_at_milestones():
+    def factor(epoch: int, step: int, **params) -> float:
+        return learning_rate_factor(TrainParams(**params), epoch, step, 100)
+
+    assert [factor(epoch, 0, epoch_milestones=[2, 5]) for epoch in (1, 2, 5)] == pytest.approx([1, 0.1, 0.01])
+    assert [factor(0, step, warmup_steps=3) for step in (0, 1, 3, 99)] == pytest.approx([0.25, 0.5, 1, 1])
+    assert [factor(0, step, cosine=True) for step in (0, 25, 50, 100)] == pytest.approx([1, 0.5 + 0.5**1.5, 0.5, 0])
+    assert factor(2, 50, cosine=True, warmup_steps=99, epoch_milestones=[2]) == pytest.approx(0.5 * 0.51 * 0.1)
 
 
 def test_a_finished_run_says_so_and_finetune_begins_a_new_one(clips, uninterrupted, tmp_path):

@@ -53,6 +53,16 @@ def save_adapters(
     write_text(folder / CONFIG, json.dumps(description, indent=2) + "\n")
 
 
+def read_adapters(folder: Path) -> dict[str, Any]:
+    """The adapters of a folder that :func:`save_adapters` wrote, by ``<name>_adapter``.
+
+    Raises:
+        UserError: there are none, or they cannot be read.
+    """
+    read_description(folder / CONFIG)
+    return {f"{name}_adapter": files.load(folder / file) for name, file in zip(NAMES, ADAPTER_FILES, strict=True)}
+
+
 def read_description(path: Path) -> dict[str, Any]:
     """What ``config.json`` says.  Raises UserError for a file that is not one of adapters."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
+from modules import checkpoint as files
 from modules import runs
 from modules.data.portraits import read_portraits
 from modules.data.sampling import loader_of
@@ -23,7 +25,7 @@ from modules.mef.config import MEFConfig, load_mef_config
 from modules.mef.dataset import PortraitDataset
 from modules.mef.embedder import Embedder, SIDEncoders
 from modules.mef.encoder import Encoder
-from modules.mef.folder import save_adapters
+from modules.mef.folder import read_adapters, save_adapters
 from modules.mef.readable import Unreadable, find_unreadable
 from modules.mef.stage import MEFStage
 from modules.training import Loaded, Trainer
@@ -84,6 +86,10 @@ class MEFRecipe:
     def __init__(self, config_path: str):
         self.config = load_mef_config(config_path)
         self.train_params = self.config.train_params
+
+    def read(self, checkpoint: str) -> dict[str, Any]:
+        """Of a run, or a folder of adapters, which has weights alone."""
+        return read_adapters(Path(checkpoint)) if Path(checkpoint).is_dir() else files.load(checkpoint)
 
     def check(self) -> None:
         self.tables, self.bad = read_tables(self.config)

@@ -9,6 +9,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from modules import checkpoint as files
 from modules import launch, runs
 from modules.config import load_config
 from modules.data.sampling import build_loader
@@ -24,6 +25,9 @@ class SIDRecipe:
     def __init__(self, config_path: str):
         self.config = load_config(config_path)
         self.train_params = self.config.train_params
+
+    def read(self, checkpoint: str) -> dict[str, Any]:
+        return files.load(checkpoint)
 
     def check(self) -> None:
         for root in self.config.dataset_params.roots:

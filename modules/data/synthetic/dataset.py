@@ -24,7 +24,7 @@ from modules.data.synthetic.rendering import Render, render
 from modules.data.synthetic.words import attributes, captions
 from modules.errors import UserError
 
-_AT_ONCE = 64  # frames rendered before they are written
+_AT_ONCE = 2**22  # pixels rendered before they are written: 256 pictures of 128 x 128, which a GPU draws together
 _CRF = 10  # of H.264: what is learnt should be the world, not the codec
 
 
@@ -49,6 +49,12 @@ class Plan:
     def pictures(self) -> int:
         return (self.identities + self.test) * (self.clips * self.frames + self.stills)
 
+    def person(self, number: int) -> str:
+        return f"{self.prefix}{number:05d}"
+
+    def split(self, number: int) -> str:
+        return "train" if number < self.identities else "test"
+
 
 def write_dataset(out: str | Path, plan: Plan, progress: bool = True) -> Path:
     """Write the data set into ``out``, which must not hold one already, and return ``out``.
@@ -69,25 +75,23 @@ def write_dataset(out: str | Path, plan: Plan, progress: bool = True) -> Path:
     lines: dict[Path, list[str]] = defaultdict(list)  # of each folder's metadata
     with tqdm(total=plan.pictures, desc=f"rendering {out}", unit="frame", disable=not progress) as bar:
         for number, identity in enumerate(people):
-            split = "train" if number < plan.identities else "test"
+            split = plan.split(number)
             scenes = draw_scenes(plan.clips, _seed(plan, number, 0))
             for i, scene in enumerate(scenes):
                 seed = _seed(plan, number, 1 + i)
                 faces = clip(identity, scene, seed, plan.frames, float(plan.fps), plan.calm_share)
-                name = f"{plan.prefix}{number:05d}#{i}"
-                file = _write_clip(out / split / name, faces, plan, bar)
-                _write_labels(out, name, *file[1:])
-                lines[out].append(_metadata(out, file[0], faces.take([0]), split=split))
-            for i, face in enumerate(_stills(identity, plan, number)):
-                name = f"{plan.prefix}{number:05d}#s{i}"
-                # apart from the stills: a folder of training data holds nothing but what is to be learnt
-                file, mask = stills[split] / f"{name}.png", out / "stills" / "masks" / f"{name}.png"
-                picture = _render(face, plan)
-                media.write_image(file, _bytes(picture.image)[0])
-                media.write_image(mask, _bytes(picture.mask.expand_as(picture.image))[0])
-                _write_labels(out, name, face, picture.landmarks)
-                lines[file.parent].append(_metadata(file.parent, file, face, mask=f"../masks/{mask.name}"))
-                bar.update()
+                name = f"{plan.person(number)}#{i}"
+                file, marks = _write_clip(out / split / name, faces, plan, bar)
+                _write_labels(out, name, faces, marks)
+                lines[out].append(_metadata(out, file, faces.take([0]), split=split))
+        for name, split, face, image, mask, marks in _stills(people, plan):
+            # apart from the stills: a folder of training data holds nothing but what is to be learnt
+            file, mask_file = stills[split] / f"{name}.png", out / "stills" / "masks" / f"{name}.png"
+            media.write_image(file, image)
+            media.write_image(mask_file, mask)
+            _write_labels(out, name, face, marks)
+            lines[file.parent].append(_metadata(file.parent, file, face, mask=f"../masks/{mask_file.name}"))
+            bar.update()
     for folder, described in lines.items():
         write_text(folder / METADATA, "".join(described))
     return out
@@ -98,15 +102,32 @@ def _seed(plan: Plan, number: int, purpose: int) -> int:
     return int(np.random.SeedSequence([plan.seed, number, purpose]).generate_state(1)[0])
 
 
-def _stills(identity: torch.Tensor, plan: Plan, number: int) -> Iterator[Faces]:
-    if not plan.stills:
-        return
+def _stills(
+    people: torch.Tensor, plan: Plan
+) -> Iterator[tuple[str, str, Faces, np.ndarray, np.ndarray, torch.Tensor]]:
+    """All people's stills: name, split, face, picture and mask (uint8 [H, W, 3]), landmarks [1, 68, 2]."""
+    count, at_once = plan.stills, _at_once(plan)
+    for start in range(0, len(people) * count, at_once):  # a person's few would leave a GPU waiting
+        numbers = range(start, min(start + at_once, len(people) * count))
+        whose = sorted({n // count for n in numbers})
+        drawn = Faces.cat([_faces(people[number], plan, number) for number in whose])
+        faces = drawn.take([n - whose[0] * count for n in numbers])
+        picture = _render(faces, plan)
+        images, masks = _bytes(picture.image), _bytes(picture.mask.expand_as(picture.image))
+        for i, n in enumerate(numbers):
+            name = f"{plan.person(n // count)}#s{n % count}"
+            yield name, plan.split(n // count), faces.take([i]), images[i], masks[i], picture.landmarks[i : i + 1]
+
+
+def _faces(identity: torch.Tensor, plan: Plan, number: int) -> Faces:
+    """A person's stills."""
     seed = _seed(plan, number, 2**20)
-    units, asymmetry, gaze = draw_expressions(plan.stills, seed)
-    poses, scenes = draw_poses(plan.stills, seed), draw_scenes(plan.stills, seed)
-    faces = Faces(identity.expand(plan.stills, -1), units, asymmetry, gaze, poses, scenes)
-    for i in range(plan.stills):
-        yield faces.take([i])
+    expressions, poses = draw_expressions(plan.stills, seed), draw_poses(plan.stills, seed)
+    return Faces(identity.expand(plan.stills, -1), *expressions, poses, draw_scenes(plan.stills, seed))
+
+
+def _at_once(plan: Plan) -> int:
+    return max(1, _AT_ONCE // plan.size**2)
 
 
 def _render(faces: Faces, plan: Plan) -> Render:
@@ -118,13 +139,13 @@ def _bytes(images: torch.Tensor) -> np.ndarray:
     return (images * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def _write_clip(path: Path, faces: Faces, plan: Plan, bar: tqdm) -> tuple[Path, Faces, torch.Tensor]:
-    """Write a clip next to ``path``, whose ending depends on the format; the file, and what its labels are."""
-    marks = []
+def _write_clip(path: Path, faces: Faces, plan: Plan, bar: tqdm) -> tuple[Path, torch.Tensor]:
+    """Write a clip next to ``path``, whose ending depends on the format; the file, and the landmarks [T, 68, 2]."""
+    marks, at_once = [], _at_once(plan)
 
     def images() -> Iterator[np.ndarray]:
-        for start in range(0, faces.size, _AT_ONCE):
-            picture = _render(faces.take(slice(start, start + _AT_ONCE)), plan)
+        for start in range(0, faces.size, at_once):
+            picture = _render(faces.take(slice(start, start + at_once)), plan)
             marks.append(picture.landmarks)
             for image in _bytes(picture.image):
                 yield image
@@ -139,7 +160,7 @@ def _write_clip(path: Path, faces: Faces, plan: Plan, bar: tqdm) -> tuple[Path, 
         file = path
         for i, image in enumerate(images()):
             media.write_image(path / f"{i:07d}.png", image)
-    return file, faces, torch.cat(marks)
+    return file, torch.cat(marks)
 
 
 def _write_labels(out: Path, name: str, faces: Faces, landmarks: torch.Tensor) -> None:

@@ -17,6 +17,7 @@ from modules.mef.small_base.config import SmallBaseConfig
 from modules.mef.small_base.part import Batch, PartStage, normal_noise
 from modules.mef.weighting import min_snr_weight
 
+TOKENIZER = "tokenizer"  # a checkpoint's entry beside the network's
 SHOWN = 8  # pictures of a training picture
 SHOWN_STEPS = 20  # of the samples shown in training
 SHOWN_GUIDANCE = 3.0
@@ -94,6 +95,9 @@ class DenoiserStage(PartStage):
         step = DenoiserStep(denoiser, noise, autoencoder.config.scaling_factor, config)
         optimizer = torch.optim.AdamW(denoiser.parameters(), lr=params.lr, weight_decay=params.weight_decay)
         super().__init__(config, step, denoiser, params, optimizer)
+
+    def state(self) -> dict[str, Any]:
+        return super().state() | {TOKENIZER: networks.tokenizer_text(self.tokenizer)}
 
     def pipeline(self) -> StableDiffusionPipeline:
         """The base as it stands."""

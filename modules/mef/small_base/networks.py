@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from tokenizers import Tokenizer
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from modules.mef.small_base.config import AutoencoderParams, DenoiserParams
@@ -47,6 +48,18 @@ def build_tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
     )
     trained.model_max_length = MAX_TOKENS
     return trained
+
+
+def tokenizer_text(tokenizer: CLIPTokenizer) -> str:
+    """A tokenizer as one string, for a checkpoint: token numbers mean nothing without it."""
+    return tokenizer.backend_tokenizer.to_str()
+
+
+def restore_tokenizer(text: str) -> CLIPTokenizer:
+    """The tokenizer that :func:`tokenizer_text` wrote down."""
+    tokenizer = CLIPTokenizer(tokenizer_object=Tokenizer.from_str(text))
+    tokenizer.model_max_length = MAX_TOKENS
+    return tokenizer
 
 
 def build_text_encoder(params: DenoiserParams, tokenizer: CLIPTokenizer) -> CLIPTextModel:

@@ -15,16 +15,18 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import CLIPTokenizer
 
+from modules import checkpoint as files
 from modules import runs
 from modules.atomic import move_files, writing_errors
 from modules.data.portraits import read_portraits
 from modules.data.sampling import loader_of
 from modules.errors import UserError
-from modules.mef.base import quiet
+from modules.mef.base import load_base, quiet
+from modules.mef.config import BaseParams
 from modules.mef.small_base import networks
 from modules.mef.small_base.autoencoder import AutoencoderStage, Pictures
-from modules.mef.small_base.config import load_small_base_config
-from modules.mef.small_base.denoiser import DenoiserStage, Latents
+from modules.mef.small_base.config import AutoencoderParams, load_small_base_config
+from modules.mef.small_base.denoiser import TOKENIZER, Denoiser, DenoiserStage, Latents
 from modules.mef.small_base.latents import encode_all, portrait_latents
 from modules.mef.small_base.part import PartStage
 from modules.training import Loaded, Trainer
@@ -42,6 +44,10 @@ class _Recipe:
         self.config = load_small_base_config(config_path)
         self.train_params = getattr(self.config, f"{self.part}_train_params")
         self.out = Path(out)
+
+    def read(self, checkpoint: str) -> dict[str, Any]:
+        """Of a run, or a base's folder, which has weights alone."""
+        return self._read_base(Path(checkpoint)) if Path(checkpoint).is_dir() else files.load(checkpoint)
 
     def check(self) -> None:
         self.portraits, self.bad = read_portraits(self.config.dataset_params.root_dir)
@@ -75,6 +81,9 @@ class AutoencoderRecipe(_Recipe):
     """Trains the autoencoder and writes ``<out>/vae``."""
 
     part = "autoencoder"
+
+    def _read_base(self, folder: Path) -> dict[str, Any]:
+        return {"network": _read_autoencoder(folder / VAE, self.config.model_params.autoencoder_params).state_dict()}
 
     def build(
         self, accelerator: Accelerator, found: dict[str, Any] | None, checkpoint: str | None, finetune: bool
@@ -113,6 +122,11 @@ class DenoiserRecipe(_Recipe):
 
     part = "denoiser"
 
+    def _read_base(self, folder: Path) -> dict[str, Any]:
+        base = load_base(BaseParams(path=str(folder)))
+        network = Denoiser(base.text_encoder, base.unet).state_dict()
+        return {"network": network, TOKENIZER: networks.tokenizer_text(base.tokenizer)}
+
     def check(self) -> None:
         super().check()
         if not (self.out / VAE / "config.json").is_file():
@@ -121,9 +135,13 @@ class DenoiserRecipe(_Recipe):
     def build(
         self, accelerator: Accelerator, found: dict[str, Any] | None, checkpoint: str | None, finetune: bool
     ) -> tuple[Trainer, Loaded | None]:
-        autoencoder = self._autoencoder().to(accelerator.device)
+        params = self.config.model_params.autoencoder_params
+        autoencoder = _read_autoencoder(self.out / VAE, params).to(accelerator.device)
         captions = [portrait.text for portrait in self.portraits]
-        tokenizer = networks.build_tokenizer(captions)
+        if found is not None and TOKENIZER in found:
+            tokenizer = networks.restore_tokenizer(found[TOKENIZER])  # other captions would number words otherwise
+        else:
+            tokenizer = networks.build_tokenizer(captions)
         tokens = _tokens(tokenizer, ["", *captions])
         stage = DenoiserStage(self.config, autoencoder, tokenizer, tokens[0])
         rows = portrait_latents(autoencoder, self.portraits, self.config.dataset_params, accelerator)
@@ -131,24 +149,25 @@ class DenoiserRecipe(_Recipe):
         dataset = Latents(rows, tokens[1:], tokens[0], timesteps, self.config)
         return self._trainer(stage, dataset, accelerator, found, checkpoint, finetune)
 
-    def _autoencoder(self) -> AutoencoderKL:
-        path, params = self.out / VAE, self.config.model_params.autoencoder_params
-        try:
-            with quiet():
-                autoencoder = AutoencoderKL.from_pretrained(path).eval().requires_grad_(False)
-            autoencoder.register_to_config(_name_or_path=VAE)  # a base says nothing of where it was made
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise UserError(f"{path}: no autoencoder can be loaded from there ({reason})") from error
-        found = list(autoencoder.config.block_out_channels), autoencoder.config.latent_channels
-        if found != (list(params.channels), params.latent_channels):
-            raise UserError(f"{path}: its channels {found} are not model_params.autoencoder_params'; train it anew")
-        return autoencoder
-
     def finish(self, trainer: Trainer) -> None:
         with quiet():
             _save(trainer.stage.pipeline(), self.out)
         print(f"base: '{self.out}'")
+
+
+def _read_autoencoder(path: Path, params: AutoencoderParams) -> AutoencoderKL:
+    """A base's autoencoder, frozen, float32.  Raises UserError for one that is not there, or of other sizes."""
+    try:
+        with quiet():
+            autoencoder = AutoencoderKL.from_pretrained(path).eval().requires_grad_(False)
+        autoencoder.register_to_config(_name_or_path=VAE)  # a base says nothing of where it was made
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"{path}: no autoencoder can be loaded from there ({reason})") from error
+    found = list(autoencoder.config.block_out_channels), autoencoder.config.latent_channels
+    if found != (list(params.channels), params.latent_channels):
+        raise UserError(f"{path}: its channels {found} are not model_params.autoencoder_params'; train it anew")
+    return autoencoder
 
 
 def _tokens(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
