@@ -94,8 +94,9 @@ def main() -> None:
 
     size = (info.width, info.height)
     # written crops are named as training reads them: the video is the person until somebody renames them
-    name = "crop-{}.mp4" if args.out is None else f"{Path(args.inp).stem}#{{:02d}}.mp4"
-    crops = [(track, track.crop(size, args.increase), folder / name.format(n)) for n, track in enumerate(kept)]
+    stem = Path(args.inp).stem
+    names = [f"crop-{n}.mp4" if args.out is None else f"{stem}#{n:02d}.mp4" for n in range(len(kept))]
+    crops = [(track, track.crop(size, args.increase), folder / name) for track, name in zip(kept, names, strict=True)]
     if args.out is None:
         for track, box, out in crops:
             print(tracks.ffmpeg_command(args.inp, track, info, box, args.image_shape, out))

@@ -17,21 +17,25 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     args = parse()
+    if args.mode != "train" and args.checkpoint is None:
+        raise UserError(f"--mode {args.mode} needs --checkpoint")
+
+    from modules.mef.config import is_mef_config
+
+    of_mef = is_mef_config(args.config)
+    if of_mef and args.mode != "evaluate":
+        reason = f"--mode {args.mode} is of SID, and {args.config} configures MEF"
+        raise UserError(f"{reason}: train it with train_mef.py, evaluate it with --mode evaluate")
     if args.mode == "train":
         from modules.sid.train import train
 
         train(**training_options(args))
         return
-    if args.checkpoint is None:
-        raise UserError(f"--mode {args.mode} needs --checkpoint")
 
     from modules.launch import device_list, select_devices
-    from modules.mef.config import is_mef_config
 
     select_devices(device_list(args.device_ids), args.cpu)
-    if is_mef_config(args.config):
-        if args.mode != "evaluate":
-            raise UserError(f"--mode {args.mode} is of SID, and {args.config} configures MEF; it can be evaluated")
+    if of_mef:
         from modules.evaluation.evaluate_mef import evaluate_mef
 
         evaluate_mef(args.config, args.checkpoint, args.cpu)

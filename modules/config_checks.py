@@ -14,6 +14,8 @@ _ENCODER_TERMS = (
     "cycle_identity", "cycle_semantics", "independence", "motion_value", "motion_jacobian", "semantic_flow", "face",
 )
 
+_DISCRIMINATORS = ("discriminator_gan", "feature_matching")  # which count with generator_gan alone
+
 # those that need nothing rendered
 _PICTURE_TERMS = (
     "placement", "congealing", "identity_contrast", "semantic_contrast", "pose_equivariance", "expression_invariance",
@@ -54,6 +56,9 @@ def _check_learners(config: Config) -> None:
 
 def _check_rendered(config: Config) -> None:
     train = config.train_params
+    weights = vars(train.loss_weights)
+    if not any(any(w) if isinstance(w, list) else w for name, w in weights.items() if name not in _DISCRIMINATORS):
+        raise BadValue("train_params.loss_weights", "one at least that is not 0", "0 for all")
     if train.rendered_share < 1 and config.model_params.encoder_params is None:
         expected = "1 without model_params.encoder_params"
         raise BadValue("train_params.rendered_share", expected, f"{train.rendered_share:g}")

@@ -18,7 +18,7 @@ from modules.config import LoopParams, save_config
 from modules.data.sampling import share_of_batch
 from modules.errors import UserError
 from modules.launch import device_list, launched, one_voice, select_devices, spawn
-from modules.training import Loaded, Trainer, build_accelerator
+from modules.training import Loaded, Trainer, all_done, build_accelerator
 
 
 class Recipe(Protocol):
@@ -40,6 +40,9 @@ class Recipe(Protocol):
 
     def announce(self, trainer: Trainer, loaded: Loaded | None, checkpoint: str | None, is_new: bool) -> None:
         """Say what is worth knowing of the start, on the main process, once the run has its folder."""
+
+    def left(self, folder: Path) -> Path | None:
+        """The file that :meth:`finish` writes last, for a run in ``folder``; None if it writes nothing."""
 
     def finish(self, trainer: Trainer) -> None:
         """Write what a finished run leaves beside its checkpoints, on the main process."""
@@ -78,9 +81,13 @@ def run(
         raise UserError("--finetune needs the --checkpoint to start from")
     # read before processes are started or a folder is made: a bad checkpoint or data set then leaves nothing behind
     found = recipe.read(checkpoint) if checkpoint is not None else None
-    if resume == "auto" and found is not None and found.get("training", {}).get("epoch", 0) >= params.num_epochs:
-        print(f"nothing left to train: {checkpoint} has all {params.num_epochs} epochs")
-        return Path(checkpoint).parent
+    own = _own_run_folder(found, checkpoint, config_path) if not finetune else None
+    over = found is not None and not finetune and found.get("training", {}).get("epoch", 0) >= params.num_epochs
+    if over and (own is None or _finished(recipe, Path(checkpoint))):
+        if resume == "auto":
+            print(f"nothing left to train: {checkpoint} has all {params.num_epochs} epochs")
+            return Path(checkpoint).parent
+        raise all_done(checkpoint, params)
     recipe.check()
     devices = device_list(device_ids)
     if not launched():
@@ -94,7 +101,6 @@ def run(
     if not main:  # what it warns of, the main process does too
         logging.getLogger("modules").setLevel(logging.ERROR)
     trainer, loaded = recipe.build(accelerator, found, checkpoint, finetune)
-    own = _own_run_folder(found, checkpoint, config_path) if not finetune else None
     folder = [str(own or new_run_folder(log_dir, config_path)) if main else None]
     trainer.folder = Path(broadcast_object_list(folder)[0])
     if main:
@@ -112,6 +118,12 @@ def run(
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     return trainer.folder
+
+
+def _finished(recipe: Recipe, checkpoint: Path) -> bool:
+    """Whether the run of a last checkpoint has written what it leaves: it may have been killed just before."""
+    left = recipe.left(checkpoint.parent)
+    return left is None or left.is_file() and left.stat().st_mtime_ns >= checkpoint.stat().st_mtime_ns
 
 
 def _own_run_folder(

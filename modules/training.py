@@ -156,26 +156,29 @@ class Trainer:
         epoch 0 with fresh optimisers.
 
         Raises:
-            UserError: it does not fit, or the run it is of has reached ``num_epochs``.
+            UserError: it does not fit, or is FOMM's and has all ``num_epochs``.
         """
         loaded = self.stage.load(checkpoint, path)
         if loaded.missing or weights_alone:
             return loaded
         for name, optimizer in self.optimizers.items():
             if name in checkpoint and name.removeprefix("optimizer_") not in loaded.fresh:
-                optimizer.load_state_dict(checkpoint[name])
+                try:
+                    optimizer.load_state_dict(checkpoint[name])
+                except ValueError as error:
+                    raise UserError(
+                        f"{path}: what its {name} remembers is of other networks than those that learn here ({error}): "
+                        "start a new run from its weights with --finetune"
+                    ) from error
         if self.accelerator.scaler is not None and "scaler" in checkpoint:
             self.accelerator.scaler.load_state_dict(checkpoint["scaler"])
         if "training" in checkpoint:
             self.position = Position(**checkpoint["training"])
         elif "epoch" in checkpoint:  # FOMM's: the number of the last epoch done
             epoch = int(checkpoint["epoch"]) + 1
+            if epoch >= self.params.num_epochs:
+                raise all_done(path, self.params)
             self.position = Position(epoch=epoch, step=epoch * self.loader.batch_sampler.batches_per_epoch)
-        if self.position.epoch >= self.params.num_epochs:
-            raise UserError(
-                f"{path}: all {self.params.num_epochs} epochs are done: raise train_params.num_epochs, or start a new "
-                "run from its weights with --finetune"
-            )
         return loaded
 
     def save(self, name: str, epoch: int) -> None:
@@ -319,6 +322,15 @@ class Trainer:
                 )
         if (epoch + 1) % params.checkpoint_freq == 0 or epoch + 1 == params.num_epochs:
             self.save(f"{epoch:08d}-checkpoint.pth.tar", epoch)
+
+
+def all_done(path: str | os.PathLike, params: LoopParams) -> UserError:
+    """The error of continuing a run that is over."""
+    again = " (its rates then jump up again along the longer cosine)" if params.cosine else ""
+    return UserError(
+        f"{path}: all {params.num_epochs} epochs are done: raise train_params.num_epochs{again}, or start a new run "
+        "from its weights with --finetune"
+    )
 
 
 def learning_rate_factor(params: LoopParams, epoch: int, step: int, steps: int) -> float:

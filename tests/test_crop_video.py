@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -72,12 +73,14 @@ def test_printed_commands_crop_each_face(printed: list[Path]) -> None:
 
 
 def test_out_writes_what_the_command_would(two_faces: Path, printed: list[Path], tmp_path: Path) -> None:
-    done = run(tmp_path, "--inp", str(two_faces), *OPTIONS, "--out", "crops")
+    video = tmp_path / "two {faces} %d.mp4"  # nothing in a name is a placeholder
+    shutil.copy(two_faces, video)
+    done = run(tmp_path, "--inp", video.name, *OPTIONS, "--out", "crops")
     assert done.returncode == 0, done.stderr
-    names = [f"{two_faces.stem}#{n:02d}.mp4" for n in range(2)]
+    names = [f"{video.stem}#{n:02d}.mp4" for n in range(2)]
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == [f"crops/{name}" for name in names]
     assert sorted(path.name for path in (tmp_path / "crops").iterdir()) == names
-    again = run(tmp_path, "--inp", str(two_faces), *OPTIONS, "--out", "crops")
+    again = run(tmp_path, "--inp", video.name, *OPTIONS, "--out", "crops")
     assert again.returncode == 2 and "is there already" in again.stderr
     for path, name in zip(printed, names, strict=True):
         ours = list(media.read_video(tmp_path / "crops" / name))

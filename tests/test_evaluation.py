@@ -24,7 +24,7 @@ from modules.data.frames import test_clips as find_test_clips
 from modules.errors import UserError
 from modules.evaluation import output
 from modules.evaluation.animation import choose_pairs
-from modules.evaluation.metrics import ClipMetrics, best_affine_warp, clip_metrics, load_lpips, mean_over_people
+from modules.evaluation.metrics import ClipMetrics, Figures, best_affine_warp, load_lpips, mean_over_people
 from modules.evaluation.output import unique_names
 from modules.geometry import RandomTransform
 from modules.sid import weights
@@ -191,6 +191,12 @@ def test_lpips_is_measured_where_alexnets_weights_are_at_hand(tmp_path, monkeypa
             parts.add(images[i : i + 1], other[i : i + 1])
         assert check(whole.means()["LPIPS"])
         assert parts.means() == pytest.approx(whole.means(), rel=1e-4, abs=1e-7)
+
+
+def clip_metrics(prediction: torch.Tensor, target: torch.Tensor) -> Figures:
+    metrics = ClipMetrics()
+    metrics.add(prediction, target)
+    return metrics.means()
 
 
 def test_people_count_equally_however_many_clips_they_have():

@@ -229,7 +229,7 @@ def test_evaluate_writes_figures_tables_and_a_report(tmp_path):
     command += ["--checkpoint", str(tmp_path / "model.pth")]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
-    figures = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
+    figures = json.loads((tmp_path / "evaluation" / "model" / "metrics.json").read_text())
     rows = {"embedding", "absolute", "relative", "relative, scaled", "no motion", "truth"}
     assert rows <= set(figures["reenactment"])
     truth = figures["reenactment"]["truth"]
@@ -246,10 +246,10 @@ def test_evaluate_writes_figures_tables_and_a_report(tmp_path):
     assert len(figures["each"]["model"]["z_id"]["rank1"]) == 16
     own = figures["meter"]
     assert set(own["identity parameters, R2"]) == set(IDENTITY) and {"yaw", "pitch", "roll"} <= set(own["summary"])
-    assert_compared(tmp_path / "evaluation" / "metrics.json", figures, tmp_path)
+    assert_compared(tmp_path / "evaluation" / "model" / "metrics.json", figures, tmp_path)
     assert "rank1" in result.stdout and "--drive expression" in result.stdout
-    page = (tmp_path / "evaluation" / "report.html").read_text()
-    assert "<table>" in page and (tmp_path / "evaluation" / "sheet.png").is_file()
+    page = (tmp_path / "evaluation" / "model" / "report.html").read_text()
+    assert "<table>" in page and (tmp_path / "evaluation" / "model" / "sheet.png").is_file()
 
     (tmp_path / "meter.pth").unlink()
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)

@@ -30,7 +30,8 @@ from modules.mef.config import load_mef_config, mef_config_from_dict
 from modules.mef.dataset import PortraitDataset
 from modules.mef.folder import ADAPTER_FILES
 from modules.mef.stage import MEFStage
-from modules.mef.train import build_cache, build_encoder, embedding_sample, read_tables, train
+from modules.mef.train import MEFRecipe, build_cache, build_encoder, embedding_sample, read_tables, train
+from modules.training import build_accelerator
 
 
 @pytest.fixture(scope="module")
@@ -441,6 +442,15 @@ def test_bad_metadata_is_one_line(tmp_path, line, message):
     assert message in str(error.value)
 
 
+def test_captions_hold_any_character(workshop, tmp_path):
+    picture = next((workshop / "portraits").glob("*.png"))
+    lines = [{"file_name": str(picture), "text": text} for text in ("red\u2028hat", "blue\x85hat", "grün")]
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\r\n" for line in lines)
+    (tmp_path / "metadata.jsonl").write_bytes(text.encode("utf-8-sig"))
+    portraits, bad = read_portraits(tmp_path)
+    assert not bad and [portrait.text for portrait in portraits] == [line["text"] for line in lines]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -503,6 +513,27 @@ def test_a_new_run_starts_from_a_folder_of_adapters(uninterrupted, workshop, tmp
         assert_identical(files.load(start / name), files.load(folder / "adapters" / name))
     with pytest.raises(UserError, match="not a folder of DeepExpr adapters"):
         train(config, checkpoint=str(uninterrupted), finetune=True, log_dir=tmp_path / "log", cpu=True)
+
+
+def test_the_average_of_a_new_run_begins_anew(uninterrupted, workshop, tmp_path):
+    """Else it would be of the old weights for as long as the average remembers."""
+    recipe = MEFRecipe(str(write_config(tmp_path / "tiny.yaml", workshop)))
+    recipe.check()
+    checkpoint = str(uninterrupted / "00000001-checkpoint.pth.tar")
+    found = recipe.read(checkpoint)
+    assert found["ema_updates"] > 0
+    accelerator = build_accelerator(recipe.config.train_params, cpu=True)
+    trainer, _ = recipe.build(accelerator, found, checkpoint, True)
+    assert int(trainer.stage.ema.n_averaged) == 0
+    assert_identical(trainer.stage.adapters.state(), {name: found["ema"][name] for name in found["ema"]})
+
+
+def test_adapters_that_a_killed_run_did_not_write_are_written_when_it_is_continued(uninterrupted, workshop, tmp_path):
+    folder = tmp_path / "log" / "tiny 1"
+    shutil.copytree(uninterrupted, folder, ignore=shutil.ignore_patterns("adapters"))
+    train(folder / "tiny.yaml", log_dir=tmp_path / "log", resume="auto", cpu=True)
+    for name in ADAPTER_FILES:
+        assert_identical(files.load(uninterrupted / "adapters" / name), files.load(folder / "adapters" / name))
 
 
 def test_killed_and_stopped_it_ends_bit_identical(workshop, uninterrupted, tmp_path):

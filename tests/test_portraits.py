@@ -120,7 +120,7 @@ def evaluate(folder: Path, *options: str, config: str = "mef.yaml") -> subproces
 def test_the_command_prints_table_3_and_writes_a_report(trained):
     result = evaluate(trained, "--mode", "evaluate", "--checkpoint", str(trained / "run" / "adapters"))
     assert result.returncode == 0, result.stderr
-    folder = trained / "run" / "evaluation"
+    folder = trained / "run" / "evaluation" / "adapters"
     figures = json.loads((folder / "metrics.json").read_text())
     rows = figures["portraits"]
     columns = ["ID", "first %", "SEMCHG", "prompt %", "SIM", "EXP %", "POSE mean", "POSE", "FD-world", "TIME"]
@@ -138,8 +138,10 @@ def test_the_command_prints_table_3_and_writes_a_report(trained):
 
 def test_what_cannot_be_evaluated_is_one_line(trained):
     adapters = str(trained / "run" / "adapters")
+    result = evaluate(trained)  # --mode train
+    assert result.returncode == 2 and "train it with train_mef.py" in result.stderr
     result = evaluate(trained, "--mode", "animate", "--checkpoint", adapters)
-    assert result.returncode == 2 and "configures MEF; it can be evaluated" in result.stderr
+    assert result.returncode == 2 and "configures MEF: train it with train_mef.py" in result.stderr
     result = evaluate(trained, "--mode", "evaluate", "--checkpoint", str(trained / "nothing"))
     assert result.returncode == 2 and result.stderr.count("\n") == 1
     config = yaml.safe_load((trained / "mef.yaml").read_text())

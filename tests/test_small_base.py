@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline
 from test_training import ROOT, assert_identical, environment
 from tiny_mef import CAPTIONS, write_portraits
 
@@ -108,6 +108,16 @@ def test_a_frozen_encoder_keeps_the_latents_while_the_decoder_learns(trained):
     assert changed == {"decoder", "post_quant_conv"}
 
 
+def test_a_finished_run_that_was_killed_before_it_wrote_the_base_writes_it_when_asked_to_go_on(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "again", ignore=shutil.ignore_patterns("again"))
+    folder, name = tmp_path / "again", Path("base") / "unet" / "diffusion_pytorch_model.safetensors"
+    shutil.rmtree(folder / "base" / "unet")
+    (folder / "base" / "model_index.json").unlink()
+    result = train(folder, "denoiser", "--resume", "auto")
+    assert result.returncode == 0 and "base: " in result.stdout, result.stderr
+    assert_identical(files.load(trained / name), files.load(folder / name))
+
+
 def test_each_part_leaves_logs_pictures_and_checkpoints_of_its_own(trained):
     for part, loss in (("autoencoder", "pixel"), ("denoiser", "diffusion")):
         (run,) = (trained / "log" / part).iterdir()
@@ -136,8 +146,7 @@ def test_two_processes_train_it_and_what_does_not_fit_is_one_line(trained, tmp_p
 
 @pytest.mark.parametrize("start", ["base", "run"])
 def test_training_goes_on_from_a_base_or_a_run_with_its_own_words(trained, tmp_path, start):
-    """The captions are others now; a word keeps the number that the text encoder knows it by."""
-    shutil.copytree(trained / "base", tmp_path / "base")
+    """The captions are others now; a word keeps the number that the text encoder knows it by, latents their meaning."""
     write_config(tmp_path)
     metadata = tmp_path / "portraits" / "metadata.jsonl"
     metadata.write_text(metadata.read_text().replace("hat", "zebra"))
@@ -146,23 +155,32 @@ def test_training_goes_on_from_a_base_or_a_run_with_its_own_words(trained, tmp_p
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(config))
     (run,) = (trained / "log" / "denoiser").glob("*/00000001-checkpoint.pth.tar")
     checkpoint = {"base": trained / "base", "run": run}[start]
+    if start == "run":
+        shutil.copytree(trained / "base" / "vae", tmp_path / "base" / "vae")
     result = train(tmp_path, "denoiser", "--checkpoint", str(checkpoint), "--finetune")
     assert result.returncode == 0, result.stderr
     before, after = (load_base(BaseParams(path=str(folder / "base"))) for folder in (trained, tmp_path))
     assert_identical(before.unet.state_dict(), after.unet.state_dict())
     assert_identical(before.text_encoder.state_dict(), after.text_encoder.state_dict())
+    assert_identical(before.vae.state_dict(), after.vae.state_dict())
+    assert before.vae.config.scaling_factor == after.vae.config.scaling_factor
     assert before.tokenizer.get_vocab() == after.tokenizer.get_vocab()
 
 
 def test_an_autoencoder_goes_on_from_a_base(trained, tmp_path):
     write_config(tmp_path)
     config = yaml.safe_load((tmp_path / "base.yaml").read_text())
-    config["autoencoder_train_params"] |= {"lr": 0, "ema_decay": None}
+    changes = {"lr": 0, "ema_decay": None, "frozen_encoder": True}
+    config["autoencoder_train_params"] = config["autoencoder_train_params"] | changes  # both parts' are one object
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(config))
     result = train(tmp_path, "autoencoder", "--checkpoint", str(trained / "base"), "--finetune")
     assert result.returncode == 0, result.stderr
-    name = Path("base") / "vae" / "diffusion_pytorch_model.safetensors"
-    assert_identical(files.load(trained / name), files.load(tmp_path / name))
+    before, after = (AutoencoderKL.from_pretrained(folder / "base" / "vae") for folder in (trained, tmp_path))
+    assert_identical(before.state_dict(), after.state_dict())
+    assert before.config.scaling_factor == after.config.scaling_factor  # what its denoiser was trained with
+    (run,) = (trained / "log" / "autoencoder").glob("*/00000000-checkpoint.pth.tar")
+    result = train(tmp_path, "autoencoder", "--checkpoint", str(run))  # whose optimiser has the encoder's numbers too
+    assert result.returncode == 2 and "--finetune" in result.stderr and len(result.stderr.splitlines()) == 1
 
 
 def test_a_denoiser_without_autoencoder_says_what_comes_first(tmp_path):

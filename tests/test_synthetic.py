@@ -413,6 +413,12 @@ def test_stills_are_portraits_to_train_mef_on(tmp_path, monkeypatch):
         command(monkeypatch, "--out", str(tmp_path / "world"), *options)
 
 
+def test_the_rest_of_an_interrupted_data_set_is_not_mixed_with_another(tmp_path, monkeypatch):
+    (tmp_path / "world" / "labels").mkdir(parents=True)  # metadata would have come last
+    with pytest.raises(UserError, match="already, or part of one"):
+        command(monkeypatch, "--out", str(tmp_path / "world"), "--identities", "1", "--clips", "1", "--size", "32")
+
+
 def test_frames_instead_of_videos(tmp_path, monkeypatch):
     options = ("--identities", "1", "--clips", "1", "--frames", "3", "--size", "32", "--format", "frames")
     command(monkeypatch, "--out", str(tmp_path / "a"), *options)

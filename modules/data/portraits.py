@@ -49,7 +49,8 @@ def read_portraits(root: str | Path, split: str = "train") -> tuple[list[Portrai
     folder = folder / split if (folder / split).is_dir() else folder
     metadata = folder / METADATA
     try:
-        lines = metadata.read_text(encoding="utf-8").splitlines()
+        # not splitlines: captions may hold what Unicode calls line ends, JSON does not
+        lines = metadata.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{metadata}: cannot be read; a line of it is {_EXAMPLE}") from error
     portraits, bad = [], {}

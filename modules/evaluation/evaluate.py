@@ -21,7 +21,7 @@ from modules.evaluation.bootstrap import Each, intervals
 from modules.evaluation.disentanglement import Embed
 from modules.evaluation.meter import FaceMeter, load_meter
 from modules.evaluation.metrics import Figures
-from modules.evaluation.output import write_json
+from modules.evaluation.output import evaluation_folder, write_json
 from modules.evaluation.reenactment import Mode, Rendered
 from modules.evaluation.report import headline, tables, write_report
 from modules.evaluation.ruler import Ruler, calibrate
@@ -34,7 +34,7 @@ Rows = dict[str, list[Figures]]  # row of a table -> figures of every pair
 
 
 def evaluate(config: Config, checkpoint: str | Path, cpu: bool = False) -> Path:
-    """Measure a checkpoint; write ``evaluation/`` beside it (``metrics.json``, ``report.html``) and print tables.
+    """Measure a checkpoint; print tables, write ``metrics.json`` and ``report.html`` into ``evaluation/<its name>/``.
 
     Raises:
         UserError: frames are not square, or the measuring network is missing; the line names what to train.
@@ -62,7 +62,7 @@ def evaluate(config: Config, checkpoint: str | Path, cpu: bool = False) -> Path:
         figures["without spread"] = next(iter(found.values())).without_spread
         each |= {who: known.each for who, known in found.items()}
     figures |= {"intervals": {title: intervals(rows) for title, rows in each.items()}, "each": each}
-    folder = Path(checkpoint).parent / "evaluation"
+    folder = evaluation_folder(checkpoint)
     write_json(folder / "metrics.json", figures)
     write_report(folder, figures, _sheet(model, pairs[:SHOWN_PAIRS]))
     print(tables(figures))

@@ -16,7 +16,7 @@ from modules.evaluation import portrait_figures as figures_of
 from modules.evaluation import portraits
 from modules.evaluation.bootstrap import intervals
 from modules.evaluation.meter import load_meter
-from modules.evaluation.output import table, write_json
+from modules.evaluation.output import evaluation_folder, table, write_json
 from modules.evaluation.portraits import WAYS, Drawn
 from modules.evaluation.report import METER_TITLE, Section, cells, plot, write_page
 from modules.evaluation.ruler import calibrate
@@ -32,7 +32,7 @@ TITLE, UNITS = "portraits", "POSE: median over portraits, degrees; TIME: seconds
 
 
 def evaluate_mef(config_path: str, checkpoint: str, cpu: bool = False) -> Path:
-    """Measure adapters on their base; write ``evaluation/`` beside them (``metrics.json``, ``report.html``).
+    """Measure adapters on their base; write ``metrics.json`` and ``report.html`` into ``evaluation/<their folder>/``.
 
     Args:
         checkpoint: a training checkpoint, or a folder of adapters.
@@ -76,7 +76,7 @@ def evaluate_mef(config_path: str, checkpoint: str, cpu: bool = False) -> Path:
         "intervals": {TITLE: intervals(each)},
         "each": {TITLE: each},
     }
-    folder = Path(checkpoint).parent / "evaluation"
+    folder = evaluation_folder(checkpoint)
     _write(folder, figures, [source[asked.person], driver, *(made.image for made in drawn.values())])
     return folder
 
@@ -88,7 +88,7 @@ def _load(config: MEFConfig, checkpoint: str, cpu: bool) -> DeepExprPipeline:
     pipeline, base = load_pipeline(checkpoint, cpu=cpu), config.model_params.base_params.path
     if pipeline.embedder is None:
         raise UserError(f"{checkpoint}: these adapters were saved without SID's encoders")
-    if pipeline.base_params.path != base:
+    if Path(pipeline.base_params.path).resolve() != Path(base).resolve():  # a hub's id stays what it is
         raise UserError(f"{checkpoint}: adapters for {pipeline.base_params.path}; the configuration's base is {base}")
     if pipeline.crop_faces:
         raise UserError(f"{checkpoint}: learnt from faces that a detector cut out; it misses the world's turned heads")

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from modules import checkpoint as files
+from modules.arguments import number
+from modules.atomic import check_place
 from modules.config import EncoderParams, config_to_dict, load_config, section_from_dict
 from modules.data.synthetic import ACTION_UNITS, CATEGORIES, IDENTITY, POSE, Faces, category
 from modules.errors import UserError, run_script
@@ -205,9 +207,10 @@ def main() -> None:
     )
     parser.add_argument("--out", required=True, help="file of the weights")
     parser.add_argument("--config", help="train this model's encoders: the supervised ceiling")
-    parser.add_argument("--size", type=int, default=128, help="pixels per side the network looks at")
-    parser.add_argument("--people", type=int, default=2000, help="people to learn from, 8 pictures each")
-    parser.add_argument("--steps", type=int, default=4000, help="batches of 64 pictures")
+    sides, many = number(int, 16, 4096), number(int, 16, 10**7)
+    parser.add_argument("--size", type=sides, default=128, help="pixels per side the network looks at")
+    parser.add_argument("--people", type=many, default=2000, help="people to learn from, 8 pictures each")
+    parser.add_argument("--steps", type=many, default=4000, help="batches of 64 pictures")
     parser.add_argument("--cpu", action="store_true", help="do not use a GPU, even if there is one")
     args = parser.parse_args()
     params, size = METER_PARAMS, args.size
@@ -216,6 +219,7 @@ def main() -> None:
         params, size = config.model_params.encoder_params, config.dataset_params.frame_shape[0]
         if params is None:
             raise UserError(f"{args.config}: has no model_params.encoder_params: there is nothing to train")
+    check_place(args.out)
     meter = train_meter(params, size, args.people, args.steps, device=best_device(args.cpu))
     save_meter(meter, Path(args.out))
 

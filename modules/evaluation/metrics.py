@@ -63,14 +63,6 @@ class ClipMetrics:
         return {name: value / self.count for name, value in self.sums.items()}
 
 
-def clip_metrics(prediction: Tensor, target: Tensor) -> Figures:
-    """Means over a clip's frames ``[N, 3, H, W]``."""
-    metrics = ClipMetrics()
-    for part in zip(prediction.split(CHUNK), target.split(CHUNK), strict=True):
-        metrics.add(*part)
-    return metrics.means()
-
-
 def mean_over_people(figures: Iterable[tuple[str, Figures]]) -> Figures:
     """Mean over people of each person's mean over clips, from (person, figures of one clip) pairs."""
     by_person: dict[str, list[Figures]] = defaultdict(list)

@@ -75,6 +75,12 @@ def unique_names(names: Iterable[str]) -> list[str]:
     return result
 
 
+def evaluation_folder(checkpoint: str | Path) -> Path:
+    """``evaluation/<name of the checkpoint>`` beside it: several checkpoints in a folder are there to be compared."""
+    path = Path(checkpoint).resolve()
+    return path.parent / "evaluation" / path.name.split(".")[0]
+
+
 def write_json(path: Path, values: Any) -> None:
     """Write ``values`` as readable JSON, atomically."""
     write_text(path, json.dumps(values, indent=1, ensure_ascii=False))

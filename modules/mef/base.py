@@ -101,6 +101,18 @@ def set_scheduler(base: Any, name: str) -> None:
     base.scheduler = kind.from_config(base.scheduler.config, **options)
 
 
+def check_steps(base: Any, steps: int) -> None:
+    """UserError for more denoising steps than the base's scheduler has."""
+    scheduler = base.scheduler
+    try:
+        scheduler.set_timesteps(steps)
+        reached = float(scheduler.timesteps.max())
+    except ValueError as error:
+        raise UserError(f"--steps: {steps} are too many for this scheduler ({' '.join(str(error).split())})") from error
+    if reached >= scheduler.config.num_train_timesteps:
+        raise UserError(f"--steps: {steps} are too many for this scheduler; take fewer")
+
+
 def training_noise(base: Base) -> DDPMScheduler:
     """The noise the base was trained with.  Raises UserError for a base that predicts neither noise nor v."""
     scheduler = DDPMScheduler.from_config(base.scheduler.config)

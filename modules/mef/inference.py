@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ from tqdm import tqdm
 
 from modules import media
 from modules.errors import UserError
-from modules.mef.base import set_scheduler
+from modules.mef.base import check_steps, set_scheduler
 from modules.mef.pipeline import DeepExprPipeline
 from modules.sid.inference import Framing, best_device
 
+MOST_SEEDS = 2**63  # what torch's generators take
 
 @dataclass(frozen=True)
 class PortraitOptions:
@@ -40,6 +42,12 @@ class PortraitOptions:
         for name, least in (("num_images", 1), ("steps", 1), ("guidance_scale", 1), ("seed", 0)):
             if not getattr(self, name) >= least:
                 raise UserError(f"--{name}: expected {least} or more, found {getattr(self, name)}")
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"--{option.name}: expected a finite number, found {value}")
+        if self.seed + self.num_images > MOST_SEEDS:
+            raise UserError(f"--seed: expected less than {MOST_SEEDS}, found {self.seed}")
 
     def files(self, result: str) -> list[Path]:
         """The files of the pictures: ``result.png``, or ``result-1.png``, ``result-2.png``, ... for several."""
@@ -78,6 +86,7 @@ class Portraitist:
         self.source = None if source is None else media.read_image(source)
         if options.scheduler is not None:
             set_scheduler(pipeline.base, options.scheduler)
+        check_steps(pipeline.base, options.steps)
         if pipeline.embedder is None:
             raise UserError("these adapters were saved without SID's encoders; use a run's folder or checkpoint")
         self.identity = pipeline.embed(identity_image=self.source)[0]

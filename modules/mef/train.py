@@ -25,7 +25,7 @@ from modules.mef.config import MEFConfig, load_mef_config
 from modules.mef.dataset import PortraitDataset
 from modules.mef.embedder import Embedder, SIDEncoders
 from modules.mef.encoder import Encoder
-from modules.mef.folder import read_adapters, save_adapters
+from modules.mef.folder import CONFIG, read_adapters, save_adapters
 from modules.mef.readable import Unreadable, find_unreadable
 from modules.mef.stage import MEFStage
 from modules.training import Loaded, Trainer
@@ -113,7 +113,7 @@ class MEFRecipe:
             encoder.forget_text()  # its states are all there: gigabytes for other things
         trainer = Trainer(stage, loader, train, accelerator, train.gradient_accumulation)
         if finetune and "ema" in found:
-            found = found | found["ema"]
+            found = found | found["ema"] | {"ema_updates": 0}  # a new run's average forgets its first steps again
         loaded = trainer.resume(found, checkpoint, finetune) if found is not None else None
         return trainer, loaded
 
@@ -123,6 +123,9 @@ class MEFRecipe:
             trainer.log_left_out(f"{path}: {reason}" for path, reason in left_out.items())
         count = sum(p.numel() for p in trainer.stage.adapters.parameters() if p.requires_grad)
         print(f"{len(self.tables.portraits)} portraits; {count / 1e6:.2f} M parameters to train")
+
+    def left(self, folder: Path) -> Path:
+        return folder / ADAPTERS / CONFIG
 
     def finish(self, trainer: Trainer) -> None:
         """The adapters by themselves, as other programs read them."""

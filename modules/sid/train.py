@@ -75,8 +75,11 @@ class SIDRecipe:
         if loaded is not None and loaded.fresh and self.config.train_params.loss_weights.generator_gan:
             print(f"{checkpoint} has no {loaded.fresh[0]} of the configured kind: it starts anew")
 
-    def finish(self, trainer: Trainer) -> None:
+    def left(self, folder: Path) -> None:
         """The numbered checkpoint is all."""
+
+    def finish(self, trainer: Trainer) -> None:
+        """Nothing: see :meth:`left`."""
 
 
 train = partial(runs.run, SIDRecipe)

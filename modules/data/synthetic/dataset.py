@@ -67,10 +67,10 @@ def write_dataset(out: str | Path, plan: Plan, progress: bool = True) -> Path:
     """
     out = Path(out)
     stills = {split: out / "stills" / split for split in SPLITS}
-    if any((folder / METADATA).exists() for folder in (out, *stills.values())):
-        raise UserError(f"{out}: there is a data set already; choose another folder or remove that one")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file; give the name of a folder")
+    if any(path.exists() for path in (out / METADATA, out / "labels", *(out / s for s in SPLITS), *stills.values())):
+        raise UserError(f"{out}: there is a data set already, or part of one; choose another folder or remove that one")
     people = draw_identities(plan.identities + plan.test, plan.seed)
     lines: dict[Path, list[str]] = defaultdict(list)  # of each folder's metadata
     with tqdm(total=plan.pictures, desc=f"rendering {out}", unit="frame", disable=not progress) as bar:

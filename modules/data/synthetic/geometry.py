@@ -163,10 +163,9 @@ def _ears(faces: Faces, fixed: _Constants, still: Tensor) -> Tensor:
 
 def _shell_coordinates(faces: Faces, shell: Tensor) -> Tensor:
     batch, rows, columns, _ = shell.shape
-    angle = torch.atan2(shell[..., 0], shell[..., 2] + 0.15)
     share = torch.linspace(0, 1, rows, device=shell.device)[None, :, None].expand(batch, -1, columns)
     azimuth = torch.linspace(-np.pi, np.pi, columns + 1, device=shell.device)[:-1].expand(batch, rows, -1)
-    return torch.stack([azimuth + 0 * angle, shell[..., 1], share], -1)
+    return torch.stack([azimuth, shell[..., 1], share], -1)
 
 
 def _normals(points: Tensor) -> Tensor:

@@ -123,7 +123,8 @@ def bun(faces: Faces, skull: Tensor) -> Tensor:
     """[B, 10, 16, 3] the knot of a bun, behind the crown; a point inside the head for other styles."""
     polar = torch.linspace(0, np.pi, BUN_SHAPE[0], device=skull.device)[:, None]
     angle = torch.arange(BUN_SHAPE[1], device=skull.device) * (2 * np.pi / BUN_SHAPE[1])
-    ball = torch.stack([polar.sin() * angle.sin(), 0.85 * polar.cos() + 0 * angle, polar.sin() * angle.cos()], -1)
+    height = (0.85 * polar.cos()).expand(BUN_SHAPE)
+    ball = torch.stack([polar.sin() * angle.sin(), height, polar.sin() * angle.cos()], -1)
     crown = skull[:, 0].mean(1) + torch.tensor([0.0, 0.22, -0.35], device=skull.device)
     wears = (category(faces, "hair_style") == HAIR_STYLES.index("bun")).float()
     radius = (0.5 + 0.1 * variation(faces, "hair_volume")) * wears

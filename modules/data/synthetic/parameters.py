@@ -99,10 +99,6 @@ class Faces(NamedTuple):
         """One batch out of several."""
         return Faces(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
-    def expand(self, count: int) -> Faces:
-        """One face ``count`` times."""
-        return Faces(*(value.expand(count, -1) for value in self))
-
 
 def neutral(count: int = 1) -> Faces:
     """``count`` mean faces without expression, looking at the camera, in the first scene of every list."""

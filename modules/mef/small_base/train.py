@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from transformers import CLIPTokenizer
 
 from modules import checkpoint as files
 from modules import runs
-from modules.atomic import move_files, writing_errors
+from modules.atomic import check_place, move_files, writing_errors
 from modules.data.portraits import read_portraits
 from modules.data.sampling import loader_of
 from modules.errors import UserError
@@ -31,7 +34,7 @@ from modules.mef.small_base.latents import encode_all, portrait_latents
 from modules.mef.small_base.part import PartStage
 from modules.training import Loaded, Trainer
 
-VAE = "vae"  # folder of the autoencoder in the base's, as diffusers names it
+VAE, INDEX = "vae", "model_index.json"  # the autoencoder's folder in the base's, and what names all of them
 SAMPLE = 1024  # pictures whose latents tell their spread
 
 
@@ -44,12 +47,22 @@ class _Recipe:
         self.config = load_small_base_config(config_path)
         self.train_params = getattr(self.config, f"{self.part}_train_params")
         self.out = Path(out)
+        self.base: Path | None = None  # the folder that a run starts from, where it is one
 
     def read(self, checkpoint: str) -> dict[str, Any]:
         """Of a run, or a base's folder, which has weights alone."""
-        return self._read_base(Path(checkpoint)) if Path(checkpoint).is_dir() else files.load(checkpoint)
+        if not Path(checkpoint).is_dir():
+            return files.load(checkpoint)
+        self.base = Path(checkpoint)
+        return self._read_base(self.base)
+
+    @property
+    def vae(self) -> Path:
+        """The autoencoder that latents are, or were, of: a base's own, where training starts from one."""
+        return (self.base or self.out) / VAE
 
     def check(self) -> None:
+        check_place(self.out / INDEX)
         self.portraits, self.bad = read_portraits(self.config.dataset_params.root_dir)
 
     def announce(self, trainer: Trainer, loaded: Loaded | None, checkpoint: str | None, is_new: bool) -> None:
@@ -96,6 +109,9 @@ class AutoencoderRecipe(_Recipe):
         dataset = Pictures(self.portraits, self.config.dataset_params.resolution, shape, self.train_params)
         return self._trainer(stage, dataset, accelerator, found, checkpoint, finetune)
 
+    def left(self, folder: Path) -> Path:
+        return self.out / VAE / "config.json"
+
     def finish(self, trainer: Trainer) -> None:
         autoencoder = trainer.stage.averaged.eval()
         scaling = self._known_scaling() or self._measured_scaling(autoencoder)
@@ -105,10 +121,9 @@ class AutoencoderRecipe(_Recipe):
 
     def _known_scaling(self) -> float | None:
         """Where the encoder was frozen, the factor that a denoiser was, or may have been, trained with."""
-        path = self.out / VAE
-        if not (self.train_params.frozen_encoder and (path / "config.json").is_file()):
+        if not (self.train_params.frozen_encoder and (self.vae / "config.json").is_file()):
             return None
-        return AutoencoderKL.load_config(path)["scaling_factor"]
+        return AutoencoderKL.load_config(self.vae)["scaling_factor"]
 
     def _measured_scaling(self, autoencoder: AutoencoderKL) -> float:
         """The denoiser's latents are to have a spread of 1."""
@@ -129,14 +144,14 @@ class DenoiserRecipe(_Recipe):
 
     def check(self) -> None:
         super().check()
-        if not (self.out / VAE / "config.json").is_file():
-            raise UserError(f"{self.out / VAE}: no such folder; train the autoencoder first (--part autoencoder)")
+        if not (self.vae / "config.json").is_file():
+            raise UserError(f"{self.vae}: no such folder; train the autoencoder first (--part autoencoder)")
 
     def build(
         self, accelerator: Accelerator, found: dict[str, Any] | None, checkpoint: str | None, finetune: bool
     ) -> tuple[Trainer, Loaded | None]:
         params = self.config.model_params.autoencoder_params
-        autoencoder = _read_autoencoder(self.out / VAE, params).to(accelerator.device)
+        autoencoder = _read_autoencoder(self.vae, params).to(accelerator.device)
         captions = [portrait.text for portrait in self.portraits]
         if found is not None and TOKENIZER in found:
             tokenizer = networks.restore_tokenizer(found[TOKENIZER])  # other captions would number words otherwise
@@ -148,6 +163,15 @@ class DenoiserRecipe(_Recipe):
         timesteps = stage.scheduler.config.num_train_timesteps
         dataset = Latents(rows, tokens[1:], tokens[0], timesteps, self.config)
         return self._trainer(stage, dataset, accelerator, found, checkpoint, finetune)
+
+    def announce(self, trainer: Trainer, loaded: Loaded | None, checkpoint: str | None, is_new: bool) -> None:
+        super().announce(trainer, loaded, checkpoint, is_new)
+        if self.base is not None and self.vae.resolve() != (self.out / VAE).resolve():
+            with _appearing(self.out / VAE) as made:  # whoever continues the run finds it there
+                shutil.copytree(self.vae, made, dirs_exist_ok=True)
+
+    def left(self, folder: Path) -> Path:
+        return self.out / INDEX
 
     def finish(self, trainer: Trainer) -> None:
         with quiet():
@@ -178,11 +202,18 @@ def _tokens(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
 
 
 def _save(part: Any, folder: Path) -> None:
-    """Half precision is what is kept; whoever loads it says in which precision to compute.  Files appear whole."""
+    """Half precision is what is kept; whoever loads it says in which precision to compute."""
+    with _appearing(folder) as made:
+        part.to(dtype=torch.float16).save_pretrained(made)
+
+
+@contextmanager
+def _appearing(folder: Path) -> Iterator[str]:
+    """A temporary folder whose files appear in ``folder``, whole, at the end."""
     with writing_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as made:
-            part.to(dtype=torch.float16).save_pretrained(made)
+            yield made
             move_files(made, folder)
 
 

@@ -1,0 +1,313 @@
+"""SID against plain FOMM of the same size, and what SID's terms are worth, on the face world at 64 x 64 pixels.
+
+    python -m modules.data.synthetic --out data/world --identities 1600 --clips 2 --frames 12 --fps 2.5
+    python -m modules.data.synthetic --out data/calm --identities 3830 --clips 1 --frames 12 --fps 2.5 --calm 1 \\
+        --seed 1 --prefix q
+    python -m modules.data.synthetic --out data/world-stills --identities 1600 --clips 0 --stills 6
+    python benchmarks/comparison.py --out log/comparison --clips data/world --calm data/calm \\
+        --stills data/world-stills/stills
+
+SID is trained in the four steps of config/synthetic-128-adv.yaml: key points (FOMM's own training), encoders,
+expressions, generator.  FOMM, with the same options of its networks and of its losses but no encoders, is trained on
+the same clips for the sum of the epochs in which SID renders ("equal steps"), and for more ("equal time": SID's,
+encoders and all; the table shows both times).  Only SID's encoders see the stills: pictures of one person in different
+scenes are no pairs to render.  Every model is then measured by run.py --mode evaluate, on the same people and pairs.
+
+Each run is a folder, <out>/<seed>/<name>, and is not done again; several processes may share the work by ``--parts``,
+ablations after SID.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import hashlib
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from comparison_table import FOMM_STEPS, FOMM_TIME, METRICS, show
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from modules.arguments import number  # noqa: E402
+from modules.config import DatasetParams, config_from_dict  # noqa: E402
+from modules.data.frames import FrameDataset  # noqa: E402
+from modules.errors import UserError, run_script  # noqa: E402
+from modules.evaluation.output import write_json  # noqa: E402
+from modules.sid import weights  # noqa: E402
+
+Settings = dict[str, Any]
+RENDERED = {"keypoints": 4, "generator": 5}  # epochs of SID's steps that render, at --length 1
+ENCODERS = 45  # epochs: of fewer batches, and larger ones
+EQUAL_TIME = 15  # epochs of FOMM's longer run
+TAUGHT = 1500  # batches that teach expressions
+DECAY = 0.8  # of a run's epochs are at full rates, the others at a tenth
+ENCODER_PARAMS = {  # config/synthetic-128-adv.yaml's, for half the pixels
+    "identity_dim": 64, "expression_dim": 24, "pose_dim": 60, "block_expansion": 24, "max_features": 72,
+    "num_blocks": 3, "face_pixels": 32, "own_expression": True, "mirrored_identity": True, "head_features": 128,
+}
+# FOMM gets as many numbers as SID has with its encoders, where maps are small and they cost least time: more steps.
+WIDER_HOURGLASS, WIDER_GENERATOR = {"max_features": 192}, {"block_expansion": 24, "max_features": 96}
+PICTURES = {"perceptual": [4, 4, 2, 1, 1], "pixel": 50}
+MOTION = {"motion_value": 20, "motion_jacobian": 1}
+NOTHING = {"equivariance_value": 0, "equivariance_jacobian": 0}
+LOSSES = {
+    "keypoints": PICTURES | {"equivariance_value": 10, "equivariance_jacobian": 10, "keypoint_prior": 2},
+    "encoders": NOTHING | MOTION | {
+        "perceptual": [0] * 5, "placement": 5, "congealing": 1, "identity_contrast": 1, "pose_equivariance": 5,
+        "independence": 0.2,
+    },
+    "generator": PICTURES | NOTHING | MOTION | {"face": 2, "semantic_flow": 1},
+}
+STILLS = "stills"
+ABLATED = {  # what is left out of a step
+    "encoders": ("identity_contrast", "pose_equivariance", "independence", "congealing", STILLS),
+    "generator": ("face", "semantic_flow"),
+}
+CHECKPOINT = "checkpoint.pth.tar"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--out", type=Path, required=True, help="folder of all runs and of comparison.json")
+    add("--clips", type=Path, required=True, help="data set of the face world, as modules.data.synthetic writes it")
+    add("--calm", type=Path, required=True, help="another one, made with --calm 1")
+    add("--stills", type=Path, required=True, help="a folder of stills, for the encoders")
+    add("--seeds", type=number(int, 0, 2**31), nargs="+", default=[0, 1, 2])
+    add("--ablated_seeds", type=number(int, 0, 2**31), nargs="*", default=[0, 1], help="those of --seeds to ablate")
+    add("--length", type=number(float, 0.01, 1000), default=1.0, help="times the epochs of every run")
+    add("--workers", type=number(int, 0, 1000), default=0, help="loader processes of a run; 0 where it has one core")
+    add("--pairs", type=number(int, 2, 10000), default=50, help="of source and driver, to measure on")
+    add("--probe_people", type=number(int, 16, 10**6), default=500, help="who teach the probes")
+    add("--parts", choices=("fomm", "sid", "ablations", "table"), nargs="+", help="of the work; left out: all of it")
+    args = parser.parse_args()
+    for name in ("clips", "calm", "stills"):
+        setattr(args, name, getattr(args, name).resolve())
+        if not getattr(args, name).is_dir():
+            raise UserError(f"--{name} {getattr(args, name)}: no such folder")
+    parts = args.parts or ("fomm", "sid", "ablations", "table")
+    for seed in args.seeds:
+        runs = Runs(args, seed)
+        if "fomm" in parts:
+            runs.fomm()
+        if "sid" in parts:
+            runs.sid()
+        if "ablations" in parts and seed in args.ablated_seeds:
+            runs.ablations()
+    if "table" in parts:
+        show(args.out, args.seeds)
+
+
+class Runs:
+    """The runs of one seed: a folder each, with ``settings.yaml``, the checkpoint and, when done, ``run.json``."""
+
+    def __init__(self, args: argparse.Namespace, seed: int):
+        self.args, self.seed, self.folder = args, seed, (args.out / str(seed)).resolve()
+        self.base = yaml.safe_load((ROOT / "config" / "synthetic-64.yaml").read_text(encoding="utf-8"))
+
+    def fomm(self) -> None:
+        """The long run, and from before its rates fall, a shorter one's end."""
+        short = sum(map(self.epochs, RENDERED.values()))
+        long = max(self.epochs(EQUAL_TIME), short)
+        kept = _decays(short)
+        self.train(FOMM_TIME, self.settings(FOMM_TIME, long, checkpoint_freq=kept))
+        before = self.folder / FOMM_TIME / "before.pth.tar"  # apart from its run: what goes on from it is another
+        if not before.is_file():
+            shutil.copy(_newest((self.folder / FOMM_TIME).glob(f"log/*/{kept - 1:08d}-checkpoint.pth.tar")), before)
+        seconds = self.result(FOMM_TIME)["seconds"] * kept / long
+        self.train(FOMM_STEPS, self.settings(FOMM_STEPS, short), before, resumed=seconds)
+        for name in (FOMM_TIME, FOMM_STEPS):
+            self.evaluate(name)
+
+    def sid(self) -> None:
+        self.train("keypoints", self.settings("keypoints", RENDERED["keypoints"]))
+        self.train("encoders", self.settings("encoders", ENCODERS), self.checkpoint("keypoints"))
+        self.teach(self.checkpoint("encoders"))
+        self.train("generator", self.settings("generator", RENDERED["generator"]), self.checkpoint("expressions"))
+        self.evaluate("generator")
+
+    def ablations(self) -> None:
+        """One thing left out at a time: of the encoders to see what they still tell, of the generator what it shows."""
+        starts = {"encoders": ("keypoints", ENCODERS), "generator": ("expressions", RENDERED["generator"])}
+        for step, (before, epochs) in starts.items():
+            for term in ABLATED[step]:
+                name = f"{step} without {term}"
+                self.train(name, self.settings(step, epochs, without=term), self.checkpoint(before))
+                self.evaluate(name)
+        self.evaluate("encoders")
+
+    def epochs(self, usual: int) -> int:
+        return max(2, round(usual * self.args.length))
+
+    def settings(self, step: str, epochs: int, without: str | None = None, **more: Any) -> Settings:
+        """A run's configuration: config/synthetic-64.yaml with the networks and terms of its step."""
+        settings, args = copy.deepcopy(self.base), self.args
+        data, model, train = settings["dataset_params"], settings["model_params"], settings["train_params"]
+        encoders, fomm = step == "encoders", step in (FOMM_STEPS, FOMM_TIME)
+        roots = {args.clips: 5, args.calm: 3}
+        if encoders:
+            roots = {args.clips: 4} if without == STILLS else {args.clips: 4, args.stills: 7}
+        data |= {
+            "root_dir": [{"path": str(path), "weight": weight} for path, weight in roots.items()],
+            "frames_per_video": 2, "elsewhere_frame": encoders, "cache_dir": str(args.out.resolve() / "cache"),
+            "num_workers": args.workers,
+        }
+        model["encoder_params"] = dict(ENCODER_PARAMS)
+        if fomm or step == "keypoints":
+            del model["encoder_params"]
+        if fomm:
+            model["kp_detector_params"] |= WIDER_HOURGLASS
+            model["generator_params"] |= WIDER_GENERATOR
+            model["generator_params"]["dense_motion_params"] |= WIDER_HOURGLASS
+        whole = epochs if fomm else self.epochs(epochs)
+        losses = LOSSES["keypoints" if fomm else step] | ({without: 0} if without not in (None, STILLS) else {})
+        train |= {
+            "seed": self.seed, "num_repeats": 1, "num_epochs": whole, "epoch_milestones": [_decays(whole)],
+            "checkpoint_freq": whole, "checkpoint_minutes": 10, "visualize_every": whole,
+            "loss_weights": losses, "head_probability": 0.7 if step == "generator" else 0,
+        }
+        if encoders:
+            # an epoch has as many batches with the stills as without
+            train |= {"batch_size": 64, "rendered_share": 0, "lr_generator": 0, "lr_kp_detector": 0}
+            train["num_repeats"] = 2 if without == STILLS else 1
+        if step == "generator":
+            train |= {"lr_kp_detector": 0, "lr_encoders": 0, "lr_motion_head": 1e-3}
+        return settings | {"train_params": train | more}
+
+    def train(self, name: str, settings: Settings, start: Path | None = None, resumed: float | None = None) -> None:
+        """A run of train_sid.py from the weights of ``start``; or on from its position, which took so many seconds."""
+
+        def run(file: Path) -> Path:
+            log = self.folder / name / "log"
+            begun = _newest(log.glob("*/*-checkpoint.pth.tar"))  # of a run that was interrupted
+            on = [] if start is None else ["--checkpoint", start, *(["--finetune"] if resumed is None else [])]
+            on = on if begun is None else ["--checkpoint", begun]
+            _run("train_sid.py", "--config", file, "--log_dir", log, *on)
+            return _newest(log.glob("*/*-checkpoint.pth.tar"))
+
+        # decoding is nobody's training time
+        FrameDataset(_dataset(settings), seed=self.seed, progress=True).prepare_cache(progress=True)
+        self._once(name, settings, start, run, resumed)
+
+    def teach(self, start: Path) -> None:
+        """Expressions, on the clips with resting heads."""
+        settings = self.settings("generator", RENDERED["generator"])
+        settings["dataset_params"]["root_dir"] = [{"path": str(self.args.calm), "weight": 1}]
+        steps = max(20, round(TAUGHT * self.args.length))
+
+        def run(file: Path) -> Path:
+            made = file.with_name("taught.pth")
+            command = ("-m", "modules.sid.expressions", "--config", file, "--checkpoint", start, "--out", made)
+            _run(*command, "--steps", steps, "--seed", self.seed)
+            return made
+
+        self._once("expressions", settings, start, run, more=steps)
+
+    def _once(
+        self, name: str, settings: Settings, start: Path | None, run: Callable[[Path], Path],
+        resumed: float | None = None, more: Any = None,
+    ) -> None:
+        """``run(settings.yaml)`` unless that was done; refuse what was done otherwise.
+
+        Its seconds are counted with those of the run that it starts from, or those it is told to go on from.
+        """
+        folder = self.folder / name
+        if start is not None and not start.is_file():
+            raise UserError(f"{start}: is not there yet; run the parts before this one first")
+        of = json.dumps([settings, more, start and hashlib.sha256(start.read_bytes()).hexdigest()], sort_keys=True)
+        of = hashlib.sha256(of.encode()).hexdigest()
+        if (folder / "run.json").is_file():
+            if self.result(name)["of"] != of:
+                raise UserError(f"{folder}: was made with other settings or from another start; remove it")
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        file, text, spent = folder / "settings.yaml", yaml.safe_dump(settings), folder / "seconds.json"
+        if file.is_file() and file.read_text(encoding="utf-8") != text:
+            raise UserError(f"{folder}: was begun with other settings; remove it")
+        file.write_text(text, encoding="utf-8")
+        if resumed is None:
+            resumed = 0.0 if start is None else self.result(start.parent.name)["seconds"]
+        with _counted(spent):
+            made = run(file)
+        seconds = resumed + json.loads(spent.read_text(encoding="utf-8"))
+        made.replace(folder / CHECKPOINT)
+        count = _parameters(settings, folder / CHECKPOINT)
+        write_json(folder / "run.json", {"of": of, "seconds": seconds, "parameters": count})
+
+    def evaluate(self, name: str) -> None:
+        """Unless it is measured, on as many pairs and people."""
+        folder, wanted = self.folder / name, {"pairs": self.args.pairs, "probe_people": self.args.probe_people}
+        metrics = folder / METRICS
+        if metrics.is_file() and wanted.items() <= json.loads(metrics.read_text(encoding="utf-8"))["measured"].items():
+            return
+        settings = yaml.safe_load((folder / "settings.yaml").read_text(encoding="utf-8"))
+        config = folder / "evaluate.yaml"
+        config.write_text(yaml.safe_dump(settings | {"evaluate_params": wanted}), encoding="utf-8")
+        _run("run.py", "--mode", "evaluate", "--config", config, "--checkpoint", folder / CHECKPOINT)
+
+    def checkpoint(self, name: str) -> Path:
+        return self.folder / name / CHECKPOINT
+
+    def result(self, name: str) -> dict[str, Any]:
+        return json.loads((self.folder / name / "run.json").read_text(encoding="utf-8"))
+
+
+def _newest(paths: Iterable[Path]) -> Path | None:
+    return max(paths, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
+def _decays(epochs: int) -> int:
+    return min(epochs - 1, round(DECAY * epochs))
+
+
+def _dataset(settings: Settings) -> DatasetParams:
+    return config_from_dict(settings, where="benchmarks/comparison.py").dataset_params
+
+
+def _parameters(settings: Settings, checkpoint: Path) -> int:
+    """Of the networks inference uses."""
+    model = weights.load_model(config_from_dict(settings, where=str(checkpoint)).model_params, checkpoint)
+    return sum(p.numel() for p in model.parameters())
+
+
+@contextmanager
+def _counted(file: Path) -> Iterator[None]:
+    """Add the seconds of what is done inside to those in ``file``, also where it ends early."""
+    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else 0.0
+    began = _seconds()
+    try:
+        yield
+    finally:
+        write_json(file, before + _seconds() - began)
+
+
+def _seconds() -> float:
+    """Of all commands so far: a GPU's by the clock, a CPU's by the processor, which other work does not lengthen."""
+    import torch
+
+    if torch.cuda.is_available():
+        return time.monotonic()
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _run(*command: object) -> None:
+    print("$", *command, flush=True)
+    if status := subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, env=os.environ).returncode:
+        raise SystemExit(status)  # the command has said why
+
+
+if __name__ == "__main__":
+    run_script(main)
