@@ -17,30 +17,24 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     args = parse()
-    if args.mode != "train" and args.checkpoint is None:
-        raise UserError(f"--mode {args.mode} needs --checkpoint")
-
-    from modules.mef.config import is_mef_config
-
-    of_mef = is_mef_config(args.config)
-    if of_mef and args.mode != "evaluate":
-        reason = f"--mode {args.mode} is of SID, and {args.config} configures MEF"
-        raise UserError(f"{reason}: train it with train_mef.py, evaluate it with --mode evaluate")
     if args.mode == "train":
         from modules.sid.train import train
 
         train(**training_options(args))
         return
+    if args.checkpoint is None:
+        raise UserError(f"--mode {args.mode} needs --checkpoint")
 
+    from modules.config import configures_mef, load_config
     from modules.launch import device_list, select_devices
+    from modules.schema import read_yaml
 
     select_devices(device_list(args.device_ids), args.cpu)
-    if of_mef:
+    if args.mode == "evaluate" and configures_mef(read_yaml(args.config)):
         from modules.evaluation.evaluate_mef import evaluate_mef
 
         evaluate_mef(args.config, args.checkpoint, args.cpu)
         return
-    from modules.config import load_config
     from modules.evaluation.animation import animate_pairs
     from modules.evaluation.evaluate import evaluate
     from modules.evaluation.reconstruction import reconstruct

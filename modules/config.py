@@ -325,7 +325,16 @@ class Config:
 
 def load_config(path: str | os.PathLike) -> Config:
     """Read a YAML file.  Raises :class:`UserError`, one line, for a file that is missing, not YAML or not valid."""
-    return config_from_dict(read_sections(Config, path), where=str(path))
+    values = read_sections(Config, path)
+    if configures_mef(values):
+        raise UserError(f"{path}: configures MEF, not SID: train it with train_mef.py, measure it with --mode evaluate")
+    return config_from_dict(values, where=str(path))
+
+
+def configures_mef(values: Any) -> bool:
+    """Whether plain values of a YAML file are those of MEF, which has a base, and not SID's."""
+    model = values.get("model_params") if isinstance(values, dict) else None
+    return isinstance(model, dict) and "base_params" in model
 
 
 def read_sections(kind: type, path: str | os.PathLike) -> dict:

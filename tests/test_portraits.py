@@ -16,6 +16,7 @@ from test_training import ROOT, environment
 from tiny_mef import write_config, write_workshop
 
 from modules import media
+from modules.config import configures_mef
 from modules.data.synthetic import CATEGORIES, category
 from modules.data.synthetic.parameters import neutral
 from modules.evaluation.compare import compare
@@ -24,7 +25,6 @@ from modules.evaluation.portrait_figures import Features, Judge, WorldDistance, 
 from modules.evaluation.portraits import ask
 from modules.evaluation.ruler import Ruler
 from modules.evaluation.world import PROBE_SEED
-from modules.mef.config import is_mef_config
 from modules.mef.train import train
 from modules.sid.encoders import Semantics
 
@@ -141,7 +141,7 @@ def test_what_cannot_be_evaluated_is_one_line(trained):
     result = evaluate(trained)  # --mode train
     assert result.returncode == 2 and "train it with train_mef.py" in result.stderr
     result = evaluate(trained, "--mode", "animate", "--checkpoint", adapters)
-    assert result.returncode == 2 and "configures MEF: train it with train_mef.py" in result.stderr
+    assert result.returncode == 2 and "configures MEF, not SID: train it with train_mef.py" in result.stderr
     result = evaluate(trained, "--mode", "evaluate", "--checkpoint", str(trained / "nothing"))
     assert result.returncode == 2 and result.stderr.count("\n") == 1
     config = yaml.safe_load((trained / "mef.yaml").read_text())
@@ -152,6 +152,5 @@ def test_what_cannot_be_evaluated_is_one_line(trained):
 
 
 @pytest.mark.parametrize("text", ["- a list", "text", ""])
-def test_what_is_no_configuration_is_left_to_those_who_read_it(tmp_path, text):
-    (tmp_path / "config.yaml").write_text(text)
-    assert not is_mef_config(tmp_path / "config.yaml")
+def test_what_is_no_configuration_is_left_to_those_who_read_it(text):
+    assert not configures_mef(yaml.safe_load(text))

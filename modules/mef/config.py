@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from modules.config import LoopParams, read_sections, section_from_dict
 from modules.errors import UserError
-from modules.schema import BadValue, option, read_yaml, section
+from modules.schema import BadValue, option, section
 
 
 @section
@@ -121,13 +121,6 @@ class MEFConfig:
     train_params: MEFTrainParams = MEFTrainParams()
     validation_params: ValidationParams = ValidationParams()
     evaluate_params: PortraitEvaluateParams = PortraitEvaluateParams()
-
-
-def is_mef_config(path: str | os.PathLike) -> bool:
-    """Whether a YAML file configures MEF, which has a base, and not SID.  Raises :class:`UserError` as reading does."""
-    values = read_yaml(path)
-    model = values.get("model_params") if isinstance(values, dict) else None
-    return isinstance(model, dict) and "base_params" in model
 
 
 def load_mef_config(path: str | os.PathLike) -> MEFConfig:
