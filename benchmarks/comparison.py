@@ -13,8 +13,10 @@ the same clips for the sum of the epochs in which SID renders ("equal steps"), a
 encoders and all; the table shows both times).  Only SID's encoders see the stills: pictures of one person in different
 scenes are no pairs to render.  Every model is then measured by run.py --mode evaluate, on the same people and pairs.
 
-Each run is a folder, <out>/<seed>/<name>, and is not done again; several processes may share the work by ``--parts``,
-ablations after SID.
+Each run is a folder, <out>/<seed>/<name>; what is done is not done again, what was interrupted goes on.  Several
+processes may share the work by ``--parts``, ablations after SID.  Time is the processors' on a CPU (set
+OMP_NUM_THREADS=1 and give each process a core: waiting threads count too) and the clock's with a GPU, where processes
+that share it lengthen each other's: there one at a time.
 """
 
 from __future__ import annotations
@@ -23,24 +25,24 @@ import argparse
 import copy
 import hashlib
 import json
-import os
 import resource
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
-from comparison_table import FOMM_STEPS, FOMM_TIME, METRICS, show
+from comparison_table import DONE, FOMM_STEPS, FOMM_TIME, METRICS, show
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from modules.arguments import number  # noqa: E402
+from modules.atomic import replacing, write_text  # noqa: E402
 from modules.config import DatasetParams, config_from_dict  # noqa: E402
 from modules.data.frames import FrameDataset  # noqa: E402
 from modules.errors import UserError, run_script  # noqa: E402
@@ -57,7 +59,8 @@ ENCODER_PARAMS = {  # config/synthetic-128-adv.yaml's, for half the pixels
     "identity_dim": 64, "expression_dim": 24, "pose_dim": 60, "block_expansion": 24, "max_features": 72,
     "num_blocks": 3, "face_pixels": 32, "own_expression": True, "mirrored_identity": True, "head_features": 128,
 }
-# FOMM gets as many numbers as SID has with its encoders, where maps are small and they cost least time: more steps.
+# FOMM gets as many numbers as SID has with its encoders: most of them where maps are small and cost little time, some
+# for its pictures, whose steps take longer by them.
 WIDER_HOURGLASS, WIDER_GENERATOR = {"max_features": 192}, {"block_expansion": 24, "max_features": 96}
 PICTURES = {"perceptual": [4, 4, 2, 1, 1], "pixel": 50}
 MOTION = {"motion_value": 20, "motion_jacobian": 1}
@@ -75,7 +78,7 @@ ABLATED = {  # what is left out of a step
     "encoders": ("identity_contrast", "pose_equivariance", "independence", "congealing", STILLS),
     "generator": ("face", "semantic_flow"),
 }
-CHECKPOINT = "checkpoint.pth.tar"
+CHECKPOINT, SPENT = "checkpoint.pth.tar", "seconds.json"  # of a run
 
 
 def main() -> None:
@@ -111,7 +114,7 @@ def main() -> None:
 
 
 class Runs:
-    """The runs of one seed: a folder each, with ``settings.yaml``, the checkpoint and, when done, ``run.json``."""
+    """The runs of one seed: a folder each, with ``settings.yaml``, the checkpoint and, when done, ``done.json``."""
 
     def __init__(self, args: argparse.Namespace, seed: int):
         self.args, self.seed, self.folder = args, seed, (args.out / str(seed)).resolve()
@@ -125,7 +128,8 @@ class Runs:
         self.train(FOMM_TIME, self.settings(FOMM_TIME, long, checkpoint_freq=kept))
         before = self.folder / FOMM_TIME / "before.pth.tar"  # apart from its run: what goes on from it is another
         if not before.is_file():
-            shutil.copy(_newest((self.folder / FOMM_TIME).glob(f"log/*/{kept - 1:08d}-checkpoint.pth.tar")), before)
+            with replacing(before) as whole:
+                shutil.copy(_newest(self.folder / FOMM_TIME / "log", f"{kept - 1:08d}-"), whole)
         seconds = self.result(FOMM_TIME)["seconds"] * kept / long
         self.train(FOMM_STEPS, self.settings(FOMM_STEPS, short), before, resumed=seconds)
         for name in (FOMM_TIME, FOMM_STEPS):
@@ -191,11 +195,14 @@ class Runs:
 
         def run(file: Path) -> Path:
             log = self.folder / name / "log"
-            begun = _newest(log.glob("*/*-checkpoint.pth.tar"))  # of a run that was interrupted
             on = [] if start is None else ["--checkpoint", start, *(["--finetune"] if resumed is None else [])]
-            on = on if begun is None else ["--checkpoint", begun]
-            _run("train_sid.py", "--config", file, "--log_dir", log, *on)
-            return _newest(log.glob("*/*-checkpoint.pth.tar"))
+            if _newest(log) is None:
+                file.with_name(SPENT).unlink(missing_ok=True)
+            else:
+                on = ["--resume", "auto"]
+            with _counted(file.with_name(SPENT)):
+                _run("train_sid.py", "--config", file, "--log_dir", log, *on)
+            return _newest(log)
 
         # decoding is nobody's training time
         FrameDataset(_dataset(settings), seed=self.seed, progress=True).prepare_cache(progress=True)
@@ -209,8 +216,10 @@ class Runs:
 
         def run(file: Path) -> Path:
             made = file.with_name("taught.pth")
+            file.with_name(SPENT).unlink(missing_ok=True)  # it always begins anew
             command = ("-m", "modules.sid.expressions", "--config", file, "--checkpoint", start, "--out", made)
-            _run(*command, "--steps", steps, "--seed", self.seed)
+            with _counted(file.with_name(SPENT)):
+                _run(*command, "--steps", steps, "--seed", self.seed)
             return made
 
         self._once("expressions", settings, start, run, more=steps)
@@ -224,27 +233,23 @@ class Runs:
         Its seconds are counted with those of the run that it starts from, or those it is told to go on from.
         """
         folder = self.folder / name
-        if start is not None and not start.is_file():
-            raise UserError(f"{start}: is not there yet; run the parts before this one first")
-        of = json.dumps([settings, more, start and hashlib.sha256(start.read_bytes()).hexdigest()], sort_keys=True)
-        of = hashlib.sha256(of.encode()).hexdigest()
-        if (folder / "run.json").is_file():
-            if self.result(name)["of"] != of:
-                raise UserError(f"{folder}: was made with other settings or from another start; remove it")
+        if start is not None and resumed is None and not (start.parent / DONE).is_file():
+            raise UserError(f"{start.parent}: is not done yet; run the parts before this one first")
+        of, begun = _digest(settings, more, start), folder / "of.json"
+        if begun.is_file() and json.loads(begun.read_text(encoding="utf-8")) != of:
+            raise UserError(f"{folder}: was begun with other settings or from another start; remove it")
+        if (folder / DONE).is_file():
             return
-        folder.mkdir(parents=True, exist_ok=True)
-        file, text, spent = folder / "settings.yaml", yaml.safe_dump(settings), folder / "seconds.json"
-        if file.is_file() and file.read_text(encoding="utf-8") != text:
-            raise UserError(f"{folder}: was begun with other settings; remove it")
-        file.write_text(text, encoding="utf-8")
+        file = folder / "settings.yaml"
+        write_text(file, yaml.safe_dump(settings))
+        write_json(begun, of)
         if resumed is None:
             resumed = 0.0 if start is None else self.result(start.parent.name)["seconds"]
-        with _counted(spent):
-            made = run(file)
-        seconds = resumed + json.loads(spent.read_text(encoding="utf-8"))
-        made.replace(folder / CHECKPOINT)
-        count = _parameters(settings, folder / CHECKPOINT)
-        write_json(folder / "run.json", {"of": of, "seconds": seconds, "parameters": count})
+        made = run(file)
+        with replacing(folder / CHECKPOINT) as whole:
+            shutil.copy(made, whole)
+        seconds = resumed + json.loads((folder / SPENT).read_text(encoding="utf-8"))
+        write_json(folder / DONE, {"seconds": seconds, "parameters": _parameters(settings, folder / CHECKPOINT)})
 
     def evaluate(self, name: str) -> None:
         """Unless it is measured, on as many pairs and people."""
@@ -261,11 +266,21 @@ class Runs:
         return self.folder / name / CHECKPOINT
 
     def result(self, name: str) -> dict[str, Any]:
-        return json.loads((self.folder / name / "run.json").read_text(encoding="utf-8"))
+        return json.loads((self.folder / name / DONE).read_text(encoding="utf-8"))
 
 
-def _newest(paths: Iterable[Path]) -> Path | None:
-    return max(paths, key=lambda path: path.stat().st_mtime_ns, default=None)
+def _digest(settings: Settings, more: Any, start: Path | None) -> str:
+    """What a run's results depend on."""
+    data = {k: v for k, v in settings["dataset_params"].items() if k not in ("cache_dir", "num_workers")}
+    began = start and hashlib.sha256(start.read_bytes()).hexdigest()
+    of = json.dumps([settings | {"dataset_params": data}, more, began], sort_keys=True)
+    return hashlib.sha256(of.encode()).hexdigest()
+
+
+def _newest(log: Path, name: str = "*-") -> Path | None:
+    """The last checkpoint of a run."""
+    found = log.glob(f"*/{name}checkpoint.pth.tar")
+    return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
 def _decays(epochs: int) -> int:
@@ -305,7 +320,17 @@ def _seconds() -> float:
 
 def _run(*command: object) -> None:
     print("$", *command, flush=True)
-    if status := subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, env=os.environ).returncode:
+    process = subprocess.Popen([sys.executable, *map(str, command)], cwd=ROOT)
+    try:
+        status = process.wait()
+    except SystemExit:  # told to stop: the command may have something to save
+        process.terminate()
+        process.wait()
+        raise
+    except KeyboardInterrupt:  # which it has got as well
+        process.wait()
+        raise
+    if status:
         raise SystemExit(status)  # the command has said why
 
 

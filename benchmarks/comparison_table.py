@@ -16,7 +16,7 @@ from modules.evaluation.bootstrap import interval  # noqa: E402
 from modules.evaluation.output import table, write_json  # noqa: E402
 
 FOMM_STEPS, FOMM_TIME = "fomm equal steps", "fomm equal time"  # runs by name
-METRICS = "evaluation/checkpoint/metrics.json"  # of a run
+METRICS, DONE = "evaluation/checkpoint/metrics.json", "done.json"  # of a run: its figures, its seconds and size
 TRIVIAL = ("no motion", "truth")  # rows of every evaluation, the same in all of them
 SHOWN = ("PSNR", "SSIM", "CSIM", "pose", "landmarks", "AU", "identity")
 KNOWN = (
@@ -35,11 +35,14 @@ def show(out: Path, among: list[int]) -> None:
     found: dict[str, Measured] = {}
     for seed in among:
         for path in sorted((out / str(seed)).glob(f"*/{METRICS}")):
-            run = json.loads((path.parents[2] / "run.json").read_text(encoding="utf-8"))
+            run = json.loads((path.parents[2] / DONE).read_text(encoding="utf-8"))
             metrics = json.loads(path.read_text(encoding="utf-8"))
             found.setdefault(path.parents[2].name, {})[seed] = metrics | {"run": run}
     if not found:
         raise UserError(f"{out}: nothing is measured there yet; run the other parts first")
+    measured = [metrics["measured"] for seeds in found.values() for metrics in seeds.values()]
+    if any(other != measured[0] for other in measured):
+        raise UserError(f"{out}: measured in different ways, or by different networks; remove what is older")
     # what shows nothing yet has no pictures to compare
     shown = {name: seeds for name, seeds in found.items() if not name.startswith("encoders")}
     means: dict[str, dict[str, float]] = {}
@@ -66,8 +69,9 @@ def show(out: Path, among: list[int]) -> None:
     )
     for name, seeds in runs.items():
         count, minutes = next(iter(seeds.values()))["parameters"], mean(run["seconds"] for run in seeds.values()) / 60
-        print(f"{name}: seeds {[*seeds]}, {count / 1e6:.2f} M parameters, {minutes:.1f} minutes, start included")
+        print(f"{name}: seeds {[*seeds]}, {count / 1e6:.2f} M parameters, {minutes:.1f} minutes with its start's")
     print(table(["", *SHOWN], [[row, *(f"{v:.3f}" for v in values.values())] for row, values in means.items()]))
+    print("\nPSNR, SSIM, CSIM: more is better; the others: less. FOMM's best way is that of the highest PSNR.")
     for row, values in differences.items():
         print(f"\n{row} (95 % over pairs; of each seed)")
         for column, (difference, (low, high), seeds) in values.items():
@@ -75,7 +79,7 @@ def show(out: Path, among: list[int]) -> None:
             print(f"  {column:10} {difference:+.3f} ({low:+.3f} to {high:+.3f}; {each})")
     if known:
         rows = [[name, *(f"{mean(v):.3f}" for v in values.values())] for name, values in known.items()]
-        print("\nshare of people found, and R2 of probes")
+        print("\nshare of people found, and R2 of probes (encoders by themselves have no z_exp yet)")
         print(table(["", *next(iter(known.values()))], rows))
 
 

@@ -66,10 +66,14 @@ def _sync(path: Path, mode: int) -> None:
 
 
 def move_files(source: str | os.PathLike, target: str | os.PathLike) -> None:
-    """Move a folder's files into another on the same disk, each whole; in modes as new files of this user have."""
+    """Move a folder's files into another on the same disk, each whole; in modes as new files of this user have.
+
+    Those that come first by name, such as ``config.json`` and ``model_index.json``, are moved last: what they describe
+    is there then.
+    """
     mask = os.umask(0)
     os.umask(mask)
-    for file in sorted(path for path in Path(source).rglob("*") if path.is_file()):
+    for file in sorted((path for path in Path(source).rglob("*") if path.is_file()), reverse=True):
         place = Path(target) / file.relative_to(source)
         place.parent.mkdir(parents=True, exist_ok=True)
         file.chmod(0o666 & ~mask)  # some libraries write weights for the user alone

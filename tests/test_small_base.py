@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import torch
 import yaml
 from diffusers import AutoencoderKL, StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
 from test_training import ROOT, assert_identical, environment
 from tiny_mef import CAPTIONS, write_portraits
 
@@ -112,7 +114,7 @@ def test_a_finished_run_that_was_killed_before_it_wrote_the_base_writes_it_when_
     shutil.copytree(trained, tmp_path / "again", ignore=shutil.ignore_patterns("again"))
     folder, name = tmp_path / "again", Path("base") / "unet" / "diffusion_pytorch_model.safetensors"
     shutil.rmtree(folder / "base" / "unet")
-    (folder / "base" / "model_index.json").unlink()
+    os.utime(folder / "base" / "model_index.json", (0, 0))  # an earlier base's: what is written last says that all is
     result = train(folder, "denoiser", "--resume", "auto")
     assert result.returncode == 0 and "base: " in result.stdout, result.stderr
     assert_identical(files.load(trained / name), files.load(folder / name))
@@ -178,6 +180,12 @@ def test_an_autoencoder_goes_on_from_a_base(trained, tmp_path):
     before, after = (AutoencoderKL.from_pretrained(folder / "base" / "vae") for folder in (trained, tmp_path))
     assert_identical(before.state_dict(), after.state_dict())
     assert before.config.scaling_factor == after.config.scaling_factor  # what its denoiser was trained with
+    result = train(tmp_path, "denoiser", "--checkpoint", str(trained / "base"), "--finetune")  # the very same latents
+    assert result.returncode == 0, result.stderr
+    weights = tmp_path / "base" / "vae" / "diffusion_pytorch_model.safetensors"
+    save_file({name: tensor + 1 for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
+    result = train(tmp_path, "denoiser", "--checkpoint", str(trained / "base"), "--finetune")
+    assert result.returncode == 2 and "another autoencoder than" in result.stderr, result.stderr
     (run,) = (trained / "log" / "autoencoder").glob("*/00000000-checkpoint.pth.tar")
     result = train(tmp_path, "autoencoder", "--checkpoint", str(run))  # whose optimiser has the encoder's numbers too
     assert result.returncode == 2 and "--finetune" in result.stderr and len(result.stderr.splitlines()) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import random
 import shutil
@@ -142,9 +143,16 @@ def test_a_finished_run_says_so_and_finetune_begins_a_new_one(clips, uninterrupt
     assert result.returncode == 2 and "all 2 epochs are done" in result.stderr
     result = train(config, uninterrupted, "--resume", "auto")  # asked to go on if there is something to go on with
     assert result.returncode == 0 and "nothing left to train" in result.stdout
+    values = yaml.safe_load(config.read_text())
+    values["train_params"] |= {"cosine": True, "warmup_steps": 1}
+    config.write_text(yaml.safe_dump(values))
     result = train(config, tmp_path / "log", "--checkpoint", last, "--finetune")
     assert result.returncode == 0, result.stderr
-    assert final_checkpoint(tmp_path / "log")["training"]["epoch"] == 2
+    checkpoint = final_checkpoint(tmp_path / "log")
+    assert checkpoint["training"]["epoch"] == 2
+    (group,), steps = checkpoint["optimizer_generator"]["param_groups"], checkpoint["training"]["step"]
+    last_one = (1 + math.cos(math.pi * (steps - 1) / steps)) / 2
+    assert steps > 2 and group["lr"] == pytest.approx(TrainParams().lr_generator * last_one)
 
 
 def test_weights_start_a_run_at_another_frame_size(uninterrupted):

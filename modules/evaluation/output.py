@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
@@ -16,6 +17,7 @@ from modules import media
 from modules.atomic import write_text
 
 AddFrame = Callable[[list[np.ndarray], float], None]
+ENDINGS = (".pth.tar", ".pth", ".pt", ".safetensors")  # of checkpoints
 STRIP_PIXELS = 2**25  # of one strip, 100 MB; Pillow warns of three times as many and refuses six times
 
 
@@ -77,8 +79,9 @@ def unique_names(names: Iterable[str]) -> list[str]:
 
 def evaluation_folder(checkpoint: str | Path) -> Path:
     """``evaluation/<name of the checkpoint>`` beside it: several checkpoints in a folder are there to be compared."""
-    path = Path(checkpoint).resolve()
-    return path.parent / "evaluation" / path.name.split(".")[0]
+    path = Path(os.path.abspath(checkpoint))  # a link's own place and name
+    ending = next((e for e in ENDINGS if path.name.endswith(e) and not path.is_dir()), "")
+    return path.parent / "evaluation" / path.name.removesuffix(ending)
 
 
 def write_json(path: Path, values: Any) -> None:

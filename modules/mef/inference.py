@@ -19,7 +19,7 @@ from modules.mef.base import check_steps, set_scheduler
 from modules.mef.pipeline import DeepExprPipeline
 from modules.sid.inference import Framing, best_device
 
-MOST_SEEDS = 2**63  # what torch's generators take
+SEEDS = 2**64  # that torch's generators take
 
 @dataclass(frozen=True)
 class PortraitOptions:
@@ -46,8 +46,8 @@ class PortraitOptions:
             value = getattr(self, option.name)
             if isinstance(value, float) and not math.isfinite(value):
                 raise UserError(f"--{option.name}: expected a finite number, found {value}")
-        if self.seed + self.num_images > MOST_SEEDS:
-            raise UserError(f"--seed: expected less than {MOST_SEEDS}, found {self.seed}")
+        if self.seed + self.num_images > SEEDS:
+            raise UserError(f"--seed: expected {SEEDS - self.num_images} or less, found {self.seed}")
 
     def files(self, result: str) -> list[Path]:
         """The files of the pictures: ``result.png``, or ``result-1.png``, ``result-2.png``, ... for several."""

@@ -61,13 +61,26 @@ class _Recipe:
         """The autoencoder that latents are, or were, of: a base's own, where training starts from one."""
         return (self.base or self.out) / VAE
 
+    @property
+    def keeps_latents(self) -> bool:
+        """Whether latents mean the same afterwards: the autoencoder's encoder does not learn."""
+        return True
+
     def check(self) -> None:
         check_place(self.out / INDEX)
+        if self.base is not None and self.keeps_latents and (self.out / VAE / "config.json").is_file():
+            params = self.config.model_params.autoencoder_params
+            own, other = (_read_autoencoder(path, params).state_dict() for path in (self.out / VAE, self.vae))
+            if not all(torch.equal(tensor, other[name]) for name, tensor in own.items()):
+                raise UserError(f"{self.out / VAE}: another autoencoder than {self.vae}; choose another --out")
         self.portraits, self.bad = read_portraits(self.config.dataset_params.root_dir)
 
     def announce(self, trainer: Trainer, loaded: Loaded | None, checkpoint: str | None, is_new: bool) -> None:
         if is_new:
             trainer.log_left_out(f"{path}: {reason}" for path, reason in self.bad.items())
+        if self.base is not None and self.keeps_latents and not (self.out / VAE / "config.json").is_file():
+            with _appearing(self.out / VAE) as made:  # whoever continues the run finds it there
+                shutil.copytree(self.vae, made, dirs_exist_ok=True)
         count = sum(p.numel() for p in trainer.stage.network.parameters())
         print(f"{len(self.portraits)} portraits; {count / 1e6:.2f} M parameters to train")
 
@@ -94,6 +107,10 @@ class AutoencoderRecipe(_Recipe):
     """Trains the autoencoder and writes ``<out>/vae``."""
 
     part = "autoencoder"
+
+    @property
+    def keeps_latents(self) -> bool:
+        return self.train_params.frozen_encoder
 
     def _read_base(self, folder: Path) -> dict[str, Any]:
         return {"network": _read_autoencoder(folder / VAE, self.config.model_params.autoencoder_params).state_dict()}
@@ -133,7 +150,7 @@ class AutoencoderRecipe(_Recipe):
 
 
 class DenoiserRecipe(_Recipe):
-    """Trains text encoder and UNet on the latents of ``<out>/vae`` and completes ``<out>``."""
+    """Trains text encoder and UNet on the latents of ``<out>/vae``, or of a base it starts from; writes ``<out>``."""
 
     part = "denoiser"
 
@@ -163,12 +180,6 @@ class DenoiserRecipe(_Recipe):
         timesteps = stage.scheduler.config.num_train_timesteps
         dataset = Latents(rows, tokens[1:], tokens[0], timesteps, self.config)
         return self._trainer(stage, dataset, accelerator, found, checkpoint, finetune)
-
-    def announce(self, trainer: Trainer, loaded: Loaded | None, checkpoint: str | None, is_new: bool) -> None:
-        super().announce(trainer, loaded, checkpoint, is_new)
-        if self.base is not None and self.vae.resolve() != (self.out / VAE).resolve():
-            with _appearing(self.out / VAE) as made:  # whoever continues the run finds it there
-                shutil.copytree(self.vae, made, dirs_exist_ok=True)
 
     def left(self, folder: Path) -> Path:
         return self.out / INDEX

@@ -1,0 +1,118 @@
+"""Can others name the face world's expressions, and tell its people? Sheets to show them, and their answers' score.
+
+    python benchmarks/judges.py write --out judges
+    python benchmarks/judges.py score --out judges --answers answers.json
+
+``write`` draws expressions-*.png, 35 faces of seven basic expressions to be named, and gallery-*.png and probes-*.png,
+20 people twice, to be matched: between the two everything but the person is drawn anew.  The truth goes to key.json,
+which judges must not see.  answers.json: ``{"expressions": {"1": "anger", ...}, "people": {"1": "A", ...}}``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import string
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from modules import media  # noqa: E402
+from modules.data.synthetic import ACTION_UNITS, Faces, render  # noqa: E402
+from modules.data.synthetic.draws import (  # noqa: E402
+    EXPRESSIONS,
+    draw_expressions,
+    draw_identities,
+    draw_poses,
+    draw_scenes,
+    expression,
+)
+from modules.errors import UserError, run_script  # noqa: E402
+from modules.evaluation.output import write_json  # noqa: E402
+
+SIZE = 256
+NAMES = [name for name in EXPRESSIONS if name != "neutral"]
+EACH, PEOPLE, COLUMNS = 5, 20, 5
+FRONTAL = 0.2  # of the usual range of poses
+LABEL = 24  # pixels above a picture
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("write", "score"))
+    parser.add_argument("--out", type=Path, required=True, help="folder of the sheets")
+    parser.add_argument("--answers", type=Path, help="of score: a judge's, as JSON")
+    parser.add_argument("--seed", type=int, default=771, help="of faces and order")
+    args = parser.parse_args()
+    if args.what == "write":
+        write(args.out, args.seed)
+    elif args.answers is None:
+        raise UserError("score needs --answers")
+    else:
+        score(_read(args.out / "key.json"), _read(args.answers))
+
+
+def write(out: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shown = rng.permutation(np.repeat(np.arange(len(NAMES)), EACH))
+    units, nothing = torch.stack([expression(NAMES[i]) for i in shown]), torch.zeros(len(shown), len(ACTION_UNITS))
+    people, gaze = draw_identities(len(shown), seed), torch.zeros(len(shown), 2)
+    faces = _faces(people, units, nothing, gaze, seed)
+    numbers = [str(i + 1) for i in range(len(shown))]
+    _write_sheets(out, "expressions", faces, numbers)
+    people, order = draw_identities(PEOPLE, seed + 1), rng.permutation(PEOPLE)
+    letters, numbers_of_people = string.ascii_uppercase[:PEOPLE], numbers[:PEOPLE]
+    for name, who, drawn, labels in (
+        ("gallery", people, seed + 2, letters), ("probes", people[order], seed + 3, numbers_of_people)
+    ):
+        units, asymmetry, gaze = draw_expressions(PEOPLE, drawn)
+        _write_sheets(out, name, _faces(who, 0.5 * units, asymmetry, 0.3 * gaze, drawn), labels)
+    write_json(out / "key.json", {
+        "expressions": {number: NAMES[i] for number, i in zip(numbers, shown, strict=True)},
+        "people": {number: letters[i] for number, i in zip(numbers_of_people, order, strict=True)},
+    })
+
+
+def score(key: dict[str, dict[str, str]], answers: dict[str, dict[str, str]]) -> None:
+    for question, truth in key.items():
+        given = answers.get(question, {})
+        wrong = [f"{n}: {given.get(n)}, was {right}" for n, right in truth.items() if given.get(n) != right]
+        print(f"{question}: {len(truth) - len(wrong)} of {len(truth)} right ({'; '.join(wrong) or 'all'})")
+
+
+def _faces(people: Tensor, units: Tensor, asymmetry: Tensor, gaze: Tensor, seed: int) -> Faces:
+    count = len(people)
+    return Faces(people, units, asymmetry, gaze, draw_poses(count, seed, FRONTAL), draw_scenes(count, seed))
+
+
+def _write_sheets(out: Path, name: str, faces: Faces, labels: Sequence[str]) -> None:
+    """Ten pictures each, labelled: what a judge can look at closely."""
+    at_once = 2 * COLUMNS
+    for part, start in enumerate(range(0, faces.size, at_once), start=1):
+        pictures = render(faces.take(slice(start, start + at_once)), SIZE).image
+        sheet = Image.new("RGB", (COLUMNS * SIZE, 2 * (SIZE + LABEL)), "white")
+        draw = ImageDraw.Draw(sheet)
+        for i, picture in enumerate((pictures * 255).round().byte().permute(0, 2, 3, 1).numpy()):
+            x, y = i % COLUMNS * SIZE, i // COLUMNS * (SIZE + LABEL)
+            draw.text((x + 8, y + 3), labels[start + i], fill="black", font_size=18)
+            sheet.paste(Image.fromarray(picture), (x, y + LABEL))
+        media.write_image(out / f"{name}-{part}.png", np.asarray(sheet))
+
+
+def _read(path: Path) -> dict[str, dict[str, str]]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({error})") from error
+
+
+if __name__ == "__main__":
+    run_script(main)
