@@ -11,7 +11,8 @@ def training_parser(description: str | None, example: str) -> argparse.ArgumentP
     """The options of a training run; ``example`` is a configuration for the help text."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--config", required=True, help=f"YAML file, such as {example}")
-    parser.add_argument("--checkpoint", help="weights to continue from, start from or use")
+    what = "weights to continue from, start from or use; of MEF also a folder of adapters, or of a base"
+    parser.add_argument("--checkpoint", help=what)
     parser.add_argument("--resume", help="training: 'auto' continues this configuration's newest run, if there is one")
     parser.add_argument("--finetune", action="store_true", help="training: the checkpoint's weights alone, a new run")
     parser.add_argument("--log_dir", default="log", help="folder of the training runs")

@@ -327,7 +327,7 @@ def load_config(path: str | os.PathLike) -> Config:
     """Read a YAML file.  Raises :class:`UserError`, one line, for a file that is missing, not YAML or not valid."""
     values = read_sections(Config, path)
     if configures_mef(values):
-        raise UserError(f"{path}: configures MEF, not SID: train it with train_mef.py, measure it with --mode evaluate")
+        raise UserError(f"{path}: configures MEF, not SID: train it with train_mef.py, draw with Inference.py --prompt")
     return config_from_dict(values, where=str(path))
 
 

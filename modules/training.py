@@ -132,6 +132,9 @@ class Trainer:
         share = params.batch_size // accelerator.num_processes
         if share % accumulation:
             raise UserError(f"gradient_accumulation: {accumulation} does not divide a process's {share} items a step")
+        steps = params.num_epochs * loader.batch_sampler.batches_per_epoch
+        if params.warmup_steps >= steps:
+            raise UserError(f"warmup_steps: {params.warmup_steps} is not less than the run's {steps} steps; lower it")
         self.stage, self.loader, self.params, self.accelerator = stage, loader, params, accelerator
         self.accumulation = accumulation
         self.position = Position()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Literal
 
-from modules.config import LoopParams, read_sections, section_from_dict
+from modules.config import LoopParams, configures_mef, read_sections, section_from_dict
 from modules.errors import UserError
 from modules.schema import BadValue, option, section
 
@@ -125,7 +125,10 @@ class MEFConfig:
 
 def load_mef_config(path: str | os.PathLike) -> MEFConfig:
     """Read a YAML file.  Raises :class:`UserError`, one line, for a file that is missing, not YAML or not valid."""
-    return mef_config_from_dict(read_sections(MEFConfig, path), where=str(path))
+    values = read_sections(MEFConfig, path)
+    if not configures_mef(values) and isinstance(values, dict) and "reconstruction_params" in values:
+        raise UserError(f"{path}: configures SID, not MEF: train it with train_sid.py")
+    return mef_config_from_dict(values, where=str(path))
 
 
 def mef_config_from_dict(values: dict[str, Any], where: str = "configuration") -> MEFConfig:

@@ -58,8 +58,9 @@ class _Recipe:
 
     @property
     def vae(self) -> Path:
-        """The autoencoder that latents are, or were, of: a base's own, where training starts from one."""
-        return (self.base or self.out) / VAE
+        """The autoencoder that latents are of: ``<out>/vae``, or till that is there the base's it starts from."""
+        own = self.out / VAE
+        return own if self.base is None or (own / "config.json").is_file() else self.base / VAE
 
     @property
     def keeps_latents(self) -> bool:
@@ -68,19 +69,20 @@ class _Recipe:
 
     def check(self) -> None:
         check_place(self.out / INDEX)
-        if self.base is not None and self.keeps_latents and (self.out / VAE / "config.json").is_file():
+        if self.base is not None and self.keeps_latents:
             params = self.config.model_params.autoencoder_params
-            own, other = (_read_autoencoder(path, params).state_dict() for path in (self.out / VAE, self.vae))
-            if not all(torch.equal(tensor, other[name]) for name, tensor in own.items()):
-                raise UserError(f"{self.out / VAE}: another autoencoder than {self.vae}; choose another --out")
+            own, other = (_read_autoencoder(path, params).state_dict() for path in (self.vae, self.base / VAE))
+            makes_latents = [name for name in own if name.startswith(("encoder.", "quant_conv."))]
+            if not all(torch.equal(own[name], other[name]) for name in makes_latents):
+                raise UserError(f"{self.vae}: makes other latents than {self.base / VAE}; choose another --out")
         self.portraits, self.bad = read_portraits(self.config.dataset_params.root_dir)
 
     def announce(self, trainer: Trainer, loaded: Loaded | None, checkpoint: str | None, is_new: bool) -> None:
         if is_new:
             trainer.log_left_out(f"{path}: {reason}" for path, reason in self.bad.items())
         if self.base is not None and self.keeps_latents and not (self.out / VAE / "config.json").is_file():
-            with _appearing(self.out / VAE) as made:  # whoever continues the run finds it there
-                shutil.copytree(self.vae, made, dirs_exist_ok=True)
+            with _appearing(self.out) as made:  # whoever continues the run finds it there
+                self._take_over(Path(made))
         count = sum(p.numel() for p in trainer.stage.network.parameters())
         print(f"{len(self.portraits)} portraits; {count / 1e6:.2f} M parameters to train")
 
@@ -112,6 +114,10 @@ class AutoencoderRecipe(_Recipe):
     def keeps_latents(self) -> bool:
         return self.train_params.frozen_encoder
 
+    def _take_over(self, out: Path) -> None:
+        """All of the base: its denoiser knows these latents."""
+        shutil.copytree(self.base, out, dirs_exist_ok=True)
+
     def _read_base(self, folder: Path) -> dict[str, Any]:
         return {"network": _read_autoencoder(folder / VAE, self.config.model_params.autoencoder_params).state_dict()}
 
@@ -134,7 +140,9 @@ class AutoencoderRecipe(_Recipe):
         scaling = self._known_scaling() or self._measured_scaling(autoencoder)
         autoencoder.register_to_config(scaling_factor=scaling)
         _save(autoencoder, self.out / VAE)
-        print(f"autoencoder: '{self.out / VAE}'; now train the denoiser")
+        print(f"autoencoder: '{self.out / VAE}'")
+        if not self.keeps_latents:
+            print(f"its latents are new: now train the denoiser of '{self.out}'")
 
     def _known_scaling(self) -> float | None:
         """Where the encoder was frozen, the factor that a denoiser was, or may have been, trained with."""
@@ -153,6 +161,9 @@ class DenoiserRecipe(_Recipe):
     """Trains text encoder and UNet on the latents of ``<out>/vae``, or of a base it starts from; writes ``<out>``."""
 
     part = "denoiser"
+
+    def _take_over(self, out: Path) -> None:
+        shutil.copytree(self.base / VAE, out / VAE)
 
     def _read_base(self, folder: Path) -> dict[str, Any]:
         base = load_base(BaseParams(path=str(folder)))
