@@ -25,12 +25,12 @@ def main() -> None:
     if args.checkpoint is None:
         raise UserError(f"--mode {args.mode} needs --checkpoint")
 
-    from modules.config import configures_mef, load_config
+    from modules.config import load_config, stage_of
     from modules.launch import device_list, select_devices
     from modules.schema import read_yaml
 
     select_devices(device_list(args.device_ids), args.cpu)
-    if args.mode == "evaluate" and configures_mef(read_yaml(args.config)):
+    if args.mode == "evaluate" and stage_of(read_yaml(args.config)) == "MEF":
         from modules.evaluation.evaluate_mef import evaluate_mef
 
         evaluate_mef(args.config, args.checkpoint, args.cpu)

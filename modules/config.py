@@ -326,15 +326,17 @@ class Config:
 def load_config(path: str | os.PathLike) -> Config:
     """Read a YAML file.  Raises :class:`UserError`, one line, for a file that is missing, not YAML or not valid."""
     values = read_sections(Config, path)
-    if configures_mef(values):
+    if stage_of(values) == "MEF":
         raise UserError(f"{path}: configures MEF, not SID: train it with train_mef.py, draw with Inference.py --prompt")
     return config_from_dict(values, where=str(path))
 
 
-def configures_mef(values: Any) -> bool:
-    """Whether plain values of a YAML file are those of MEF, which has a base, and not SID's."""
+def stage_of(values: Any) -> Literal["SID", "MEF"] | None:
+    """Which stage plain values of a YAML file configure: MEF has a base, SID a generator."""
     model = values.get("model_params") if isinstance(values, dict) else None
-    return isinstance(model, dict) and "base_params" in model
+    if not isinstance(model, dict):
+        return None
+    return "MEF" if "base_params" in model else "SID" if "generator_params" in model else None
 
 
 def read_sections(kind: type, path: str | os.PathLike) -> dict:

@@ -46,6 +46,9 @@ def _check_learners(config: Config) -> None:
     if not any([*learning, *([train.lr_encoders, train.lr_motion_head] if has_encoders else [])]):
         where = "lr_encoders" if has_encoders else "lr_generator"
         raise BadValue(f"train_params.{where}", "above 0 where no other network learns", "0")
+    weights = vars(train.loss_weights)
+    if not any(any(w) if isinstance(w, list) else w for name, w in weights.items() if name not in _DISCRIMINATORS):
+        raise BadValue("train_params.loss_weights", "one at least that is not 0", "0 for all")
     if has_encoders and train.lr_motion_head:
         weights = train.loss_weights
         shown = train.rendered_share and (train.head_probability or weights.cycle_identity or weights.cycle_semantics)
@@ -56,9 +59,6 @@ def _check_learners(config: Config) -> None:
 
 def _check_rendered(config: Config) -> None:
     train = config.train_params
-    weights = vars(train.loss_weights)
-    if not any(any(w) if isinstance(w, list) else w for name, w in weights.items() if name not in _DISCRIMINATORS):
-        raise BadValue("train_params.loss_weights", "one at least that is not 0", "0 for all")
     if train.rendered_share < 1 and config.model_params.encoder_params is None:
         expected = "1 without model_params.encoder_params"
         raise BadValue("train_params.rendered_share", expected, f"{train.rendered_share:g}")

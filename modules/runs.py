@@ -18,7 +18,7 @@ from modules.config import LoopParams, save_config
 from modules.data.sampling import share_of_batch
 from modules.errors import UserError
 from modules.launch import device_list, launched, one_voice, select_devices, spawn
-from modules.training import Loaded, Trainer, all_done, build_accelerator
+from modules.training import Loaded, Trainer, build_accelerator
 
 
 class Recipe(Protocol):
@@ -82,12 +82,11 @@ def run(
     # read before processes are started or a folder is made: a bad checkpoint or data set then leaves nothing behind
     found = recipe.read(checkpoint) if checkpoint is not None else None
     own = _own_run_folder(found, checkpoint, config_path) if not finetune else None
-    over = found is not None and not finetune and found.get("training", {}).get("epoch", 0) >= params.num_epochs
-    if over and (own is None or _finished(recipe, Path(checkpoint))):
-        if resume == "auto":
-            print(f"nothing left to train: {checkpoint} has all {params.num_epochs} epochs")
-            return Path(checkpoint).parent
-        raise all_done(checkpoint, params)
+    finished = own is None or _finished(recipe, Path(checkpoint))
+    over = found is not None and found.get("training", {}).get("epoch", 0) >= params.num_epochs
+    if resume == "auto" and over and finished:
+        print(f"nothing left to train: {checkpoint} has all {params.num_epochs} epochs")
+        return Path(checkpoint).parent
     recipe.check()
     devices = device_list(device_ids)
     if not launched():
@@ -101,6 +100,12 @@ def run(
     if not main:  # what it warns of, the main process does too
         logging.getLogger("modules").setLevel(logging.ERROR)
     trainer, loaded = recipe.build(accelerator, found, checkpoint, finetune)
+    if trainer.position.epoch >= params.num_epochs and finished:
+        again = " (its rates then jump up again along the longer cosine)" if params.cosine else ""
+        raise UserError(
+            f"{checkpoint}: all {params.num_epochs} epochs are done: raise train_params.num_epochs{again}, or start a "
+            "new run from its weights with --finetune"
+        )
     folder = [str(own or new_run_folder(log_dir, config_path)) if main else None]
     trainer.folder = Path(broadcast_object_list(folder)[0])
     if main:

@@ -159,7 +159,7 @@ class Trainer:
         epoch 0 with fresh optimisers.
 
         Raises:
-            UserError: it does not fit, or is FOMM's and has all ``num_epochs``.
+            UserError: it does not fit.
         """
         loaded = self.stage.load(checkpoint, path)
         if loaded.missing or weights_alone:
@@ -179,8 +179,6 @@ class Trainer:
             self.position = Position(**checkpoint["training"])
         elif "epoch" in checkpoint:  # FOMM's: the number of the last epoch done
             epoch = int(checkpoint["epoch"]) + 1
-            if epoch >= self.params.num_epochs:
-                raise all_done(path, self.params)
             self.position = Position(epoch=epoch, step=epoch * self.loader.batch_sampler.batches_per_epoch)
         return loaded
 
@@ -325,15 +323,6 @@ class Trainer:
                 )
         if (epoch + 1) % params.checkpoint_freq == 0 or epoch + 1 == params.num_epochs:
             self.save(f"{epoch:08d}-checkpoint.pth.tar", epoch)
-
-
-def all_done(path: str | os.PathLike, params: LoopParams) -> UserError:
-    """The error of continuing a run that is over."""
-    again = " (its rates then jump up again along the longer cosine)" if params.cosine else ""
-    return UserError(
-        f"{path}: all {params.num_epochs} epochs are done: raise train_params.num_epochs{again}, or start a new run "
-        "from its weights with --finetune"
-    )
 
 
 def learning_rate_factor(params: LoopParams, epoch: int, step: int, steps: int) -> float:

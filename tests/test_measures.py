@@ -20,6 +20,7 @@ from modules.data.synthetic import ACTION_UNITS, CATEGORIES, IDENTITY, render
 from modules.errors import UserError
 from modules.evaluation import bootstrap, compare, disentanglement, reenactment
 from modules.evaluation.meter import FRAMES_PER_PERSON, FaceMeter, load_meter, save_meter, train_meter
+from modules.evaluation.output import evaluation_folder
 from modules.evaluation.report import left_out
 from modules.evaluation.ruler import calibrate
 from modules.evaluation.world import TRAINING_SEED, cross_pair, portraits, pupil_distance, render_all
@@ -211,6 +212,17 @@ def assert_compared(path: Path, figures: dict, folder: Path) -> None:
     (folder / "old.json").write_text("{}")
     with pytest.raises(UserError, match="old.json: holds no figures per person"):
         compare.compare(str(path), str(folder / "old.json"))
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "name"),
+    [("run/00000059-checkpoint.pth.tar", "00000059-checkpoint"), ("sid.v2.pth", "sid.v2"), ("mix-0.7/", "mix-0.7")],
+)
+def test_every_checkpoint_has_an_evaluation_folder_of_its_own(tmp_path, checkpoint, name):
+    if checkpoint.endswith("/"):
+        (tmp_path / checkpoint).mkdir()
+    folder = evaluation_folder(tmp_path / checkpoint)
+    assert folder == (tmp_path / checkpoint).parent / "evaluation" / name
 
 
 def test_evaluate_writes_figures_tables_and_a_report(tmp_path):

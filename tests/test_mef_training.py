@@ -459,6 +459,7 @@ def test_captions_hold_any_character(workshop, tmp_path):
         ({"model_params.base_params.path": "nowhere"}, "nowhere: no Stable Diffusion base can be loaded"),
         ({"model_params.inject": ["left"]}, "no cross-attention in a block 'left'"),
         ({"train_params.precision": "fp16"}, "train_params.precision: fp16 does not work on this device"),
+        ({"train_params.warmup_steps": 1000}, "warmup_steps: 1000 is not less than the run's"),
         ({"train_params.gradient_accumulation": 3}, "gradient_accumulation: 3 does not divide"),
         (
             {"train_params.loss_weights": {"expression": 0.1}, "dataset_params.crop_faces": True},
@@ -472,6 +473,11 @@ def test_a_bad_configuration_is_one_line_and_leaves_nothing(workshop, tmp_path, 
         train(config, log_dir=tmp_path / "log", cpu=True)
     assert message in str(error.value) and "\n" not in str(error.value)
     assert not (tmp_path / "log").exists()
+
+
+def test_a_configuration_of_sid_is_named_for_what_it_is():
+    with pytest.raises(UserError, match="configures SID, not MEF: train it with train_sid.py"):
+        load_mef_config(ROOT / "config" / "sid-64.yaml")
 
 
 # ----------------------------------------------------------------------------------------------------------------- runs

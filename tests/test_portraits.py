@@ -16,7 +16,7 @@ from test_training import ROOT, environment
 from tiny_mef import write_config, write_workshop
 
 from modules import media
-from modules.config import configures_mef
+from modules.config import stage_of
 from modules.data.synthetic import CATEGORIES, category
 from modules.data.synthetic.parameters import neutral
 from modules.evaluation.compare import compare
@@ -153,4 +153,4 @@ def test_what_cannot_be_evaluated_is_one_line(trained):
 
 @pytest.mark.parametrize("text", ["- a list", "text", ""])
 def test_what_is_no_configuration_is_left_to_those_who_read_it(text):
-    assert not configures_mef(yaml.safe_load(text))
+    assert stage_of(yaml.safe_load(text)) is None

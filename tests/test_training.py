@@ -185,6 +185,18 @@ def test_weights_move_from_plain_to_adversarial_and_to_encoders(tmp_path):
     assert all(torch.equal(averaged[name], current[name]) for name in current)
 
 
+def test_a_finished_run_without_encoders_starts_one_with_them(clips, tmp_path):
+    """As FOMM's checkpoints do, with no need to say --finetune: what is new has no position to go on from."""
+    plain = {"model_params.encoder_params": None, "train_params.loss_weights": {"perceptual": 1},
+             "train_params.head_probability": 0}
+    position = {"epoch": 2, "batches_done": 0, "step": 8, "sums": {}}
+    files.save(SIDStage(config_from_dict(tiny(**plain))).state() | {"training": position}, tmp_path / "plain.pth.tar")
+    changes = {"dataset_params.root_dir": str(clips), "train_params.num_epochs": 2}
+    config = write_tiny(tmp_path / "tiny.yaml", **changes)
+    result = train(config, tmp_path / "log", "--checkpoint", str(tmp_path / "plain.pth.tar"))
+    assert result.returncode == 0 and "warm start from" in result.stdout, result.stderr
+
+
 def test_bf16_stays_near_fp32(clips):
     """Coordinates must not be rounded: a step's losses in bfloat16 are those of float32 within its three digits."""
     config = config_from_dict(tiny())

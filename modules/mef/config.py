@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Literal
 
-from modules.config import LoopParams, configures_mef, read_sections, section_from_dict
+from modules.config import LoopParams, read_sections, section_from_dict, stage_of
 from modules.errors import UserError
 from modules.schema import BadValue, option, section
 
@@ -126,7 +126,7 @@ class MEFConfig:
 def load_mef_config(path: str | os.PathLike) -> MEFConfig:
     """Read a YAML file.  Raises :class:`UserError`, one line, for a file that is missing, not YAML or not valid."""
     values = read_sections(MEFConfig, path)
-    if not configures_mef(values) and isinstance(values, dict) and "reconstruction_params" in values:
+    if stage_of(values) == "SID":
         raise UserError(f"{path}: configures SID, not MEF: train it with train_sid.py")
     return mef_config_from_dict(values, where=str(path))
 
