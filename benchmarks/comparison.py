@@ -46,6 +46,7 @@ from modules.atomic import replacing, write_text  # noqa: E402
 from modules.config import DatasetParams, config_from_dict  # noqa: E402
 from modules.data.frames import FrameDataset  # noqa: E402
 from modules.errors import UserError, run_script  # noqa: E402
+from modules.evaluation.face_meter import find_meter, fingerprint  # noqa: E402
 from modules.evaluation.output import write_json  # noqa: E402
 from modules.sid import weights  # noqa: E402
 
@@ -252,10 +253,10 @@ class Runs:
         write_json(folder / DONE, {"seconds": seconds, "parameters": _parameters(settings, folder / CHECKPOINT)})
 
     def evaluate(self, name: str) -> None:
-        """Unless it is measured, on as many pairs and people."""
+        """Unless it is measured, by this measuring network, on as many pairs and people."""
         folder, wanted = self.folder / name, {"pairs": self.args.pairs, "probe_people": self.args.probe_people}
-        metrics = folder / METRICS
-        if metrics.is_file() and wanted.items() <= json.loads(metrics.read_text(encoding="utf-8"))["measured"].items():
+        metrics, so = folder / METRICS, wanted | {"meter": fingerprint(find_meter(None))}
+        if metrics.is_file() and so.items() <= json.loads(metrics.read_text(encoding="utf-8"))["measured"].items():
             return
         settings = yaml.safe_load((folder / "settings.yaml").read_text(encoding="utf-8"))
         config = folder / "evaluate.yaml"

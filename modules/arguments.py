@@ -7,9 +7,17 @@ from collections.abc import Callable
 from typing import Any
 
 
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Tells the default of every option that has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        without = action.default is None or action.default is False  # not "in": 0 == False
+        return action.help if without else super()._get_help_string(action)
+
+
 def training_parser(description: str | None, example: str) -> argparse.ArgumentParser:
     """The options of a training run; ``example`` is a configuration for the help text."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(description=description, formatter_class=HelpFormatter)
     parser.add_argument("--config", required=True, help=f"YAML file, such as {example}")
     what = "weights to continue from, start from or use; of MEF also a folder of adapters, or of a base"
     parser.add_argument("--checkpoint", help=what)

@@ -293,7 +293,7 @@ class AnimateParams:
 class EvaluateParams:
     """--mode evaluate: the synthetic face world, whose truth is exact."""
 
-    meter: str = "SID_Checkpoints/face-meter.pth"            # measuring network, trained on the world's truth
+    meter: str | None = None                                 # measuring network; null = the bundled face-meter.pth
     ceiling: str | None = None                               # the model's own encoders trained on it, to stand beside
     people: int = option(200, low=16)                        # never seen in training, for retrieval and probes
     frames: int = option(10, low=2)                          # pictures of each

@@ -14,7 +14,7 @@ from modules import media
 from modules.config import load_config
 from modules.data.sampling import build_loader
 from modules.data.synthetic.dataset import Plan, write_dataset
-from modules.evaluation.meter import load_meter
+from modules.evaluation.face_meter import find_meter, load_meter
 from modules.evaluation.ruler import calibrate
 from modules.sid.weights import load_model
 
@@ -29,21 +29,22 @@ def test_bundled_weights_fit_their_configuration_and_are_small(config, weights):
     assert path.stat().st_size <= 10 * 2**20
 
 
-def test_the_bundled_measuring_network_reads_people_it_never_saw():
-    path = ROOT / "SID_Checkpoints" / "face-meter.pth"
+def test_the_bundled_measuring_network_reads_people_it_never_saw(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # it is found wherever one is
+    path = find_meter(None)
     assert path.stat().st_size <= 10 * 2**20
     meter = load_meter(path)
     found = calibrate(meter, meter.size, people=30, frames=5).errors["summary"]
     # who always says the mean is off by more than 10 degrees, and by half a distance of the pupils
-    assert found["pose"] < 3 and found["landmarks"] < 0.15
-    assert found["action units, R2"] > 0.15 and found["identity parameters, R2"] > 0.15
+    assert found["pose"] < 2 and found["landmarks"] < 0.11
+    # of 200 people it reads 0.63 and 0.47; thirty tell these to a tenth
+    assert found["action units, R2"] > 0.5 and found["identity parameters, R2"] > 0.35
 
 
 def test_all_bundled_weights_together_are_small():
     folders = [ROOT / name for name in ("SID_Checkpoints", "MEF_Checkpoints")]
-    files = [path.relative_to(ROOT) for folder in folders for path in folder.rglob("*") if path.is_file()]
-    sizes = [(ROOT / path).stat().st_size for path in files if path.parts[1] != "evaluation"]  # which users write
-    assert sum(sizes) <= 45 * 2**20
+    files = [path for folder in folders for path in folder.rglob("*") if path.suffix in (".pth", ".safetensors")]
+    assert len(files) == 9 and sum(path.stat().st_size for path in files) <= 45 * 2**20
 
 
 def test_a_prompt_alone_draws_a_portrait_with_the_bundled_base(tmp_path):

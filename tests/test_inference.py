@@ -284,8 +284,10 @@ def test_a_terminated_run_leaves_nothing(workshop, tmp_path):
     assert list(tmp_path.iterdir()) == [driver]
 
 
-@pytest.mark.parametrize("script", ["Inference.py", "run.py", "train_sid.py", "crop-video.py"])
-def test_help_needs_no_heavy_imports(script):
+@pytest.mark.parametrize(
+    "script", ["Inference.py", "run.py", "train_sid.py", "train_mef.py", "crop-video.py", "modules/evaluation/meter.py"]
+)
+def test_help_needs_no_heavy_imports_and_tells_defaults_where_there_are_some(script):
     code = (
         "import runpy, sys; sys.argv = ['x', '--help']\n"
         f"try: runpy.run_path({str(ROOT / script)!r}, run_name='__main__')\n"
@@ -294,3 +296,8 @@ def test_help_needs_no_heavy_imports(script):
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert result.stdout.splitlines()[-1] == "[]", result.stdout + result.stderr
+    assert "default: None" not in result.stdout and "default: False" not in result.stdout
+    if script == "train_sid.py":
+        assert "(default: log)" in result.stdout
+    if script == "modules/evaluation/meter.py":
+        assert "(default: 0)" in result.stdout

@@ -19,16 +19,21 @@ from modules.config import EncoderParams, EvaluateParams, config_from_dict, sect
 from modules.data.synthetic import ACTION_UNITS, CATEGORIES, IDENTITY, render
 from modules.errors import UserError
 from modules.evaluation import bootstrap, compare, disentanglement, reenactment
-from modules.evaluation.meter import FRAMES_PER_PERSON, FaceMeter, load_meter, save_meter, train_meter
+from modules.evaluation.face_meter import FaceMeter, load_meter, save_meter
+from modules.evaluation.meter_training import PICTURES_PER_PERSON, train_meter
 from modules.evaluation.output import evaluation_folder
 from modules.evaluation.report import left_out
 from modules.evaluation.ruler import calibrate
 from modules.evaluation.world import TRAINING_SEED, cross_pair, portraits, pupil_distance, render_all
 from modules.sid import weights
+from modules.sid.encoders import IdentityEncoder
+from modules.sid.faces import FACE_SHARE, LOWER, WIDER, contrast, face_oval, whole_face, within_whole_face
 from modules.sid.model import SID
 
 ROOT = Path(__file__).parent.parent
-SMALL = EncoderParams(identity_dim=8, expression_dim=8, pose_dim=4, block_expansion=8, max_features=16, num_blocks=3)
+SMALL = EncoderParams(
+    identity_dim=8, expression_dim=8, pose_dim=4, block_expansion=8, max_features=16, num_blocks=3, face_pixels=32
+)
 PEOPLE, FRAMES = 60, 5
 
 
@@ -126,7 +131,7 @@ def test_the_unit_of_landmark_errors_does_not_shrink_as_the_head_turns(faces):
 @torch.inference_mode()
 def test_the_distance_of_expressions_has_one_unit_whatever_it_is_measured_on():
     torch.manual_seed(0)
-    ruler = calibrate(FaceMeter(SMALL, 32), 32, people=4, frames=3)
+    ruler = calibrate(FaceMeter(SMALL, 32).eval(), 32, people=4, frames=3)
     images, _ = render_all(portraits(12, 1, seed=9), 32, "rendering")
     first, second = (ruler.meter(images[rows] / 255) for rows in (slice(0, 6), slice(6, 12)))
     unrelated = ruler.expression_distance(first, second)
@@ -166,7 +171,7 @@ def test_a_meter_learns_from_the_truth_and_is_read_back_from_its_file(tmp_path):
     meter = train_meter(SMALL, 32, people=16, steps=100)
     save_meter(meter, tmp_path / "meter.pth")
     again = load_meter(tmp_path / "meter.pth")
-    images, _, landmarks = render(portraits(16, FRAMES_PER_PERSON, TRAINING_SEED).take(torch.arange(16)), 32)
+    images, _, landmarks = render(portraits(16, PICTURES_PER_PERSON, TRAINING_SEED).take(torch.arange(16)), 32)
     read, copy = meter(images), again(images)
     torch.testing.assert_close(read.pose, copy.pose, atol=0.5, rtol=0.02)  # kept in half precision
     assert read.identity.shape == (16, len(IDENTITY)) and read.landmarks.shape == (16, 68, 2)
@@ -177,14 +182,89 @@ def test_a_meter_learns_from_the_truth_and_is_read_back_from_its_file(tmp_path):
     assert (read.landmarks - landmarks).abs().mean() < 0.85 * guess
 
 
-def test_a_meter_that_looks_for_the_face_learns_where_it_is():
-    """And with own_expression, which nothing but flow could teach, what is learnt of expressions is not nothing."""
-    meter = train_meter(replace(SMALL, face_pixels=32, own_expression=True), 32, people=16, steps=100)
-    faces = portraits(16, FRAMES_PER_PERSON, TRAINING_SEED)
-    roll = faces.pose[:, 2].deg2rad()
-    found = meter.semantic.finder(render(faces, 32).image)[:, 1]
-    assert (found - roll).abs().mean() < 0.85 * (roll - roll.mean()).abs().mean()
-    assert meter.semantic(render(faces.take([0, 1]), 32).image).expression.std(dim=0).min() > 0
+@pytest.mark.parametrize(
+    "changes, of_model",
+    [({"own_expression": True}, False), ({"own_expression": True}, True), ({"face_pixels": None}, True)],
+    ids=["meter", "ceiling", "ceiling that looks at the whole frame"],
+)
+def test_a_meter_learns_what_the_face_does(changes, of_model):
+    """With an expression encoder of its own too, which in SID nothing but flow teaches: a meter has the truth."""
+    meter = train_meter(replace(SMALL, **changes), 32, people=16, steps=100, of_model=of_model)
+    faces = portraits(16, PICTURES_PER_PERSON, TRAINING_SEED)
+    images, roll = render(faces, 32).image, faces.pose[:, 2]
+    read = meter(images)
+    assert (read.pose[:, 2] - roll).abs().mean() < 0.85 * (roll - roll.mean()).abs().mean()
+    units = faces.action_units - faces.action_units.mean(dim=0)
+    assert (read.action_units - faces.action_units).square().mean() < 0.97 * units.square().mean()
+    if not changes.get("own_expression"):
+        assert not read.places
+        return
+    # the finders have learnt to lean as the head does; that of expressions looks higher than identity's, for the whole
+    # face about its place is further down by LOWER of its half side
+    assert (read.places[1][:, 1].rad2deg() - roll).abs().mean() < 0.85 * (roll - roll.mean()).abs().mean()
+    lower = LOWER * FACE_SHARE / WIDER * faces.pose[:, 5].mean() * roll.deg2rad().cos().mean()
+    assert float((read.places[0] - read.places[1])[:, 3].mean()) == pytest.approx(float(lower), rel=0.4)
+    size = SMALL.face_pixels
+    seen = [meter.semantic.read_expression(torch.nn.functional.interpolate(i, size)) for i in (images, images.flip(-1))]
+    torch.testing.assert_close(*seen)  # an action unit is as strong in a mirror
+
+
+def test_a_meter_that_is_led_sees_the_face_where_it_is_told_to():
+    torch.manual_seed(0)
+    meter = FaceMeter(replace(SMALL, own_expression=True), 32).eval()
+    torch.nn.init.normal_(meter.identity.finder.read.weight, std=0.1)
+    image = torch.rand(2, 3, 32, 32)
+    alone = meter(image)
+    found = meter(image, [place.clone() for place in alone.places])
+    torch.testing.assert_close(alone.z_id, found.z_id)
+    elsewhere = meter(image, [place + 0.3 for place in alone.places])
+    assert (elsewhere.z_id - alone.z_id).abs().max() > 1e-3  # untrained encoders tell little of anything
+    torch.testing.assert_close(elsewhere.places, alone.places)
+
+
+def test_the_ceiling_of_a_model_is_its_own_encoders(tmp_path):
+    """What knows people best measures; a ceiling has to be as SID is."""
+    for of_model in (True, False):
+        save_meter(FaceMeter(SMALL, 32, of_model), tmp_path / "meter.pth")
+        own = {name: value.shape for name, value in IdentityEncoder(SMALL).state_dict().items()}
+        kept = {name: value.shape for name, value in load_meter(tmp_path / "meter.pth").identity.state_dict().items()}
+        assert (own == kept) == of_model
+
+
+def test_who_it_is_shows_at_any_exposure():
+    """Of two views one changes with the light, the other does not."""
+    torch.manual_seed(0)
+    encoder, image = FaceMeter(SMALL, 32).identity.eval(), torch.rand(2, 3, 32, 32)
+    place = encoder.finder(image)
+    seen, darker = encoder.see(image, place), encoder.see(image / 2, place)
+    torch.testing.assert_close(darker[:, :3], seen[:, :3] / 2)
+    # LEAST_CONTRAST, .03, is added to deviations of about .2 and of .1
+    torch.testing.assert_close(darker[:, 3:], seen[:, 3:] * 0.88, atol=0.2, rtol=0)
+
+
+def test_a_face_at_one_contrast_has_no_mean_and_one_deviation():
+    torch.manual_seed(0)
+    face, weight = torch.rand(2, 3, 16, 16), face_oval(16)
+    centred, deviation = contrast(face, weight)
+    weight = weight / weight.sum()
+    torch.testing.assert_close((centred * weight).sum(dim=(2, 3)), torch.zeros(2, 3), atol=1e-5, rtol=0)
+    assert float((centred.square() * weight).sum(dim=(2, 3)).mean()) == pytest.approx(1 / 12, rel=0.1)
+    torch.testing.assert_close(deviation.flatten(), torch.full((2,), 12**-0.5 + 0.03), atol=0.02, rtol=0)
+    assert deviation.shape == (2, 1, 1, 1) and contrast(face.double(), weight)[0].dtype == torch.float64
+
+
+def test_processes_render_what_one_does():
+    faces = portraits(40, 1, seed=4)
+    alone, together = (render_all(faces, 16, "rendering", workers) for workers in (0, 2))
+    torch.testing.assert_close(together[0], alone[0], atol=1, rtol=0)  # bytes
+    torch.testing.assert_close(together[1], alone[1])
+
+
+def test_a_place_is_within_the_whole_face_about_it():
+    torch.manual_seed(0)
+    place = torch.randn(5, 4) * 0.3
+    torch.testing.assert_close(whole_face(within_whole_face(place)), place)
+    torch.testing.assert_close(within_whole_face(whole_face(place)), place)
 
 
 def test_landmarks_teach_the_embeddings_nothing():
@@ -230,7 +310,7 @@ def test_evaluate_writes_figures_tables_and_a_report(tmp_path):
     torch.manual_seed(0)
     files.save(weights.state(SID(config.model_params)), tmp_path / "model.pth")
     save_meter(FaceMeter(SMALL, 32), tmp_path / "meter.pth")
-    save_meter(FaceMeter(config.model_params.encoder_params, 32), tmp_path / "ceiling.pth")
+    save_meter(FaceMeter(config.model_params.encoder_params, 32, of_model=True), tmp_path / "ceiling.pth")
     values = tiny()
     values["evaluate_params"] = {
         "meter": str(tmp_path / "meter.pth"), "ceiling": str(tmp_path / "ceiling.pth"),

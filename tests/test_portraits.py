@@ -20,7 +20,7 @@ from modules.config import stage_of
 from modules.data.synthetic import CATEGORIES, category
 from modules.data.synthetic.parameters import neutral
 from modules.evaluation.compare import compare
-from modules.evaluation.meter import FaceMeter, Reading, save_meter
+from modules.evaluation.face_meter import FaceMeter, Reading, save_meter
 from modules.evaluation.portrait_figures import Features, Judge, WorldDistance, named, read, summary
 from modules.evaluation.portraits import ask
 from modules.evaluation.ruler import Ruler

@@ -6,6 +6,7 @@ import multiprocessing
 import signal
 from collections.abc import Iterator
 from multiprocessing import forkserver
+from typing import Any
 
 import numpy as np
 import torch
@@ -95,21 +96,28 @@ def loader_of(
     dataset: Dataset, train: LoopParams, num_workers: int = 0, rank: int = 0, world_size: int = 1
 ) -> DataLoader:
     """The loader of one process over a data set whose items are asked for by ``(epoch, index)``."""
-    context = None
-    if num_workers:
-        context = multiprocessing.get_context(WORKER_START)
-        context.set_forkserver_preload([type(dataset).__module__])  # imported once, not once per worker
-        _start_server()
     return DataLoader(
         dataset,
         batch_sampler=EpochSampler(len(dataset), train.batch_size, world_size, rank, train.seed),
-        num_workers=num_workers,
         persistent_workers=num_workers > 0,
-        multiprocessing_context=context,
-        worker_init_fn=_leave_signals_to_the_trainer,
         prefetch_factor=4 if num_workers else None,
         pin_memory=torch.cuda.is_available(),
+        **worker_options(dataset, num_workers),
     )
+
+
+def worker_options(dataset: Dataset, num_workers: int) -> dict[str, Any]:
+    """What a loader is to be told of the processes that read ``dataset``; nothing without any."""
+    if not num_workers:
+        return {}
+    context = multiprocessing.get_context(WORKER_START)
+    context.set_forkserver_preload([type(dataset).__module__])  # imported once, not once per worker
+    _start_server()
+    return {
+        "num_workers": num_workers,
+        "multiprocessing_context": context,
+        "worker_init_fn": _leave_signals_to_the_trainer,
+    }
 
 
 def _start_server() -> None:

@@ -5,7 +5,6 @@ Everything is measured on people of the synthetic face world that no training ha
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from modules.errors import UserError
 from modules.evaluation import disentanglement, reenactment
 from modules.evaluation.bootstrap import Each, intervals
 from modules.evaluation.disentanglement import Embed
-from modules.evaluation.meter import FaceMeter, load_meter
+from modules.evaluation.face_meter import FaceMeter, find_meter, fingerprint, load_meter
 from modules.evaluation.metrics import Figures
 from modules.evaluation.output import evaluation_folder, write_json
 from modules.evaluation.reenactment import Mode, Rendered
@@ -37,26 +36,25 @@ def evaluate(config: Config, checkpoint: str | Path, cpu: bool = False) -> Path:
     """Measure a checkpoint; print tables, write ``metrics.json`` and ``report.html`` into ``evaluation/<its name>/``.
 
     Raises:
-        UserError: frames are not square, or the measuring network is missing; the line names what to train.
+        UserError: frames are not square, or the measuring network or the ceiling is missing; the line names what to
+            train.
     """
     params, (height, width) = config.evaluate_params, config.dataset_params.frame_shape[:2]
     if height != width:
         raise UserError(f"dataset_params.frame_shape: the face world is rendered square, found {height} x {width}")
-    for path, option in ((params.meter, ""), (params.ceiling, " --config <this configuration>")):
-        if path is not None and not Path(path).is_file():
-            raise UserError(f"{path}: no such file; train it: python -m modules.evaluation.meter --out {path}{option}")
+    meter_file, ceiling = find_meter(params.meter), _ceiling(params.ceiling)
     # renders and the little measuring network stay on the CPU, where their figures are the same on every machine
-    model, meter = prepare_model(config.model_params, checkpoint, best_device(cpu)), load_meter(params.meter)
+    model, meter = prepare_model(config.model_params, checkpoint, best_device(cpu)), load_meter(meter_file)
     ruler = calibrate(meter, height, params.people, params.frames)
     pairs = reenactment.render_pairs(height, params.pairs, params.clip_frames)
-    figures: dict[str, Any] = {"measured": _measured(params, height), "meter": ruler.errors}
+    figures: dict[str, Any] = {"measured": _measured(params, meter_file, height), "meter": ruler.errors}
     each: dict[str, Each] = {}
     for title, rows in _driven(model, pairs, ruler).items():
         figures[title] = {row: _means(values) for row, values in rows.items()}
         each[title] = {row: _columns(values) for row, values in rows.items()}
     if model.encoders is not None:
         found = disentanglement.measure(
-            _embeds(model, params), height, params.people, params.frames, params.probe_people
+            _embeds(model, ceiling), height, params.people, params.frames, params.probe_people
         )
         figures["disentanglement"] = {who: known.figures for who, known in found.items()}
         figures["without spread"] = next(iter(found.values())).without_spread
@@ -71,10 +69,10 @@ def evaluate(config: Config, checkpoint: str | Path, cpu: bool = False) -> Path:
     return folder
 
 
-def _measured(params: EvaluateParams, size: int) -> dict[str, Any]:
+def _measured(params: EvaluateParams, meter: Path, size: int) -> dict[str, Any]:
     """What two evaluations must have in common for their figures to be compared."""
     values = {name: value for name, value in asdict(params).items() if name not in ("meter", "ceiling")}
-    return {"meter": hashlib.sha256(Path(params.meter).read_bytes()).hexdigest()[:16], "size": size, **values}
+    return {"meter": fingerprint(meter), "size": size, **values}
 
 
 def _driven(model: SID, pairs: list[Rendered], ruler: Ruler) -> dict[str, Rows]:
@@ -107,7 +105,20 @@ def _columns(rows: list[Figures]) -> dict[str, list[float]]:
     return {name: [row[name] for row in rows] for name in headline(rows[0])}
 
 
-def _embeds(model: SID, params: EvaluateParams) -> dict[str, Embed]:
+def _ceiling(path: str | None) -> FaceMeter | None:
+    """The model's own encoders, taught by the truth."""
+    if path is None:
+        return None
+    command = f"python -m modules.evaluation.meter --config <this configuration> --out {path}"
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file; train it: {command}")
+    ceiling = load_meter(path)
+    if not ceiling.of_model:
+        raise UserError(f"{path}: is a measuring network, not a model's encoders; train these: {command}")
+    return ceiling
+
+
+def _embeds(model: SID, ceiling: FaceMeter | None) -> dict[str, Embed]:
     """The model's encoders and, if there is one, the ceiling's."""
     device = next(model.parameters()).device
 
@@ -118,9 +129,9 @@ def _embeds(model: SID, params: EvaluateParams) -> dict[str, Embed]:
     def embed_ceiling(images: Tensor, ceiling: FaceMeter) -> tuple[Tensor, Tensor]:
         return ceiling.identity(images), ceiling.semantic(images).cat()
 
-    if params.ceiling is None:
+    if ceiling is None:
         return {"model": embed}
-    return {"model": embed, "supervised ceiling": partial(embed_ceiling, ceiling=load_meter(params.ceiling))}
+    return {"model": embed, "supervised ceiling": partial(embed_ceiling, ceiling=ceiling)}
 
 
 def _sheet(model: SID, pairs: list[Rendered]) -> Tensor:

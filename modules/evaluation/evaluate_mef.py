@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from modules.errors import UserError
 from modules.evaluation import portrait_figures as figures_of
 from modules.evaluation import portraits
 from modules.evaluation.bootstrap import intervals
-from modules.evaluation.meter import load_meter
+from modules.evaluation.face_meter import find_meter, fingerprint, load_meter
 from modules.evaluation.output import evaluation_folder, table, write_json
 from modules.evaluation.portraits import WAYS, Drawn
 from modules.evaluation.report import METER_TITLE, Section, cells, plot, write_page
@@ -41,9 +40,8 @@ def evaluate_mef(config_path: str, checkpoint: str, cpu: bool = False) -> Path:
         UserError: the measuring network or the adapters are not there, or these cannot be measured so.
     """
     config = load_mef_config(config_path)
-    params, size, path = config.evaluate_params, config.dataset_params.resolution, config.evaluate_params.meter
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file; train it: python -m modules.evaluation.meter --out {path}")
+    params, size = config.evaluate_params, config.dataset_params.resolution
+    path = find_meter(params.meter)
     pipeline = _load(config, checkpoint, cpu)
     asked, meter = portraits.ask(params.people, params.expressions), load_meter(path)
     taught = portraits.ask(TEACHERS, 1, PROBE_SEED)
@@ -68,7 +66,7 @@ def evaluate_mef(config_path: str, checkpoint: str, cpu: bool = False) -> Path:
         attributes[name] = {attribute: share for attribute, share in shares.items() if share == share}  # nan is not
         each[name] = {figure: _by_person(values, params.expressions) for figure, values in found.items()}
     figures: dict[str, Any] = {
-        "measured": asdict(params) | {"meter": hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16], "size": size},
+        "measured": asdict(params) | {"meter": fingerprint(path), "size": size},
         "base": asdict(pipeline.base_params),
         "meter": ruler.errors,
         TITLE: rows,

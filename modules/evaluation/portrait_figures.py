@@ -9,7 +9,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from modules.data.synthetic import CATEGORIES, Faces, category
 from modules.evaluation.disentanglement import ridge
-from modules.evaluation.meter import FaceMeter, Reading
+from modules.evaluation.face_meter import FaceMeter, Reading
 from modules.evaluation.metrics import Figures
 from modules.evaluation.portraits import CLASSES, Asked
 from modules.evaluation.ruler import Ruler

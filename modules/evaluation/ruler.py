@@ -9,7 +9,7 @@ from torch import Tensor
 
 from modules.data.synthetic import ACTION_UNITS, IDENTITY, POSE, Faces
 from modules.evaluation.disentanglement import explained_share
-from modules.evaluation.meter import FaceMeter, Reading
+from modules.evaluation.face_meter import FaceMeter, Reading
 from modules.evaluation.metrics import Figures
 from modules.evaluation.world import MEASURING_SEED, portraits, pupil_distance, renders
 

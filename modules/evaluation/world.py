@@ -7,8 +7,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from modules.data.sampling import worker_options
 from modules.data.synthetic import (
     Faces,
     Render,
@@ -23,7 +25,7 @@ from modules.data.synthetic import (
 
 # people of one seed are never those of another; modules.data.synthetic.inputs has one more
 TRAINING_SEED, MEASURING_SEED, PROBE_SEED = 0, 1_000_003, 3_000_017
-CHUNK = 32  # faces rendered at once
+CHUNK = 32 * 128**2  # pixels rendered at once
 
 
 def portraits(people: int, frames: int, seed: int, same_face: int | None = None) -> Faces:
@@ -67,17 +69,43 @@ def cross_pair(number: int, frames: int, seed: int) -> CrossPair:
 
 def renders(faces: Faces, size: int, what: str) -> Iterator[Render]:
     """:func:`render` for any number of faces, a few at a time, with a progress bar called ``what``."""
-    for start in tqdm(range(0, faces.size, CHUNK), desc=what, unit="batch", leave=False):
-        yield render(faces.take(slice(start, start + CHUNK)), size)
+    for rows in tqdm(_rows(faces, size), desc=what, unit="batch", leave=False):
+        yield render(faces.take(rows), size)
 
 
-def render_all(faces: Faces, size: int, what: str) -> tuple[Tensor, Tensor]:
-    """Pictures ``[N, 3, size, size]`` as bytes, so that many thousand fit in memory, and landmarks ``[N, 68, 2]``."""
+def _rows(faces: Faces, size: int) -> list[slice]:
+    count = max(1, CHUNK // size**2)
+    return [slice(start, start + count) for start in range(0, faces.size, count)]
+
+
+class _Chunks(Dataset):
+    """Renders of some faces at a time, as bytes and landmarks."""
+
+    def __init__(self, faces: Faces, size: int):
+        self.faces, self.size, self.rows = faces, size, _rows(faces, size)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        drawn = render(self.faces.take(self.rows[number]), self.size)
+        return (drawn.image * 255).round().to(torch.uint8), drawn.landmarks
+
+
+def render_all(faces: Faces, size: int, what: str, workers: int = 0) -> tuple[Tensor, Tensor]:
+    """Pictures ``[N, 3, size, size]`` as bytes, so that many thousand fit in memory, and landmarks ``[N, 68, 2]``.
+
+    ``workers`` processes of one thread each share the work, which is faster than as many threads; a GPU needs none.
+    As for any processes that Python starts, the script's own work must then be under ``if __name__ == "__main__"``.
+    """
     images = torch.empty(faces.size, 3, size, size, dtype=torch.uint8, device=faces.identity.device)
     landmarks = torch.empty(faces.size, 68, 2, device=faces.identity.device)
-    for number, rendered in enumerate(renders(faces, size, what)):
-        rows = slice(number * CHUNK, number * CHUNK + len(rendered.image))
-        images[rows], landmarks[rows] = (rendered.image * 255).round().to(torch.uint8), rendered.landmarks
+    chunks = _Chunks(faces, size)
+    processes = {} if images.is_cuda else worker_options(chunks, workers)
+    own = torch.Generator()  # else a loader draws from everybody's
+    loader = DataLoader(chunks, batch_size=None, generator=own, **processes)
+    for rows, drawn in zip(chunks.rows, tqdm(loader, desc=what, unit="batch", leave=False), strict=True):
+        images[rows], landmarks[rows] = drawn
     return images, landmarks
 
 

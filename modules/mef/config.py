@@ -106,7 +106,7 @@ class ValidationParams:
 class PortraitEvaluateParams:
     """run.py --mode evaluate: portraits of people of the synthetic face world, whose truth is exact."""
 
-    meter: str = "SID_Checkpoints/face-meter.pth"            # measuring network, trained on the world's truth
+    meter: str | None = None                                 # measuring network; null = the bundled face-meter.pth
     people: int = option(100, low=2)                         # never seen in training
     expressions: int = option(5, low=1)                      # portraits of each
     steps: int = option(25, low=1)                           # of the base's own scheduler

@@ -12,14 +12,13 @@ from torch import Tensor, nn
 from modules.config import EncoderParams
 from modules.geometry import full_precision
 from modules.sid.blocks import AntiAliasDownsample, widths
-from modules.sid.faces import aspect_of, cut_out, whole_face, whole_face_oval
+from modules.sid.faces import aspect_of, contrast, cut_out, whole_face, whole_face_oval
 from modules.sid.keypoints import Keypoints
 
 GROUPS = 8  # of the group norms, which look at one image alone
 POOLED = 4  # embeddings read a 4x4 grid of features: a global mean would forget where the mouth is
 FINDER_SIDE = 64  # pixels a frame is shrunk to, to find the face in it
 LARGEST_ZOOM = 0.5  # logarithm of the factor by which the window may differ from that
-LEAST_CONTRAST = 0.03  # added to a face's standard deviation, so that a blank one is not blown up
 FACE_FEATURES, FACE_HIDDEN = 32, 256  # numbers in each cell of the face's grid, and in the hidden layer that reads it
 Norm = Callable[[int], nn.Module]  # of so many features
 
@@ -110,14 +109,16 @@ class ImageEncoder(nn.Module):
             if params.scale_factor != 1:
                 self.down = AntiAliasDownsample(num_channels, params.scale_factor)
             levels = widths(params.block_expansion, params.max_features, params.num_blocks - 1)
-        layers = _looking(levels, num_channels)
-        if self.side is not None:
-            layers += _face_grid(levels[-1])
-        self.features = nn.Sequential(*layers)
+        self.features = self._layers(levels, num_channels)
         if self.side is not None:
             self.project = _reading(self.side, out_dim)
         else:
             self.project = nn.Linear(levels[-1] * POOLED**2, out_dim)
+
+    def _layers(self, levels: list[int], seen_channels: int, norm: Norm = _group_norm) -> nn.Sequential:
+        """What looks at ``seen_channels``: those that :meth:`look` gives to be read."""
+        grid = [] if self.side is None else _face_grid(levels[-1])
+        return nn.Sequential(*_looking(levels, seen_channels, norm), *grid)
 
     def forward(self, image: Tensor) -> Tensor:
         return self.embed(*self.look(image))
@@ -178,12 +179,8 @@ class ExpressionEncoder(nn.Module):
         self.register_buffer("oval", whole_face_oval(params.face_pixels), persistent=False)
 
     def forward(self, face: Tensor) -> Tensor:
-        with torch.autocast(face.device.type, enabled=False):
-            weight = self.oval / self.oval.sum()
-            face = face - (face * weight).sum(dim=(2, 3), keepdim=True)
-            variance = (face.square() * weight).sum(dim=(2, 3), keepdim=True).mean(dim=1, keepdim=True)
-            face = self.oval * face / (variance.sqrt() + LEAST_CONTRAST)
-        features = self.features(face)
+        centred, deviation = contrast(face, self.oval)
+        features = self.features(self.oval * centred / deviation)
         with torch.autocast(face.device.type, enabled=False):  # embeddings are compared and subtracted
             return self.project(full_precision(features).flatten(1))
 
@@ -191,9 +188,10 @@ class ExpressionEncoder(nn.Module):
 class SemanticEncoder(ImageEncoder):
     """E_sem: ``[B, 3, H, W]`` -> :class:`Semantics`.
 
-    With ``params.own_expression`` the two share the place where the face was found, and nothing else: z_exp is 0 until
-    :mod:`modules.sid.expressions` has taught it, and stays as taught, so that in training z_pose has to tell all that
-    other losses ask for.  Each number of it is the mean of what the face and its mirror image say: mistakes differ.
+    With ``params.own_expression`` the two share the place where the face was found, and nothing else: in SID z_exp is 0
+    until :mod:`modules.sid.expressions` has taught it, and stays as taught, so that in training z_pose has to tell all
+    that other losses ask for.  Each number of z_exp is the mean of what the face and its mirror image say: mistakes
+    differ.
     """
 
     def __init__(self, params: EncoderParams, num_channels: int = 3):

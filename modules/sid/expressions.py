@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from modules import checkpoint as files
-from modules.arguments import number
+from modules.arguments import HelpFormatter, number
 from modules.atomic import check_place
 from modules.config import config_to_dict, load_config
 from modules.data.augmentation import colour_view, warp
@@ -160,9 +160,7 @@ def _shaken(faces: Tensor) -> Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
     add, defaults = parser.add_argument, Teaching()
     add("--config", required=True, help="YAML file with the clips (dataset_params) and the encoders")
     add("--checkpoint", required=True, help="whose encoders find faces and tell poses already")

@@ -6,7 +6,7 @@ import argparse
 from fractions import Fraction
 from pathlib import Path
 
-from modules.arguments import number
+from modules.arguments import HelpFormatter, number
 from modules.errors import UserError, run_script
 
 MANY = 10**6
@@ -22,7 +22,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m modules.data.synthetic",
         description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     add, count = parser.add_argument, number(int, 0, MANY)
     add("--out", type=Path, metavar="DIR", help="folder to write the data set into")
