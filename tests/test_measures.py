@@ -227,8 +227,11 @@ def test_the_ceiling_of_a_model_is_its_own_encoders(tmp_path):
     for of_model in (True, False):
         save_meter(FaceMeter(SMALL, 32, of_model), tmp_path / "meter.pth")
         own = {name: value.shape for name, value in IdentityEncoder(SMALL).state_dict().items()}
-        kept = {name: value.shape for name, value in load_meter(tmp_path / "meter.pth").identity.state_dict().items()}
+        again = load_meter(tmp_path / "meter.pth", of_model).identity
+        kept = {name: value.shape for name, value in again.state_dict().items()}
         assert (own == kept) == of_model
+        with pytest.raises(UserError, match="is not a"):
+            load_meter(tmp_path / "meter.pth", not of_model)
 
 
 def test_who_it_is_shows_at_any_exposure():
@@ -251,6 +254,13 @@ def test_a_face_at_one_contrast_has_no_mean_and_one_deviation():
     assert float((centred.square() * weight).sum(dim=(2, 3)).mean()) == pytest.approx(1 / 12, rel=0.1)
     torch.testing.assert_close(deviation.flatten(), torch.full((2,), 12**-0.5 + 0.03), atol=0.02, rtol=0)
     assert deviation.shape == (2, 1, 1, 1) and contrast(face.double(), weight)[0].dtype == torch.float64
+
+
+def test_more_pictures_than_fit_are_refused_in_one_line():
+    face = portraits(1, 1, seed=4)
+    many = face._replace(**{name: value.expand(2**40, -1) for name, value in face._asdict().items()})
+    with pytest.raises(UserError, match="more than there is: ask for fewer"):
+        render_all(many, 128, "rendering")
 
 
 def test_processes_render_what_one_does():
@@ -343,6 +353,12 @@ def test_evaluate_writes_figures_tables_and_a_report(tmp_path):
     page = (tmp_path / "evaluation" / "model" / "report.html").read_text()
     assert "<table>" in page and (tmp_path / "evaluation" / "model" / "sheet.png").is_file()
 
+    values["evaluate_params"] |= {"ceiling": str(tmp_path / "other.pth")}
+    larger = replace(config.model_params.encoder_params, head_features=40)
+    save_meter(FaceMeter(larger, 32, of_model=True), tmp_path / "other.pth")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2 and "of other encoders than the configuration's; train these" in result.stderr
     (tmp_path / "meter.pth").unlink()
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert result.returncode == 2 and "meter.pth: no such file; train it: python -m" in result.stderr

@@ -42,7 +42,7 @@ def evaluate(config: Config, checkpoint: str | Path, cpu: bool = False) -> Path:
     params, (height, width) = config.evaluate_params, config.dataset_params.frame_shape[:2]
     if height != width:
         raise UserError(f"dataset_params.frame_shape: the face world is rendered square, found {height} x {width}")
-    meter_file, ceiling = find_meter(params.meter), _ceiling(params.ceiling)
+    meter_file, ceiling = find_meter(params.meter), _ceiling(config)
     # renders and the little measuring network stay on the CPU, where their figures are the same on every machine
     model, meter = prepare_model(config.model_params, checkpoint, best_device(cpu)), load_meter(meter_file)
     ruler = calibrate(meter, height, params.people, params.frames)
@@ -105,16 +105,18 @@ def _columns(rows: list[Figures]) -> dict[str, list[float]]:
     return {name: [row[name] for row in rows] for name in headline(rows[0])}
 
 
-def _ceiling(path: str | None) -> FaceMeter | None:
+def _ceiling(config: Config) -> FaceMeter | None:
     """The model's own encoders, taught by the truth."""
+    path = config.evaluate_params.ceiling
     if path is None:
         return None
     command = f"python -m modules.evaluation.meter --config <this configuration> --out {path}"
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file; train it: {command}")
-    ceiling = load_meter(path)
-    if not ceiling.of_model:
-        raise UserError(f"{path}: is a measuring network, not a model's encoders; train these: {command}")
+    ceiling = load_meter(path, of_model=True)
+    own = config.model_params.encoder_params, config.dataset_params.frame_shape[0]
+    if (ceiling.params, ceiling.size) != own:
+        raise UserError(f"{path}: of other encoders than the configuration's; train these: {command}")
     return ceiling
 
 

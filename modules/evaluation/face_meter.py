@@ -162,17 +162,23 @@ def fingerprint(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
-def load_meter(path: str | Path) -> FaceMeter:
-    """A trained meter.  Raises UserError naming the file if it is missing or holds something else."""
+def load_meter(path: str | Path, of_model: bool = False) -> FaceMeter:
+    """A trained meter, or with ``of_model`` a supervised ceiling.
+
+    Raises:
+        UserError: naming the file if it is missing, of an earlier version or something else, and what trains it.
+    """
+    kind = "a model's encoders taught by the truth" if of_model else "a measuring network"
+    command = f"train one: python -m modules.evaluation.meter{' --config <this configuration>' * of_model} --out <file>"
     found = files.load(path)
-    if not isinstance(found.get("meter"), dict):
-        raise UserError(f"{path}: is no measuring network; train one with python -m modules.evaluation.meter")
+    if not isinstance(found.get("meter"), dict) or found.get("of_model", of_model) != of_model:
+        raise UserError(f"{path}: is not {kind}; {command}")
     if "of_model" not in found:
-        raise UserError(f"{path}: of an earlier version; train it anew with python -m modules.evaluation.meter")
+        raise UserError(f"{path}: of an earlier version; {command}")
     params = section_from_dict(EncoderParams, found["encoder_params"], str(path))
-    meter = FaceMeter(params, int(found["size"]), bool(found["of_model"]))
+    meter = FaceMeter(params, int(found["size"]), of_model)
     try:
         files.restore(meter, found["meter"], f"{path}: meter")
     except UserError as error:
-        raise UserError(f"{error}; train it anew with python -m modules.evaluation.meter") from error
+        raise UserError(f"{error}; {command}") from error
     return meter.eval().requires_grad_(False)

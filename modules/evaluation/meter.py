@@ -21,8 +21,8 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="file of the weights")
     parser.add_argument("--config", help="train this model's encoders: the supervised ceiling")
     sides, many = number(int, 16, 4096), number(int, 16, 10**7)
-    parser.add_argument("--size", type=sides, default=128, help="pixels per side the network looks at")
-    parser.add_argument("--people", type=many, default=19200, help="who to learn from, 4 pictures each in memory")
+    parser.add_argument("--size", type=sides, default=128, help="pixels per side; with --config its own")
+    parser.add_argument("--people", type=many, default=19200, help="to learn from; a thousand take 0.2 GB of memory")
     parser.add_argument("--steps", type=many, default=6500, help="batches of 64 pictures")
     parser.add_argument("--workers", type=number(int, 0, 1000), default=0, help="processes that render them, on a CPU")
     parser.add_argument("--cpu", action="store_true", help="do not use a GPU, even if there is one")
@@ -44,6 +44,7 @@ def main() -> None:
         device=best_device(args.cpu), workers=args.workers, of_model=params is not None,
     )
     save_meter(meter, Path(args.out))
+    print(f"wrote {args.out}")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from modules.data.synthetic import (
     project_landmarks,
     render,
 )
+from modules.errors import UserError
 
 # people of one seed are never those of another; modules.data.synthetic.inputs has one more
 TRAINING_SEED, MEASURING_SEED, PROBE_SEED = 0, 1_000_003, 3_000_017
@@ -98,7 +99,11 @@ def render_all(faces: Faces, size: int, what: str, workers: int = 0) -> tuple[Te
     ``workers`` processes of one thread each share the work, which is faster than as many threads; a GPU needs none.
     As for any processes that Python starts, the script's own work must then be under ``if __name__ == "__main__"``.
     """
-    images = torch.empty(faces.size, 3, size, size, dtype=torch.uint8, device=faces.identity.device)
+    try:
+        images = torch.empty(faces.size, 3, size, size, dtype=torch.uint8, device=faces.identity.device)
+    except RuntimeError as error:
+        needed = faces.size * 3 * size**2 / 2**30
+        raise UserError(f"{faces.size} pictures take {needed:.0f} GiB, more than there is: ask for fewer") from error
     landmarks = torch.empty(faces.size, 68, 2, device=faces.identity.device)
     chunks = _Chunks(faces, size)
     processes = {} if images.is_cuda else worker_options(chunks, workers)
