@@ -27,7 +27,16 @@ from modules.evaluation.ruler import calibrate
 from modules.evaluation.world import TRAINING_SEED, cross_pair, portraits, pupil_distance, render_all
 from modules.sid import weights
 from modules.sid.encoders import IdentityEncoder
-from modules.sid.faces import FACE_SHARE, LOWER, WIDER, contrast, face_oval, whole_face, within_whole_face
+from modules.sid.faces import (
+    FACE_SHARE,
+    LEAST_CONTRAST,
+    LOWER,
+    WIDER,
+    contrast,
+    face_oval,
+    whole_face,
+    within_whole_face,
+)
 from modules.sid.model import SID
 
 ROOT = Path(__file__).parent.parent
@@ -241,8 +250,9 @@ def test_who_it_is_shows_at_any_exposure():
     place = encoder.finder(image)
     seen, darker = encoder.see(image, place), encoder.see(image / 2, place)
     torch.testing.assert_close(darker[:, :3], seen[:, :3] / 2)
-    # LEAST_CONTRAST, .03, is added to deviations of about .2 and of .1
-    torch.testing.assert_close(darker[:, 3:], seen[:, 3:] * 0.88, atol=0.2, rtol=0)
+    # but for what is added to the deviation, whatever the light
+    deviation = contrast(seen[:, :3], encoder.oval)[1]
+    torch.testing.assert_close(darker[:, 3:], seen[:, 3:] * deviation / (deviation + LEAST_CONTRAST))
 
 
 def test_a_face_at_one_contrast_has_no_mean_and_one_deviation():
