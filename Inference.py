@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from modules.arguments import Parser
 from modules.errors import UserError, run_script
 
 ROOT = Path(__file__).parent
@@ -24,17 +25,17 @@ MEF_ONLY = ("negative_prompt", "num_images", "seed", "steps", "guidance_scale", 
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(__doc__)
     add = parser.add_argument
     add("--config", help="YAML file the checkpoint was trained with (the bundled one); not with --prompt")
     add("--checkpoint", help="weights, ours or FOMM's (.pth.tar, .pth, .safetensors); with --prompt: of MEF (bundled)")
     add("--source_image", help="picture of the person (a bundled one)")
     add("--driving_video", help="video (-> result.mp4) or picture (-> result.png) of expression and pose (bundled)")
     add("--reference_image", "--Reference_image", help="driving picture; with --driving_video both results are written")
-    add("--result_video", default="result.mp4", help=".mp4, .mov, .mkv, .webm or .gif (result.mp4)")
-    add("--result_image", default="result.png", help=".png or .jpg (result.png)")
+    add("--result_video", default="result.mp4", help=".mp4, .mov, .mkv, .webm or .gif")
+    add("--result_image", default="result.png", help=".png or .jpg")
     add("--crop", action="store_true", help="find and cut out the face in source and driver")
-    add("--detector", choices=["auto", "face-alignment", "lbp"], default="auto", help="face detector of --crop (auto)")
+    add("--detector", choices=["auto", "face-alignment", "lbp"], default="auto", help="face detector of --crop")
     add("--cpu", action="store_true", help="do not use a GPU")
     add = parser.add_argument_group("animating the photograph (SID)").add_argument
     add("--motion", choices=["embedding", "keypoints"], help="our motion head (default with encoders) or FOMM's way")

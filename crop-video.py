@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from modules.arguments import number
+from modules.arguments import Parser, number
 from modules.errors import UserError, run_script
 
 
@@ -20,7 +20,7 @@ def shape(text: str) -> tuple[int, int]:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("--inp", required=True, metavar="VIDEO", help="the video")
     parser.add_argument(
         "--out",
@@ -33,25 +33,25 @@ def arguments() -> argparse.Namespace:
         type=shape,
         default="256,256",
         metavar="W,H",
-        help="size of the crops; they are cut square (default %(default)s)",
+        help="size of the crops; they are cut square",
     )
     parser.add_argument(
         "--increase",
         type=number(float, 0, 10),
         default=0.4,
-        help="room around the face on each side, in face sizes (default %(default)s)",
+        help="room around the face on each side, in face sizes",
     )
     parser.add_argument(
         "--iou_with_initial",
         type=number(float, 0, 1),
         default=0.25,
-        help="a track ends when its box overlaps its first one by less (intersection over union) (default %(default)s)",
+        help="a track ends when its box overlaps its first one by less (intersection over union)",
     )
     parser.add_argument(
         "--min_frames",
         type=number(int, 1, 10**9),
         default=150,
-        help="shorter tracks are left out (default %(default)s)",
+        help="shorter tracks are left out",
     )
     parser.add_argument(
         "--min_size",
@@ -64,7 +64,7 @@ def arguments() -> argparse.Namespace:
         choices=("auto", "face-alignment", "lbp"),
         default="auto",
         help="face-alignment finds faces in all poses and fetches its weights (86 MB) once; lbp finds frontal ones and "
-        "needs no network; auto takes the first if it can be had (default %(default)s)",
+        "needs no network; auto takes the first if it can be had",
     )
     parser.add_argument("--cpu", action="store_true", help="do not use the GPU")
     return parser.parse_args()

@@ -41,7 +41,7 @@ from comparison_table import DONE, FOMM_STEPS, FOMM_TIME, METRICS, show
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from modules.arguments import number  # noqa: E402
+from modules.arguments import Parser, number  # noqa: E402
 from modules.atomic import replacing, write_text  # noqa: E402
 from modules.config import DatasetParams, config_from_dict  # noqa: E402
 from modules.data.frames import FrameDataset  # noqa: E402
@@ -83,7 +83,7 @@ CHECKPOINT, SPENT = "checkpoint.pth.tar", "seconds.json"  # of a run
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__.splitlines()[0])
     add = parser.add_argument
     add("--out", type=Path, required=True, help="folder of all runs and of comparison.json")
     add("--clips", type=Path, required=True, help="data set of the face world, as modules.data.synthetic writes it")

@@ -10,7 +10,6 @@ which judges must not see.  answers.json: ``{"expressions": {"1": "anger", ...},
 
 from __future__ import annotations
 
-import argparse
 import json
 import string
 import sys
@@ -26,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from modules import media  # noqa: E402
+from modules.arguments import Parser  # noqa: E402
 from modules.data.synthetic import ACTION_UNITS, Faces, render  # noqa: E402
 from modules.data.synthetic.draws import (  # noqa: E402
     EXPRESSIONS,
@@ -46,7 +46,7 @@ LABEL = 24  # pixels above a picture
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__.splitlines()[0])
     parser.add_argument("what", choices=("write", "score"))
     parser.add_argument("--out", type=Path, required=True, help="folder of the sheets")
     parser.add_argument("--answers", type=Path, help="of score: a judge's, as JSON")

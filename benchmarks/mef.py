@@ -11,7 +11,6 @@ CPU seconds of all its threads together (set OMP_NUM_THREADS=1), so that other w
 
 from __future__ import annotations
 
-import argparse
 import json
 import resource
 import statistics
@@ -36,6 +35,7 @@ from torch.utils.data import default_collate  # noqa: E402
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer  # noqa: E402
 
 from modules import media  # noqa: E402
+from modules.arguments import Parser  # noqa: E402
 from modules.config import load_config  # noqa: E402
 from modules.data.astronaut import moving_face  # noqa: E402
 from modules.mef.adapters import Widths, attach_new  # noqa: E402
@@ -221,7 +221,7 @@ def peak() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__.splitlines()[0])
     parser.add_argument("what", choices=["adapters", "cache", "memory", "portrait"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch_size", type=int, default=1)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from modules import media  # noqa: E402
+from modules.arguments import Parser  # noqa: E402
 from modules.data.astronaut import moving_face  # noqa: E402
 
 MEASURE = """
@@ -35,7 +35,7 @@ def write_driver(path: Path, frames: int, size: int = 256) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__.splitlines()[0])
     for name in ("config", "checkpoint", "source_image"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--frames", type=int, nargs="+", default=[100, 3000])

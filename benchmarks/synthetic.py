@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from modules.arguments import Parser  # noqa: E402
 from modules.data.synthetic import Faces, Render, render  # noqa: E402
 from modules.data.synthetic.parameters import set_category  # noqa: E402
 from modules.data.synthetic.sheet import random_faces  # noqa: E402
@@ -70,7 +70,7 @@ def frames_per_second(faces: Faces, clock: Callable[[], float], rounds: int = 3)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__.splitlines()[0])
     parser.add_argument("--faces", type=int, default=300, help="faces shown to the detector")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")

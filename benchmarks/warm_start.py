@@ -8,7 +8,6 @@ network is VGG-19 with random weights, which costs what ImageNet's do.
 
 from __future__ import annotations
 
-import argparse
 import resource
 import sys
 import time
@@ -21,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 from modules import checkpoint as files  # noqa: E402
+from modules.arguments import Parser  # noqa: E402
 from modules.config import PerceptualParams, load_config  # noqa: E402
 from modules.sid import weights  # noqa: E402
 from modules.sid.inference import best_device  # noqa: E402
@@ -29,7 +29,7 @@ from modules.sid.stage import SIDStage  # noqa: E402
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__.splitlines()[0])
     parser.add_argument("--checkpoint")
     parser.add_argument("--batch_size", type=int, default=2)
     parser.add_argument("--cpu", action="store_true")

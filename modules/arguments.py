@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -15,9 +15,19 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if without else super()._get_help_string(action)
 
 
-def training_parser(description: str | None, example: str) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """Tells defaults, and of a wrong command line one line, as of any other mistake."""
+
+    def __init__(self, description: str | None = None, **options: Any):
+        super().__init__(description=description, formatter_class=HelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; --help tells the options\n")
+
+
+def training_parser(description: str | None, example: str) -> Parser:
     """The options of a training run; ``example`` is a configuration for the help text."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=HelpFormatter)
+    parser = Parser(description)
     parser.add_argument("--config", required=True, help=f"YAML file, such as {example}")
     what = "weights to continue from, start from or use; of MEF also a folder of adapters, or of a base"
     parser.add_argument("--checkpoint", help=what)

@@ -5,12 +5,12 @@ Both were measured on the same people and pairs, so every difference is taken wi
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from modules.arguments import Parser
 from modules.errors import UserError, run_script
 from modules.evaluation.bootstrap import interval
 from modules.evaluation.output import table
@@ -56,7 +56,7 @@ def compare(path_a: str, path_b: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m modules.evaluation.compare", description="Differences of two evaluations, and how sure they are"
     )
     parser.add_argument("first", metavar="A/metrics.json", help="what is compared with")

@@ -7,17 +7,16 @@ told.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-from modules.arguments import HelpFormatter, number
+from modules.arguments import Parser, number
 from modules.atomic import check_place
 from modules.config import load_config
 from modules.errors import UserError, run_script
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
+    parser = Parser(__doc__.splitlines()[0])
     parser.add_argument("--out", required=True, help="file of the weights")
     parser.add_argument("--config", help="train this model's encoders: the supervised ceiling")
     sides, many = number(int, 16, 4096), number(int, 16, 10**7)

@@ -8,7 +8,6 @@ Training builds what is missing itself; the command is for doing it beforehand, 
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
 from modules import checkpoint as files
+from modules.arguments import Parser
 from modules.data.portraits import Portrait
 from modules.errors import UserError, run_script
 from modules.mef.cache_key import cache_key
@@ -193,7 +193,7 @@ def _packed(rows: dict[int, Rows], reasons: dict[int, str], count: int) -> Rows:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Compute what MEF's training keeps of a data set.")
+    parser = Parser("Compute what MEF's training keeps of a data set.")
     parser.add_argument("--config", required=True, help="YAML file, such as config/mef-sd15.yaml")
     parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
     args = parser.parse_args()

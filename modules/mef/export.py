@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from modules.arguments import Parser
 from modules.errors import run_script
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("--checkpoint", required=True, help="of a run of train_mef.py")
     parser.add_argument("--out", required=True, help="folder to write, such as MEF_Checkpoints/adapters")
     parser.add_argument("--name_sid", action="store_true", help="name SID's checkpoint instead of copying its encoders")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from modules import checkpoint as files
+from modules.arguments import Parser
 from modules.config import ModelParams, config_to_dict, load_config
 from modules.errors import UserError, run_script
 from modules.sid import weights
@@ -49,7 +49,7 @@ def _half(t: torch.Tensor, name: str, path: str | Path) -> torch.Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("--config", required=True, help="YAML file the checkpoint was trained with")
     parser.add_argument("--checkpoint", required=True, help="of a training run")
     parser.add_argument("--encoders", help="checkpoint of a run of encoders alone: take detector and encoders from it")

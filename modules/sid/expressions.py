@@ -10,7 +10,6 @@ same in the whole clip.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from modules import checkpoint as files
-from modules.arguments import HelpFormatter, number
+from modules.arguments import Parser, number
 from modules.atomic import check_place
 from modules.config import config_to_dict, load_config
 from modules.data.augmentation import colour_view, warp
@@ -160,7 +159,7 @@ def _shaken(faces: Tensor) -> Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=HelpFormatter)
+    parser = Parser(__doc__.splitlines()[0])
     add, defaults = parser.add_argument, Teaching()
     add("--config", required=True, help="YAML file with the clips (dataset_params) and the encoders")
     add("--checkpoint", required=True, help="whose encoders find faces and tell poses already")

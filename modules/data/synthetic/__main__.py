@@ -6,7 +6,7 @@ import argparse
 from fractions import Fraction
 from pathlib import Path
 
-from modules.arguments import HelpFormatter, number
+from modules.arguments import Parser, number
 from modules.errors import UserError, run_script
 
 MANY = 10**6
@@ -19,11 +19,7 @@ def _prefix(text: str) -> str:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m modules.data.synthetic",
-        description=__doc__,
-        formatter_class=HelpFormatter,
-    )
+    parser = Parser(__doc__, prog="python -m modules.data.synthetic")
     add, count = parser.add_argument, number(int, 0, MANY)
     add("--out", type=Path, metavar="DIR", help="folder to write the data set into")
     add("--identities", type=count, default=10, metavar="N", help="people to train on")

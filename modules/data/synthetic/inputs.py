@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 from tqdm import tqdm
 
 from modules import media
+from modules.arguments import Parser
 from modules.data.synthetic import (
     EXPRESSIONS,
     Faces,
@@ -69,8 +69,8 @@ def _write_video(path: Path, faces: Faces) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", default="Inputs", help="folder to write (Inputs)")
+    parser = Parser(__doc__)
+    parser.add_argument("--out", default="Inputs", help="folder to write")
     write_inputs(Path(parser.parse_args().out))
 
 

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from modules import media
+from modules.arguments import Parser
 from modules.data.synthetic.draws import draw_expressions, draw_identities, draw_poses, draw_scenes
 from modules.data.synthetic.parameters import Faces
 from modules.data.synthetic.rendering import Render, render
@@ -53,7 +53,7 @@ def _with_truth(image: np.ndarray, result: Render, index: int) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="picture to write")
     parser.add_argument("--truth", action="store_true", help="show mask and landmarks")
     parser.add_argument("--size", type=int, default=128, help="pixels of a face")
