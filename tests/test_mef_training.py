@@ -28,7 +28,7 @@ from modules.mef import cache
 from modules.mef.cache import Cache
 from modules.mef.config import load_mef_config, mef_config_from_dict
 from modules.mef.dataset import PortraitDataset
-from modules.mef.folder import ADAPTER_FILES
+from modules.mef.folder import ADAPTER_FILES, SID_FILE
 from modules.mef.stage import MEFStage
 from modules.mef.train import MEFRecipe, build_cache, build_encoder, embedding_sample, read_tables, train
 from modules.training import build_accelerator
@@ -510,13 +510,22 @@ def test_a_run_writes_what_it_should(uninterrupted, workshop):
                            saved["identity_adapter"]["image_proj"]["proj.0.weight"])
 
 
-def test_a_new_run_starts_from_a_folder_of_adapters(uninterrupted, workshop, tmp_path):
+def test_a_new_run_starts_from_a_folder_of_adapters(uninterrupted, workshop, tmp_path, capsys):
     start = uninterrupted / "adapters"
     changes = {"train_params.lr": 0, "train_params.num_epochs": 1, "train_params.ema_decay": None}
     config = write_config(tmp_path / "tiny.yaml", workshop, **changes)
     folder = train(config, checkpoint=str(start), finetune=True, log_dir=tmp_path / "log", cpu=True)
     for name in ADAPTER_FILES:
         assert_identical(files.load(start / name), files.load(folder / "adapters" / name))
+    assert "note:" not in capsys.readouterr().out
+    sid = start / SID_FILE
+    entries = files.load(sid)
+    next(iter(entries["identity"].values())).add_(1)
+    other = tmp_path / "other"
+    shutil.copytree(start, other)
+    files.save(entries, other / SID_FILE)
+    train(config, checkpoint=str(other), finetune=True, log_dir=tmp_path / "log", cpu=True)
+    assert f"note: {other} read another SID's embeddings" in capsys.readouterr().out
     with pytest.raises(UserError, match="not a folder of DeepExpr adapters"):
         train(config, checkpoint=str(uninterrupted), finetune=True, log_dir=tmp_path / "log", cpu=True)
 

@@ -70,6 +70,11 @@ class SIDEncoders(nn.Module):
         """What is needed beside the weights to build them again, as plain values."""
         return {"encoder_params": config_to_dict(self.params), "size": list(self.size)}
 
+    def same_as(self, other: SIDEncoders) -> bool:
+        """Whether both have the same weights, to the bit."""
+        own, theirs = self.state_dict(), other.state_dict()
+        return own.keys() == theirs.keys() and all(torch.equal(t.cpu(), theirs[name].cpu()) for name, t in own.items())
+
     def save(self, path: str | Path) -> None:
         """Write the weights."""
         files.save({"identity": self.identity.state_dict(), "semantic": self.semantic.state_dict()}, path)

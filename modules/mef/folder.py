@@ -13,7 +13,7 @@ from modules.config import config_to_dict
 from modules.errors import UserError
 from modules.mef.adapters import NAMES
 from modules.mef.config import BaseParams
-from modules.mef.embedder import Embedder
+from modules.mef.embedder import Embedder, SIDEncoders
 
 CONFIG = "config.json"
 BASE_KEY = "stable_diffusion"  # of CONFIG: where the base is found
@@ -61,6 +61,17 @@ def read_adapters(folder: Path) -> dict[str, Any]:
     """
     read_description(folder / CONFIG)
     return {f"{name}_adapter": files.load(folder / file) for name, file in zip(NAMES, ADAPTER_FILES, strict=True)}
+
+
+def read_sid(folder: Path, description: dict[str, Any]) -> SIDEncoders | None:
+    """The encoders whose embeddings a folder's adapters learnt to read; None if ``config.json`` names none.
+
+    Raises:
+        UserError: they are not there, or cannot be read.
+    """
+    if description.get("sid") is None:
+        return None
+    return SIDEncoders.from_file((folder / description["sid"].get(SID_KEY, SID_FILE)).resolve(), description["sid"])
 
 
 def read_description(path: Path) -> dict[str, Any]:

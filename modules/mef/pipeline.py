@@ -28,8 +28,8 @@ from modules.mef.folder import (
     CONFIG,
     CROP_KEY,
     SID_FILE,
-    SID_KEY,
     read_description,
+    read_sid,
     save_adapters,
 )
 from modules.mef.guidance import GuidanceWeights, separate_guidance
@@ -238,13 +238,11 @@ class DeepExprPipeline(
         states = [files.load(folder / name) for name in ADAPTER_FILES]
         adapters = attach(pipeline.unet, states, [str(folder / name) for name in ADAPTER_FILES])
         crop_faces = description.get(CROP_KEY, False)
-        embedder = None
-        if description.get("sid") is not None:
+        embedder, sid = None, read_sid(folder, description)
+        if sid is not None:
             compound = section_from_dict(
                 CompoundParams, description["compound_params"], str(folder / CONFIG), CompoundParams
             )
-            sid_file = folder / description["sid"].get(SID_KEY, SID_FILE)
-            sid = SIDEncoders.from_file(sid_file.resolve(), description["sid"])
             embedder = Embedder(sid, compound, _detector(detector, crop_faces), cpu)
         return cls(pipeline, adapters, embedder, base_params, crop_faces)
 

@@ -25,7 +25,7 @@ from modules.mef.config import MEFConfig, load_mef_config
 from modules.mef.dataset import PortraitDataset
 from modules.mef.embedder import Embedder, SIDEncoders
 from modules.mef.encoder import Encoder
-from modules.mef.folder import CONFIG, read_adapters, save_adapters
+from modules.mef.folder import CONFIG, read_adapters, read_description, read_sid, save_adapters
 from modules.mef.readable import Unreadable, find_unreadable
 from modules.mef.stage import MEFStage
 from modules.training import Loaded, Trainer
@@ -121,6 +121,8 @@ class MEFRecipe:
         if is_new:
             left_out = self.bad | trainer.loader.dataset.left_out
             trainer.log_left_out(f"{path}: {reason}" for path, reason in left_out.items())
+        if checkpoint is not None and Path(checkpoint).is_dir():
+            _tell_other_sid(Path(checkpoint), trainer.stage.encoder.embedder.sid)
         count = sum(p.numel() for p in trainer.stage.adapters.parameters() if p.requires_grad)
         print(f"{len(self.tables.portraits)} portraits; {count / 1e6:.2f} M parameters to train")
 
@@ -133,6 +135,17 @@ class MEFRecipe:
         embedder, base_params = stage.encoder.embedder, self.config.model_params.base_params
         save_adapters(folder, stage.averaged(), embedder, base_params, self.config.dataset_params.crop_faces)
         print(f"adapters: '{folder}'")
+
+
+def _tell_other_sid(folder: Path, own: SIDEncoders) -> None:
+    """Say so if adapters to start from learnt to read other embeddings: allowed, but rarely what is meant."""
+    try:
+        theirs = read_sid(folder, read_description(folder / CONFIG))
+    except UserError as error:
+        print(f"note: whether {folder} read this SID's embeddings cannot be told: {error}")
+        return
+    if theirs is not None and not theirs.same_as(own):
+        print(f"note: {folder} read another SID's embeddings than model_params.sid_params names, and relearns them")
 
 
 train = partial(runs.run, MEFRecipe)
