@@ -43,17 +43,21 @@ sys.path.insert(0, str(ROOT))
 
 from modules.arguments import Parser, number  # noqa: E402
 from modules.atomic import replacing, write_text  # noqa: E402
-from modules.config import DatasetParams, config_from_dict  # noqa: E402
+from modules.config import Config, config_from_dict  # noqa: E402
 from modules.data.frames import FrameDataset  # noqa: E402
 from modules.errors import UserError, run_script  # noqa: E402
+from modules.evaluation import disentanglement  # noqa: E402
+from modules.evaluation.evaluate import embeddings_of, measured_by  # noqa: E402
 from modules.evaluation.face_meter import find_meter, fingerprint  # noqa: E402
 from modules.evaluation.output import write_json  # noqa: E402
 from modules.sid import weights  # noqa: E402
+from modules.sid.model import SID  # noqa: E402
 
 Settings = dict[str, Any]
 RENDERED = {"keypoints": 4, "generator": 5}  # epochs of SID's steps that render, at --length 1
 ENCODERS = 45  # epochs: of fewer batches, and larger ones
-EQUAL_TIME = 15  # epochs of FOMM's longer run
+EQUAL_TIME = 17  # epochs of FOMM's longer run
+ABLATED_ENCODERS = 22  # epochs of encoders that something is left out of, and of those to compare them with
 TAUGHT = 1500  # batches that teach expressions
 DECAY = 0.8  # of a run's epochs are at full rates, the others at a tenth
 ENCODER_PARAMS = {  # config/synthetic-128-adv.yaml's, for half the pixels
@@ -74,12 +78,12 @@ LOSSES = {
     },
     "generator": PICTURES | NOTHING | MOTION | {"face": 2, "semantic_flow": 1},
 }
-STILLS = "stills"
+STILLS, BRIEFLY = "stills", "encoders briefly"
 ABLATED = {  # what is left out of a step
     "encoders": ("identity_contrast", "pose_equivariance", "independence", "congealing", STILLS),
     "generator": ("face", "semantic_flow"),
 }
-CHECKPOINT, SPENT = "checkpoint.pth.tar", "seconds.json"  # of a run
+CHECKPOINT, SETTINGS, SPENT = "checkpoint.pth.tar", "settings.yaml", "seconds.json"  # of a run
 
 
 def main() -> None:
@@ -119,6 +123,7 @@ class Runs:
 
     def __init__(self, args: argparse.Namespace, seed: int):
         self.args, self.seed, self.folder = args, seed, (args.out / str(seed)).resolve()
+        self.wanted = {"pairs": args.pairs, "probe_people": args.probe_people}
         self.base = yaml.safe_load((ROOT / "config" / "synthetic-64.yaml").read_text(encoding="utf-8"))
 
     def fomm(self) -> None:
@@ -145,13 +150,14 @@ class Runs:
 
     def ablations(self) -> None:
         """One thing left out at a time: of the encoders to see what they still tell, of the generator what it shows."""
-        starts = {"encoders": ("keypoints", ENCODERS), "generator": ("expressions", RENDERED["generator"])}
-        for step, (before, epochs) in starts.items():
-            for term in ABLATED[step]:
-                name = f"{step} without {term}"
-                self.train(name, self.settings(step, epochs, without=term), self.checkpoint(before))
-                self.evaluate(name)
-        self.evaluate("encoders")
+        encoders = {BRIEFLY: None} | {f"encoders without {term}": term for term in ABLATED["encoders"]}
+        for name, term in encoders.items():
+            self.train(name, self.settings("encoders", ABLATED_ENCODERS, without=term), self.checkpoint("keypoints"))
+        self.embeddings(list(encoders))
+        for term in ABLATED["generator"]:
+            settings = self.settings("generator", RENDERED["generator"], without=term)
+            self.train(f"generator without {term}", settings, self.checkpoint("expressions"))
+            self.evaluate(f"generator without {term}")
 
     def epochs(self, usual: int) -> int:
         return max(2, round(usual * self.args.length))
@@ -206,7 +212,7 @@ class Runs:
             return _newest(log)
 
         # decoding is nobody's training time
-        FrameDataset(_dataset(settings), seed=self.seed, progress=True).prepare_cache(progress=True)
+        FrameDataset(_config(settings).dataset_params, seed=self.seed, progress=True).prepare_cache(progress=True)
         self._once(name, settings, start, run, resumed)
 
     def teach(self, start: Path) -> None:
@@ -241,7 +247,7 @@ class Runs:
             raise UserError(f"{folder}: was begun with other settings or from another start; remove it")
         if (folder / DONE).is_file():
             return
-        file = folder / "settings.yaml"
+        file = folder / SETTINGS
         write_text(file, yaml.safe_dump(settings))
         write_json(begun, of)
         if resumed is None:
@@ -250,18 +256,33 @@ class Runs:
         with replacing(folder / CHECKPOINT) as whole:
             shutil.copy(made, whole)
         seconds = resumed + json.loads((folder / SPENT).read_text(encoding="utf-8"))
-        write_json(folder / DONE, {"seconds": seconds, "parameters": _parameters(settings, folder / CHECKPOINT)})
+        count = sum(p.numel() for p in _load(folder).parameters())  # of the networks inference uses
+        write_json(folder / DONE, {"seconds": seconds, "parameters": count})
 
     def evaluate(self, name: str) -> None:
         """Unless it is measured, by this measuring network, on as many pairs and people."""
-        folder, wanted = self.folder / name, {"pairs": self.args.pairs, "probe_people": self.args.probe_people}
-        metrics, so = folder / METRICS, wanted | {"meter": fingerprint(find_meter(None))}
-        if metrics.is_file() and so.items() <= json.loads(metrics.read_text(encoding="utf-8"))["measured"].items():
+        folder = self.folder / name
+        if _is_measured(folder / METRICS, self.wanted | {"meter": fingerprint(find_meter(None))}):
             return
-        settings = yaml.safe_load((folder / "settings.yaml").read_text(encoding="utf-8"))
+        settings = yaml.safe_load((folder / SETTINGS).read_text(encoding="utf-8"))
         config = folder / "evaluate.yaml"
-        config.write_text(yaml.safe_dump(settings | {"evaluate_params": wanted}), encoding="utf-8")
+        config.write_text(yaml.safe_dump(settings | {"evaluate_params": self.wanted}), encoding="utf-8")
         _run("run.py", "--mode", "evaluate", "--config", config, "--checkpoint", folder / CHECKPOINT)
+
+    def embeddings(self, names: list[str]) -> None:
+        """What encoders that show nothing yet tell, all of the same pictures."""
+        config = _config(self.base | {"evaluate_params": self.wanted})
+        params, size = config.evaluate_params, config.dataset_params.frame_shape[0]
+        measured = measured_by(params, find_meter(None), size)
+        names = [name for name in names if not _is_measured(self.folder / name / METRICS, measured)]
+        if not names:
+            return
+        models = {name: _load(self.folder / name) for name in names}
+        embeds = {name: embeddings_of(model) for name, model in models.items()}
+        found = disentanglement.measure(embeds, size, params.people, params.frames, params.probe_people)
+        for name, known in found.items():
+            figures = {"measured": measured, "disentanglement": {"model": known.figures}, "each": {"model": known.each}}
+            write_json(self.folder / name / METRICS, figures)
 
     def checkpoint(self, name: str) -> Path:
         return self.folder / name / CHECKPOINT
@@ -288,14 +309,20 @@ def _decays(epochs: int) -> int:
     return min(epochs - 1, round(DECAY * epochs))
 
 
-def _dataset(settings: Settings) -> DatasetParams:
-    return config_from_dict(settings, where="benchmarks/comparison.py").dataset_params
+def _config(settings: Settings) -> Config:
+    return config_from_dict(settings, where="benchmarks/comparison.py")
 
 
-def _parameters(settings: Settings, checkpoint: Path) -> int:
-    """Of the networks inference uses."""
-    model = weights.load_model(config_from_dict(settings, where=str(checkpoint)).model_params, checkpoint)
-    return sum(p.numel() for p in model.parameters())
+def _load(folder: Path) -> SID:
+    """A run's model."""
+    settings = yaml.safe_load((folder / SETTINGS).read_text(encoding="utf-8"))
+    return weights.load_model(_config(settings).model_params, folder / CHECKPOINT)
+
+
+def _is_measured(metrics: Path, so: dict[str, Any]) -> bool:
+    if not metrics.is_file():
+        return False
+    return so.items() <= json.loads(metrics.read_text(encoding="utf-8"))["measured"].items()
 
 
 @contextmanager

@@ -47,15 +47,16 @@ def evaluate(config: Config, checkpoint: str | Path, cpu: bool = False) -> Path:
     model, meter = prepare_model(config.model_params, checkpoint, best_device(cpu)), load_meter(meter_file)
     ruler = calibrate(meter, height, params.people, params.frames)
     pairs = reenactment.render_pairs(height, params.pairs, params.clip_frames)
-    figures: dict[str, Any] = {"measured": _measured(params, meter_file, height), "meter": ruler.errors}
+    figures: dict[str, Any] = {"measured": measured_by(params, meter_file, height), "meter": ruler.errors}
     each: dict[str, Each] = {}
     for title, rows in _driven(model, pairs, ruler).items():
         figures[title] = {row: _means(values) for row, values in rows.items()}
         each[title] = {row: _columns(values) for row, values in rows.items()}
     if model.encoders is not None:
-        found = disentanglement.measure(
-            _embeds(model, ceiling), height, params.people, params.frames, params.probe_people
-        )
+        embeds = {"model": embeddings_of(model)}
+        if ceiling is not None:
+            embeds["supervised ceiling"] = partial(_embed_ceiling, ceiling=ceiling)
+        found = disentanglement.measure(embeds, height, params.people, params.frames, params.probe_people)
         figures["disentanglement"] = {who: known.figures for who, known in found.items()}
         figures["without spread"] = next(iter(found.values())).without_spread
         each |= {who: known.each for who, known in found.items()}
@@ -69,7 +70,7 @@ def evaluate(config: Config, checkpoint: str | Path, cpu: bool = False) -> Path:
     return folder
 
 
-def _measured(params: EvaluateParams, meter: Path, size: int) -> dict[str, Any]:
+def measured_by(params: EvaluateParams, meter: Path, size: int) -> dict[str, Any]:
     """What two evaluations must have in common for their figures to be compared."""
     values = {name: value for name, value in asdict(params).items() if name not in ("meter", "ceiling")}
     return {"meter": fingerprint(meter), "size": size, **values}
@@ -120,20 +121,19 @@ def _ceiling(config: Config) -> FaceMeter | None:
     return ceiling
 
 
-def _embeds(model: SID, ceiling: FaceMeter | None) -> dict[str, Embed]:
-    """The model's encoders and, if there is one, the ceiling's."""
+def embeddings_of(model: SID) -> Embed:
+    """z_id and z_sem of images, on the CPU, by the model's encoders on their device."""
     device = next(model.parameters()).device
 
     def embed(images: Tensor) -> tuple[Tensor, Tensor]:
         images = images.to(device)
         return model.encoders.identity(images).cpu(), model.encoders.semantic(images).cat().cpu()
 
-    def embed_ceiling(images: Tensor, ceiling: FaceMeter) -> tuple[Tensor, Tensor]:
-        return ceiling.identity(images), ceiling.semantic(images).cat()
+    return embed
 
-    if ceiling is None:
-        return {"model": embed}
-    return {"model": embed, "supervised ceiling": partial(embed_ceiling, ceiling=ceiling)}
+
+def _embed_ceiling(images: Tensor, ceiling: FaceMeter) -> tuple[Tensor, Tensor]:
+    return ceiling.identity(images), ceiling.semantic(images).cat()
 
 
 def _sheet(model: SID, pairs: list[Rendered]) -> Tensor:
