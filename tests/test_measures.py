@@ -355,6 +355,12 @@ def test_evaluate_writes_figures_tables_and_a_report(tmp_path):
     assert low < leak["identity parameters"] < high and f"[{low:.2f}, {high:.2f}]" in result.stdout
     per_pair = figures["each"]["reenactment"]["embedding"]["AU"]
     assert len(per_pair) == 2 and sum(per_pair) / 2 == pytest.approx(figures["reenactment"]["embedding"]["AU"])
+    others = rows - {"embedding", "truth"}
+    assert set(figures["differences"]["reenactment"]) == {f"embedding less {row}" for row in others}
+    drive, rest = "--drive expression", "no motion, expression wanted"
+    apart, (low, high) = figures["differences"]["parts"][f"{drive} less {rest}"]["AU"]
+    assert apart == pytest.approx(figures["parts"][drive]["AU"] - figures["parts"][rest]["AU"])
+    assert low <= apart <= high and f"{apart:+.3f} [{low:+.2f}, {high:+.2f}]" in result.stdout
     assert len(figures["each"]["model"]["z_id"]["rank1"]) == 16
     own = figures["meter"]
     assert set(own["identity parameters, R2"]) == set(IDENTITY) and {"yaw", "pitch", "roll"} <= set(own["summary"])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 RESAMPLES = 2000
 LEVEL = 0.95
+Differences = dict[str, tuple[float, tuple[float, float]]]  # figure -> mean and interval
 Each = dict[str, dict[str, list[float]]]  # row -> figure -> one value per person or pair
 
 
@@ -22,3 +23,17 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 def intervals(each: Each) -> dict[str, dict[str, tuple[float, float]]]:
     """:func:`interval` of every figure of every row."""
     return {row: {name: interval(values) for name, values in figures.items()} for row, figures in each.items()}
+
+
+def differences(rows: dict[str, dict[str, list[float]]], asked: Iterable[tuple[str, str]]) -> dict[str, Differences]:
+    """Of every ``asked`` pair of rows the first's figures less the second's, mean and interval, pair by pair."""
+    return {
+        f"{one} less {other}": {name: difference(values, rows[other][name]) for name, values in rows[one].items()}
+        for one, other in asked
+    }
+
+
+def difference(values: Sequence[float], others: Sequence[float]) -> tuple[float, tuple[float, float]]:
+    """The mean of what ``values`` are more than their ``others``, and its :func:`interval`."""
+    apart = [a - b for a, b in zip(values, others, strict=True)]
+    return sum(apart) / len(apart), interval(apart)

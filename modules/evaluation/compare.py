@@ -12,7 +12,7 @@ from typing import Any
 
 from modules.arguments import Parser
 from modules.errors import UserError, run_script
-from modules.evaluation.bootstrap import interval
+from modules.evaluation.bootstrap import difference
 from modules.evaluation.output import table
 
 
@@ -34,11 +34,10 @@ def differences(first: dict[str, Any], second: dict[str, Any]) -> Iterator[list[
             others = second["each"].get(title, {}).get(row, {})
             for name in (name for name in figures if name in others):
                 a, b = figures[name], others[name]
-                change = [y - x for x, y in zip(a, b, strict=True)]
-                low, high = interval(change)
+                change, (low, high) = difference(b, a)
                 mark = " *" if low > 0 or high < 0 else "  "
                 means = (f"{sum(values) / len(values):.4f}" for values in (a, b))
-                yield [f"{title}: {row}: {name}", *means, f"{sum(change) / len(change):+.4f}",
+                yield [f"{title}: {row}: {name}", *means, f"{change:+.4f}",
                        f"[{low:+.4f}, {high:+.4f}]{mark}"]
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from modules.config import Config, EvaluateParams
 from modules.errors import UserError
 from modules.evaluation import disentanglement, reenactment
-from modules.evaluation.bootstrap import Each, intervals
+from modules.evaluation.bootstrap import Each, differences, intervals
 from modules.evaluation.disentanglement import Embed
 from modules.evaluation.face_meter import FaceMeter, find_meter, fingerprint, load_meter
 from modules.evaluation.metrics import Figures
@@ -28,6 +28,7 @@ from modules.sid.inference import best_device, prepare_model
 from modules.sid.model import SID
 from modules.sid.motion import MotionOptions
 
+STATIC = ", static driver"  # of a row's name
 SHOWN_PAIRS = 8  # rows of the report's sheet
 Rows = dict[str, list[Figures]]  # row of a table -> figures of every pair
 
@@ -60,6 +61,7 @@ def evaluate(config: Config, checkpoint: str | Path, cpu: bool = False) -> Path:
         figures["disentanglement"] = {who: known.figures for who, known in found.items()}
         figures["without spread"] = next(iter(found.values())).without_spread
         each |= {who: known.each for who, known in found.items()}
+    figures["differences"] = {title: differences(each[title], asked) for title, asked in _questions(each).items()}
     figures |= {"intervals": {title: intervals(rows) for title, rows in each.items()}, "each": each}
     folder = evaluation_folder(checkpoint)
     write_json(folder / "metrics.json", figures)
@@ -80,7 +82,7 @@ def _driven(model: SID, pairs: list[Rendered], ruler: Ruler) -> dict[str, Rows]:
     """Every mode with a clip as driver, the first mode with single pictures, and the answers that frame them."""
     ways = reenactment.modes(model)
     rows = {mode.name: reenactment.measure(model, mode, pairs, ruler) for mode in ways}
-    rows[f"{ways[0].name}, static driver"] = reenactment.measure(model, ways[0], pairs, ruler, static=True)
+    rows[f"{ways[0].name}{STATIC}"] = reenactment.measure(model, ways[0], pairs, ruler, static=True)
     found = {"reenactment": rows | reenactment.trivial(pairs, ruler)}
     if model.encoders is not None:
         found["parts"] = _parts(model, pairs, ruler)
@@ -96,6 +98,16 @@ def _parts(model: SID, pairs: list[Rendered], ruler: Ruler) -> Rows:
         rows[mode.name] = reenactment.measure(model, mode, wanted, ruler)
         rows[f"no motion, {part} wanted"] = reenactment.trivial(wanted, ruler)["no motion"]
     return rows
+
+
+def _questions(each: dict[str, Each]) -> dict[str, list[tuple[str, str]]]:
+    """Which rows are set against which: the default way against the others, one part against not moving."""
+    (default, *others) = each["reenactment"]
+    asked = {"reenactment": [(default, other) for other in others if other not in (f"{default}{STATIC}", "truth")]}
+    if "parts" in each:
+        rows = list(each["parts"])
+        asked["parts"] = list(zip(rows[::2], rows[1::2], strict=True))
+    return asked
 
 
 def _means(rows: list[Figures]) -> Figures:

@@ -14,6 +14,7 @@ from torch import Tensor
 from modules import media
 from modules.atomic import write_text
 from modules.data.synthetic import ACTION_UNITS, IDENTITY
+from modules.evaluation.bootstrap import Differences
 from modules.evaluation.metrics import Figures
 from modules.evaluation.output import table
 
@@ -37,6 +38,8 @@ def sections(figures: dict[str, Any]) -> list[Section]:
     for title, what in (("reenactment", "cross-reenactment"), ("parts", "expression or pose alone")):
         if title in figures:
             found.append((f"{what}, means over pairs ({UNITS})", *cells(figures[title])))
+            apart = _differences(figures["differences"][title])
+            found.append((f"{what}, differences pair by pair ({CONFIDENCE})", *apart))
     for who, rows in figures.get("disentanglement", {}).items():
         title = f"{who}: rank-1 retrieval, and R2 of linear probes, on unseen people ({CONFIDENCE})"
         found.append((title, *cells(rows, sure[who])))
@@ -57,6 +60,15 @@ def cells(
         return value if sure is None else "{} [{:.2f}, {:.2f}]".format(value, *sure[row][column])
 
     return ["", *columns], [[row, *(cell(row, column) for column in columns)] for row in rows]
+
+
+def _differences(rows: dict[str, Differences]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a table of them."""
+    columns = list(next(iter(rows.values())))
+    return ["", *columns], [
+        [row, *("{:+.3f} [{:+.2f}, {:+.2f}]".format(values[name][0], *values[name][1]) for name in columns)]
+        for row, values in rows.items()
+    ]
 
 
 def left_out(figures: dict[str, Any]) -> str:
