@@ -56,7 +56,7 @@ from modules.sid.model import SID  # noqa: E402
 Settings = dict[str, Any]
 RENDERED = {"keypoints": 4, "generator": 5}  # epochs of SID's steps that render, at --length 1
 ENCODERS = 45  # epochs: of fewer batches, and larger ones
-EQUAL_TIME = 17  # epochs of FOMM's longer run
+EQUAL_TIME = 15  # epochs of FOMM's longer run
 ABLATED_ENCODERS = 22  # epochs of encoders that something is left out of, and of those to compare them with
 TAUGHT = 1500  # batches that teach expressions
 DECAY = 0.8  # of a run's epochs are at full rates, the others at a tenth
