@@ -57,7 +57,7 @@ def arguments() -> argparse.Namespace:
         "--min_size",
         type=number(int, 1, 10**9),
         metavar="PIXELS",
-        help="smaller faces are left out; small values are slow (default 1/12 of the longer side of the video)",
+        help="smaller faces are left out; small values are slow (default: 1/12 of the longer side of the video)",
     )
     parser.add_argument(
         "--detector",

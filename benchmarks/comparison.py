@@ -13,6 +13,10 @@ the same clips for the sum of the epochs in which SID renders ("equal steps"), a
 encoders and all; the table shows both times).  Only SID's encoders see the stills: pictures of one person in different
 scenes are no pairs to render.  Every model is then measured by run.py --mode evaluate, on the same people and pairs.
 
+``--parts ablations``: the generator's step without one of its terms; and encoders without one of theirs, or without the
+stills, which are trained half as long, as are those with everything that they are set against.  What these tell is
+measured as --mode evaluate does; they show nothing yet.
+
 Each run is a folder, <out>/<seed>/<name>; what is done is not done again, what was interrupted goes on.  Several
 processes may share the work by ``--parts``, ablations after SID.  Time is the processors' on a CPU (set
 OMP_NUM_THREADS=1 and give each process a core: waiting threads count too) and the clock's with a GPU, where processes
@@ -35,8 +39,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
-from comparison_table import DONE, FOMM_STEPS, FOMM_TIME, METRICS, show
+from comparison_table import BRIEFLY, DONE, FOMM_STEPS, FOMM_TIME, METRICS, show
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -48,9 +53,9 @@ from modules.data.frames import FrameDataset  # noqa: E402
 from modules.errors import UserError, run_script  # noqa: E402
 from modules.evaluation import disentanglement  # noqa: E402
 from modules.evaluation.evaluate import embeddings_of, measured_by  # noqa: E402
-from modules.evaluation.face_meter import find_meter, fingerprint  # noqa: E402
+from modules.evaluation.face_meter import find_meter  # noqa: E402
 from modules.evaluation.output import write_json  # noqa: E402
-from modules.sid import weights  # noqa: E402
+from modules.sid.inference import best_device, prepare_model  # noqa: E402
 from modules.sid.model import SID  # noqa: E402
 
 Settings = dict[str, Any]
@@ -78,7 +83,7 @@ LOSSES = {
     },
     "generator": PICTURES | NOTHING | MOTION | {"face": 2, "semantic_flow": 1},
 }
-STILLS, BRIEFLY = "stills", "encoders briefly"
+STILLS = "stills"
 ABLATED = {  # what is left out of a step
     "encoders": ("identity_contrast", "pose_equivariance", "independence", "congealing", STILLS),
     "generator": ("face", "semantic_flow"),
@@ -93,7 +98,7 @@ def main() -> None:
     add("--clips", type=Path, required=True, help="data set of the face world, as modules.data.synthetic writes it")
     add("--calm", type=Path, required=True, help="another one, made with --calm 1")
     add("--stills", type=Path, required=True, help="a folder of stills, for the encoders")
-    add("--seeds", type=number(int, 0, 2**31), nargs="+", default=[0, 1, 2])
+    add("--seeds", type=number(int, 0, 2**31), nargs="+", default=[0, 1, 2], help="of the trainings")
     add("--ablated_seeds", type=number(int, 0, 2**31), nargs="*", default=[0, 1], help="those of --seeds to ablate")
     add("--length", type=number(float, 0.01, 1000), default=1.0, help="times the epochs of every run")
     add("--workers", type=number(int, 0, 1000), default=0, help="loader processes of a run; 0 where it has one core")
@@ -123,8 +128,11 @@ class Runs:
 
     def __init__(self, args: argparse.Namespace, seed: int):
         self.args, self.seed, self.folder = args, seed, (args.out / str(seed)).resolve()
-        self.wanted = {"pairs": args.pairs, "probe_people": args.probe_people}
         self.base = yaml.safe_load((ROOT / "config" / "synthetic-64.yaml").read_text(encoding="utf-8"))
+        self.base["evaluate_params"] = {"pairs": args.pairs, "probe_people": args.probe_people}
+        config = _config(self.base)
+        self.params, self.size = config.evaluate_params, config.dataset_params.frame_shape[0]
+        self.measured = measured_by(self.params, find_meter(None), self.size)
 
     def fomm(self) -> None:
         """The long run, and from before its rates fall, a shorter one's end."""
@@ -260,29 +268,30 @@ class Runs:
         write_json(folder / DONE, {"seconds": seconds, "parameters": count})
 
     def evaluate(self, name: str) -> None:
-        """Unless it is measured, by this measuring network, on as many pairs and people."""
-        folder = self.folder / name
-        if _is_measured(folder / METRICS, self.wanted | {"meter": fingerprint(find_meter(None))}):
+        """Pictures and embeddings, unless that is done."""
+        if self.is_measured(name):
             return
+        folder = self.folder / name
         settings = yaml.safe_load((folder / SETTINGS).read_text(encoding="utf-8"))
-        config = folder / "evaluate.yaml"
-        config.write_text(yaml.safe_dump(settings | {"evaluate_params": self.wanted}), encoding="utf-8")
+        config, evaluate_params = folder / "evaluate.yaml", self.base["evaluate_params"]
+        config.write_text(yaml.safe_dump(settings | {"evaluate_params": evaluate_params}), encoding="utf-8")
         _run("run.py", "--mode", "evaluate", "--config", config, "--checkpoint", folder / CHECKPOINT)
 
     def embeddings(self, names: list[str]) -> None:
         """What encoders that show nothing yet tell, all of the same pictures."""
-        config = _config(self.base | {"evaluate_params": self.wanted})
-        params, size = config.evaluate_params, config.dataset_params.frame_shape[0]
-        measured = measured_by(params, find_meter(None), size)
-        names = [name for name in names if not _is_measured(self.folder / name / METRICS, measured)]
-        if not names:
+        embeds = {name: embeddings_of(_load(self.folder / name)) for name in names if not self.is_measured(name)}
+        if not embeds:
             return
-        models = {name: _load(self.folder / name) for name in names}
-        embeds = {name: embeddings_of(model) for name, model in models.items()}
-        found = disentanglement.measure(embeds, size, params.people, params.frames, params.probe_people)
+        params = self.params
+        found = disentanglement.measure(embeds, self.size, params.people, params.frames, params.probe_people)
         for name, known in found.items():
-            figures = {"measured": measured, "disentanglement": {"model": known.figures}, "each": {"model": known.each}}
-            write_json(self.folder / name / METRICS, figures)
+            figures = {"disentanglement": {"model": known.figures}, "each": {"model": known.each}}
+            write_json(self.folder / name / METRICS, {"measured": self.measured} | figures)
+
+    def is_measured(self, name: str) -> bool:
+        """By this measuring network, on as many pairs and people."""
+        metrics = self.folder / name / METRICS
+        return metrics.is_file() and json.loads(metrics.read_text(encoding="utf-8"))["measured"] == self.measured
 
     def checkpoint(self, name: str) -> Path:
         return self.folder / name / CHECKPOINT
@@ -314,15 +323,9 @@ def _config(settings: Settings) -> Config:
 
 
 def _load(folder: Path) -> SID:
-    """A run's model."""
+    """A run's model, ready to use."""
     settings = yaml.safe_load((folder / SETTINGS).read_text(encoding="utf-8"))
-    return weights.load_model(_config(settings).model_params, folder / CHECKPOINT)
-
-
-def _is_measured(metrics: Path, so: dict[str, Any]) -> bool:
-    if not metrics.is_file():
-        return False
-    return so.items() <= json.loads(metrics.read_text(encoding="utf-8"))["measured"].items()
+    return prepare_model(_config(settings).model_params, folder / CHECKPOINT, best_device(cpu=False))
 
 
 @contextmanager
@@ -338,8 +341,6 @@ def _counted(file: Path) -> Iterator[None]:
 
 def _seconds() -> float:
     """Of all commands so far: a GPU's by the clock, a CPU's by the processor, which other work does not lengthen."""
-    import torch
-
     if torch.cuda.is_available():
         return time.monotonic()
     used = resource.getrusage(resource.RUSAGE_CHILDREN)

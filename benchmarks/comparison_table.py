@@ -12,11 +12,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from modules.errors import UserError  # noqa: E402
-from modules.evaluation.bootstrap import interval  # noqa: E402
+from modules.evaluation.bootstrap import difference  # noqa: E402
 from modules.evaluation.output import table, write_json  # noqa: E402
 
 FOMM_STEPS, FOMM_TIME = "fomm equal steps", "fomm equal time"  # runs by name
 METRICS, DONE = "evaluation/checkpoint/metrics.json", "done.json"  # of a run: its figures, its seconds and size
+BRIEFLY = "encoders briefly"  # what encoders without a term are set against
 TRIVIAL = ("no motion", "truth")  # rows of every evaluation, the same in all of them
 SHOWN = ("PSNR", "SSIM", "CSIM", "pose", "landmarks", "AU", "identity")
 KNOWN = (
@@ -30,7 +31,8 @@ def show(out: Path, among: list[int]) -> None:
     """Print and write what was measured, means over seeds.
 
     Differences are of the seeds that both have, and how sure they are is the bootstrap's over pairs of source and
-    driver: how much one training differs from the next is not in it, so every seed's difference stands beside.
+    driver, or over people: how much one training differs from the next is not in it, so every seed's difference stands
+    beside.
     """
     found: dict[str, Measured] = {}
     for seed in among:
@@ -58,6 +60,13 @@ def show(out: Path, among: list[int]) -> None:
             column: _difference(_each(mine, way, column, both), _each(theirs, others_way, column, both))
             for column in SHOWN
         }
+    for name in found:
+        if name.startswith("encoders without") and BRIEFLY in found:
+            both = sorted(found[name].keys() & found[BRIEFLY].keys())
+            differences[f"{name} less {BRIEFLY}"] = {
+                f"{z} {what}": _difference(*(_each_person(found[who], z, what, both) for who in (name, BRIEFLY)))
+                for z, what in KNOWN
+            }
     known = {
         name: {f"{z} {what}": [m["disentanglement"]["model"][z][what] for m in seeds.values()] for z, what in KNOWN}
         for name, seeds in found.items() if "disentanglement" in next(iter(seeds.values()))
@@ -73,10 +82,10 @@ def show(out: Path, among: list[int]) -> None:
     print(table(["", *SHOWN], [[row, *(f"{v:.3f}" for v in values.values())] for row, values in means.items()]))
     print("\nPSNR, SSIM, CSIM: more is better; the others: less. FOMM's best way is that of the highest PSNR.")
     for row, values in differences.items():
-        print(f"\n{row} (95 % over pairs; of each seed)")
-        for column, (difference, (low, high), seeds) in values.items():
+        print(f"\n{row} (95 % over pairs or people; of each seed)")
+        for column, (apart, (low, high), seeds) in values.items():
             each = ", ".join(f"{value:+.3f}" for value in seeds)
-            print(f"  {column:10} {difference:+.3f} ({low:+.3f} to {high:+.3f}; {each})")
+            print(f"  {column:18} {apart:+.3f} ({low:+.3f} to {high:+.3f}; {each})")
     if known:
         rows = [[name, *(f"{mean(v):.3f}" for v in values.values())] for name, values in known.items()]
         print("\nshare of people found, and R2 of probes (encoders by themselves have no z_exp yet)")
@@ -102,8 +111,12 @@ def _each(measured: Measured, way: str, column: str, seeds: Iterable[int]) -> li
     return [measured[seed]["each"]["reenactment"][way][column] for seed in seeds]
 
 
+def _each_person(measured: Measured, z: str, what: str, seeds: Iterable[int]) -> list[list[float]]:
+    """Of every seed, the figures of every person."""
+    return [measured[seed]["each"]["model"][z][what] for seed in seeds]
+
+
 def _difference(mine: list[list[float]], theirs: list[list[float]]) -> tuple[float, tuple[float, float], list[float]]:
-    """Mean, interval over pairs, and mean of every seed."""
-    apart = [[a - b for a, b in zip(*rows, strict=True)] for rows in zip(mine, theirs, strict=True)]
-    pairs = [mean(values) for values in zip(*apart, strict=True)]
-    return mean(pairs), interval(pairs), [mean(values) for values in apart]
+    """Mean over seeds, its interval over pairs or people, and mean of every seed."""
+    apart, sure = difference(*([mean(values) for values in zip(*rows, strict=True)] for rows in (mine, theirs)))
+    return apart, sure, [mean(a) - mean(b) for a, b in zip(mine, theirs, strict=True)]

@@ -38,6 +38,7 @@ from modules import media  # noqa: E402
 from modules.arguments import Parser  # noqa: E402
 from modules.config import load_config  # noqa: E402
 from modules.data.astronaut import moving_face  # noqa: E402
+from modules.errors import run_script  # noqa: E402
 from modules.mef.adapters import Widths, attach_new  # noqa: E402
 from modules.mef.base import DTYPES, quiet  # noqa: E402
 from modules.mef.cache import Cache  # noqa: E402
@@ -222,9 +223,9 @@ def peak() -> float:
 
 def main() -> None:
     parser = Parser(__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["adapters", "cache", "memory", "portrait"])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--batch_size", type=int, default=1)
+    parser.add_argument("what", choices=["adapters", "cache", "memory", "portrait"], help="what is measured")
+    parser.add_argument("--rounds", type=int, default=5, help="of which the median is told")
+    parser.add_argument("--batch_size", type=int, default=1, help="of a training step")
     parser.add_argument("--latents", type=int, default=64, help="side of the denoising step's latents")
     args = parser.parse_args()
     if args.what == "adapters":
@@ -238,4 +239,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))
 from modules import media  # noqa: E402
 from modules.arguments import Parser  # noqa: E402
 from modules.data.astronaut import moving_face  # noqa: E402
+from modules.errors import run_script  # noqa: E402
 
 MEASURE = """
 import resource, subprocess, sys
@@ -37,8 +38,8 @@ def write_driver(path: Path, frames: int, size: int = 256) -> None:
 def main() -> None:
     parser = Parser(__doc__.splitlines()[0])
     for name in ("config", "checkpoint", "source_image"):
-        parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--frames", type=int, nargs="+", default=[100, 3000])
+        parser.add_argument(f"--{name}", required=True, help="as of Inference.py")
+    parser.add_argument("--frames", type=int, nargs="+", default=[100, 3000], help="of the driving videos")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for frames in args.frames:
@@ -54,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

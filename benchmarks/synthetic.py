@@ -20,6 +20,7 @@ from modules.arguments import Parser  # noqa: E402
 from modules.data.synthetic import Faces, Render, render  # noqa: E402
 from modules.data.synthetic.parameters import set_category  # noqa: E402
 from modules.data.synthetic.sheet import random_faces  # noqa: E402
+from modules.errors import run_script  # noqa: E402
 
 TURN = 10.0  # degrees: near frontal
 OFF_CENTRE = 0.35  # box widths that the box's centre may be from the landmarks' mean
@@ -72,8 +73,8 @@ def frames_per_second(faces: Faces, clock: Callable[[], float], rounds: int = 3)
 def main() -> None:
     parser = Parser(__doc__.splitlines()[0])
     parser.add_argument("--faces", type=int, default=300, help="faces shown to the detector")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1, help="of the CPU")
+    parser.add_argument("--device", default="cpu", help="that renders")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     batch = 64 if args.device == "cpu" else 1024
@@ -89,4 +90,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -22,6 +22,7 @@ import torch  # noqa: E402
 from modules import checkpoint as files  # noqa: E402
 from modules.arguments import Parser  # noqa: E402
 from modules.config import PerceptualParams, load_config  # noqa: E402
+from modules.errors import run_script  # noqa: E402
 from modules.sid import weights  # noqa: E402
 from modules.sid.inference import best_device  # noqa: E402
 from modules.sid.model import SID  # noqa: E402
@@ -30,9 +31,9 @@ from modules.sid.stage import SIDStage  # noqa: E402
 
 def main() -> None:
     parser = Parser(__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint")
-    parser.add_argument("--batch_size", type=int, default=2)
-    parser.add_argument("--cpu", action="store_true")
+    parser.add_argument("--checkpoint", help="of FOMM; left out: random weights of its layout")
+    parser.add_argument("--batch_size", type=int, default=2, help="of the training step")
+    parser.add_argument("--cpu", action="store_true", help="do not use a GPU, even if there is one")
     args = parser.parse_args()
     device = best_device(args.cpu)
     config = load_config(ROOT / "config" / "sid-vox-256.yaml")
@@ -75,4 +76,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

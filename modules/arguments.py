@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 
+def started_module() -> str | None:
+    """The name of the module that was started with ``python -m``, if one was: its file's name does not start it."""
+    spec = sys.modules["__main__"].__spec__
+    return None if spec is None else spec.name.removesuffix(".__main__")
+
+
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Tells the default of every option that has one."""
+    """Tells the default of every option that has one, and a word of help."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         without = action.default is None or action.default is False  # not "in": 0 == False
@@ -18,8 +25,9 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """Tells defaults, and of a wrong command line one line, as of any other mistake."""
 
-    def __init__(self, description: str | None = None, **options: Any):
-        super().__init__(description=description, formatter_class=HelpFormatter, **options)
+    def __init__(self, description: str | None = None):
+        name = started_module()
+        super().__init__(name and f"python -m {name}", description=description, formatter_class=HelpFormatter)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message}; --help tells the options\n")

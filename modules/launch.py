@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 
+from modules.arguments import started_module
 from modules.errors import UserError
 
 HELD_BACK = 5.0  # seconds; a launcher ends its processes within a fraction of one once one has failed
@@ -94,8 +95,8 @@ def spawn(processes: int) -> None:
         max_restarts=0,
     )
     # a module that was started with -m has to be started so again: its own folder is not where imports begin
-    spec = sys.modules["__main__"].__spec__
-    program = sys.argv if spec is None else ["-m", spec.name.removesuffix(".__main__"), *sys.argv[1:]]
+    name = started_module()
+    program = sys.argv if name is None else ["-m", name, *sys.argv[1:]]
     # each process computes with its share of the cores unless the user says otherwise
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     try:

@@ -360,7 +360,7 @@ def test_evaluate_writes_figures_tables_and_a_report(tmp_path):
     drive, rest = "--drive expression", "no motion, expression wanted"
     apart, (low, high) = figures["differences"]["parts"][f"{drive} less {rest}"]["AU"]
     assert apart == pytest.approx(figures["parts"][drive]["AU"] - figures["parts"][rest]["AU"])
-    assert low <= apart <= high and f"{apart:+.3f} [{low:+.2f}, {high:+.2f}]" in result.stdout
+    assert low <= apart <= high and f"{apart:+.3f} [{low:+.3f}, {high:+.3f}]" in result.stdout
     assert len(figures["each"]["model"]["z_id"]["rank1"]) == 16
     own = figures["meter"]
     assert set(own["identity parameters, R2"]) == set(IDENTITY) and {"yaw", "pitch", "roll"} <= set(own["summary"])

@@ -8,7 +8,7 @@ import numpy as np
 
 RESAMPLES = 2000
 LEVEL = 0.95
-Differences = dict[str, tuple[float, tuple[float, float]]]  # figure -> mean and interval
+Difference = tuple[float, tuple[float, float]]  # mean and interval
 Each = dict[str, dict[str, list[float]]]  # row -> figure -> one value per person or pair
 
 
@@ -25,7 +25,7 @@ def intervals(each: Each) -> dict[str, dict[str, tuple[float, float]]]:
     return {row: {name: interval(values) for name, values in figures.items()} for row, figures in each.items()}
 
 
-def differences(rows: dict[str, dict[str, list[float]]], asked: Iterable[tuple[str, str]]) -> dict[str, Differences]:
+def differences(rows: Each, asked: Iterable[tuple[str, str]]) -> dict[str, dict[str, Difference]]:
     """Of every ``asked`` pair of rows the first's figures less the second's, mean and interval, pair by pair."""
     return {
         f"{one} less {other}": {name: difference(values, rows[other][name]) for name, values in rows[one].items()}
@@ -33,7 +33,7 @@ def differences(rows: dict[str, dict[str, list[float]]], asked: Iterable[tuple[s
     }
 
 
-def difference(values: Sequence[float], others: Sequence[float]) -> tuple[float, tuple[float, float]]:
+def difference(values: Sequence[float], others: Sequence[float]) -> Difference:
     """The mean of what ``values`` are more than their ``others``, and its :func:`interval`."""
     apart = [a - b for a, b in zip(values, others, strict=True)]
     return sum(apart) / len(apart), interval(apart)

@@ -27,7 +27,7 @@ def read(path: str) -> dict[str, Any]:
     return found
 
 
-def differences(first: dict[str, Any], second: dict[str, Any]) -> Iterator[list[str]]:
+def lines(first: dict[str, Any], second: dict[str, Any]) -> Iterator[list[str]]:
     """Rows of title, row, figure, both means, the second's less the first's, and its interval with a mark if not 0."""
     for title, rows in first["each"].items():
         for row, figures in rows.items():
@@ -37,27 +37,24 @@ def differences(first: dict[str, Any], second: dict[str, Any]) -> Iterator[list[
                 change, (low, high) = difference(b, a)
                 mark = " *" if low > 0 or high < 0 else "  "
                 means = (f"{sum(values) / len(values):.4f}" for values in (a, b))
-                yield [f"{title}: {row}: {name}", *means, f"{change:+.4f}",
-                       f"[{low:+.4f}, {high:+.4f}]{mark}"]
+                yield [f"{title}: {row}: {name}", *means, f"{change:+.4f}", f"[{low:+.4f}, {high:+.4f}]{mark}"]
 
 
 def compare(path_a: str, path_b: str) -> str:
-    """The table of :func:`differences`.  Raises UserError if the files were not measured alike."""
+    """The table of :func:`lines`.  Raises UserError if the files were not measured alike."""
     first, second = read(path_a), read(path_b)
     for name in sorted(first["measured"].keys() | second["measured"].keys()):
         a, b = (figures["measured"].get(name) for figures in (first, second))
         if a != b:
             raise UserError(f"{path_b}: measured with {name} {b}, {path_a} with {a}; evaluate both with the same")
-    rows = list(differences(first, second))
+    rows = list(lines(first, second))
     if not rows:
         raise UserError(f"{path_b}: has no table in common with {path_a}; give evaluations of like models")
     return table(["", "A", "B", "B - A", "95 % of it  "], rows)
 
 
 def main() -> None:
-    parser = Parser(
-        prog="python -m modules.evaluation.compare", description="Differences of two evaluations, and how sure they are"
-    )
+    parser = Parser("Differences of two evaluations, and how sure they are")
     parser.add_argument("first", metavar="A/metrics.json", help="what is compared with")
     parser.add_argument("second", metavar="B/metrics.json", help="what is compared")
     args = parser.parse_args()

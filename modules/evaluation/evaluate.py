@@ -1,4 +1,4 @@
-"""--mode evaluate: how well SID tells identity from expression and pose, and how true its pictures are (DESIGN sec. 6).
+"""--mode evaluate: how well SID tells identity from expression and pose, and how true its pictures are.
 
 Everything is measured on people of the synthetic face world that no training has seen, against exact truth.
 """
@@ -28,9 +28,9 @@ from modules.sid.inference import best_device, prepare_model
 from modules.sid.model import SID
 from modules.sid.motion import MotionOptions
 
-STATIC = ", static driver"  # of a row's name
 SHOWN_PAIRS = 8  # rows of the report's sheet
 Rows = dict[str, list[Figures]]  # row of a table -> figures of every pair
+Questions = list[tuple[str, str]]  # which row is set against which
 
 
 def evaluate(config: Config, checkpoint: str | Path, cpu: bool = False) -> Path:
@@ -50,9 +50,11 @@ def evaluate(config: Config, checkpoint: str | Path, cpu: bool = False) -> Path:
     pairs = reenactment.render_pairs(height, params.pairs, params.clip_frames)
     figures: dict[str, Any] = {"measured": measured_by(params, meter_file, height), "meter": ruler.errors}
     each: dict[str, Each] = {}
-    for title, rows in _driven(model, pairs, ruler).items():
+    figures["differences"] = {}
+    for title, (rows, questions) in _driven(model, pairs, ruler).items():
         figures[title] = {row: _means(values) for row, values in rows.items()}
         each[title] = {row: _columns(values) for row, values in rows.items()}
+        figures["differences"][title] = differences(each[title], questions)
     if model.encoders is not None:
         embeds = {"model": embeddings_of(model)}
         if ceiling is not None:
@@ -61,7 +63,6 @@ def evaluate(config: Config, checkpoint: str | Path, cpu: bool = False) -> Path:
         figures["disentanglement"] = {who: known.figures for who, known in found.items()}
         figures["without spread"] = next(iter(found.values())).without_spread
         each |= {who: known.each for who, known in found.items()}
-    figures["differences"] = {title: differences(each[title], asked) for title, asked in _questions(each).items()}
     figures |= {"intervals": {title: intervals(rows) for title, rows in each.items()}, "each": each}
     folder = evaluation_folder(checkpoint)
     write_json(folder / "metrics.json", figures)
@@ -78,36 +79,31 @@ def measured_by(params: EvaluateParams, meter: Path, size: int) -> dict[str, Any
     return {"meter": fingerprint(meter), "size": size, **values}
 
 
-def _driven(model: SID, pairs: list[Rendered], ruler: Ruler) -> dict[str, Rows]:
-    """Every mode with a clip as driver, the first mode with single pictures, and the answers that frame them."""
-    ways = reenactment.modes(model)
-    rows = {mode.name: reenactment.measure(model, mode, pairs, ruler) for mode in ways}
-    rows[f"{ways[0].name}{STATIC}"] = reenactment.measure(model, ways[0], pairs, ruler, static=True)
-    found = {"reenactment": rows | reenactment.trivial(pairs, ruler)}
+def _driven(model: SID, pairs: list[Rendered], ruler: Ruler) -> dict[str, tuple[Rows, Questions]]:
+    """Every mode with a clip as driver, the first mode with single pictures, and the answers that frame them.
+
+    The first mode is set against the others and against no motion, one part alone against no motion.
+    """
+    first, *others = reenactment.modes(model)
+    rows = {mode.name: reenactment.measure(model, mode, pairs, ruler) for mode in (first, *others)}
+    rows[f"{first.name}, static driver"] = reenactment.measure(model, first, pairs, ruler, static=True)
+    rows |= reenactment.trivial(pairs, ruler)
+    found = {"reenactment": (rows, [(first.name, other) for other in (*(mode.name for mode in others), "no motion")])}
     if model.encoders is not None:
         found["parts"] = _parts(model, pairs, ruler)
     return found
 
 
-def _parts(model: SID, pairs: list[Rendered], ruler: Ruler) -> Rows:
+def _parts(model: SID, pairs: list[Rendered], ruler: Ruler) -> tuple[Rows, Questions]:
     """--drive expression and --drive pose, each against the render in which only that part is the driver's."""
-    rows = {}
+    rows, questions = {}, []
     for part in ("expression", "pose"):
-        mode = Mode(f"--drive {part}", MotionOptions("embedding", drive=part))
+        mode, still = Mode(f"--drive {part}", MotionOptions("embedding", drive=part)), f"no motion, {part} wanted"
         wanted = [reenactment.only(part, pair) for pair in pairs]
         rows[mode.name] = reenactment.measure(model, mode, wanted, ruler)
-        rows[f"no motion, {part} wanted"] = reenactment.trivial(wanted, ruler)["no motion"]
-    return rows
-
-
-def _questions(each: dict[str, Each]) -> dict[str, list[tuple[str, str]]]:
-    """Which rows are set against which: the default way against the others, one part against not moving."""
-    (default, *others) = each["reenactment"]
-    asked = {"reenactment": [(default, other) for other in others if other not in (f"{default}{STATIC}", "truth")]}
-    if "parts" in each:
-        rows = list(each["parts"])
-        asked["parts"] = list(zip(rows[::2], rows[1::2], strict=True))
-    return asked
+        rows[still] = reenactment.trivial(wanted, ruler)["no motion"]
+        questions.append((mode.name, still))
+    return rows, questions
 
 
 def _means(rows: list[Figures]) -> Figures:
@@ -134,7 +130,7 @@ def _ceiling(config: Config) -> FaceMeter | None:
 
 
 def embeddings_of(model: SID) -> Embed:
-    """z_id and z_sem of images, on the CPU, by the model's encoders on their device."""
+    """z_id and z_sem of images, on the CPU, by the encoders, which it needs to have, of a model on any device."""
     device = next(model.parameters()).device
 
     def embed(images: Tensor) -> tuple[Tensor, Tensor]:

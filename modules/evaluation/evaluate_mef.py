@@ -1,4 +1,4 @@
-"""--mode evaluate of MEF: the paper's table 3, from the face world's truth (DESIGN section 6)."""
+"""--mode evaluate of MEF: the paper's table 3, from the face world's truth."""
 
 from __future__ import annotations
 

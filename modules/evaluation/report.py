@@ -14,7 +14,7 @@ from torch import Tensor
 from modules import media
 from modules.atomic import write_text
 from modules.data.synthetic import ACTION_UNITS, IDENTITY
-from modules.evaluation.bootstrap import Differences
+from modules.evaluation.bootstrap import Difference
 from modules.evaluation.metrics import Figures
 from modules.evaluation.output import table
 
@@ -62,11 +62,11 @@ def cells(
     return ["", *columns], [[row, *(cell(row, column) for column in columns)] for row in rows]
 
 
-def _differences(rows: dict[str, Differences]) -> tuple[list[str], list[list[str]]]:
+def _differences(rows: dict[str, dict[str, Difference]]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of a table of them."""
     columns = list(next(iter(rows.values())))
     return ["", *columns], [
-        [row, *("{:+.3f} [{:+.2f}, {:+.2f}]".format(values[name][0], *values[name][1]) for name in columns)]
+        [row, *("{:+.3f} [{:+.3f}, {:+.3f}]".format(values[name][0], *values[name][1]) for name in columns)]
         for row, values in rows.items()
     ]
 

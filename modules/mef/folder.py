@@ -69,9 +69,12 @@ def read_sid(folder: Path, description: dict[str, Any]) -> SIDEncoders | None:
     Raises:
         UserError: they are not there, or cannot be read.
     """
-    if description.get("sid") is None:
+    sid = description.get("sid")
+    if sid is None:
         return None
-    return SIDEncoders.from_file((folder / description["sid"].get(SID_KEY, SID_FILE)).resolve(), description["sid"])
+    if not isinstance(sid, dict) or not {"encoder_params", "size"} <= sid.keys():
+        raise UserError(f"{folder / CONFIG}: sid: expected what save_pretrained writes, with encoder_params and size")
+    return SIDEncoders.from_file((folder / sid.get(SID_KEY, SID_FILE)).resolve(), sid)
 
 
 def read_description(path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from modules import checkpoint as files
 from modules import runs
+from modules.config import config_to_dict
 from modules.data.portraits import read_portraits
 from modules.data.sampling import loader_of
 from modules.errors import UserError
@@ -25,7 +26,7 @@ from modules.mef.config import MEFConfig, load_mef_config
 from modules.mef.dataset import PortraitDataset
 from modules.mef.embedder import Embedder, SIDEncoders
 from modules.mef.encoder import Encoder
-from modules.mef.folder import CONFIG, read_adapters, read_description, read_sid, save_adapters
+from modules.mef.folder import CONFIG, CROP_KEY, read_adapters, read_description, read_sid, save_adapters
 from modules.mef.readable import Unreadable, find_unreadable
 from modules.mef.stage import MEFStage
 from modules.training import Loaded, Trainer
@@ -99,6 +100,8 @@ class MEFRecipe:
     ) -> tuple[Trainer, Loaded | None]:
         config, train, tables = self.config, self.config.train_params, self.tables
         encoder = build_encoder(config, accelerator.device.type == "cpu").to(accelerator.device)
+        if checkpoint is not None and Path(checkpoint).is_dir() and accelerator.is_main_process:
+            _tell_other_embeddings(Path(checkpoint), encoder.embedder)
         cache, unreadable = None, Unreadable({}, {})
         if config.dataset_params.cache_dir is not None:
             cache = build_cache(config, tables, encoder, accelerator)
@@ -121,8 +124,6 @@ class MEFRecipe:
         if is_new:
             left_out = self.bad | trainer.loader.dataset.left_out
             trainer.log_left_out(f"{path}: {reason}" for path, reason in left_out.items())
-        if checkpoint is not None and Path(checkpoint).is_dir():
-            _tell_other_sid(Path(checkpoint), trainer.stage.encoder.embedder.sid)
         count = sum(p.numel() for p in trainer.stage.adapters.parameters() if p.requires_grad)
         print(f"{len(self.tables.portraits)} portraits; {count / 1e6:.2f} M parameters to train")
 
@@ -137,15 +138,19 @@ class MEFRecipe:
         print(f"adapters: '{folder}'")
 
 
-def _tell_other_sid(folder: Path, own: SIDEncoders) -> None:
+def _tell_other_embeddings(folder: Path, own: Embedder) -> None:
     """Say so if adapters to start from learnt to read other embeddings: allowed, but rarely what is meant."""
+    description = read_description(folder / CONFIG)
     try:
-        theirs = read_sid(folder, read_description(folder / CONFIG))
+        sid = read_sid(folder, description)
     except UserError as error:
-        print(f"note: whether {folder} read this SID's embeddings cannot be told: {error}")
+        print(f"note: whether {folder} read the embeddings of this configuration cannot be told: {error}")
         return
-    if theirs is not None and not theirs.same_as(own):
-        print(f"note: {folder} read another SID's embeddings than model_params.sid_params names, and relearns them")
+    if sid is None:
+        return
+    read = description.get("compound_params"), description.get(CROP_KEY, False)
+    if not sid.same_as(own.sid) or read != (config_to_dict(own.compound), own.detector is not None):
+        print(f"note: {folder} read other embeddings than this configuration gives, and has to learn them anew")
 
 
 train = partial(runs.run, MEFRecipe)

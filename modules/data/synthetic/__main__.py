@@ -19,7 +19,7 @@ def _prefix(text: str) -> str:
 
 
 def arguments() -> argparse.Namespace:
-    parser = Parser(__doc__, prog="python -m modules.data.synthetic")
+    parser = Parser(__doc__)
     add, count = parser.add_argument, number(int, 0, MANY)
     add("--out", type=Path, metavar="DIR", help="folder to write the data set into")
     add("--identities", type=count, default=10, metavar="N", help="people to train on")
