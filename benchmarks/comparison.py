@@ -1,9 +1,10 @@
 """SID against plain FOMM of the same size, and what SID's terms are worth, on the face world at 64 x 64 pixels.
 
-    python -m modules.data.synthetic --out data/world --identities 1600 --clips 2 --frames 12 --fps 2.5
+    python -m modules.data.synthetic --out data/world --identities 1600 --clips 2 --frames 12 --fps 2.5 --size 64 \\
+        --format frames
     python -m modules.data.synthetic --out data/calm --identities 3830 --clips 1 --frames 12 --fps 2.5 --calm 1 \\
-        --seed 1 --prefix q
-    python -m modules.data.synthetic --out data/world-stills --identities 1600 --clips 0 --stills 6
+        --seed 1 --prefix q --size 64 --format frames
+    python -m modules.data.synthetic --out data/world-stills --identities 1600 --clips 0 --stills 6 --size 64
     python benchmarks/comparison.py --out log/comparison --clips data/world --calm data/calm \\
         --stills data/world-stills/stills
 
