@@ -20,6 +20,8 @@ def read(path: str) -> dict[str, Any]:
     """The figures of --mode evaluate.  Raises UserError, one line, for a file that is missing or something else."""
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; give metrics.json of --mode evaluate") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as JSON; give metrics.json of --mode evaluate") from error
     if not isinstance(found, dict) or not {"measured", "each"} <= found.keys():
@@ -55,8 +57,8 @@ def compare(path_a: str, path_b: str) -> str:
 
 def main() -> None:
     parser = Parser("Differences of two evaluations, and how sure they are")
-    parser.add_argument("first", metavar="A/metrics.json", help="what is compared with")
-    parser.add_argument("second", metavar="B/metrics.json", help="what is compared")
+    parser.add_argument("first", metavar="A/metrics.json", help="what B is compared with")
+    parser.add_argument("second", metavar="B/metrics.json", help="the differences are B less A")
     args = parser.parse_args()
     print(compare(args.first, args.second))
     print("\n*: the interval excludes no difference.  Higher is better but for ID, SIM, AU, pose, identity, landmarks;")
