@@ -153,11 +153,11 @@ def adapters(rounds: int, side: int) -> None:
     print(f"denoising step, {side} x {side} latents, fp32: plain {one:.2f} s, adapters {both:.2f} s, ratio {ratio:.3f}")
 
 
-def cache(rounds: int, batch: int) -> None:
+def cache(rounds: int, batch: int, precision: str) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_data(folder, max(2, batch))
-        stage, dataset = build(folder, "fp32", batch, cached=True)
+        stage, dataset = build(folder, precision, batch, cached=True)
         step, (optimizer,) = stage.phases[0].module, stage.phases[0].optimizers.values()
         items = default_collate([dataset[0, i] for i in range(batch)])
         computed = {"mean", "deviation", "face", "text_states", "identity", "expression"}
@@ -165,11 +165,16 @@ def cache(rounds: int, batch: int) -> None:
 
         def train(rows: dict) -> None:
             optimizer.zero_grad()
-            step(rows)[0]["diffusion"].backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+                terms, _ = step(rows)
+            terms["diffusion"].backward()
             optimizer.step()
 
         cached, anew, ratio = alternate(lambda: train(items), lambda: train(bare), rounds)
-    print(f"training step, batch {batch}, fp32: cached {cached:.2f} s, encoding anew {anew:.2f} s, ratio {ratio:.2f}")
+    print(
+        f"training step, batch {batch}, {precision}: cached {cached:.2f} s, encoding anew {anew:.2f} s, "
+        f"ratio {ratio:.2f}"
+    )
 
 
 def memory(batch: int) -> None:
@@ -226,12 +231,14 @@ def main() -> None:
     parser.add_argument("what", choices=["adapters", "cache", "memory", "portrait"], help="what is measured")
     parser.add_argument("--rounds", type=int, default=5, help="of which the median is told")
     parser.add_argument("--batch_size", type=int, default=1, help="of a training step")
+    help_ = "of the frozen networks in cache's training step, as in the configurations"
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16", help=help_)
     parser.add_argument("--latents", type=int, default=64, help="side of the denoising step's latents")
     args = parser.parse_args()
     if args.what == "adapters":
         adapters(args.rounds, args.latents)
     elif args.what == "cache":
-        cache(args.rounds, args.batch_size)
+        cache(args.rounds, args.batch_size, args.precision)
     elif args.what == "portrait":
         portrait(args.rounds)
     else:
