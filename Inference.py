@@ -115,16 +115,22 @@ def draw(args: argparse.Namespace) -> None:
 
     from dataclasses import fields
 
-    from modules.mef import inference
-    from modules.mef.pipeline import check_prompt
+    from modules.mef.options import PortraitOptions, check_prompt, spelt_words
 
     check_prompt(args.prompt)
-    options = inference.PortraitOptions(**chosen(args, [field.name for field in fields(inference.PortraitOptions)]))
+    options = PortraitOptions(**chosen(args, [field.name for field in fields(PortraitOptions)]))
     drivers = drivers_of(args, [str(path) for path in options.files(args.result_image)])
+    if options.num_images > 1 and not all(drivers.values()):
+        raise UserError("--num_images: a driving video gives one portrait a frame; leave it at 1")
+
+    from modules.mef import inference
+
     detector = args.detector if args.crop else None
     pipeline = inference.load_pipeline(args.checkpoint, args.base, args.base_config, detector, args.cpu)
     tell_device(args.cpu)
     artist = inference.Portraitist(pipeline, options, args.source_image)
+    if words := spelt_words(args.prompt, pipeline.base.tokenizer):
+        print(f"--prompt: the base has never read {', '.join(words)}: to it they mean nothing", file=sys.stderr)
     for path, is_picture in drivers.items():
         if is_picture:
             for written in inference.draw_images(artist, path, args.result_image):

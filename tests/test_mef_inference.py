@@ -17,7 +17,9 @@ from modules import faces, media
 from modules.data.astronaut import moving_face
 from modules.errors import run_script
 from modules.mef import export
-from modules.mef.inference import Portraitist, PortraitOptions, load_pipeline
+from modules.mef.inference import Portraitist, load_pipeline
+from modules.mef.options import PortraitOptions, spelt_words
+from modules.mef.small_base.networks import build_tokenizer
 from modules.mef.train import train
 
 
@@ -147,6 +149,18 @@ def test_the_person_alone_and_the_expression_alone(run):
     for name in ("source_image", "reference_image"):
         run(**{name: None}, result_image=f"{name}.png")
     assert not np.array_equal(media.read_image("source_image.png"), media.read_image("reference_image.png"))
+
+
+def test_words_that_a_small_base_has_never_read_are_named(run, capfd):
+    run(prompt="a RED zeppelin, red")  # this base has read letters alone
+    assert "never read red, zeppelin: to it" in capfd.readouterr().err
+
+
+def test_a_large_vocabulary_may_spell_words_it_knows():
+    tokenizer = build_tokenizer(["a red hat"] * 9)
+    assert spelt_words("a red-hot hat, 3 times", tokenizer) == ["hot", "times"]
+    tokenizer.add_tokens([f"word{i}" for i in range(10_000)])
+    assert spelt_words("a red-hot hat, 3 times", tokenizer) == []
 
 
 @pytest.mark.parametrize("options", [[], ["--name_sid"]])

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -16,45 +14,9 @@ from tqdm import tqdm
 from modules import media
 from modules.errors import UserError
 from modules.mef.base import check_steps, set_scheduler
+from modules.mef.options import PortraitOptions
 from modules.mef.pipeline import DeepExprPipeline
 from modules.sid.inference import Framing, best_device
-
-SEEDS = 2**64  # that torch's generators take
-
-@dataclass(frozen=True)
-class PortraitOptions:
-    """What to draw, and how."""
-
-    prompt: str
-    negative_prompt: str | None = None
-    num_images: int = 1             # pictures, of the seeds ``seed``, ``seed + 1``, ...
-    seed: int = 0
-    steps: int = 30
-    guidance_scale: float = 5.0     # of text, identity and expression together; 1 is none
-    identity_scale: float = 1.0     # strength of the identity adapter, 0 is off
-    expression_scale: float = 1.0   # of the expression adapter
-    identity_guidance: float | None = None     # a guidance weight of its own, at twice the time
-    expression_guidance: float | None = None
-    scheduler: str | None = None    # ddim, dpm++, euler, lcm; None: the base's own
-    grid: bool = False              # one picture: source | driver | results
-
-    def __post_init__(self) -> None:
-        for name, least in (("num_images", 1), ("steps", 1), ("guidance_scale", 1), ("seed", 0)):
-            if not getattr(self, name) >= least:
-                raise UserError(f"--{name}: expected {least} or more, found {getattr(self, name)}")
-        for option in fields(self):
-            value = getattr(self, option.name)
-            if isinstance(value, float) and not math.isfinite(value):
-                raise UserError(f"--{option.name}: expected a finite number, found {value}")
-        if self.seed + self.num_images > SEEDS:
-            raise UserError(f"--seed: expected {SEEDS - self.num_images} or less, found {self.seed}")
-
-    def files(self, result: str) -> list[Path]:
-        """The files of the pictures: ``result.png``, or ``result-1.png``, ``result-2.png``, ... for several."""
-        path = Path(result)
-        if self.grid or self.num_images == 1:
-            return [path]
-        return [path.with_stem(f"{path.stem}-{i + 1}") for i in range(self.num_images)]
 
 
 def load_pipeline(
@@ -136,10 +98,8 @@ def draw_images(artist: Portraitist, driver: str | None, result: str) -> list[Pa
 def draw_video(artist: Portraitist, driver: str, result: str, crop: bool = False, detector: str = "auto") -> int:
     """Write a portrait per frame of a driving video, with its timing and sound; return the number of frames.
 
-    ``crop``: cut out the face also for adapters that did not learn from cut-out faces.
+    Of several pictures a frame (``num_images``) the first is taken. ``crop``: cut out the face also for adapters that did not learn from cut-out faces.
     """
-    if artist.options.num_images > 1:
-        raise UserError("--num_images: a driving video gives one portrait a frame; leave it at 1")
     embedder = artist.pipeline.embedder
     crop = crop or artist.pipeline.crop_faces
     framing = Framing(embedder.sid.size, crop, detector, cpu=artist.pipeline.base.device.type == "cpu")

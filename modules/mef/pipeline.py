@@ -33,6 +33,7 @@ from modules.mef.folder import (
     save_adapters,
 )
 from modules.mef.guidance import GuidanceWeights, separate_guidance
+from modules.mef.options import check_prompt
 
 _CARD = """---
 {{ card_data }}
@@ -279,13 +280,6 @@ class DeepExprPipeline(
 def _detector(named: str | None, crop_faces: bool) -> str | None:
     """Adapters that learnt from cut-out faces are shown nothing else."""
     return named or ("auto" if crop_faces else None)
-
-
-def check_prompt(prompt: str | Sequence[str] | None) -> None:
-    """Raise UserError for a prompt without words."""
-    prompts = [prompt] if isinstance(prompt, str) else list(prompt or [])
-    if not prompts or not all(text.strip() for text in prompts):
-        raise UserError("the prompt is empty: say what the picture shows")
 
 
 def _for_prompts(embeddings: Sequence[Tensor], prompt: Any, images: int) -> list[Tensor]:
