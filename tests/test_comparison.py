@@ -1,0 +1,145 @@
+"""benchmarks/comparison.py: what its runs differ in, when they are run again, and what its tables say."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+import comparison  # noqa: E402
+import comparison_table  # noqa: E402
+
+from modules.config import config_from_dict  # noqa: E402
+from modules.errors import UserError  # noqa: E402
+from modules.sid import weights  # noqa: E402
+from modules.sid.model import SID  # noqa: E402
+
+
+@pytest.fixture
+def runs(tmp_path) -> comparison.Runs:
+    folders = {name: tmp_path / name for name in ("clips", "calm", "stills")}
+    args = argparse.Namespace(out=tmp_path / "out", length=1.0, workers=0, pairs=3, probe_people=20, **folders)
+    return comparison.Runs(args, seed=5)
+
+
+def all_settings(runs: comparison.Runs) -> dict[str, comparison.Settings]:
+    steps = {step: runs.settings(step, 4) for step in (*comparison.LOSSES, comparison.FOMM_STEPS, comparison.FOMM_TIME)}
+    ablated = {
+        f"{step} without {term}": runs.settings(step, 4, without=term)
+        for step, terms in comparison.ABLATED.items() for term in terms
+    }
+    return steps | ablated
+
+
+def test_every_run_has_a_configuration_that_trains(runs):
+    for name, settings in all_settings(runs).items():
+        config = config_from_dict(settings, where=name)
+        assert config.train_params.seed == 5 and config.train_params.num_epochs == 4
+
+
+def test_fomm_is_as_large_as_sid(runs):
+    counts = [
+        sum(p.numel() for p in SID(config_from_dict(runs.settings(step, 4), where=step).model_params).parameters())
+        for step in ("generator", comparison.FOMM_STEPS, comparison.FOMM_TIME)
+    ]
+    assert counts[1] == counts[2] and abs(counts[1] / counts[0] - 1) < 0.1
+
+
+def test_one_term_is_left_out_and_nothing_else(runs):
+    for step, terms in comparison.ABLATED.items():
+        whole = runs.settings(step, 4)
+        for term in terms:
+            without = runs.settings(step, 4, without=term)
+            if term == comparison.STILLS:
+                roots = [root["path"] for root in without["dataset_params"].pop("root_dir")]
+                assert roots == [str(runs.args.clips)] and without["train_params"].pop("num_repeats") == 2
+                expected = runs.settings(step, 4)
+                del expected["dataset_params"]["root_dir"], expected["train_params"]["num_repeats"]
+                assert without == expected
+                continue
+            assert whole["train_params"]["loss_weights"][term] > 0
+            assert without["train_params"]["loss_weights"].pop(term) == 0
+            expected = runs.settings(step, 4)
+            del expected["train_params"]["loss_weights"][term]
+            assert without == expected
+
+
+def finish(runs: comparison.Runs, name: str, step: str, start: Path | None = None, epochs: int = 4) -> int:
+    """A run that takes a second and leaves untrained weights; how often it was run."""
+    settings, done = runs.settings(step, epochs), []
+
+    def run(file: Path) -> Path:
+        made = file.with_name("made.pth.tar")
+        torch.save(weights.state(SID(config_from_dict(settings, where=step).model_params)), made)
+        file.with_name(comparison.SPENT).write_text("1.0")
+        done.append(file)
+        return made
+
+    runs._once(name, settings, start, run)
+    return len(done)
+
+
+def test_what_is_done_is_kept_and_other_settings_are_refused(runs):
+    assert finish(runs, "keypoints", "keypoints") == 1
+    assert finish(runs, "keypoints", "keypoints") == 0
+    with pytest.raises(UserError, match="was begun with other settings"):
+        finish(runs, "keypoints", "keypoints", epochs=5)
+
+
+def test_seconds_are_those_of_all_that_a_run_starts_from(runs):
+    with pytest.raises(UserError, match="keypoints: is not done yet"):
+        finish(runs, "encoders", "encoders", runs.checkpoint("keypoints"))
+    finish(runs, "keypoints", "keypoints")
+    finish(runs, "encoders", "encoders", runs.checkpoint("keypoints"))
+    assert runs.result("keypoints")["seconds"] == 1 and runs.result("encoders")["seconds"] == 2
+
+
+def test_seconds_of_an_interrupted_run_are_not_lost(tmp_path, monkeypatch):
+    now = iter([10.0, 13.0, 20.0, 21.5])
+    monkeypatch.setattr(comparison, "_seconds", lambda: next(now))
+    file = tmp_path / "seconds.json"
+    with pytest.raises(KeyboardInterrupt), comparison._counted(file):
+        raise KeyboardInterrupt
+    with comparison._counted(file):
+        pass
+    assert json.loads(file.read_text()) == 4.5
+
+
+def measured(folder: Path, ways: dict[str, list[float]], by: str = "meter") -> None:
+    """A run's figures: for each way of driving one number a pair, in every column."""
+    reenactment = {way: dict.fromkeys(comparison_table.SHOWN, values) for way, values in ways.items()}
+    path = folder / comparison_table.METRICS
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"measured": by, "each": {"reenactment": reenactment}}))
+    (folder / comparison_table.DONE).write_text(json.dumps({"seconds": 60, "parameters": 10}))
+
+
+def test_sid_is_set_against_the_best_way_of_fomm_seed_by_seed(tmp_path, capsys):
+    for seed, more in ((0, 0.0), (1, 2.0)):
+        measured(tmp_path / str(seed) / "generator", {"embedding": [4 + more, 6 + more], "no motion": [1, 1]})
+        fomm = {"absolute": [3, 5], "relative": [2, 2], "absolute, static driver": [9, 9]}
+        measured(tmp_path / str(seed) / comparison_table.FOMM_STEPS, fomm)
+    comparison_table.show(tmp_path, [0, 1])
+    found = json.loads((tmp_path / "comparison.json").read_text())
+    (question,) = found["differences"]
+    assert question == "generator: embedding less fomm equal steps: absolute"
+    apart, sure, seeds = found["differences"][question]["PSNR"]
+    assert apart == pytest.approx(2) and sure == pytest.approx([2, 2]) and seeds == pytest.approx([1, 3])
+    assert found["means"]["no motion"]["AU"] == 1
+    assert "+2.000 (+2.000 to +2.000; +1.000, +3.000)" in capsys.readouterr().out
+
+
+def test_figures_of_two_measuring_networks_are_not_mixed(tmp_path):
+    with pytest.raises(UserError, match="nothing is measured there yet"):
+        comparison_table.show(tmp_path, [0])
+    measured(tmp_path / "0" / "generator", {"embedding": [1, 2]})
+    measured(tmp_path / "0" / comparison_table.FOMM_TIME, {"absolute": [1, 2]}, by="another")
+    with pytest.raises(UserError, match="measured in different ways"):
+        comparison_table.show(tmp_path, [0])
