@@ -18,6 +18,7 @@ BUNDLED_SOURCE, BUNDLED_DRIVER = "Inputs/Identities/person-3.png", "Inputs/drivi
 # What --prompt draws with; the driver is a picture.
 BUNDLED_MEF = {"checkpoint": "MEF_Checkpoints/adapters", "base": "MEF_Checkpoints/base"}
 BUNDLED_REFERENCE = "Inputs/driving static images/happiness.png"
+RESULT_VIDEO, RESULT_IMAGE = "result.mp4", "result.png"
 SID_ONLY = ("config", "motion", "drive", "pose_video", "strength", "relative", "adapt_scale", "find_best_frame",
             "side_by_side")
 MEF_ONLY = ("negative_prompt", "num_images", "seed", "steps", "guidance_scale", "identity_scale", "expression_scale",
@@ -32,8 +33,8 @@ def parse() -> argparse.Namespace:
     add("--source_image", help="picture of the person (default: a bundled one)")
     add("--driving_video", help="video (result.mp4) or picture (result.png) of expression and pose (default: bundled)")
     add("--reference_image", "--Reference_image", help="driving picture; with --driving_video both results are written")
-    add("--result_video", default="result.mp4", help=".mp4, .mov, .mkv, .webm or .gif")
-    add("--result_image", default="result.png", help=".png or .jpg")
+    add("--result_video", default=RESULT_VIDEO, help=".mp4, .mov, .mkv, .webm or .gif")
+    add("--result_image", default=RESULT_IMAGE, help=".png or .jpg")
     add("--crop", action="store_true", help="find and cut out the face in source and driver")
     add("--detector", choices=["auto", "face-alignment", "lbp"], default="auto", help="face detector of --crop")
     add("--cpu", action="store_true", help="do not use a GPU")
@@ -92,6 +93,10 @@ def drivers_of(args: argparse.Namespace, pictures: list[str]) -> dict[str | None
     if args.reference_image is not None:
         drivers[args.reference_image] = True
     drivers = drivers or {None: True}
+    if all(drivers.values()) and args.result_video != RESULT_VIDEO:
+        raise UserError("--result_video: there is no driving video; a picture's result is --result_image")
+    if not any(drivers.values()) and args.result_image != RESULT_IMAGE:
+        raise UserError("--result_image: there is no driving picture; a video's result is --result_video")
     videos = [] if all(drivers.values()) else [args.result_video]
     inputs = [args.source_image, args.pose_video, *drivers]
     check_inputs([path for path in inputs if path is not None], pictures if any(drivers.values()) else [], videos)
@@ -115,22 +120,24 @@ def draw(args: argparse.Namespace) -> None:
 
     from dataclasses import fields
 
-    from modules.mef.options import PortraitOptions, check_prompt, spelt_words
+    from modules.mef.options import PortraitOptions, check_prompt
 
     check_prompt(args.prompt)
     options = PortraitOptions(**chosen(args, [field.name for field in fields(PortraitOptions)]))
     drivers = drivers_of(args, [str(path) for path in options.files(args.result_image)])
-    if options.num_images > 1 and not all(drivers.values()):
-        raise UserError("--num_images: a driving video gives one portrait a frame; leave it at 1")
+    if not all(drivers.values()):
+        options.check_video()
 
     from modules.mef import inference
+    from modules.mef.base import spelt_words
 
     detector = args.detector if args.crop else None
     pipeline = inference.load_pipeline(args.checkpoint, args.base, args.base_config, detector, args.cpu)
     tell_device(args.cpu)
     artist = inference.Portraitist(pipeline, options, args.source_image)
-    if words := spelt_words(args.prompt, pipeline.base.tokenizer):
-        print(f"--prompt: the base has never read {', '.join(words)}: to it they mean nothing", file=sys.stderr)
+    if words := spelt_words(f"{args.prompt} {args.negative_prompt or ''}", pipeline.base.tokenizer):
+        lacking = ", ".join(words)
+        print(f"prompt: the base's vocabulary lacks {lacking}: it knows such words' letters alone", file=sys.stderr)
     for path, is_picture in drivers.items():
         if is_picture:
             for written in inference.draw_images(artist, path, args.result_image):

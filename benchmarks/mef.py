@@ -2,7 +2,7 @@
 
     python benchmarks/mef.py adapters    a denoising step with both adapters (mid + up) over a plain one
     python benchmarks/mef.py cache       a training step that encodes picture and text anew over a cached one
-    python benchmarks/mef.py memory      peak memory of one bf16 training step
+    python benchmarks/mef.py memory      peak memory of one training step
     python benchmarks/mef.py portrait    a portrait, 512 x 512 pixels, 30 steps, bf16, on a GPU: seconds and peak memory
 
 Ratios are medians over ``--rounds`` in which both kinds alternate, in one process; but for the portrait's, seconds are
@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -163,36 +164,35 @@ def cache(rounds: int, batch: int, precision: str) -> None:
         computed = {"mean", "deviation", "face", "text_states", "identity", "expression"}
         bare = {key: value for key, value in items.items() if key not in computed}
 
-        def train(rows: dict) -> None:
-            optimizer.zero_grad()
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-                terms, _ = step(rows)
-            terms["diffusion"].backward()
-            optimizer.step()
-
-        cached, anew, ratio = alternate(lambda: train(items), lambda: train(bare), rounds)
+        works = [partial(train_step, step, optimizer, rows, precision) for rows in (items, bare)]
+        cached, anew, ratio = alternate(*works, rounds)
     print(
         f"training step, batch {batch}, {precision}: cached {cached:.2f} s, encoding anew {anew:.2f} s, "
         f"ratio {ratio:.2f}"
     )
 
 
-def memory(batch: int) -> None:
+def train_step(step: torch.nn.Module, optimizer: torch.optim.Optimizer, rows: dict, precision: str) -> None:
+    optimizer.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        terms, _ = step(rows)
+    terms["diffusion"].backward()
+    optimizer.step()
+
+
+def memory(batch: int, precision: str) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_data(folder, batch)
-        stage, dataset = build(folder, "bf16", batch, cached=True)
+        stage, dataset = build(folder, precision, batch, cached=True)
         step, (optimizer,) = stage.phases[0].module, stage.phases[0].optimizers.values()
         items = default_collate([dataset[0, i] for i in range(batch)])
         before = peak()
         start = time.process_time()
-        with torch.autocast("cpu", torch.bfloat16):
-            terms, _ = step(items)
-        terms["diffusion"].backward()
-        optimizer.step()
+        train_step(step, optimizer, items, precision)
         stage.after_step()
     seconds = time.process_time() - start
-    print(f"bf16 training step, batch {batch}: peak {peak():.2f} GiB ({before:.2f} before it), {seconds:.0f} s")
+    print(f"training step, batch {batch}, {precision}: peak {peak():.2f} GiB ({before:.2f} before it), {seconds:.0f} s")
 
 
 def portrait(rounds: int) -> None:
@@ -231,7 +231,7 @@ def main() -> None:
     parser.add_argument("what", choices=["adapters", "cache", "memory", "portrait"], help="what is measured")
     parser.add_argument("--rounds", type=int, default=5, help="of which the median is told")
     parser.add_argument("--batch_size", type=int, default=1, help="of a training step")
-    help_ = "of the frozen networks in cache's training step, as in the configurations"
+    help_ = "of the frozen networks, of cache and memory; the configurations' own is the default"
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16", help=help_)
     parser.add_argument("--latents", type=int, default=64, help="side of the denoising step's latents")
     args = parser.parse_args()
@@ -242,7 +242,7 @@ def main() -> None:
     elif args.what == "portrait":
         portrait(args.rounds)
     else:
-        memory(args.batch_size)
+        memory(args.batch_size, args.precision)
 
 
 if __name__ == "__main__":

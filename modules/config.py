@@ -200,6 +200,7 @@ class LossWeights:
     pixel: float = option(0.0, low=0)                        # mean absolute difference of pixels
     face: float = option(0.0, low=0)                         # perceptual and pixel once more, of faces cut out upright
     keypoint_prior: float = option(0.0, low=0)               # key points keep apart
+    semantic_flow: float = option(0.0, low=0)                # size of the flow that embeddings, not key points, give
     placement: float = option(0.0, low=0)                    # faces are found where a known transform moves them
     congealing: float = option(0.0, low=0)                   # the faces found look alike
     identity_contrast: float = option(0.0, low=0)            # same person together, others apart (InfoNCE)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 _ENCODER_TERMS = (
     "placement", "congealing", "identity_contrast", "semantic_contrast", "pose_equivariance", "expression_invariance",
-    "cycle_identity", "cycle_semantics", "independence", "motion_value", "motion_jacobian", "face",
+    "cycle_identity", "cycle_semantics", "independence", "motion_value", "motion_jacobian", "semantic_flow", "face",
 )
 
 _DISCRIMINATORS = ("discriminator_gan", "feature_matching")  # which count with generator_gan alone
@@ -26,7 +26,7 @@ _PICTURE_TERMS = (
 def check_together(config: Config) -> None:
     """Raise :class:`BadValue` where options contradict each other or the networks cannot be built from them."""
     _check_sizes(config)
-    _check_keypoints(config)
+    _check_motion(config)
     if config.train_params.loss_weights.generator_gan > 0:
         _check_adversarial(config)
     _check_learners(config)
@@ -141,11 +141,15 @@ def _check_adversarial(config: Config) -> None:
         raise BadValue("train_params.loss_weights.feature_matching", expected, f"{len(matching)} weights")
 
 
-def _check_keypoints(config: Config) -> None:
-    prior = config.train_params.loss_weights.keypoint_prior
-    if prior and config.model_params.common_params.num_kp == 1:
-        expected = "0 where model_params.common_params.num_kp is 1"
-        raise BadValue("train_params.loss_weights.keypoint_prior", expected, f"{prior:g}")
+def _check_motion(config: Config) -> None:
+    weights, model = config.train_params.loss_weights, config.model_params
+    needs = {
+        "keypoint_prior": (model.common_params.num_kp > 1, "0 where model_params.common_params.num_kp is 1"),
+        "semantic_flow": (model.generator_params.dense_motion_params is not None, "0 without dense_motion_params"),
+    }
+    for term, (met, expected) in needs.items():
+        if getattr(weights, term) and not met:
+            raise BadValue(f"train_params.loss_weights.{term}", expected, f"{getattr(weights, term):g}")
 
 
 def _check_without_encoders(config: Config) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from diffusers import StableDiffusionPipeline
 
 from modules import media
 from modules.config import load_config
@@ -16,6 +18,8 @@ from modules.data.sampling import build_loader
 from modules.data.synthetic.dataset import Plan, write_dataset
 from modules.evaluation.face_meter import find_meter, load_meter
 from modules.evaluation.ruler import calibrate
+from modules.mef.folder import ADAPTER_FILES
+from modules.mef.pipeline import DeepExprPipeline
 from modules.sid.weights import load_model
 
 ROOT = Path(__file__).parent.parent
@@ -61,6 +65,21 @@ def test_a_prompt_alone_draws_a_portrait_with_the_bundled_base(tmp_path):
     sentence = "a portrait photo of a person with short black hair, wearing a red shirt, in front of {}, in cool light"
     green, night = corners(sentence.format("a green wall")), corners(sentence.format("city lights at night"))
     assert green[1] > green[0] + 15 and green.mean() > night.mean() + 20
+
+
+def test_the_bundled_folders_load_in_a_stock_pipeline_and_draw_the_same_picture():
+    base, adapters = ROOT / "MEF_Checkpoints" / "base", ROOT / "MEF_Checkpoints" / "adapters"
+    ours = DeepExprPipeline.from_pretrained(adapters, base=str(base), cpu=True)
+    face = media.read_image(ROOT / "Inputs" / "Identities" / "person-3.png")
+    faces = ours.embed(identity_image=face, expression_image=face)
+    options = {"guidance_scale": 3.0, "num_inference_steps": 2, "output_type": "np"}
+    stock = StableDiffusionPipeline.from_pretrained(base)
+    stock.load_ip_adapter(str(adapters), subfolder="", image_encoder_folder=None, weight_name=list(ADAPTER_FILES))
+    embeds = [torch.stack([torch.zeros_like(z), z]) for z in faces]
+    theirs = stock("a person", ip_adapter_image_embeds=embeds, generator=torch.manual_seed(0), **options).images[0]
+    embedded = {"identity_embedding": faces[0], "expression_embedding": faces[1]}
+    own = ours("a person", generator=torch.manual_seed(0), **embedded, **options).images[0]
+    assert np.abs(theirs - own).max() < 1e-4
 
 
 def test_the_command_alone_animates_the_bundled_face(tmp_path):

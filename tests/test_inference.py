@@ -120,9 +120,8 @@ def test_an_image_drives_a_picture_and_both_write_both(workshop, tmp_path):
 def test_what_is_not_written_may_be_an_input(workshop, tmp_path):
     media.write_image(tmp_path / "result.png", moving_face(0, 1, 64)[0])  # the picture of an earlier run is the source
     succeed(workshop, tmp_path, source_image="result.png")
-    write_video(tmp_path / "pose.mp4", [0.0, 0.04])
-    succeed(workshop, tmp_path, "--pose_video", "pose.mp4", driving_video="result.png", result_image="b.png",
-            result_video="pose.mp4")
+    write_video(tmp_path / "result.mp4", [0.0, 0.04])
+    succeed(workshop, tmp_path, "--pose_video", "result.mp4", driving_video="result.png", result_image="b.png")
 
 
 @pytest.mark.parametrize("suffix", [".jfif", ".avif", ".webp", ".tga"])

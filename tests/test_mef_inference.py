@@ -17,8 +17,9 @@ from modules import faces, media
 from modules.data.astronaut import moving_face
 from modules.errors import run_script
 from modules.mef import export
+from modules.mef.base import spelt_words
 from modules.mef.inference import Portraitist, load_pipeline
-from modules.mef.options import PortraitOptions, spelt_words
+from modules.mef.options import PortraitOptions
 from modules.mef.small_base.networks import build_tokenizer
 from modules.mef.train import train
 
@@ -151,13 +152,15 @@ def test_the_person_alone_and_the_expression_alone(run):
     assert not np.array_equal(media.read_image("source_image.png"), media.read_image("reference_image.png"))
 
 
-def test_words_that_a_small_base_has_never_read_are_named(run, capfd):
-    run(prompt="a RED zeppelin, red")  # this base has read letters alone
-    assert "never read red, zeppelin: to it" in capfd.readouterr().err
+def test_words_that_a_small_bases_vocabulary_lacks_are_named(run, capfd):
+    run(prompt="a RED zeppelin, red", negative_prompt="a hat")  # this base's vocabulary is letters
+    assert "vocabulary lacks red, zeppelin, hat: it knows" in capfd.readouterr().err
+    run(prompt="a b, c")
+    assert "vocabulary" not in capfd.readouterr().err
 
 
 def test_a_large_vocabulary_may_spell_words_it_knows():
-    tokenizer = build_tokenizer(["a red hat"] * 9)
+    tokenizer = build_tokenizer(["a red hat"])
     assert spelt_words("a red-hot hat, 3 times", tokenizer) == ["hot", "times"]
     tokenizer.add_tokens([f"word{i}" for i in range(10_000)])
     assert spelt_words("a red-hot hat, 3 times", tokenizer) == []
@@ -182,7 +185,7 @@ def test_exported_adapters_draw_what_their_checkpoint_draws(workshop, tmp_path, 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"prompt": " "}, "the prompt is empty"),
+        ({"prompt": " ", "checkpoint": "nowhere"}, "the prompt is empty"),
         ({"base": "nowhere"}, "nowhere: no Stable Diffusion base can be loaded"),
         ({"base": "none.safetensors"}, "none.safetensors: no such file"),
         ({"base": "SHOP/sd21"}, "made for bases with cross-attention 24 wide; this base's is 32 wide"),
@@ -192,7 +195,7 @@ def test_exported_adapters_draw_what_their_checkpoint_draws(workshop, tmp_path, 
         ({"source_image": "SHOP/none.png"}, "none.png: no such file"),
         ({"source_image": "SHOP/sid.yaml"}, "sid.yaml: is not a picture"),
         ({"source_image": None, "reference_image": None}, "is needed"),
-        ({"num_images": "0"}, "--num_images: expected 1 or more"),
+        ({"num_images": "0", "checkpoint": "nowhere"}, "--num_images: expected 1 or more"),
         ({"steps": "1001"}, "--steps: 1001 are too many for this scheduler"),
         ({"steps": "1000", "scheduler": "ddim"}, "--steps: 1000 are too many for this scheduler"),
         ({"steps": "60", "scheduler": "lcm"}, "--steps: 60 are too many for this scheduler"),
@@ -204,7 +207,11 @@ def test_exported_adapters_draw_what_their_checkpoint_draws(workshop, tmp_path, 
         ({"strength": "1"}, "--strength animates a photograph"),
         ({"config": "SHOP/sid.yaml"}, "--config animates a photograph"),
         ({"result_image": "result.bmp", "checkpoint": "nowhere"}, "result.bmp: cannot write a picture"),
-        ({"reference_image": None, "driving_video": "SHOP/driving.mp4", "num_images": "2"}, "one portrait a frame"),
+        ({"reference_image": None, "driving_video": "SHOP/driving.mp4", "num_images": "2", "checkpoint": "nowhere"},
+         "one portrait a frame"),
+        ({"result_video": "other.mp4"}, "--result_video: there is no driving video"),
+        ({"reference_image": None, "driving_video": "SHOP/driving.mp4", "result_image": "other.png"},
+         "--result_image: there is no driving picture"),
         ({"result_image": "SHOP/source.png"}, "is an input and would be replaced"),
     ],
 )

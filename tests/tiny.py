@@ -62,6 +62,7 @@ TINY: dict[str, Any] = {
             "pixel": 10,
             "face": 1,
             "keypoint_prior": 1,
+            "semantic_flow": 1,
             "placement": 1,
             "congealing": 0.1,
             "identity_contrast": 0.1,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,11 +23,13 @@ from diffusers import (
 )
 from diffusers.utils import logging
 from safetensors import SafetensorError, safe_open
+from transformers import CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from modules.errors import UserError
 from modules.mef.config import BaseParams
 
+SMALL_VOCABULARY = 10_000  # tokens; CLIP has 49,408
 Base = StableDiffusionPipeline | StableDiffusionXLPipeline
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SCHEDULERS = {
@@ -120,3 +123,14 @@ def training_noise(base: Base) -> DDPMScheduler:
     if scheduler.config.prediction_type not in ("epsilon", "v_prediction"):
         raise UserError(f"the base predicts {scheduler.config.prediction_type}; expected epsilon or v_prediction")
     return scheduler
+
+
+def spelt_words(prompt: str, tokenizer: CLIPTokenizer) -> list[str]:
+    """Words of a prompt that the vocabulary of a base trained on few captions lacks, so that it spells them.
+
+    A single letter is never one of them.  Nothing is said of a large vocabulary: CLIP spells words that it knows well.
+    """
+    if len(tokenizer) >= SMALL_VOCABULARY:
+        return []
+    words = dict.fromkeys(re.findall(r"[^\W\d_]+", prompt.lower()))
+    return [word for word in words if len(tokenizer.tokenize(word)) != 1]

@@ -98,8 +98,9 @@ def draw_images(artist: Portraitist, driver: str | None, result: str) -> list[Pa
 def draw_video(artist: Portraitist, driver: str, result: str, crop: bool = False, detector: str = "auto") -> int:
     """Write a portrait per frame of a driving video, with its timing and sound; return the number of frames.
 
-    Of several pictures a frame (``num_images``) the first is taken. ``crop``: cut out the face also for adapters that did not learn from cut-out faces.
+    ``crop``: cut out the face also for adapters that did not learn from cut-out faces.
     """
+    artist.options.check_video()
     embedder = artist.pipeline.embedder
     crop = crop or artist.pipeline.crop_faces
     framing = Framing(embedder.sid.size, crop, detector, cpu=artist.pipeline.base.device.type == "cpu")

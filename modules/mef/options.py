@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from modules.errors import UserError
 
 SEEDS = 2**64  # that torch's generators take
-SMALL_VOCABULARY = 10_000  # tokens; CLIP has 49,408, and spells words that it has read often
 
 
 def check_prompt(prompt: str | Sequence[str] | None) -> None:
@@ -22,20 +19,9 @@ def check_prompt(prompt: str | Sequence[str] | None) -> None:
         raise UserError("the prompt is empty: say what the picture shows")
 
 
-def spelt_words(prompt: str, tokenizer: Any) -> list[str]:
-    """Words of a prompt that a tokenizer made of captions does not hold: its text encoder has never read them.
-
-    Nothing is said of a large vocabulary, CLIP's for instance.
-    """
-    if len(tokenizer) >= SMALL_VOCABULARY:
-        return []
-    words = dict.fromkeys(re.findall(r"[^\W\d_]+", prompt.lower()))
-    return [word for word in words if len(tokenizer.tokenize(word)) != 1]
-
-
 @dataclass(frozen=True)
 class PortraitOptions:
-    """What to draw, and how."""
+    """What to draw, and how.  Raises UserError for a value that cannot be."""
 
     prompt: str
     negative_prompt: str | None = None
@@ -67,3 +53,8 @@ class PortraitOptions:
         if self.grid or self.num_images == 1:
             return [path]
         return [path.with_stem(f"{path.stem}-{i + 1}") for i in range(self.num_images)]
+
+    def check_video(self) -> None:
+        """Raise UserError where a driving video cannot be drawn so."""
+        if self.num_images > 1:
+            raise UserError("--num_images: a driving video gives one portrait a frame; leave it at 1")

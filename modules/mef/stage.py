@@ -35,7 +35,7 @@ class MEFStage:
         train, model = config.train_params, config.model_params
         torch.manual_seed(train.seed)
         self.config, self.base = config, encoder.base
-        unet = self.base.unet.to(memory_format=torch.channels_last)  # a twentieth faster at SD 1.5's size
+        unet = self.base.unet
         noise, no_text = training_noise(self.base), encoder.no_text()
         sizes = (model.identity_params, model.expression_params)
         self.adapters = attach_new(unet, encoder.embedder.widths, sizes, model.inject)

@@ -27,6 +27,7 @@ class DenseMotion(NamedTuple):
         occlusion: ``[B, 1, h, w]`` in [0, 1], 0 where the source cannot supply the pixel; None if not estimated.
         mask: which of the K+1 motions applies, ``[B, K+1, h, w]``; entry 0 is the background.
         sparse_deformed: the source under each single motion, ``[B, K+1, 3, h, w]``.
+        semantic_flow: the part of the deformation that was read from embeddings, ``[B, h, w, 2]``; None without them.
         face_flow: the part by which :class:`FaceFlow` moves the face, ``[B, H, W, 2]``; None without it.
     """
 
@@ -34,6 +35,7 @@ class DenseMotion(NamedTuple):
     occlusion: Tensor | None
     mask: Tensor
     sparse_deformed: Tensor
+    semantic_flow: Tensor | None
     face_flow: Tensor | None
 
 
@@ -193,8 +195,10 @@ class DenseMotionNetwork(nn.Module):
         features = self.hourglass(torch.cat([heatmaps.to(deformed.dtype), deformed], dim=2).flatten(1, 2))
         mask = torch.softmax(full_precision(self.mask(features)), dim=1)
         deformation = (motions * mask[..., None]).sum(dim=1)
+        flow = None
         if self.film is not None:
-            deformation = deformation + self.film(features, change)
+            flow = self.film(features, change)
+            deformation = deformation + flow
         occlusion = None if self.occlusion is None else full_precision(self.occlusion(features))
         face_flow = None
         if self.face_flow is not None:
@@ -205,4 +209,4 @@ class DenseMotionNetwork(nn.Module):
             # teeth behind lips, lids before eyes
             occlusion = occlusion + full_precision(self.face_flow.occlusion(face_flow, height, width))
         shown = None if occlusion is None else occlusion.sigmoid()
-        return DenseMotion(deformation, shown, mask, deformed, face_flow)
+        return DenseMotion(deformation, shown, mask, deformed, flow, face_flow)

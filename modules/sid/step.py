@@ -142,8 +142,7 @@ class GeneratorStep(nn.Module):
         terms |= self._picture_losses(generated, driving, kp_driving)
         if self.weights.face:
             terms["face"] = self.weights.face * self._face_loss(generated.prediction, driving, embedded.driving_place)
-        if self.weights.keypoint_prior:
-            terms["keypoint_prior"] = self.weights.keypoint_prior * losses.keypoint_prior(kp_driving)
+        terms |= self._motion_losses(generated, kp_driving)
         terms |= self._equivariance_losses(driving, kp_driving)
         if self.cycles:
             terms |= self._cycle_losses(source, driving, kp_source, embedded)
@@ -174,6 +173,15 @@ class GeneratorStep(nn.Module):
         if self.perceptual is not None:
             value = value + feature_distance(self.perceptual(real), self.perceptual(fake), self.weights.perceptual)
         return value
+
+    def _motion_losses(self, generated: Generated, kp_driving: Keypoints) -> dict[str, Tensor]:
+        """Key points spread over the face and carry what motion they can; the embeddings' flow adds the rest."""
+        weights, terms = self.weights, {}
+        if weights.keypoint_prior:
+            terms["keypoint_prior"] = weights.keypoint_prior * losses.keypoint_prior(kp_driving)
+        if weights.semantic_flow:
+            terms["semantic_flow"] = weights.semantic_flow * generated.motion.semantic_flow.abs().mean()
+        return terms
 
     def _adversarial_losses(self, fake, real, keypoints: Keypoints) -> dict[str, Tensor]:
         (discriminator,) = self._discriminator
