@@ -75,6 +75,12 @@ def test_the_trained_base_paints_and_listens_to_the_prompt(trained):
     assert red.shape == (32, 32, 3) and (red == again).all() and (red != blue).any()
 
 
+def test_a_stock_pipeline_loads_the_base_in_one_precision(trained):
+    stock = StableDiffusionPipeline.from_pretrained(trained / "base")
+    dtypes = {p.dtype for part in (stock.text_encoder, stock.unet, stock.vae) for p in part.parameters()}
+    assert dtypes == {torch.float32}
+
+
 def test_latents_as_the_denoiser_sees_them_have_a_spread_of_one(trained):
     pipeline = load_base(BaseParams(path=str(trained / "base")))
     vae, images = pipeline.vae, []

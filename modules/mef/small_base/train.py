@@ -227,8 +227,9 @@ def _save(part: Any, folder: Path) -> None:
     """Half precision is what is kept; what it is loaded in, if nobody says so, is float32 as of diffusers' models."""
     with _appearing(folder) as made:
         part.to(dtype=torch.float16).save_pretrained(made)
-        config = Path(made) / "config.json"  # transformers' models are loaded in the precision it names
-        config.write_text(config.read_text(encoding="utf-8").replace('"float16"', '"float32"'), encoding="utf-8")
+        for config in Path(made).rglob("config.json"):  # transformers' models are loaded in the precision it names
+            text = config.read_text(encoding="utf-8").replace('"dtype": "float16"', '"dtype": "float32"')
+            config.write_text(text, encoding="utf-8")
 
 
 @contextmanager
