@@ -85,7 +85,7 @@ def drivers_of(args: argparse.Namespace, pictures: list[str]) -> dict[str | None
     ``pictures`` are the results of a driving picture; with no driver at all they are drawn as well.
     """
     from modules import media
-    from modules.sid.inference import check_inputs
+    from modules.media.checks import check_inputs
 
     if args.driving_video and args.reference_image and media.is_image(args.driving_video):
         raise UserError("--driving_video: is a picture, as is --reference_image; give a video, or one of the two alone")
@@ -179,7 +179,7 @@ def animate(args: argparse.Namespace) -> None:
 
     from dataclasses import replace
 
-    from modules.config import load_config
+    from modules.config.files import load_config
     from modules.sid import inference
     from modules.sid.motion import MotionOptions
 

@@ -76,7 +76,8 @@ def main() -> None:
 
     from tqdm import tqdm
 
-    from modules import faces, media, tracks  # late, so that --help is quick
+    from modules import faces, media  # late, so that --help is quick
+    from modules.faces import tracks  # late, so that --help is quick
 
     folder = Path(args.out or "")
     if folder.exists() and not folder.is_dir():

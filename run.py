@@ -25,9 +25,9 @@ def main() -> None:
     if args.checkpoint is None:
         raise UserError(f"--mode {args.mode} needs --checkpoint")
 
-    from modules.config import load_config, stage_of
-    from modules.launch import device_list, select_devices
-    from modules.schema import read_yaml
+    from modules.config.files import load_config, stage_of
+    from modules.config.schema import read_yaml
+    from modules.devices import device_list, select_devices
 
     select_devices(device_list(args.device_ids), args.cpu)
     if args.mode == "evaluate" and stage_of(read_yaml(args.config)) == "MEF":

@@ -5,7 +5,7 @@
     python -m modules.data.synthetic --out data/calm --identities 3830 --clips 1 --frames 12 --fps 2.5 --calm 1 \\
         --seed 1 --prefix q --size 64 --format frames
     python -m modules.data.synthetic --out data/world-stills --identities 1600 --clips 0 --stills 6 --size 64
-    python benchmarks/comparison.py --out log/comparison --clips data/world --calm data/calm \\
+    python -m benchmarks.comparison --out log/comparison --clips data/world --calm data/calm \\
         --stills data/world-stills/stills
 
 SID is trained in the four steps of config/synthetic-128-adv.yaml: key points (FOMM's own training), encoders,
@@ -42,22 +42,24 @@ from typing import Any
 
 import torch
 import yaml
-from comparison_table import BRIEFLY, DONE, FOMM_STEPS, FOMM_TIME, METRICS, show
+
+from modules.arguments import Parser, number
+from modules.atomic import replacing, write_text
+from modules.config.files import config_from_dict
+from modules.config.sid import Config
+from modules.data.frames import FrameDataset
+from modules.devices import best_device
+from modules.errors import UserError, run_script
+from modules.evaluation import disentanglement
+from modules.evaluation.evaluate import embeddings_of, measured_by
+from modules.evaluation.judges.face_meter import find_meter
+from modules.evaluation.output import write_json
+from modules.sid.inference import prepare_model
+from modules.sid.model import SID
+
+from .comparison_table import BRIEFLY, DONE, FOMM_STEPS, FOMM_TIME, METRICS, show
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from modules.arguments import Parser, number  # noqa: E402
-from modules.atomic import replacing, write_text  # noqa: E402
-from modules.config import Config, config_from_dict  # noqa: E402
-from modules.data.frames import FrameDataset  # noqa: E402
-from modules.errors import UserError, run_script  # noqa: E402
-from modules.evaluation import disentanglement  # noqa: E402
-from modules.evaluation.evaluate import embeddings_of, measured_by  # noqa: E402
-from modules.evaluation.face_meter import find_meter  # noqa: E402
-from modules.evaluation.output import write_json  # noqa: E402
-from modules.sid.inference import best_device, prepare_model  # noqa: E402
-from modules.sid.model import SID  # noqa: E402
 
 Settings = dict[str, Any]
 RENDERED = {"keypoints": 4, "generator": 5}  # epochs of SID's steps that render, at --length 1

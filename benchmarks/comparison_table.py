@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from modules.errors import UserError  # noqa: E402
-from modules.evaluation.bootstrap import difference  # noqa: E402
-from modules.evaluation.output import table, write_json  # noqa: E402
+from modules.errors import UserError
+from modules.evaluation.bootstrap import difference
+from modules.evaluation.output import table, write_json
 
 FOMM_STEPS, FOMM_TIME = "fomm equal steps", "fomm equal time"  # runs by name
 METRICS, DONE = "evaluation/checkpoint/metrics.json", "done.json"  # of a run: its figures, its seconds and size

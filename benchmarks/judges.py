@@ -1,7 +1,7 @@
 """Can others name the face world's expressions, and tell its people? Sheets to show them, and their answers' score.
 
-    python benchmarks/judges.py write --out judges
-    python benchmarks/judges.py score --out judges --answers answers.json
+    python -m benchmarks.judges write --out judges
+    python -m benchmarks.judges score --out judges --answers answers.json
 
 ``write`` draws expressions-*.png, 35 faces of seven basic expressions to be named, and gallery-*.png and probes-*.png,
 20 people twice, to be matched: between the two everything but the person is drawn anew.  The truth goes to key.json,
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import string
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,22 +20,12 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from modules import media  # noqa: E402
-from modules.arguments import Parser  # noqa: E402
-from modules.data.synthetic import ACTION_UNITS, Faces, render  # noqa: E402
-from modules.data.synthetic.draws import (  # noqa: E402
-    EXPRESSIONS,
-    draw_expressions,
-    draw_identities,
-    draw_poses,
-    draw_scenes,
-    expression,
-)
-from modules.errors import UserError, run_script  # noqa: E402
-from modules.evaluation.output import write_json  # noqa: E402
+from modules import media
+from modules.arguments import Parser
+from modules.errors import UserError, run_script
+from modules.evaluation.output import write_json
+from modules.world import ACTION_UNITS, Faces, render
+from modules.world.draws import EXPRESSIONS, draw_expressions, draw_identities, draw_poses, draw_scenes, expression
 
 SIZE = 256
 NAMES = [name for name in EXPRESSIONS if name != "neutral"]

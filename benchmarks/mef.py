@@ -1,9 +1,9 @@
 """What MEF costs at Stable Diffusion 1.5's size, with random weights: no download is needed.
 
-    python benchmarks/mef.py adapters    a denoising step with both adapters (mid + up) over a plain one
-    python benchmarks/mef.py cache       a training step that encodes picture and text anew over a cached one
-    python benchmarks/mef.py memory      peak memory of one training step
-    python benchmarks/mef.py portrait    a portrait, 512 x 512 pixels, 30 steps, bf16, on a GPU: seconds and peak memory
+    python -m benchmarks.mef adapters    a denoising step with both adapters (mid + up) over a plain one
+    python -m benchmarks.mef cache       a training step that encodes picture and text anew over a cached one
+    python -m benchmarks.mef memory      peak memory of one training step
+    python -m benchmarks.mef portrait    a portrait, 512 x 512 pixels, 30 steps, bf16, on a GPU: seconds and peak memory
 
 Ratios are medians over ``--rounds`` in which both kinds alternate, in one process; but for the portrait's, seconds are
 CPU seconds of all its threads together (set OMP_NUM_THREADS=1), so that other work on the machine does not count.
@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import resource
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,34 +21,35 @@ from functools import partial
 from pathlib import Path
 
 import torch
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from diffusers import (  # noqa: E402
+from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
-from torch.utils.data import default_collate  # noqa: E402
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer  # noqa: E402
+from torch.utils.data import default_collate
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from modules import media  # noqa: E402
-from modules.arguments import Parser  # noqa: E402
-from modules.config import load_config  # noqa: E402
-from modules.data.astronaut import moving_face  # noqa: E402
-from modules.errors import run_script  # noqa: E402
-from modules.mef.adapters import Widths, attach_new  # noqa: E402
-from modules.mef.base import DTYPES, quiet  # noqa: E402
-from modules.mef.cache import Cache  # noqa: E402
-from modules.mef.config import AdapterParams, BaseParams, mef_config_from_dict  # noqa: E402
-from modules.mef.dataset import PortraitDataset  # noqa: E402
-from modules.mef.embedder import Embedder, SIDEncoders  # noqa: E402
-from modules.mef.encoder import Encoder  # noqa: E402
-from modules.mef.pipeline import DeepExprPipeline  # noqa: E402
-from modules.mef.stage import MEFStage  # noqa: E402
-from modules.mef.train import embedding_sample, read_tables  # noqa: E402
+from modules import media
+from modules.arguments import Parser
+from modules.config.files import (
+    load_config,
+    mef_config_from_dict,
+)
+from modules.config.mef import AdapterParams, BaseParams
+from modules.data.astronaut import moving_face
+from modules.errors import run_script
+from modules.mef.adapters import Widths, attach_new
+from modules.mef.base import DTYPES, quiet
+from modules.mef.cache.shards import Cache
+from modules.mef.dataset import PortraitDataset
+from modules.mef.embeddings import Embedder, SIDEncoders
+from modules.mef.frozen import Encoder
+from modules.mef.pipeline import DeepExprPipeline
+from modules.mef.stage import MEFStage
+from modules.mef.train import embedding_sample, read_tables
+
+ROOT = Path(__file__).resolve().parent.parent
 
 SID = ROOT / "config" / "sid-128.yaml"
 WIDTHS = Widths(128, 80)

@@ -1,6 +1,6 @@
 """Peak memory of Inference.py for a short and a long driver: it should not grow with the length.
 
-    python benchmarks/memory.py --config C --checkpoint K --source_image S [--frames 100 3000]
+    python -m benchmarks.memory --config C --checkpoint K --source_image S [--frames 100 3000]
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ import tempfile
 from fractions import Fraction
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from modules import media
+from modules.arguments import Parser
+from modules.data.astronaut import moving_face
+from modules.errors import run_script
 
-from modules import media  # noqa: E402
-from modules.arguments import Parser  # noqa: E402
-from modules.data.astronaut import moving_face  # noqa: E402
-from modules.errors import run_script  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
 
 MEASURE = """
 import resource, subprocess, sys

@@ -1,26 +1,21 @@
 """The face world: frames a second at 128 pixels, and how often a face detector trained on photographs finds the face.
 
-    python benchmarks/synthetic.py [--faces 300] [--threads 1] [--device cpu]
+    python -m benchmarks.synthetic [--faces 300] [--threads 1] [--device cpu]
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from modules.arguments import Parser  # noqa: E402
-from modules.data.synthetic import Faces, Render, render  # noqa: E402
-from modules.data.synthetic.parameters import set_category  # noqa: E402
-from modules.data.synthetic.sheet import random_faces  # noqa: E402
-from modules.errors import run_script  # noqa: E402
+from modules.arguments import Parser
+from modules.data.synthetic.sheet import random_faces
+from modules.errors import run_script
+from modules.world import Faces, Render, render
+from modules.world.parameters import set_category
 
 TURN = 10.0  # degrees: near frontal
 OFF_CENTRE = 0.35  # box widths that the box's centre may be from the landmarks' mean

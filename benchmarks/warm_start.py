@@ -1,6 +1,6 @@
 """Warm start of config/sid-vox-256.yaml from FOMM-shaped weights: what is new, and one full-size training step.
 
-    python benchmarks/warm_start.py [--checkpoint vox-cpk.pth.tar] [--batch_size 2] [--cpu]
+    python -m benchmarks.warm_start [--checkpoint vox-cpk.pth.tar] [--batch_size 2] [--cpu]
 
 Without a checkpoint FOMM's networks get random weights: names, shapes, time and memory are the same.  The perceptual
 network is VGG-19 with random weights, which costs what ImageNet's do.
@@ -9,24 +9,23 @@ network is VGG-19 with random weights, which costs what ImageNet's do.
 from __future__ import annotations
 
 import resource
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
+from modules.arguments import Parser
+from modules.config.files import load_config
+from modules.config.sid import PerceptualParams
+from modules.devices import best_device
+from modules.errors import run_script
+from modules.sid import weights
+from modules.sid.model import SID
+from modules.sid.stage import SIDStage
+from modules.training.checkpoint import load_checkpoint
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import torch  # noqa: E402
-
-from modules import checkpoint as files  # noqa: E402
-from modules.arguments import Parser  # noqa: E402
-from modules.config import PerceptualParams, load_config  # noqa: E402
-from modules.errors import run_script  # noqa: E402
-from modules.sid import weights  # noqa: E402
-from modules.sid.inference import best_device  # noqa: E402
-from modules.sid.model import SID  # noqa: E402
-from modules.sid.stage import SIDStage  # noqa: E402
 
 
 def main() -> None:
@@ -41,7 +40,7 @@ def main() -> None:
     config = replace(config, train_params=train)
 
     if args.checkpoint is not None:
-        fomm = files.load(args.checkpoint)
+        fomm = load_checkpoint(args.checkpoint)
     else:
         fomm = weights.state(SID(load_config(ROOT / "config" / "vox-256.yaml").model_params))
     stage = SIDStage(config)

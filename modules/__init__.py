@@ -1,1 +1,26 @@
-"""DeepExpr: face reenactment with separate identity and expression embeddings."""
+"""DeepExpr: face reenactment with separate identity and expression embeddings.
+
+    from deepexpr import Animator, DeepExprPipeline
+
+Names are looked up when they are first used: a command's ``--help`` need not load torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .mef.pipeline import DeepExprPipeline
+    from .sid.animator import Animator
+    from .sid.motion import MotionOptions
+
+__all__ = ["Animator", "DeepExprPipeline", "MotionOptions"]
+
+_HOMES = {"Animator": ".sid.animator", "DeepExprPipeline": ".mef.pipeline", "MotionOptions": ".sid.motion"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name], __name__), name)

@@ -14,6 +14,11 @@ def started_module() -> str | None:
     return None if spec is None else spec.name.removesuffix(".__main__")
 
 
+def command_line(module: str) -> str:
+    """How ``module``, named from the package's top, is run: the package has one name in a checkout, another installed."""
+    return f"python -m {__name__.rpartition('.')[0]}.{module}"
+
+
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Tells the default of every option that has one, and a word of help."""
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from modules.errors import UserError
+from .errors import UserError
 
 
 @contextlib.contextmanager

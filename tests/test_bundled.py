@@ -13,10 +13,10 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from modules import media
-from modules.config import load_config
+from modules.config.files import load_config
 from modules.data.sampling import build_loader
 from modules.data.synthetic.dataset import Plan, write_dataset
-from modules.evaluation.face_meter import find_meter, load_meter
+from modules.evaluation.judges.face_meter import find_meter, load_meter
 from modules.evaluation.ruler import calibrate
 from modules.mef.folder import ADAPTER_FILES
 from modules.mef.pipeline import DeepExprPipeline

@@ -14,13 +14,14 @@ import yaml
 from test_sid import tiny_params
 from tiny import OWN_EXPRESSION
 
-from modules import checkpoint as files
 from modules.atomic import replacing
-from modules.config import ModelParams, section_from_dict
+from modules.config.files import section_from_dict
+from modules.config.sid import ModelParams
 from modules.errors import UserError
 from modules.sid import weights
 from modules.sid.export import inference_checkpoint
 from modules.sid.model import SID, build_discriminator
+from modules.training.checkpoint import load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).parent.parent
 FOMM = Path(__file__).parent / "data" / "fomm_small" / "checkpoint.pth.tar"
@@ -35,7 +36,7 @@ def test_a_pickle_of_anything_else_is_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"generator": Intruder()}, "bad.pth")
     with pytest.raises(UserError, match=r"bad.pth: refused: .*mkdir"):
-        files.load("bad.pth")
+        load_checkpoint("bad.pth")
     assert not Path("owned").exists()
 
 
@@ -48,7 +49,7 @@ def test_unreadable_files_are_named(tmp_path, content, message):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UserError, match=message) as error:
-        files.load(path)
+        load_checkpoint(path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
@@ -56,27 +57,26 @@ def test_a_cut_off_checkpoint_is_named(tmp_path):
     path = tmp_path / "cut.pth.tar"
     path.write_bytes(FOMM.read_bytes()[:300_000])
     with pytest.raises(UserError, match="cut.pth.tar: neither a PyTorch nor a safetensors file"):
-        files.load(path)
+        load_checkpoint(path)
 
 
 def test_killed_while_writing_leaves_the_old_file_readable(tmp_path):
     path = tmp_path / "state.pth"
-    files.save({"epoch": 1, "x": torch.ones(10)}, path)
+    save_checkpoint({"epoch": 1, "x": torch.ones(10)}, path)
     script = f"""
-import torch, sys
-sys.path.insert(0, {str(ROOT)!r})
-from modules import checkpoint
+import torch
+from modules.training.checkpoint import save_checkpoint
 print("ready", flush=True)
 while True:
-    checkpoint.save({{"epoch": 2, "x": torch.ones(3_000_000)}}, {str(path)!r})
+    save_checkpoint({{"epoch": 2, "x": torch.ones(3_000_000)}}, {str(path)!r})
 """
     for delay in (0.0, 0.02, 0.05, 0.11):
-        writer = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+        writer = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=ROOT)
         writer.stdout.readline()
         signal.sigtimedwait([], delay)
         writer.kill()
         writer.wait()
-        assert files.load(path)["epoch"] in (1, 2)
+        assert load_checkpoint(path)["epoch"] in (1, 2)
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):
@@ -86,7 +86,7 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="x.pth: cannot be written"):
-        files.save({}, tmp_path / "file" / "x.pth")
+        save_checkpoint({}, tmp_path / "file" / "x.pth")
 
 
 @pytest.mark.parametrize("suffix", [".pth.tar", ".safetensors"])
@@ -94,7 +94,7 @@ def test_a_failed_write_leaves_nothing(tmp_path):
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, full_disk, suffix, size):
     path = tmp_path / f"x{suffix}"
     with pytest.raises(UserError, match=r"cannot be written \(File too large\); free space") as error:
-        files.save({"generator": {"weight": torch.randn(size)}}, path)
+        save_checkpoint({"generator": {"weight": torch.randn(size)}}, path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -103,13 +103,13 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, full_disk, suffix,
 def test_round_trip_of_half_precision_weights(tmp_path, suffix):
     params = tiny_params()
     model = SID(params).eval()
-    files.save(weights.state(model), tmp_path / "trained.pth")
-    files.save(inference_checkpoint(params, tmp_path / "trained.pth"), tmp_path / f"model{suffix}")
+    save_checkpoint(weights.state(model), tmp_path / "trained.pth")
+    save_checkpoint(inference_checkpoint(params, tmp_path / "trained.pth"), tmp_path / f"model{suffix}")
     loaded = weights.load_model(params, tmp_path / f"model{suffix}")
     for (name, a), b in zip(model.state_dict().items(), loaded.state_dict().values(), strict=True):
         assert b.dtype == a.dtype, name
         torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)  # fp16 keeps 11 bits
-    assert files.load(tmp_path / f"model{suffix}")["model_params"]["common_params"]["num_kp"] == 5
+    assert load_checkpoint(tmp_path / f"model{suffix}")["model_params"]["common_params"]["num_kp"] == 5
 
 
 def test_encoders_of_a_run_of_their_own_come_with_their_detector_and_motions(tmp_path):
@@ -118,7 +118,7 @@ def test_encoders_of_a_run_of_their_own_come_with_their_detector_and_motions(tmp
         model = SID(params)
         for values in (weights.FACE_MOTIONS, weights.FACE_AMOUNTS):
             torch.nn.init.normal_(model.generator.state_dict()[values])
-        files.save(weights.state(model), tmp_path / f"{name}.pth")
+        save_checkpoint(weights.state(model), tmp_path / f"{name}.pth")
     merged = inference_checkpoint(params, tmp_path / "whole.pth", tmp_path / "encoders.pth")
     for entry, name in (("generator", "whole"), ("kp_detector", "encoders"), ("encoders", "encoders")):
         plain = inference_checkpoint(params, tmp_path / f"{name}.pth")[entry]
@@ -132,8 +132,8 @@ def test_encoders_of_a_run_of_their_own_come_with_their_detector_and_motions(tmp
 
 def test_misfits_are_named_in_one_line(tmp_path):
     plain, full = tiny_params(encoders=False), tiny_params()
-    files.save(weights.state(SID(plain)), tmp_path / "plain.pth")
-    files.save(weights.state(SID(full)), tmp_path / "full.pth")
+    save_checkpoint(weights.state(SID(plain)), tmp_path / "plain.pth")
+    save_checkpoint(weights.state(SID(full)), tmp_path / "full.pth")
     cases = [
         (full, "plain.pth", "has no encoders"),
         (plain, "full.pth", "has encoders, but the configuration has no"),
@@ -143,7 +143,7 @@ def test_misfits_are_named_in_one_line(tmp_path):
             weights.load_model(params, tmp_path / name)
     with pytest.raises(UserError, match=r"has shape \[.*\], the configured model|it has |it lacks "):
         weights.load_model(plain, FOMM)
-    files.save({"weights": 1}, tmp_path / "other.pth")
+    save_checkpoint({"weights": 1}, tmp_path / "other.pth")
     with pytest.raises(UserError, match="no entry 'generator'"):
         weights.load_model(plain, tmp_path / "other.pth")
 
@@ -152,7 +152,7 @@ def test_fomm_reads_ours(tmp_path):
     """FOMM's demo does ``torch.load`` and a strict ``load_state_dict`` of these two entries, its trainer of all."""
     folder = FOMM.parent
     params = section_from_dict(ModelParams, yaml.safe_load((folder / "config.yaml").read_text())["model_params"])
-    files.save(weights.state(SID(params)) | {"epoch": 3}, tmp_path / "ours.pth.tar")
+    save_checkpoint(weights.state(SID(params)) | {"epoch": 3}, tmp_path / "ours.pth.tar")
     ours = torch.load(tmp_path / "ours.pth.tar", weights_only=True)
     theirs = torch.load(FOMM, weights_only=True)
     for part in ("generator", "kp_detector"):

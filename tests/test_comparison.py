@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
-
-import comparison  # noqa: E402
-import comparison_table  # noqa: E402
-
-from modules.config import config_from_dict  # noqa: E402
-from modules.errors import UserError  # noqa: E402
-from modules.sid import weights  # noqa: E402
-from modules.sid.model import SID  # noqa: E402
+from benchmarks import comparison, comparison_table
+from modules.config.files import config_from_dict
+from modules.errors import UserError
+from modules.sid import weights
+from modules.sid.model import SID
 
 
 @pytest.fixture

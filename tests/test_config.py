@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from modules import config as configuration
-from modules.config import config_from_dict, config_to_dict, load_config, save_config, section_from_dict
+from modules.config.files import config_from_dict, config_to_dict, load_config, save_config, section_from_dict
 from modules.errors import UserError
 
 CONFIGS = Path(__file__).parents[1] / "config"

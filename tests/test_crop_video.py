@@ -17,7 +17,8 @@ import pytest
 from test_faces import canvas, write_video
 from test_media import encode
 
-from modules import faces, media, tracks
+from modules import faces, media
+from modules.faces import tracks
 
 SCRIPT = Path(__file__).parents[1] / "crop-video.py"
 OPTIONS = ("--min_frames", "40", "--image_shape", "128,128", "--detector", "lbp")

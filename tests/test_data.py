@@ -16,7 +16,9 @@ from skimage.data import astronaut
 from torch.utils.data import DataLoader
 
 from modules import media
-from modules.config import AugmentationParams, DatasetParams, MovementParams, TrainParams, section_from_dict
+from modules.config.data import AugmentationParams, DatasetParams, MovementParams
+from modules.config.files import section_from_dict
+from modules.config.sid import TrainParams
 from modules.data import index as video_index
 from modules.data.astronaut import moving_face, write_clips
 from modules.data.augmentation import augment, colour_view, made_view, semantic_view, similarity_view

@@ -16,9 +16,8 @@ from test_sid import randomized
 from tiny import tiny, write_tiny
 from torchvision.models import alexnet
 
-from modules import checkpoint as files
 from modules import media
-from modules.config import config_from_dict, load_config
+from modules.config.files import config_from_dict, load_config
 from modules.data.astronaut import moving_face, write_clips
 from modules.data.frames import test_clips as find_test_clips
 from modules.errors import UserError
@@ -27,9 +26,11 @@ from modules.evaluation.animation import choose_pairs
 from modules.evaluation.metrics import ClipMetrics, Figures, best_affine_warp, load_lpips, mean_over_people
 from modules.evaluation.output import unique_names
 from modules.geometry import RandomTransform
+from modules.media.tensors import to_tensor
 from modules.sid import weights
-from modules.sid.animator import Animator, to_tensor
+from modules.sid.animator import Animator
 from modules.sid.model import SID
+from modules.training.checkpoint import save_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def trained(tmp_path_factory) -> Path:
     write_clips(folder / "clips", clips=6, frames=12, size=SIZE, people=4, test_people=2)
     write_tiny(folder / "tiny.yaml", **{"dataset_params.root_dir": str(folder / "clips")})
     torch.manual_seed(0)
-    files.save(weights.state(randomized(SID(config_from_dict(tiny()).model_params))), folder / "model.pth.tar")
+    save_checkpoint(weights.state(randomized(SID(config_from_dict(tiny()).model_params))), folder / "model.pth.tar")
     return folder
 
 

@@ -14,8 +14,7 @@ import torch
 import yaml
 from tiny import OWN_EXPRESSION, tiny, write_tiny
 
-from modules import checkpoint as files
-from modules.config import config_from_dict, load_config
+from modules.config.files import config_from_dict, load_config
 from modules.data.frames import FrameDataset
 from modules.data.synthetic.dataset import Plan, write_dataset
 from modules.errors import UserError
@@ -32,9 +31,10 @@ from modules.sid.face_motion import (
     mirrored,
     principal_motions,
 )
-from modules.sid.faces import cut_out, whole_face, window
+from modules.sid.face_window import cut_out, whole_face, window
 from modules.sid.model import SID
 from modules.sid.stage import SIDStage
+from modules.training.checkpoint import load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).parent.parent
 CHECKPOINT, CONFIG = ROOT / "SID_Checkpoints/sid-adv-cpk.pth", ROOT / "config/synthetic-128-encoders.yaml"
@@ -68,7 +68,7 @@ def config(roots, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def checkpoint(config, tmp_path_factory) -> Path:
     """The bundled weights as they were before they were taught expressions."""
-    params, found = load_config(config).model_params, files.load(CHECKPOINT)
+    params, found = load_config(config).model_params, load_checkpoint(CHECKPOINT)
     torch.manual_seed(0)
     model = SID(params)
     new = ("semantic.expression.", "semantic.in_mirror", "moving.", "dense_motion_network.face_flow.")
@@ -77,7 +77,7 @@ def checkpoint(config, tmp_path_factory) -> Path:
         missing, unexpected = network.load_state_dict(learnt, strict=False)
         assert not unexpected and all(name.startswith(new) for name in missing)
     path = tmp_path_factory.mktemp("checkpoint") / "untaught.pth"
-    files.save(weights.state(model), path)
+    save_checkpoint(weights.state(model), path)
     return path
 
 

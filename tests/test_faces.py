@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from modules import faces, media, tracks
+from modules import faces, media
 from modules.errors import UserError
-from modules.faces import Box, Detection
+from modules.faces import tracks
+from modules.faces.boxes import Box, Detection
 
 FACE = Box(172, 66, 274, 168)  # of the astronaut, by hand: brows to chin
 

@@ -15,7 +15,8 @@ import pytest
 import torch
 import yaml
 
-from modules.config import ModelParams, load_config, section_from_dict
+from modules.config.files import load_config, section_from_dict
+from modules.config.sid import ModelParams
 from modules.geometry import RandomTransform, coordinate_grid
 from modules.sid import losses
 from modules.sid.keypoints import Keypoints

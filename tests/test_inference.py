@@ -18,12 +18,12 @@ from test_media import encode, images_of, sound_of
 from test_sid import randomized
 from tiny import tiny, write_tiny
 
-from modules import checkpoint as files
 from modules import media
-from modules.config import config_from_dict
+from modules.config.files import config_from_dict
 from modules.data.astronaut import moving_face
 from modules.sid import weights
 from modules.sid.model import SID
+from modules.training.checkpoint import save_checkpoint
 
 ROOT = Path(__file__).parent.parent
 SIZE = 32
@@ -36,7 +36,7 @@ def workshop(tmp_path_factory) -> Path:
     write_tiny(folder / "tiny.yaml")
     torch.manual_seed(0)
     model = randomized(SID(config_from_dict(tiny()).model_params))
-    files.save(weights.state(model), folder / "model.pth.tar")
+    save_checkpoint(weights.state(model), folder / "model.pth.tar")
     media.write_image(folder / "source.png", moving_face(0, 1, 64)[0])
     write_video(folder / "driving.mp4", [i / 25 for i in range(20)])
     return folder

@@ -14,20 +14,19 @@ import torch
 import yaml
 from tiny import tiny
 
-from modules import checkpoint as files
-from modules.config import EncoderParams, EvaluateParams, config_from_dict, section_from_dict
-from modules.data.synthetic import ACTION_UNITS, CATEGORIES, IDENTITY, render
+from modules.config.files import config_from_dict, section_from_dict
+from modules.config.sid import EncoderParams, EvaluateParams
 from modules.errors import UserError
 from modules.evaluation import bootstrap, compare, disentanglement, reenactment
-from modules.evaluation.face_meter import FaceMeter, load_meter, save_meter
-from modules.evaluation.meter_training import PICTURES_PER_PERSON, train_meter
+from modules.evaluation.judges.face_meter import FaceMeter, load_meter, save_meter
+from modules.evaluation.judges.training import PICTURES_PER_PERSON, train_meter
 from modules.evaluation.output import evaluation_folder
+from modules.evaluation.people import TRAINING_SEED, cross_pair, portraits, pupil_distance, render_all
 from modules.evaluation.report import left_out
 from modules.evaluation.ruler import calibrate
-from modules.evaluation.world import TRAINING_SEED, cross_pair, portraits, pupil_distance, render_all
 from modules.sid import weights
 from modules.sid.encoders import IdentityEncoder
-from modules.sid.faces import (
+from modules.sid.face_window import (
     FACE_SHARE,
     LEAST_CONTRAST,
     LOWER,
@@ -38,6 +37,8 @@ from modules.sid.faces import (
     within_whole_face,
 )
 from modules.sid.model import SID
+from modules.training.checkpoint import save_checkpoint
+from modules.world import ACTION_UNITS, CATEGORIES, IDENTITY, render
 
 ROOT = Path(__file__).parent.parent
 SMALL = EncoderParams(
@@ -328,7 +329,7 @@ def test_every_checkpoint_has_an_evaluation_folder_of_its_own(tmp_path, checkpoi
 def test_evaluate_writes_figures_tables_and_a_report(tmp_path):
     config = config_from_dict(tiny())
     torch.manual_seed(0)
-    files.save(weights.state(SID(config.model_params)), tmp_path / "model.pth")
+    save_checkpoint(weights.state(SID(config.model_params)), tmp_path / "model.pth")
     save_meter(FaceMeter(SMALL, 32), tmp_path / "meter.pth")
     save_meter(FaceMeter(config.model_params.encoder_params, 32, of_model=True), tmp_path / "ceiling.pth")
     values = tiny()

@@ -27,15 +27,15 @@ from ldm_layout import save_single_file
 from PIL import Image
 from tiny_mef import WIDTHS, write_workshop
 
-from modules import checkpoint as files
 from modules import media
+from modules.config.mef import AdapterParams, BaseParams, CompoundParams, SIDParams
 from modules.errors import UserError
 from modules.mef.adapters import Widths, attach_new, injected_layers
 from modules.mef.base import load_base, set_scheduler
-from modules.mef.config import AdapterParams, BaseParams, CompoundParams, SIDParams
-from modules.mef.embedder import Embedder, SIDEncoders
+from modules.mef.embeddings import Embedder, SIDEncoders
 from modules.mef.guidance import GuidanceWeights, separate_guidance
 from modules.mef.pipeline import ADAPTER_FILES, DeepExprPipeline
+from modules.training.checkpoint import load_checkpoint
 
 PROMPT = "a red hat"
 SAME = 1e-4  # of pixel values in [0, 1]: float32 sums in another order
@@ -190,7 +190,7 @@ def test_layers_left_out_are_zero_in_the_file_and_inject_takes_any_block(worksho
     assert injected_layers(unet, ["up_blocks.1.attentions.0", "down_blocks.0"]) == [True, True, False, False]
     with pytest.raises(UserError, match="no cross-attention in a block 'up_blocks.0'"):
         injected_layers(unet, ["up_blocks.0"])
-    saved = files.load(workshop / "adapters-sd15" / ADAPTER_FILES[0])
+    saved = load_checkpoint(workshop / "adapters-sd15" / ADAPTER_FILES[0])
     assert set(saved) == {"image_proj", "ip_adapter"}
     assert not saved["ip_adapter"]["1.to_k_ip.weight"].any() and not saved["ip_adapter"]["1.to_v_ip.weight"].any()
     assert saved["ip_adapter"]["3.to_k_ip.weight"].any()

@@ -20,18 +20,18 @@ from test_training import ROOT, assert_identical, environment, newest
 from tiny_mef import values, write_config, write_workshop
 from torch.utils.data import default_collate
 
-from modules import checkpoint as files
 from modules import faces, media
+from modules.config.files import load_mef_config, mef_config_from_dict
 from modules.data.portraits import read_portraits
 from modules.errors import UserError
-from modules.mef import cache
-from modules.mef.cache import Cache
-from modules.mef.config import load_mef_config, mef_config_from_dict
+from modules.mef.cache import shards as cache
+from modules.mef.cache.shards import Cache
 from modules.mef.dataset import PortraitDataset
 from modules.mef.folder import ADAPTER_FILES, SID_FILE
 from modules.mef.stage import MEFStage
 from modules.mef.train import MEFRecipe, build_cache, build_encoder, embedding_sample, read_tables, train
-from modules.training import build_accelerator
+from modules.training.checkpoint import load_checkpoint, save_checkpoint
+from modules.training.loop import build_accelerator
 
 
 @pytest.fixture(scope="module")
@@ -503,8 +503,8 @@ def test_a_run_writes_what_it_should(uninterrupted, workshop):
     assert names == numbered | {"adapters", "log.txt", "tiny.yaml", "train-vis"}
     grid = media.read_image(uninterrupted / "train-vis" / "00000001-rec.png")
     assert grid.shape == (3 * 32, 3 * 32, 3)  # two people by two expressions, with the margin; one prompt
-    saved = files.load(uninterrupted / "00000001-checkpoint.pth.tar")
-    adapter = files.load(uninterrupted / "adapters" / "identity_adapter.safetensors")
+    saved = load_checkpoint(uninterrupted / "00000001-checkpoint.pth.tar")
+    adapter = load_checkpoint(uninterrupted / "adapters" / "identity_adapter.safetensors")
     assert_identical(saved["ema"]["identity_adapter"], adapter)  # the averaged weights are the ones to use
     assert not torch.equal(adapter["image_proj"]["proj.0.weight"],
                            saved["identity_adapter"]["image_proj"]["proj.0.weight"])
@@ -516,14 +516,14 @@ def test_a_new_run_starts_from_a_folder_of_adapters(uninterrupted, workshop, tmp
     config = write_config(tmp_path / "tiny.yaml", workshop, **changes)
     folder = train(config, checkpoint=str(start), finetune=True, log_dir=tmp_path / "log", cpu=True)
     for name in ADAPTER_FILES:
-        assert_identical(files.load(start / name), files.load(folder / "adapters" / name))
+        assert_identical(load_checkpoint(start / name), load_checkpoint(folder / "adapters" / name))
     assert "note:" not in capsys.readouterr().out
     sid = start / SID_FILE
-    entries = files.load(sid)
+    entries = load_checkpoint(sid)
     next(iter(entries["identity"].values())).add_(1)
     other = tmp_path / "other"
     shutil.copytree(start, other)
-    files.save(entries, other / SID_FILE)
+    save_checkpoint(entries, other / SID_FILE)
     train(config, checkpoint=str(other), finetune=True, log_dir=tmp_path / "log", cpu=True)
     assert f"note: {other} read other embeddings" in capsys.readouterr().out
     (other / SID_FILE).unlink()
@@ -551,7 +551,7 @@ def test_adapters_that_a_killed_run_did_not_write_are_written_when_it_is_continu
     shutil.copytree(uninterrupted, folder, ignore=shutil.ignore_patterns("adapters"))
     train(folder / "tiny.yaml", log_dir=tmp_path / "log", resume="auto", cpu=True)
     for name in ADAPTER_FILES:
-        assert_identical(files.load(uninterrupted / "adapters" / name), files.load(folder / "adapters" / name))
+        assert_identical(load_checkpoint(uninterrupted / "adapters" / name), load_checkpoint(folder / "adapters" / name))
 
 
 def test_killed_and_stopped_it_ends_bit_identical(workshop, uninterrupted, tmp_path):
@@ -569,10 +569,10 @@ def test_killed_and_stopped_it_ends_bit_identical(workshop, uninterrupted, tmp_p
         assert run.returncode == (-number if number == signal.SIGKILL else 128 + number)
     assert "continue with --checkpoint" in stderr
     latest = next((tmp_path / "log").glob("*/latest-checkpoint.pth.tar"))
-    assert 0 < files.load(latest)["training"]["step"] < 40
+    assert 0 < load_checkpoint(latest)["training"]["step"] < 40
     folder = train(config, log_dir=tmp_path / "log", resume="auto", cpu=True)
     name = "00000001-checkpoint.pth.tar"
-    expected, actual = files.load(uninterrupted / name), files.load(folder / name)
+    expected, actual = load_checkpoint(uninterrupted / name), load_checkpoint(folder / name)
     for checkpoint in (expected, actual):
         checkpoint.pop("mef")  # the configurations differ in how often to save
     assert_identical(expected, actual)
@@ -580,11 +580,9 @@ def test_killed_and_stopped_it_ends_bit_identical(workshop, uninterrupted, tmp_p
 
 
 PARAMETERS = """
-import sys
-sys.path.insert(0, {root!r})
 import torch
 from modules.mef.train import MEFRecipe
-from modules.training import build_accelerator
+from modules.training.loop import build_accelerator
 
 recipe = MEFRecipe({config!r})
 recipe.check()
@@ -604,7 +602,7 @@ def test_two_processes_share_the_work_and_step_like_one(workshop, tmp_path, cach
     changes["dataset_params.cache_dir"] = str(tmp_path / "cache") if cached else None
     config = write_config(tmp_path / "tiny.yaml", workshop, **changes)
     script = tmp_path / "parameters.py"
-    script.write_text(PARAMETERS.format(root=str(ROOT), config=str(config), out=str(tmp_path / "p")))
+    script.write_text(PARAMETERS.format(config=str(config), out=str(tmp_path / "p")))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", str(script)]
     subprocess.run(launcher, env=environment(), check=True, timeout=600, capture_output=True)
     exec(compile(script.read_text(), str(script), "exec"), {})  # one process: this one

@@ -16,17 +16,17 @@ from test_training import ROOT, environment
 from tiny_mef import write_config, write_workshop
 
 from modules import media
-from modules.config import stage_of
-from modules.data.synthetic import CATEGORIES, category
-from modules.data.synthetic.parameters import neutral
+from modules.config.files import stage_of
 from modules.evaluation.compare import compare
-from modules.evaluation.face_meter import FaceMeter, Reading, save_meter
+from modules.evaluation.judges.face_meter import FaceMeter, Reading, save_meter
+from modules.evaluation.people import PROBE_SEED
 from modules.evaluation.portrait_figures import Features, Judge, WorldDistance, named, read, summary
-from modules.evaluation.portraits import ask
+from modules.evaluation.portrait_tasks import ask
 from modules.evaluation.ruler import Ruler
-from modules.evaluation.world import PROBE_SEED
 from modules.mef.train import train
 from modules.sid.encoders import Semantics
+from modules.world import CATEGORIES, category
+from modules.world.parameters import neutral
 
 PEOPLE, EACH = 12, 4
 

@@ -11,23 +11,16 @@ import pytest
 import torch
 from tiny import OWN_EXPRESSION, tiny
 
-from modules.config import (
-    EncoderParams,
-    ModelParams,
-    PerceptualParams,
-    config_from_dict,
-    config_to_dict,
-    section_from_dict,
-)
-from modules.data.synthetic import render
-from modules.data.synthetic.parameters import neutral
+from modules.config.files import config_from_dict, config_to_dict, section_from_dict
+from modules.config.sid import EncoderParams, ModelParams, PerceptualParams
 from modules.errors import UserError
 from modules.geometry import coordinate_grid, sample
+from modules.media.tensors import to_tensor
 from modules.sid import losses, weights
-from modules.sid.animator import Animator, to_tensor
+from modules.sid.animator import Animator
 from modules.sid.dense_motion import FASTER, FaceFlow, FlowReading, sparse_motions
 from modules.sid.encoders import IdentityEncoder, Semantics
-from modules.sid.faces import FACE_SHARE, cut_out, whole_face, window
+from modules.sid.face_window import FACE_SHARE, cut_out, whole_face, window
 from modules.sid.generator import Condition
 from modules.sid.keypoints import Keypoints
 from modules.sid.model import SID, build_discriminator
@@ -35,6 +28,8 @@ from modules.sid.motion import MotionOptions, compose, normalize_keypoints, read
 from modules.sid.perceptual import build_perceptual
 from modules.sid.stage import SIDStage
 from modules.sid.step import GeneratorStep
+from modules.world import render
+from modules.world.parameters import neutral
 
 
 def tiny_params(encoders: bool = True, **changes) -> ModelParams:

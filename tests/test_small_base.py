@@ -18,13 +18,13 @@ from safetensors.torch import load_file, save_file
 from test_training import ROOT, assert_identical, environment
 from tiny_mef import CAPTIONS, write_portraits
 
-from modules import checkpoint as files
 from modules import media
+from modules.config.files import load_small_base_config
+from modules.config.mef import BaseParams
 from modules.mef.base import load_base
-from modules.mef.config import BaseParams
 from modules.mef.small_base.autoencoder import AutoencoderStage
-from modules.mef.small_base.config import load_small_base_config
 from modules.mef.small_base.networks import MAX_TOKENS, build_tokenizer
+from modules.training.checkpoint import load_checkpoint
 
 
 def write_config(folder: Path) -> Path:
@@ -94,7 +94,7 @@ def test_latents_as_the_denoiser_sees_them_have_a_spread_of_one(trained):
 
 def test_latents_are_kept_for_other_runs_and_processes(trained):
     (cached,) = (trained / "cache").iterdir()
-    pictures, latents = sorted((trained / "portraits").glob("p*.png")), files.load(cached)
+    pictures, latents = sorted((trained / "portraits").glob("p*.png")), load_checkpoint(cached)
     assert len(latents["mean"]) == len(latents["deviation"]) == len(pictures)
     shutil.copytree(trained, trained / "again", ignore=shutil.ignore_patterns("again", "log"))
     before = cached.stat().st_mtime_ns
@@ -123,7 +123,7 @@ def test_a_finished_run_that_was_killed_before_it_wrote_the_base_writes_it_when_
     os.utime(folder / "base" / "model_index.json", (0, 0))  # an earlier base's: what is written last says that all is
     result = train(folder, "denoiser", "--resume", "auto")
     assert result.returncode == 0 and "base: " in result.stdout, result.stderr
-    assert_identical(files.load(trained / name), files.load(folder / name))
+    assert_identical(load_checkpoint(trained / name), load_checkpoint(folder / name))
 
 
 def test_each_part_leaves_logs_pictures_and_checkpoints_of_its_own(trained):

@@ -12,10 +12,15 @@ import pytest
 import torch
 
 from modules import media
-from modules.config import DatasetParams, section_from_dict
+from modules.config.data import DatasetParams
+from modules.config.files import section_from_dict
 from modules.data.frames import FrameDataset
 from modules.data.portraits import read_portraits
-from modules.data.synthetic import (
+from modules.data.synthetic import dataset as writing
+from modules.data.synthetic.__main__ import main as run_command
+from modules.data.synthetic.sheet import random_faces, write_sheet
+from modules.errors import UserError
+from modules.world import (
     ACTION_UNITS,
     EXPRESSIONS,
     IDENTITY,
@@ -34,17 +39,12 @@ from modules.data.synthetic import (
     project_landmarks,
     render,
 )
-from modules.data.synthetic import dataset as writing
-from modules.data.synthetic import parameters as world
-from modules.data.synthetic.__main__ import main as run_command
-from modules.data.synthetic.body import BODY_SHAPE, EAR_SHAPE
-from modules.data.synthetic.curves import unit
-from modules.data.synthetic.parameters import CATEGORIES, neutral, set_category
-from modules.data.synthetic.sheet import random_faces, write_sheet
-from modules.errors import UserError
+from modules.world import parameters as world
+from modules.world.body import BODY_SHAPE, EAR_SHAPE
+from modules.world.curves import unit
+from modules.world.parameters import CATEGORIES, neutral, set_category
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "benchmarks"))
 
 JAW, BROWS, NOSE, LIDS, MOUTH = range(0, 17), range(17, 27), range(27, 36), range(36, 48), range(48, 68)
 INNER_BROWS, OUTER_BROWS, CORNERS = [21, 22], [17, 26], [48, 54]

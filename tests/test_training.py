@@ -18,12 +18,13 @@ import torch
 import yaml
 from tiny import tiny, write_tiny
 
-from modules import checkpoint as files
-from modules.config import TrainParams, config_from_dict
+from modules.config.files import config_from_dict
+from modules.config.sid import TrainParams
 from modules.data.astronaut import write_clips
 from modules.sid.stage import SIDStage
 from modules.sid.weights import to_start_from
-from modules.training import learning_rate_factor
+from modules.training.checkpoint import load_checkpoint, save_checkpoint
+from modules.training.loop import learning_rate_factor
 
 ROOT = Path(__file__).parent.parent
 KILLS = int(os.environ.get("DEEPEXPR_KILLS", 2))  # each costs a start of Python
@@ -36,7 +37,7 @@ def clips(tmp_path_factory) -> Path:
 
 
 def environment() -> dict[str, str]:
-    return os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
 
 
 def command(config: Path, log_dir: Path, *extra: str) -> list[str]:
@@ -51,7 +52,7 @@ def train(config: Path, log_dir: Path, *extra: str) -> subprocess.CompletedProce
 
 def final_checkpoint(log_dir: Path, epoch: int = 1) -> dict:
     (folder,) = log_dir.iterdir()
-    return files.load(folder / f"{epoch:08d}-checkpoint.pth.tar")
+    return load_checkpoint(folder / f"{epoch:08d}-checkpoint.pth.tar")
 
 
 def assert_identical(a: dict, b: dict, path: str = "") -> None:
@@ -117,7 +118,7 @@ def test_killed_again_and_again_it_ends_bit_identical(clips, uninterrupted, tmp_
         os.killpg(run.pid, signal.SIGKILL)
         run.wait()
         for path in (tmp_path / "log").glob("*/*-checkpoint.pth.tar"):
-            files.load(path)  # whatever is there can be read
+            load_checkpoint(path)  # whatever is there can be read
     expected, actual = final_checkpoint(uninterrupted), final_checkpoint(tmp_path / "log")
     assert_identical(expected, actual)
     (folder,) = (tmp_path / "log").iterdir()
@@ -190,7 +191,7 @@ def test_a_finished_run_without_encoders_starts_one_with_them(clips, tmp_path):
     plain = {"model_params.encoder_params": None, "train_params.loss_weights": {"perceptual": 1},
              "train_params.head_probability": 0}
     position = {"epoch": 2, "batches_done": 0, "step": 8, "sums": {}}
-    files.save(SIDStage(config_from_dict(tiny(**plain))).state() | {"training": position}, tmp_path / "plain.pth.tar")
+    save_checkpoint(SIDStage(config_from_dict(tiny(**plain))).state() | {"training": position}, tmp_path / "plain.pth.tar")
     changes = {"dataset_params.root_dir": str(clips), "train_params.num_epochs": 2}
     config = write_tiny(tmp_path / "tiny.yaml", **changes)
     result = train(config, tmp_path / "log", "--checkpoint", str(tmp_path / "plain.pth.tar"))
@@ -236,19 +237,18 @@ def test_sigterm_saves_and_says_how_to_continue(clips, tmp_path):
     assert run.returncode == 128 + signal.SIGTERM
     assert "continue with --checkpoint" in stderr and "Traceback" not in stderr
     (latest,) = (tmp_path / "log").glob("*/latest-checkpoint.pth.tar")
-    assert files.load(latest)["training"]["step"] > 0
+    assert load_checkpoint(latest)["training"]["step"] > 0
 
 
 GRADIENTS = """
 import json, os, sys
-sys.path.insert(0, {root!r})
 import torch
 from accelerate.utils import broadcast_object_list
-from modules.config import load_config
+from modules.config.files import load_config
 from modules.data.sampling import build_loader
 from modules.sid import encoder_losses
 from modules.sid.stage import SIDStage
-from modules.training import Trainer, build_accelerator
+from modules.training.loop import Trainer, build_accelerator
 
 # the colours z_sem sees and the transforms that faces are found after are drawn per process
 encoder_losses.colour_view = lambda frames, generator: frames
@@ -297,7 +297,7 @@ def test_two_processes_descend_like_one(clips, tmp_path):
     changes |= {"dataset_params.num_workers": 0, "train_params.head_probability": 0}
     config = write_tiny(tmp_path / "tiny.yaml", **{"dataset_params.root_dir": str(clips)} | changes)
     script = tmp_path / "gradients.py"
-    script.write_text(GRADIENTS.format(root=str(ROOT), config=str(config), out=str(tmp_path / "g")))
+    script.write_text(GRADIENTS.format(config=str(config), out=str(tmp_path / "g")))
     subprocess.run([sys.executable, str(script)], env=environment(), check=True, timeout=120)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", str(script)]
     subprocess.run(launcher, env=environment(), check=True, timeout=120, capture_output=True)
@@ -344,7 +344,7 @@ def test_two_processes_share_one_run_name_what_is_damaged_once_and_continue(dama
     assert "broken1" in first[0] and "broken2" in first[1] and first[2].startswith("00000000) ")
     assert len(list((tmp_path / "cache").glob("*.npy"))) == 5  # the sound clips of train/
     checkpoint = folder / "00000000-checkpoint.pth.tar"
-    position = files.load(checkpoint)["training"]
+    position = load_checkpoint(checkpoint)["training"]
     assert position["epoch"] == 1
 
     write_tiny(config, **changes)  # two epochs
@@ -365,18 +365,17 @@ def test_processes_say_what_is_wrong_with_one_voice(damaged, tmp_path):
     assert "leaves one item each" in result.stderr and len(result.stderr.strip().splitlines()) == 1
 
     script = tmp_path / "one.py"
-    script.write_text(ONE_FAILS.format(root=str(ROOT)))
-    launcher = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv = [{str(script)!r}]\n"
-                "from modules.launch import spawn; spawn(2)"]
+    script.write_text(ONE_FAILS)
+    launcher = [sys.executable, "-c", f"import sys; sys.argv = [{str(script)!r}]\n"
+                "from modules.training.launch import spawn; spawn(2)"]
     result = subprocess.run(launcher, env=environment(), capture_output=True, text=True, timeout=60)
     assert result.returncode == 2 and result.stderr.strip() == "error: of the second alone", result.stderr
 
 
 ONE_FAILS = """
 import os, sys, time
-sys.path.insert(0, {root!r})
 from modules.errors import UserError, run_script
-from modules.launch import one_voice
+from modules.training.launch import one_voice
 
 @one_voice()
 def main():

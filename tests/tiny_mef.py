@@ -14,12 +14,12 @@ import yaml
 from test_sid import randomized
 from tiny import tiny, write_tiny
 
-from modules import checkpoint as files
 from modules import media
-from modules.config import config_from_dict
+from modules.config.files import config_from_dict
 from modules.data.astronaut import moving_face
 from modules.sid import weights
 from modules.sid.model import SID
+from modules.training.checkpoint import save_checkpoint
 
 WIDTHS = (8, 12)  # of the tiny SID's identity and semantics
 CAPTIONS = ["a red hat", "a blue hat", "a green wall"]
@@ -29,7 +29,7 @@ def write_sid(folder: Path) -> Path:
     write_tiny(folder / "sid.yaml")
     torch.manual_seed(0)
     model = randomized(SID(config_from_dict(tiny()).model_params))
-    files.save(weights.state(model), folder / "sid.pth.tar")
+    save_checkpoint(weights.state(model), folder / "sid.pth.tar")
     return folder
 
 

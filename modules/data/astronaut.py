@@ -13,7 +13,7 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 from skimage.data import astronaut
 
-from modules import media
+from .. import media
 
 # Places in the photograph, (x, y) in pixels from its top left corner.
 HEAD, HEAD_RADIUS = (226, 105), 75

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2 import functional as V
 
-from modules.config import AugmentationParams, JitterParams, MovementParams
-from modules.geometry import sample
+from ..config.data import AugmentationParams, JitterParams, MovementParams
+from ..geometry import sample
 
 TPS_POINTS = 5  # control points along each side of the thin-plate warp
 

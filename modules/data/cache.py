@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from modules.data.clips import Clip, UnreadableClip
-from modules.errors import UserError
+from ..errors import UserError
+from .clips import Clip, UnreadableClip
 
 FORMAT = 1  # raise it when decoding or fitting changes what a cached frame should be
 

@@ -24,9 +24,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from modules import media
-from modules.data.index import PackedInfo, ProbedVideos
-from modules.errors import UserError
+from .. import media
+from ..errors import UserError
+from .index import PackedInfo, ProbedVideos
 
 FRAME_RATE = Fraction(25)  # of folders and strips of frames, which do not tell theirs
 PHOTO_GAP = 10.0  # seconds between two photographs of a person: as far apart as frames can matter

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from modules.config import DatasetParams
-from modules.data.augmentation import augment, made_view
-from modules.data.cache import FrameCache
-from modules.data.clips import Clip, UnreadableClip, find_clips
-from modules.errors import UserError
+from ..config.data import DatasetParams
+from ..errors import UserError
+from .augmentation import augment, made_view
+from .cache import FrameCache
+from .clips import Clip, UnreadableClip, find_clips
 
 MIN_GAP = 0.2  # seconds: frames closer than this may show the same expression, and are no negatives of one another
 ATTEMPTS = 20  # clips tried for an item before giving up

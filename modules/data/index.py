@@ -15,16 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
-from modules.atomic import replacing
-from modules.errors import UserError
-from modules.media import VideoInfo, probe_video
+from ..atomic import replacing
+from ..errors import UserError
+from ..media import VideoInfo, probe_video
 
 FORMAT = 1  # raise it when probing says something else of the same file
 
 
 @dataclass(frozen=True, eq=False)
 class PackedInfo:
-    """A :class:`modules.media.VideoInfo` whose numbers per frame are arrays."""
+    """A :class:`.media.VideoInfo` whose numbers per frame are arrays."""
 
     # float64 [7]: width, height, numerator and denominator of the rate, has_audio, duration, is_anamorphic
     numbers: np.ndarray

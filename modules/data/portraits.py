@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modules.errors import UserError
+from ..errors import UserError
 
 METADATA = "metadata.jsonl"
 

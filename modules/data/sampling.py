@@ -12,20 +12,16 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from modules.config import DatasetParams, LoopParams, TrainParams
-from modules.data.frames import FrameDataset
-from modules.errors import UserError
+from ..config.data import DatasetParams
+from ..config.sid import TrainParams
+from ..config.training import LoopParams
+from ..devices import share_of_batch
+from ..errors import UserError
+from .frames import FrameDataset
 
 # Workers come from a clean server process, not from a fork of this one: FFmpeg's and OpenMP's threads and locks do not
 # survive a fork, and a worker that meets one waits for ever.
 WORKER_START = "forkserver"
-
-
-def share_of_batch(batch_size: int, processes: int) -> int:
-    """Items of a batch for each process.  Raises UserError where it cannot be shared out evenly."""
-    if batch_size % processes:
-        raise UserError(f"batch_size {batch_size} cannot be shared by {processes} processes; use a multiple")
-    return batch_size // processes
 
 
 class EpochSampler(Sampler):

@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from modules.config import Config
-from modules.data.clips import Clip, UnreadableClip
-from modules.data.frames import test_clips
-from modules.errors import UserError
-from modules.evaluation.output import clip_files, unique_names
-from modules.sid.animator import Animator
-from modules.sid.inference import best_device, prepare_model
-from modules.sid.model import SID
-from modules.sid.motion import MotionOptions
+from ..config.sid import Config
+from ..data.clips import Clip, UnreadableClip
+from ..data.frames import test_clips
+from ..devices import best_device
+from ..errors import UserError
+from ..sid.animator import Animator
+from ..sid.inference import prepare_model
+from ..sid.model import SID
+from ..sid.motion import MotionOptions
+from .output import clip_files, unique_names
 
 
 def animate_pairs(config: Config, checkpoint: str | Path, cpu: bool = False) -> Path:

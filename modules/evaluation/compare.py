@@ -1,4 +1,4 @@
-"""``python -m modules.evaluation.compare A/metrics.json B/metrics.json``: is B better than A, or was it luck?
+"""Compare two evaluations, ``A/metrics.json`` and ``B/metrics.json``: is B better than A, or was it luck?
 
 Both were measured on the same people and pairs, so every difference is taken within a person or a pair.
 """
@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from modules.arguments import Parser
-from modules.errors import UserError, run_script
-from modules.evaluation.bootstrap import difference
-from modules.evaluation.output import table
+from ..arguments import Parser
+from ..errors import UserError, run_script
+from .bootstrap import difference
+from .output import table
 
 
 def read(path: str) -> dict[str, Any]:

@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modules.data.synthetic import ACTION_UNITS, IDENTITY, POSE, Faces
-from modules.evaluation.bootstrap import Each
-from modules.evaluation.metrics import Figures
-from modules.evaluation.world import MEASURING_SEED, PROBE_SEED, portraits, renders
+from ..world import ACTION_UNITS, IDENTITY, POSE, Faces
+from .bootstrap import Each
+from .metrics import Figures
+from .people import MEASURING_SEED, PROBE_SEED, portraits, renders
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # strengths tried, in units of the embedding's mean variance
 PROBE_FRAMES = 4  # pictures of each person probes are taught on

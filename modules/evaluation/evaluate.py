@@ -13,20 +13,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modules.config import Config, EvaluateParams
-from modules.errors import UserError
-from modules.evaluation import disentanglement, reenactment
-from modules.evaluation.bootstrap import Each, differences, intervals
-from modules.evaluation.disentanglement import Embed
-from modules.evaluation.face_meter import FaceMeter, find_meter, fingerprint, load_meter
-from modules.evaluation.metrics import Figures
-from modules.evaluation.output import evaluation_folder, write_json
-from modules.evaluation.reenactment import Mode, Rendered
-from modules.evaluation.report import headline, tables, write_report
-from modules.evaluation.ruler import Ruler, calibrate
-from modules.sid.inference import best_device, prepare_model
-from modules.sid.model import SID
-from modules.sid.motion import MotionOptions
+from ..arguments import command_line
+from ..config.sid import Config, EvaluateParams
+from ..devices import best_device
+from ..errors import UserError
+from ..sid.inference import prepare_model
+from ..sid.model import SID
+from ..sid.motion import MotionOptions
+from . import disentanglement, reenactment
+from .bootstrap import Each, differences, intervals
+from .disentanglement import Embed
+from .judges.face_meter import FaceMeter, find_meter, fingerprint, load_meter
+from .metrics import Figures
+from .output import evaluation_folder, write_json
+from .reenactment import Mode, Rendered
+from .report import headline, tables, write_report
+from .ruler import Ruler, calibrate
 
 SHOWN_PAIRS = 8  # rows of the report's sheet
 Rows = dict[str, list[Figures]]  # row of a table -> figures of every pair
@@ -119,7 +121,7 @@ def _ceiling(config: Config) -> FaceMeter | None:
     path = config.evaluate_params.ceiling
     if path is None:
         return None
-    command = f"python -m modules.evaluation.meter --config <this configuration> --out {path}"
+    command = f"{command_line('evaluation.meter')} --config <this configuration> --out {path}"
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file; train it: {command}")
     ceiling = load_meter(path, of_model=True)

@@ -9,20 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modules.data.synthetic import CATEGORIES
-from modules.errors import UserError
-from modules.evaluation import portrait_figures as figures_of
-from modules.evaluation import portraits
-from modules.evaluation.bootstrap import intervals
-from modules.evaluation.face_meter import find_meter, fingerprint, load_meter
-from modules.evaluation.output import evaluation_folder, table, write_json
-from modules.evaluation.portraits import WAYS, Drawn
-from modules.evaluation.report import METER_TITLE, Section, cells, plot, write_page
-from modules.evaluation.ruler import calibrate
-from modules.evaluation.world import PROBE_SEED, render_all
-from modules.mef.config import MEFConfig, load_mef_config
-from modules.mef.inference import load_pipeline
-from modules.mef.pipeline import DeepExprPipeline
+from ..config.files import load_mef_config
+from ..config.mef import MEFConfig
+from ..errors import UserError
+from ..mef.inference import load_pipeline
+from ..mef.pipeline import DeepExprPipeline
+from ..world import CATEGORIES
+from . import portrait_figures as figures_of
+from . import portrait_tasks as portraits
+from .bootstrap import intervals
+from .judges.face_meter import find_meter, fingerprint, load_meter
+from .output import evaluation_folder, table, write_json
+from .people import PROBE_SEED, render_all
+from .portrait_tasks import WAYS, Drawn
+from .report import METER_TITLE, Section, cells, plot, write_page
+from .ruler import calibrate
 
 SHOWN = 10  # portraits of the report's sheet
 LEAST_PEOPLE = 16  # of whom the measuring network's own error is told

@@ -1,6 +1,6 @@
 """Train the network that measures SID and MEF, on the face world's truth alone.
 
-``python -m modules.evaluation.meter --out SID_Checkpoints/face-meter.pth``.  With a model's own ``encoder_params``
+With a model's own ``encoder_params``
 (``--config``) the same training gives the *supervised ceiling*: what those encoders could know of a face if they were
 told.
 """
@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from modules.arguments import Parser, number
-from modules.atomic import check_place
-from modules.config import load_config
-from modules.errors import UserError, run_script
+from ..arguments import Parser, number
+from ..atomic import check_place
+from ..config.files import load_config
+from ..errors import UserError, run_script
 
 
 def main() -> None:
@@ -34,9 +34,9 @@ def main() -> None:
             raise UserError(f"{args.config}: has no model_params.encoder_params: there is nothing to train")
     check_place(args.out)
     # torch is imported here, so that --help answers at once
-    from modules.evaluation.face_meter import METER_PARAMS, save_meter
-    from modules.evaluation.meter_training import train_meter
-    from modules.sid.inference import best_device
+    from ..devices import best_device
+    from .judges.face_meter import METER_PARAMS, save_meter
+    from .judges.training import train_meter
 
     meter = train_meter(
         params or METER_PARAMS, size, args.people, args.steps,

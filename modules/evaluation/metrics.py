@@ -13,7 +13,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 from torchvision.models import AlexNet_Weights
 
-from modules.geometry import coordinate_grid, sample
+from ..geometry import coordinate_grid, sample
 
 Figures = dict[str, float]
 CHUNK = 64  # frames measured or warped at once: SSIM keeps several copies of them

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from modules import media
-from modules.atomic import write_text
+from .. import media
+from ..atomic import write_text
 
 AddFrame = Callable[[list[np.ndarray], float], None]
 ENDINGS = (".pth.tar", ".pth", ".pt", ".safetensors")  # of checkpoints

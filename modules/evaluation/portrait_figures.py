@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from modules.data.synthetic import CATEGORIES, Faces, category
-from modules.evaluation.disentanglement import ridge
-from modules.evaluation.face_meter import FaceMeter, Reading
-from modules.evaluation.metrics import Figures
-from modules.evaluation.portraits import CLASSES, Asked
-from modules.evaluation.ruler import Ruler
+from ..world import CATEGORIES, Faces, category
+from .disentanglement import ridge
+from .judges.face_meter import FaceMeter, Reading
+from .metrics import Figures
+from .portrait_tasks import CLASSES, Asked
+from .ruler import Ruler
 
 CHUNK = 64  # pictures read at once
 

@@ -11,16 +11,18 @@ import torch
 from torchmetrics import Metric
 from tqdm import tqdm
 
-from modules.config import Config
-from modules.data.clips import Clip, UnreadableClip
-from modules.data.frames import test_clips
-from modules.errors import UserError
-from modules.evaluation.metrics import CHUNK, ClipMetrics, best_affine_warp, load_lpips, mean_over_people
-from modules.evaluation.output import clip_files, table, unique_names, write_json
-from modules.sid.animator import Animator, to_tensor
-from modules.sid.inference import best_device, prepare_model
-from modules.sid.model import SID
-from modules.sid.motion import MotionOptions
+from ..config.sid import Config
+from ..data.clips import Clip, UnreadableClip
+from ..data.frames import test_clips
+from ..devices import best_device
+from ..errors import UserError
+from ..media.tensors import to_tensor
+from ..sid.animator import Animator
+from ..sid.inference import prepare_model
+from ..sid.model import SID
+from ..sid.motion import MotionOptions
+from .metrics import CHUNK, ClipMetrics, best_affine_warp, load_lpips, mean_over_people
+from .output import clip_files, table, unique_names, write_json
 
 ANSWERS = ("model", "affine", "repeat")
 MOVING = 28.0  # dB: clips that repeating their first frame explains less well than this are said to move

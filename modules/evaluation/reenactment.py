@@ -9,13 +9,14 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 from tqdm import tqdm
 
-from modules.data.synthetic import Render, render
-from modules.evaluation.metrics import Figures
-from modules.evaluation.ruler import Ruler, reading_errors
-from modules.evaluation.world import MEASURING_SEED, CrossPair, cross_pair
-from modules.sid.animator import Animator, to_images, to_tensor
-from modules.sid.model import SID
-from modules.sid.motion import MotionOptions
+from ..media.tensors import to_images, to_tensor
+from ..sid.animator import Animator
+from ..sid.model import SID
+from ..sid.motion import MotionOptions
+from ..world import Render, render
+from .metrics import Figures
+from .people import MEASURING_SEED, CrossPair, cross_pair
+from .ruler import Ruler, reading_errors
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from typing import Any
 import matplotlib
 from torch import Tensor
 
-from modules import media
-from modules.atomic import write_text
-from modules.data.synthetic import ACTION_UNITS, IDENTITY
-from modules.evaluation.bootstrap import Difference
-from modules.evaluation.metrics import Figures
-from modules.evaluation.output import table
+from .. import media
+from ..atomic import write_text
+from ..world import ACTION_UNITS, IDENTITY
+from .bootstrap import Difference
+from .metrics import Figures
+from .output import table
 
 STYLE = """body { font: 15px/1.5 system-ui, sans-serif; max-width: 80em; margin: 2em auto; padding: 0 1em }
 table { border-collapse: collapse; margin: 1em 0 } td, th { padding: .2em .7em; text-align: right }

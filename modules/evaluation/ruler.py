@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from modules.data.synthetic import ACTION_UNITS, IDENTITY, POSE, Faces
-from modules.evaluation.disentanglement import explained_share
-from modules.evaluation.face_meter import FaceMeter, Reading
-from modules.evaluation.metrics import Figures
-from modules.evaluation.world import MEASURING_SEED, portraits, pupil_distance, renders
+from ..world import ACTION_UNITS, IDENTITY, POSE, Faces
+from .disentanglement import explained_share
+from .judges.face_meter import FaceMeter, Reading
+from .metrics import Figures
+from .people import MEASURING_SEED, portraits, pupil_distance, renders
 
 
 class Ruler(NamedTuple):

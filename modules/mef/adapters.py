@@ -17,9 +17,9 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.embeddings import IPAdapterFaceIDImageProjection
 from torch import Tensor, nn
 
-from modules.errors import UserError
-from modules.mef.base import quiet
-from modules.mef.config import AdapterParams
+from ..config.mef import AdapterParams
+from ..errors import UserError
+from .base import quiet
 
 NAMES = ("identity", "expression")  # the order of adapters wherever diffusers wants a list
 PARTS = {"all": "", "down": "down_blocks", "mid": "mid_block", "up": "up_blocks"}

@@ -26,8 +26,8 @@ from safetensors import SafetensorError, safe_open
 from transformers import CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
-from modules.errors import UserError
-from modules.mef.config import BaseParams
+from ..config.mef import BaseParams
+from ..errors import UserError
 
 SMALL_VOCABULARY = 10_000  # tokens; CLIP has 49,408
 Base = StableDiffusionPipeline | StableDiffusionXLPipeline

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from modules.data.portraits import Portrait
-from modules.errors import UserError
-from modules.mef.cache import Cache, Tables
-from modules.mef.config import MEFTrainParams
-from modules.mef.readable import Unreadable
+from ..config.mef import MEFTrainParams
+from ..data.portraits import Portrait
+from ..errors import UserError
+from .cache.shards import Cache
+from .readable import Unreadable
+from .tables import Tables
 
 
 class PortraitDataset(Dataset):

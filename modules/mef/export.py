@@ -1,11 +1,11 @@
-"""``python -m modules.mef.export``: the adapters of a training checkpoint, averaged, in half precision."""
+"""Export the adapters of a training checkpoint, averaged, in half precision."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from modules.arguments import Parser
-from modules.errors import run_script
+from ..arguments import Parser
+from ..errors import run_script
 
 
 def main() -> None:
@@ -15,17 +15,17 @@ def main() -> None:
     parser.add_argument("--name_sid", action="store_true", help="name SID's checkpoint instead of copying its encoders")
     args = parser.parse_args()
 
-    from modules import checkpoint as files
-    from modules.mef.config import mef_config_from_dict
-    from modules.mef.folder import save_adapters
-    from modules.mef.pipeline import DeepExprPipeline
+    from ..config.files import mef_config_from_dict
+    from ..training.checkpoint import load_checkpoint
+    from .folder import save_adapters
+    from .pipeline import DeepExprPipeline
 
     pipeline = DeepExprPipeline.from_checkpoint(args.checkpoint, cpu=True)
     states = {
         adapter: {part: {name: t.half() for name, t in entries.items()} for part, entries in state.items()}
         for adapter, state in pipeline.adapters.state().items()
     }
-    sid = mef_config_from_dict(files.load(args.checkpoint)["mef"]).model_params.sid_params.checkpoint
+    sid = mef_config_from_dict(load_checkpoint(args.checkpoint)["mef"]).model_params.sid_params.checkpoint
     save_adapters(
         Path(args.out), states, pipeline.embedder, pipeline.base_params, pipeline.crop_faces,
         sid if args.name_sid else None,

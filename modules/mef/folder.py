@@ -7,13 +7,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from modules import checkpoint as files
-from modules.atomic import write_text
-from modules.config import config_to_dict
-from modules.errors import UserError
-from modules.mef.adapters import NAMES
-from modules.mef.config import BaseParams
-from modules.mef.embedder import Embedder, SIDEncoders
+from ..atomic import write_text
+from ..config.files import config_to_dict
+from ..config.mef import BaseParams
+from ..errors import UserError
+from ..training.checkpoint import load_checkpoint, save_checkpoint
+from .adapters import NAMES
+from .embeddings import Embedder, SIDEncoders
 
 CONFIG = "config.json"
 BASE_KEY = "stable_diffusion"  # of CONFIG: where the base is found
@@ -34,12 +34,12 @@ def save_adapters(
     """Write a folder that ``from_pretrained`` reads: two adapters, SID's encoders, ``config.json``.
 
     Args:
-        states: what :meth:`modules.mef.adapters.Adapters.state` gives.
+        states: what :meth:`.mef.adapters.Adapters.state` gives.
         crop_faces: whether they learnt from faces that a detector had cut out.
         sid_checkpoint: a whole SID that the encoders are to be read from, instead of copying them into the folder.
     """
     for name, file in zip(NAMES, ADAPTER_FILES, strict=True):
-        files.save(states[f"{name}_adapter"], folder / file)
+        save_checkpoint(states[f"{name}_adapter"], folder / file)
     widths = {name: states[f"{name}_adapter"]["image_proj"]["proj.0.weight"].shape[1] for name in NAMES}
     description: dict[str, Any] = {BASE_KEY: config_to_dict(base_params), "embedding_widths": widths}
     description |= {CROP_KEY: crop_faces, "sid": None}
@@ -60,7 +60,7 @@ def read_adapters(folder: Path) -> dict[str, Any]:
         UserError: there are none, or they cannot be read.
     """
     read_description(folder / CONFIG)
-    return {f"{name}_adapter": files.load(folder / file) for name, file in zip(NAMES, ADAPTER_FILES, strict=True)}
+    return {f"{name}_adapter": load_checkpoint(folder / file) for name, file in zip(NAMES, ADAPTER_FILES, strict=True)}
 
 
 def read_sid(folder: Path, description: dict[str, Any]) -> SIDEncoders | None:

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from modules import media
-from modules.errors import UserError
-from modules.mef.base import check_steps, set_scheduler
-from modules.mef.options import PortraitOptions
-from modules.mef.pipeline import DeepExprPipeline
-from modules.sid.inference import Framing, best_device
+from .. import media
+from ..devices import best_device
+from ..errors import UserError
+from ..sid.inference import Framing
+from .base import check_steps, set_scheduler
+from .options import PortraitOptions
+from .pipeline import DeepExprPipeline
 
 
 def load_pipeline(

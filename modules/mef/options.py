@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from modules.errors import UserError
+from ..errors import UserError
 
 SEEDS = 2**64  # that torch's generators take
 

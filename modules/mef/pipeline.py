@@ -15,25 +15,16 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from PIL import Image
 from torch import Tensor
 
-from modules import checkpoint as files
-from modules.config import section_from_dict
-from modules.errors import UserError
-from modules.mef.adapters import NAMES, Adapters, Scale, attach
-from modules.mef.base import load_base
-from modules.mef.config import BaseParams, CompoundParams, mef_config_from_dict
-from modules.mef.embedder import Embedder, SIDEncoders
-from modules.mef.folder import (
-    ADAPTER_FILES,
-    BASE_KEY,
-    CONFIG,
-    CROP_KEY,
-    SID_FILE,
-    read_description,
-    read_sid,
-    save_adapters,
-)
-from modules.mef.guidance import GuidanceWeights, separate_guidance
-from modules.mef.options import check_prompt
+from ..config.files import mef_config_from_dict, section_from_dict
+from ..config.mef import BaseParams, CompoundParams
+from ..errors import UserError
+from ..training.checkpoint import load_checkpoint
+from .adapters import NAMES, Adapters, Scale, attach
+from .base import load_base
+from .embeddings import Embedder, SIDEncoders
+from .folder import ADAPTER_FILES, BASE_KEY, CONFIG, CROP_KEY, SID_FILE, read_description, read_sid, save_adapters
+from .guidance import GuidanceWeights, separate_guidance
+from .options import check_prompt
 
 _CARD = """---
 {{ card_data }}
@@ -190,7 +181,7 @@ class DeepExprPipeline(
             base: hub id, folder or ``.safetensors`` file of the base, or a diffusers pipeline; None: as saved.
             base_config: with a ``.safetensors`` base: hub id or folder of its layout.
             dtype: of the base's weights.
-            detector: face detector for pictures (:func:`modules.faces.load_detector`); None: ``auto`` for adapters that
+            detector: face detector for pictures (:func:`.faces.load_detector`); None: ``auto`` for adapters that
                 learnt from cut-out faces, while others take pictures that are framed already.
             cpu: keep off the GPU what ``.to`` does not move: the detector and face recognition.
             options: also those of the hub: ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ...
@@ -236,7 +227,7 @@ class DeepExprPipeline(
         if isinstance(base, str):
             base_params = BaseParams(path=base, config=base_config)
         pipeline = base if base is not None and not isinstance(base, str) else load_base(base_params, dtype)
-        states = [files.load(folder / name) for name in ADAPTER_FILES]
+        states = [load_checkpoint(folder / name) for name in ADAPTER_FILES]
         adapters = attach(pipeline.unet, states, [str(folder / name) for name in ADAPTER_FILES])
         crop_faces = description.get(CROP_KEY, False)
         embedder, sid = None, read_sid(folder, description)
@@ -263,7 +254,7 @@ class DeepExprPipeline(
         Raises:
             UserError: not a checkpoint of MEF, or the base is another.
         """
-        checkpoint = files.load(path)
+        checkpoint = load_checkpoint(path)
         if "mef" not in checkpoint:
             raise UserError(f"{path}: not a checkpoint of MEF; with --prompt give one of train_mef.py")
         config = mef_config_from_dict(checkpoint["mef"], str(path))

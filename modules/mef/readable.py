@@ -9,10 +9,10 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
-from modules import media
-from modules.errors import UserError
-from modules.mef.cache import Tables
-from modules.mef.embedder import Embedder
+from .. import media
+from ..errors import UserError
+from .embeddings import Embedder
+from .tables import Tables
 
 
 class Unreadable(NamedTuple):

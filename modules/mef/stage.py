@@ -10,20 +10,21 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from modules.config import config_to_dict
-from modules.errors import UserError
-from modules.mef.adapters import NAMES, attach_new
-from modules.mef.base import training_noise
-from modules.mef.config import MEFConfig
-from modules.mef.dataset import PortraitDataset
-from modules.mef.encoder import Encoder
-from modules.mef.step import MEFStep
-from modules.mef.validation import Validation
-from modules.training import Loaded, Phase, warmed_up
+from ..config.files import config_to_dict
+from ..config.mef import MEFConfig
+from ..errors import UserError
+from ..training.averages import warmed_up
+from ..training.loop import Loaded, Phase
+from .adapters import NAMES, attach_new
+from .base import training_noise
+from .dataset import PortraitDataset
+from .frozen import Encoder
+from .step import MEFStep
+from .validation import Validation
 
 
 class MEFStage:
-    """Builds what MEF trains into a frozen base; see :class:`modules.training.Stage`.
+    """Builds what MEF trains into a frozen base; see :class:`.training.loop.Stage`.
 
     Args:
         embeddings: ``[N, width]`` of the data set, identity then expression, to standardise by.

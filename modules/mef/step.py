@@ -9,14 +9,14 @@ import torch.nn.functional as F
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
-from modules.mef.cache import Tables
-from modules.mef.config import MEFTrainParams
-from modules.mef.encoder import Encoder, Rows
-from modules.mef.weighting import min_snr_weight
+from ..config.mef import MEFTrainParams
+from .frozen import Encoder, Rows
+from .tables import Tables
+from .weighting import min_snr_weight
 
 
 class MEFStep(nn.Module):
-    """``batch -> ({loss name: loss}, {})``; see :class:`modules.mef.dataset.PortraitDataset` for the batch.
+    """``batch -> ({loss name: loss}, {})``; see :class:`.mef.dataset.PortraitDataset` for the batch.
 
     Args:
         unet: frozen but for its adapters.

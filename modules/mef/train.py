@@ -13,23 +13,24 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
-from modules import checkpoint as files
-from modules import runs
-from modules.config import config_to_dict
-from modules.data.portraits import read_portraits
-from modules.data.sampling import loader_of
-from modules.errors import UserError
-from modules.mef.adapters import NAMES
-from modules.mef.base import DTYPES, load_base, training_noise
-from modules.mef.cache import BATCH, Cache, Tables
-from modules.mef.config import MEFConfig, load_mef_config
-from modules.mef.dataset import PortraitDataset
-from modules.mef.embedder import Embedder, SIDEncoders
-from modules.mef.encoder import Encoder
-from modules.mef.folder import CONFIG, CROP_KEY, read_adapters, read_description, read_sid, save_adapters
-from modules.mef.readable import Unreadable, find_unreadable
-from modules.mef.stage import MEFStage
-from modules.training import Loaded, Trainer
+from ..config.files import config_to_dict, load_mef_config
+from ..config.mef import MEFConfig
+from ..data.portraits import read_portraits
+from ..data.sampling import loader_of
+from ..errors import UserError
+from ..training import run as runs
+from ..training.checkpoint import load_checkpoint
+from ..training.loop import Loaded, Trainer
+from .adapters import NAMES
+from .base import DTYPES, load_base, training_noise
+from .cache.shards import BATCH, Cache
+from .dataset import PortraitDataset
+from .embeddings import Embedder, SIDEncoders
+from .folder import CONFIG, CROP_KEY, read_adapters, read_description, read_sid, save_adapters
+from .frozen import Encoder
+from .readable import Unreadable, find_unreadable
+from .stage import MEFStage
+from .tables import Tables
 
 ADAPTERS = "adapters"  # folder in a run's, for DeepExprPipeline.from_pretrained and diffusers
 SAMPLE = 1024  # pictures whose embeddings tell mean and deviation where there is no cache
@@ -82,7 +83,7 @@ def embedding_sample(
 
 
 class MEFRecipe:
-    """See :class:`modules.runs.Recipe`."""
+    """See :class:`.training.run.Recipe`."""
 
     def __init__(self, config_path: str):
         self.config = load_mef_config(config_path)
@@ -90,7 +91,7 @@ class MEFRecipe:
 
     def read(self, checkpoint: str) -> dict[str, Any]:
         """Of a run, or a folder of adapters, which has weights alone."""
-        return read_adapters(Path(checkpoint)) if Path(checkpoint).is_dir() else files.load(checkpoint)
+        return read_adapters(Path(checkpoint)) if Path(checkpoint).is_dir() else load_checkpoint(checkpoint)
 
     def check(self) -> None:
         self.tables, self.bad = read_tables(self.config)

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modules import media
-from modules.data.portraits import Portrait
-from modules.mef.adapters import Adapters
-from modules.mef.base import is_xl, set_scheduler
-from modules.mef.config import BaseParams, ValidationParams
-from modules.mef.encoder import Encoder
-from modules.mef.pipeline import DeepExprPipeline
-from modules.sid.animator import to_images
+from .. import media
+from ..config.mef import BaseParams, ValidationParams
+from ..data.portraits import Portrait
+from ..media.tensors import to_images
+from .adapters import Adapters
+from .base import is_xl, set_scheduler
+from .frozen import Encoder
+from .pipeline import DeepExprPipeline
 
 DEFAULT_COUNT = 2  # people, expressions and prompts taken from the data set where none are named
 

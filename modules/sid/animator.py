@@ -10,19 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modules.sid.model import SID
-from modules.sid.motion import Driver, MotionOptions, Source, pose_distance, read_driver, read_source, transfer
-
-
-def to_tensor(images: list[np.ndarray], device: torch.device | str = "cpu") -> Tensor:
-    """uint8 ``[H, W, 3]`` images as ``float32 [B, 3, H, W]`` in [0, 1]."""
-    batch = torch.from_numpy(np.stack(images)).to(device)
-    return batch.permute(0, 3, 1, 2).float() / 255
-
-
-def to_images(batch: Tensor) -> list[np.ndarray]:
-    """``[B, 3, H, W]`` in [0, 1] as uint8 ``[H, W, 3]`` images."""
-    return list((batch.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
+from ..media.tensors import to_images, to_tensor
+from .model import SID
+from .motion import Driver, MotionOptions, Source, pose_distance, read_driver, read_source, transfer
 
 
 class Animator:

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modules.config import DenseMotionParams
-from modules.geometry import coordinate_grid, full_precision, gaussian_heatmaps, resize_grid, sample
-from modules.sid.blocks import AntiAliasDownsample, Hourglass
-from modules.sid.faces import MOTION_GRID, aspect_of, whole_face, window
-from modules.sid.keypoints import Keypoints, shared_motion
+from ..config.sid import DenseMotionParams
+from ..geometry import coordinate_grid, full_precision, gaussian_heatmaps, resize_grid, sample
+from .blocks import AntiAliasDownsample, Hourglass
+from .face_window import MOTION_GRID, aspect_of, whole_face, window
+from .keypoints import Keypoints, shared_motion
 
 INVERSIONS = 3  # steps towards where a moved point was before it moved
 FASTER = 10  # times as fast as plain weights: steps of Adam are of one size, too small for factors about 1
@@ -100,13 +100,13 @@ class FlowReading(nn.Conv2d):
 class FaceFlow(nn.Module):
     """The motions of a face that numbers stand for, where the source's face is.
 
-    They are found, not trained (:mod:`modules.sid.expressions`), and at first zero.  What is learnt is how much of each
+    They are found, not trained (:mod:`.sid.expressions`), and at first zero.  What is learnt is how much of each
     (an optical flow, and what can be told of it, fall short of what there is), and where moving so uncovers what the
     source does not show (teeth, closed lids).
 
     Attributes:
         motions: ``[moving_dim, 2, G, G]``, displacements (x, y) for each number at 1, in the coordinates of the whole
-            face's square (:func:`modules.sid.faces.whole_face`).
+            face's square (:func:`.sid.face_window.whole_face`).
         more: how much of every motion is added for each number, to 1 of its own; ``FASTER`` times what is stored.
         occlusion: logits of the occlusion map, added to the network's.
     """

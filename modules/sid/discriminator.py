@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modules.config import DiscriminatorParams
-from modules.geometry import gaussian_heatmaps
-from modules.sid.blocks import widths
-from modules.sid.keypoints import Keypoints
+from ..config.sid import DiscriminatorParams
+from ..geometry import gaussian_heatmaps
+from .blocks import widths
+from .keypoints import Keypoints
 
 KP_VARIANCE = 0.01  # of the Gaussians shown to a key-point-aware discriminator; FOMM's value
 

@@ -8,13 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from modules.config import TrainParams
-from modules.data.augmentation import colour_view, semantic_view, similarity_view
-from modules.data.frames import MIN_GAP
-from modules.sid import losses
-from modules.sid.encoders import Encoders, Semantics
-from modules.sid.faces import aspect_of, cut_out
-from modules.sid.keypoints import Keypoints
+from ..config.sid import TrainParams
+from ..data.augmentation import colour_view, semantic_view, similarity_view
+from ..data.frames import MIN_GAP
+from . import losses
+from .encoders import Encoders, Semantics
+from .face_window import aspect_of, cut_out
+from .keypoints import Keypoints
 
 CONGEALED = 32  # pixels of a side of the faces that are to look alike
 
@@ -22,7 +22,7 @@ CONGEALED = 32  # pixels of a side of the faces that are to look alike
 class Embedded(NamedTuple):
     """Embeddings of B pairs: who the source is, the semantics of source and driving frame, and where the faces are.
 
-    The places, ``[B, 4]`` or None (:class:`modules.sid.encoders.FaceFinder`), are where the identity encoder found the
+    The places, ``[B, 4]`` or None (:class:`.sid.encoders.FaceFinder`), are where the identity encoder found the
     source's face, and the semantic encoder the source's and the driver's.
     """
 

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modules.config import EncoderParams
-from modules.geometry import full_precision
-from modules.sid.blocks import AntiAliasDownsample, widths
-from modules.sid.faces import aspect_of, contrast, cut_out, whole_face, whole_face_oval
-from modules.sid.keypoints import Keypoints
+from ..config.sid import EncoderParams
+from ..geometry import full_precision
+from .blocks import AntiAliasDownsample, widths
+from .face_window import aspect_of, contrast, cut_out, whole_face, whole_face_oval
+from .keypoints import Keypoints
 
 GROUPS = 8  # of the group norms, which look at one image alone
 POOLED = 4  # embeddings read a 4x4 grid of features: a global mean would forget where the mouth is
@@ -74,8 +74,8 @@ class FaceFinder(nn.Module):
     """Where the face is: ``[B, 3, H, W] -> place [B, 4]``: logarithm of the size, angle in radians, middle (x, y).
 
     A small spatial transformer (Jaderberg et al., 2015).  At first it is the middle of every frame; it is taught to
-    follow known transforms of a frame (:func:`modules.sid.losses.placement`) and to make the faces it finds alike
-    (:func:`modules.sid.losses.congealing`).
+    follow known transforms of a frame (:func:`.sid.losses.placement`) and to make the faces it finds alike
+    (:func:`.sid.losses.congealing`).
     """
 
     def __init__(self, num_channels: int = 3):
@@ -189,7 +189,7 @@ class SemanticEncoder(ImageEncoder):
     """E_sem: ``[B, 3, H, W]`` -> :class:`Semantics`.
 
     With ``params.own_expression`` the two share the place where the face was found, and nothing else: in SID z_exp is 0
-    until :mod:`modules.sid.expressions` has taught it, and stays as taught, so that in training z_pose has to tell all
+    until :mod:`.sid.expressions` has taught it, and stays as taught, so that in training z_pose has to tell all
     that other losses ask for.  Each number of z_exp is the mean of what the face and its mirror image say: mistakes
     differ.
     """

@@ -1,4 +1,4 @@
-"""``python -m modules.sid.export``: what inference needs of a training checkpoint, averaged, in half precision."""
+"""Export what inference needs of a training checkpoint, averaged, in half precision."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from typing import Any
 
 import torch
 
-from modules import checkpoint as files
-from modules.arguments import Parser
-from modules.config import ModelParams, config_to_dict, load_config
-from modules.errors import UserError, run_script
-from modules.sid import weights
+from ..arguments import Parser
+from ..config.files import config_to_dict, load_config
+from ..config.sid import ModelParams
+from ..errors import UserError, run_script
+from ..training.checkpoint import save_checkpoint
+from . import weights
 
 
 def inference_checkpoint(
     params: ModelParams, path: str | Path, encoders: str | Path | None = None
 ) -> dict[str, Any]:
-    """A small checkpoint that :func:`modules.sid.weights.load_model` reads like the large one at ``path``.
+    """A small checkpoint that :func:`.sid.weights.load_model` reads like the large one at ``path``.
 
     Args:
         encoders: checkpoint to take all but the generator from: the encoders, the motions that their z_exp stands for
@@ -56,7 +57,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="file to write, such as SID_Checkpoints/sid-cpk.pth")
     args = parser.parse_args()
     params = load_config(args.config).model_params
-    files.save(inference_checkpoint(params, args.checkpoint, args.encoders), Path(args.out))
+    save_checkpoint(inference_checkpoint(params, args.checkpoint, args.encoders), Path(args.out))
     print(f"wrote {args.out} ({Path(args.out).stat().st_size / 2**20:.1f} MiB)")
 
 

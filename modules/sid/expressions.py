@@ -1,8 +1,8 @@
 """Teach the semantic encoder expressions: z_exp becomes how the face has moved from the mean of its clip.
 
-``python -m modules.sid.expressions --config C --checkpoint K --out O``, after the encoders have learnt to find faces
-and to tell poses, and before the generator learns to show what they tell.  Nothing but clips is needed: the numbers
-that z_exp is to be are found in those whose heads keep still (:mod:`modules.sid.face_motion`).
+Comes after the encoders have learnt to find faces and to tell poses, and before the generator learns to show what they
+tell.  Nothing but clips is needed: the numbers
+that z_exp is to be are found in those whose heads keep still (:mod:`.sid.face_motion`).
 
 They are told of one picture alone, so that z_exp has to leave out who it is and where the head turns: those are the
 same in the whole clip.
@@ -18,18 +18,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from modules import checkpoint as files
-from modules.arguments import Parser, number
-from modules.atomic import check_place
-from modules.config import config_to_dict, load_config
-from modules.data.augmentation import colour_view, warp
-from modules.data.frames import FrameDataset
-from modules.errors import UserError, run_script
-from modules.sid import weights
-from modules.sid.encoders import SemanticEncoder
-from modules.sid.face_motion import FoundFaces, face_motions, find_faces, halves_motions, mirror_signs, mirrored
-from modules.sid.inference import best_device
-from modules.sid.model import SID
+from ..arguments import Parser, number
+from ..atomic import check_place
+from ..config.files import config_to_dict, load_config
+from ..data.augmentation import colour_view, warp
+from ..data.frames import FrameDataset
+from ..devices import best_device
+from ..errors import UserError, run_script
+from ..training.checkpoint import save_checkpoint
+from . import weights
+from .encoders import SemanticEncoder
+from .face_motion import FoundFaces, face_motions, find_faces, halves_motions, mirror_signs, mirrored
+from .model import SID
 
 MOMENTS_PER_CLIP = 4  # of those found, in a batch
 FITTED = 1000  # clips, evenly among those found, that tell how a face moves with z_exp
@@ -52,7 +52,7 @@ def teach(encoder: SemanticEncoder, found: FoundFaces, motions: Tensor, teaching
     """Train ``encoder.expression`` anew, on its device and in bfloat16, on ``motions [N, T, 2, G, G]`` of found faces.
 
     Losses: the mean squared error of z_exp against as many principal motions of the clip
-    (:func:`modules.sid.face_motion.halves_motions`), and its covariance with z_pose.  The encoder is left in
+    (:func:`.sid.face_motion.halves_motions`), and its covariance with z_pose.  The encoder is left in
     evaluation mode.
 
     Returns:
@@ -183,7 +183,7 @@ def main() -> None:
     teaching = Teaching(steps=args.steps, seed=args.seed)
     motions = teach(model.encoders.semantic, found, face_motions(found.faces), teaching)
     start_anew(model, motions)
-    files.save(weights.state(model) | {"model_params": config_to_dict(config.model_params)}, Path(args.out))
+    save_checkpoint(weights.state(model) | {"model_params": config_to_dict(config.model_params)}, Path(args.out))
     print(f"wrote {args.out}")
 
 

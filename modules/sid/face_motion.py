@@ -17,12 +17,12 @@ from skimage.registration import optical_flow_ilk
 from torch import Tensor
 from tqdm import tqdm
 
-from modules.data.clips import UnreadableClip
-from modules.data.frames import FrameDataset
-from modules.errors import UserError
-from modules.sid.encoders import Encoders, Semantics
-from modules.sid.faces import MOTION_GRID as GRID
-from modules.sid.faces import whole_face_oval
+from ..data.clips import UnreadableClip
+from ..data.frames import FrameDataset
+from ..errors import UserError
+from .encoders import Encoders, Semantics
+from .face_window import MOTION_GRID as GRID
+from .face_window import whole_face_oval
 
 # A head rests if over the clip the standard deviations, taken together, of the face's place (logarithm of the size,
 # radians, halves of the frame) and of the motion that all key points share (halves of the frame) are below this each.

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modules.config import GeneratorParams
-from modules.geometry import full_precision, resize_grid, sample
-from modules.sid.blocks import DownBlock, ResBlock, SameBlock, UpBlock, widths
-from modules.sid.dense_motion import DenseMotion, DenseMotionNetwork, FlowReading
-from modules.sid.keypoints import Keypoints
+from ..config.sid import GeneratorParams
+from ..geometry import full_precision, resize_grid, sample
+from .blocks import DownBlock, ResBlock, SameBlock, UpBlock, widths
+from .dense_motion import DenseMotion, DenseMotionNetwork, FlowReading
+from .keypoints import Keypoints
 
 
 class Condition(NamedTuple):

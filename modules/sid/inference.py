@@ -11,13 +11,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from modules import faces, media
-from modules.config import ModelParams
-from modules.errors import UserError
-from modules.sid.animator import Animator
-from modules.sid.model import SID
-from modules.sid.motion import MotionOptions
-from modules.sid.weights import load_model
+from .. import faces, media
+from ..config.sid import ModelParams
+from .animator import Animator
+from .model import SID
+from .motion import MotionOptions
+from .weights import load_model
 
 Fit = Callable[[np.ndarray], np.ndarray]
 CLOCK_SLACK = 1e-3  # seconds: times of equal frame rates differ by rounding
@@ -46,11 +45,6 @@ class Framing:
             return lambda image: media.fit(image, *self.size)
         box = faces.video_box(path, faces.load_detector(self.detector, self.cpu))
         return lambda image: media.fit(faces.cut(image, box), *self.size)
-
-
-def best_device(cpu: bool = False) -> torch.device:
-    """A GPU if there is one and it is wanted."""
-    return torch.device("cuda" if torch.cuda.is_available() and not cpu else "cpu")
 
 
 def prepare_model(params: ModelParams, checkpoint: str | Path, device: torch.device) -> SID:
@@ -140,18 +134,3 @@ def _frames_at(path: str, fit: Fit, times: Iterator[float]) -> Iterator[np.ndarr
 def _fitted(path: str, fit: Fit, total: int, what: str) -> Iterator[np.ndarray]:
     for frame in tqdm(media.read_video(path), total=total, unit="frame", desc=what):
         yield fit(frame.image)
-
-
-def check_inputs(inputs: list[str], pictures: list[str], videos: list[str]) -> None:
-    """Before a model is built or a file begun: UserError for an input that is not there or that a result replaces.
-
-    ``pictures`` and ``videos`` are the results that will be written; one that cannot be is a UserError as well.
-    """
-    for path in inputs:
-        if not Path(path).is_file():
-            raise UserError(f"{path}: {'is a folder, not a file' if Path(path).is_dir() else 'no such file'}")
-    for result in [*pictures, *videos]:
-        media.check_result(result, is_picture=result in pictures)
-        for path in inputs:
-            if Path(result).resolve() == Path(path).resolve():
-                raise UserError(f"{path}: is an input and would be replaced by the result; name another")

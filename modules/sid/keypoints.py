@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from modules.config import KPDetectorParams
-from modules.geometry import coordinate_grid, full_precision
-from modules.sid.blocks import AntiAliasDownsample, Hourglass
+from ..config.sid import KPDetectorParams
+from ..geometry import coordinate_grid, full_precision
+from .blocks import AntiAliasDownsample, Hourglass
 
 
 class Keypoints(NamedTuple):

@@ -13,9 +13,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from modules.geometry import RandomTransform
-from modules.sid.faces import face_oval, window
-from modules.sid.keypoints import Keypoints, shared_motion
+from ..geometry import RandomTransform
+from .face_window import face_oval, window
+from .keypoints import Keypoints, shared_motion
 
 
 class _Gather(torch.autograd.Function):
@@ -111,7 +111,7 @@ def jacobian_distance(predicted: Tensor, target: Tensor) -> Tensor:
 
 @in_full_precision
 def global_affine(source: Keypoints, driving: Keypoints) -> Tensor:
-    """:func:`modules.sid.keypoints.shared_motion` as a pseudo-label for the change of head pose: no gradient."""
+    """:func:`.sid.keypoints.shared_motion` as a pseudo-label for the change of head pose: no gradient."""
     with torch.no_grad():
         return shared_motion(source, driving)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from modules.config import EncoderParams, ModelParams
-from modules.sid.discriminator import MultiScaleDiscriminator
-from modules.sid.encoders import Encoders, Semantics
-from modules.sid.generator import Condition, ConditionSize, Generator
-from modules.sid.keypoints import KeypointDetector
+from ..config.sid import EncoderParams, ModelParams
+from .discriminator import MultiScaleDiscriminator
+from .encoders import Encoders, Semantics
+from .generator import Condition, ConditionSize, Generator
+from .keypoints import KeypointDetector
 
 
 class SID(nn.Module):

@@ -10,11 +10,11 @@ import torch
 from scipy.spatial import ConvexHull, QhullError
 from torch import Tensor
 
-from modules.errors import UserError
-from modules.sid.encoders import Semantics
-from modules.sid.generator import Condition
-from modules.sid.keypoints import Keypoints
-from modules.sid.model import SID
+from ..errors import UserError
+from .encoders import Semantics
+from .generator import Condition
+from .keypoints import Keypoints
+from .model import SID
 
 
 @dataclass(frozen=True)

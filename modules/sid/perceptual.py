@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modules import checkpoint as files
-from modules.config import PerceptualParams
-from modules.errors import UserError
-from modules.sid.blocks import AntiAliasDownsample
+from ..config.sid import PerceptualParams
+from ..errors import UserError
+from ..training.checkpoint import load_checkpoint, restore
+from .blocks import AntiAliasDownsample
 
 VGG_TAPS = (2, 7, 12, 21, 30)  # torchvision's layers up to here end with relu1_1, relu2_1, ... relu5_1
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -49,7 +49,7 @@ def _vgg19_stages(weights: dict[str, Tensor] | None) -> list[nn.Module]:
     if weights is not None:
         prefix = "features."
         entries = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-        files.restore(layers, entries, "VGG-19's weights")
+        restore(layers, entries, "VGG-19's weights")
     for layer in layers:
         if isinstance(layer, nn.ReLU):
             layer.inplace = False  # an in-place ReLU would overwrite the features handed out before it
@@ -62,7 +62,7 @@ def _imagenet_weights(path: str | None) -> dict[str, Tensor]:
     if path is not None:
         if not Path(path).is_file():
             raise UserError(f"{path}: no such file; train_params.perceptual_network.path must name VGG-19 weights")
-        return files.load(path)
+        return load_checkpoint(path)
     try:
         return VGG19_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as error:  # no network, the hub refuses, or what came is not the file

@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from modules import checkpoint as files
-from modules.config import Config, config_to_dict
-from modules.errors import UserError
-from modules.sid import weights
-from modules.sid.model import SID, build_discriminator
-from modules.sid.step import DiscriminatorStep, GeneratorStep, Rendered
-from modules.sid.visualizer import Visualizer
-from modules.training import Loaded, Phase
+from ..config.files import config_to_dict
+from ..config.sid import Config
+from ..errors import UserError
+from ..training.checkpoint import restore
+from ..training.loop import Loaded, Phase
+from . import weights
+from .model import SID, build_discriminator
+from .step import DiscriminatorStep, GeneratorStep, Rendered
+from .visualizer import Visualizer
 
 ADAM_BETAS = (0.5, 0.999)  # FOMM's, usual for adversarial training
 
@@ -26,7 +27,7 @@ def _adam(module: torch.nn.Module, lr: float) -> torch.optim.Adam:
 
 
 class SIDStage:
-    """Builds everything SID trains from a configuration; see :class:`modules.training.Stage`."""
+    """Builds everything SID trains from a configuration; see :class:`.training.loop.Stage`."""
 
     def __init__(self, config: Config):
         train = config.train_params
@@ -83,7 +84,7 @@ class SIDStage:
         if self.generator_step.targets is not None:
             # a run that had no cycle terms has no judging copies; they then start as the encoders are
             entries = checkpoint.get("targets") or self.model.encoders.state_dict()
-            files.restore(self.generator_step.targets, entries, f"{path}: targets")
+            restore(self.generator_step.targets, entries, f"{path}: targets")
         if self.ema is not None:
             average = None if missing else checkpoint.get("ema")
             weights.load_state(self.ema.module, average or weights.state(self.model), path)
@@ -93,7 +94,7 @@ class SIDStage:
     def _load_discriminator(self, checkpoint: dict[str, Any]) -> bool:
         """Whether the checkpoint's discriminator could be used; FOMM's adversarial configurations have another one."""
         try:
-            files.restore(self.discriminator, checkpoint.get("discriminator"), "discriminator")
+            restore(self.discriminator, checkpoint.get("discriminator"), "discriminator")
         except UserError:
             return False
         return True

@@ -8,18 +8,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from modules.config import TrainParams
-from modules.geometry import RandomTransform
-from modules.sid import losses
-from modules.sid.discriminator import MultiScaleDiscriminator
-from modules.sid.encoder_losses import Embedded, EncoderLosses
-from modules.sid.encoders import Semantics
-from modules.sid.faces import aspect_of, cut_out, whole_face, whole_face_oval
-from modules.sid.generator import Generated
-from modules.sid.keypoints import Keypoints
-from modules.sid.model import SID
-from modules.sid.perceptual import ImagePyramid, build_perceptual, feature_distance
-from modules.sid.weights import learners
+from ..config.sid import TrainParams
+from ..geometry import RandomTransform
+from . import losses
+from .discriminator import MultiScaleDiscriminator
+from .encoder_losses import Embedded, EncoderLosses
+from .encoders import Semantics
+from .face_window import aspect_of, cut_out, whole_face, whole_face_oval
+from .generator import Generated
+from .keypoints import Keypoints
+from .model import SID
+from .perceptual import ImagePyramid, build_perceptual, feature_distance
+from .weights import learners
 
 TARGET_DECAY = 0.99  # of the frozen copies of the encoders that judge generated images
 FACE_SIDE = 64  # pixels of the faces that are compared
@@ -53,7 +53,7 @@ def _detached(x):
 class GeneratorStep(nn.Module):
     """Losses of key point detector, generator and encoders on one batch.
 
-    ``forward(batch)`` takes what :class:`modules.data.FrameDataset` yields and returns the weighted losses by name
+    ``forward(batch)`` takes what :class:`.data.frames.FrameDataset` yields and returns the weighted losses by name
     and a :class:`Rendered`.
     """
 

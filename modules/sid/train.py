@@ -9,25 +9,26 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from modules import checkpoint as files
-from modules import launch, runs
-from modules.config import load_config
-from modules.data.sampling import build_loader
-from modules.errors import UserError
-from modules.sid.stage import SIDStage
-from modules.sid.weights import to_start_from
-from modules.training import Loaded, Trainer
+from ..config.files import load_config
+from ..data.sampling import build_loader
+from ..errors import UserError
+from ..training import launch
+from ..training import run as runs
+from ..training.checkpoint import load_checkpoint
+from ..training.loop import Loaded, Trainer
+from .stage import SIDStage
+from .weights import to_start_from
 
 
 class SIDRecipe:
-    """See :class:`modules.runs.Recipe`."""
+    """See :class:`.training.run.Recipe`."""
 
     def __init__(self, config_path: str):
         self.config = load_config(config_path)
         self.train_params = self.config.train_params
 
     def read(self, checkpoint: str) -> dict[str, Any]:
-        return files.load(checkpoint)
+        return load_checkpoint(checkpoint)
 
     def check(self) -> None:
         for root in self.config.dataset_params.roots:

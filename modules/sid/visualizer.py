@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from skimage.draw import disk
 from torch import Tensor
 
-from modules.config import VisualizerParams
-from modules.errors import UserError
-from modules.sid.keypoints import Keypoints
-from modules.sid.step import Rendered
+from ..config.sid import VisualizerParams
+from ..errors import UserError
+from .keypoints import Keypoints
+from .step import Rendered
 
 ROWS = 8  # of one picture; a batch of 100 would be unreadable
 

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from modules import checkpoint as files
-from modules.config import ModelParams, TrainParams
-from modules.errors import UserError
-from modules.sid.model import SID
+from ..config.sid import ModelParams, TrainParams
+from ..errors import UserError
+from ..training.checkpoint import load_checkpoint, restore
+from .model import SID
 
 ENCODER_ENTRY = "encoders"
 FACE_MOTIONS = "dense_motion_network.face_flow.motions"  # of the generator; what z_exp stands for
@@ -70,7 +70,7 @@ def load_state(model: SID, checkpoint: dict[str, Any], path: str | os.PathLike, 
             missing += [f"{entry}.{name}" for name in module.state_dict()]
             continue
         excused = _added if plain else (lambda name: False)
-        missing += [f"{entry}.{n}" for n in files.restore(module, checkpoint[entry], f"{path}: {entry}", excused)]
+        missing += [f"{entry}.{n}" for n in restore(module, checkpoint[entry], f"{path}: {entry}", excused)]
     return missing
 
 
@@ -92,7 +92,7 @@ def to_start_from(checkpoint: dict[str, Any], params: ModelParams) -> dict[str, 
 
 def load_model(params: ModelParams, path: str | os.PathLike) -> SID:
     """A model for inference: evaluation mode, averaged weights where the checkpoint keeps them."""
-    checkpoint = files.load(path)
+    checkpoint = load_checkpoint(path)
     model = SID(params)
     load_state(model, checkpoint.get("ema") or checkpoint, path)
     return model.eval().requires_grad_(False)

@@ -6,8 +6,8 @@ import argparse
 from fractions import Fraction
 from pathlib import Path
 
-from modules.arguments import Parser, number
-from modules.errors import UserError, run_script
+from ...arguments import Parser, number
+from ...errors import UserError, run_script
 
 MANY = 10**6
 
@@ -49,8 +49,8 @@ def main() -> None:
         raise UserError("--clips and --stills are both 0: nothing to render")
     import torch
 
-    from modules.data.synthetic.dataset import Plan, write_dataset
-    from modules.data.synthetic.sheet import write_sheet
+    from .dataset import Plan, write_dataset
+    from .sheet import write_sheet
 
     device = "cuda" if torch.cuda.is_available() and not args.cpu else "cpu"
     if args.sheet is not None:

@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from modules import media
-from modules.atomic import replacing, write_text, writing_errors
-from modules.data.clips import SPLITS
-from modules.data.portraits import METADATA
-from modules.data.synthetic.clips import CALM_SHARE, clip
-from modules.data.synthetic.draws import draw_expressions, draw_identities, draw_poses, draw_scenes
-from modules.data.synthetic.parameters import Faces
-from modules.data.synthetic.rendering import Render, render
-from modules.data.synthetic.words import attributes, captions
-from modules.errors import UserError
+from ... import media
+from ...atomic import replacing, write_text, writing_errors
+from ...errors import UserError
+from ...world.clips import CALM_SHARE, clip
+from ...world.draws import draw_expressions, draw_identities, draw_poses, draw_scenes
+from ...world.parameters import Faces
+from ...world.rendering import Render, render
+from ...world.words import attributes, captions
+from ..clips import SPLITS
+from ..portraits import METADATA
 
 _AT_ONCE = 2**22  # pixels rendered before they are written: 256 pictures of 128 x 128, which a GPU draws together
 _CRF = 10  # of H.264: what is learnt should be the world, not the codec
@@ -61,7 +61,7 @@ def write_dataset(out: str | Path, plan: Plan, progress: bool = True) -> Path:
 
     ``train/<person>#<clip>.mp4`` and ``test/`` likewise, with their captions in ``metadata.jsonl``;
     ``stills/train/<person>#s<number>.png`` and ``stills/test/``, each with the ``metadata.jsonl`` that
-    :func:`modules.data.portraits.read_portraits` reads, and their face masks in ``stills/masks/``; and one
+    :func:`.data.portraits.read_portraits` reads, and their face masks in ``stills/masks/``; and one
     ``labels/<name>.npz`` for each clip and still.  The same plan gives the same pictures; person i is the same in every
     data set of its seed.
     """

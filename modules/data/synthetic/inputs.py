@@ -1,4 +1,4 @@
-"""``python -m modules.data.synthetic.inputs`` renders ``Inputs/``: people of the face world nobody trains on."""
+"""Render ``Inputs/``: people of the face world nobody trains on."""
 
 from __future__ import annotations
 
@@ -8,20 +8,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from modules import media
-from modules.arguments import Parser
-from modules.data.synthetic import (
-    EXPRESSIONS,
-    Faces,
-    Render,
-    clip,
-    draw_identities,
-    draw_poses,
-    draw_scenes,
-    expression,
-    render,
-)
-from modules.errors import run_script
+from ... import media
+from ...arguments import Parser
+from ...errors import run_script
+from ...world import EXPRESSIONS, Faces, Render, clip, draw_identities, draw_poses, draw_scenes, expression, render
 
 SEED = 2_000_003  # people of data sets, of measuring networks and of measurements have other seeds
 SIZE = 256

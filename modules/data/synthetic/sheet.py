@@ -1,7 +1,4 @@
-"""Sheets of faces to look at: plain, or with the face mask tinted and the landmarks drawn.
-
-    python -m modules.data.synthetic.sheet OUT.png [--truth] [--size 128] [--seed 0]
-"""
+"""Sheets of faces to look at: plain, or with the face mask tinted and the landmarks drawn."""
 
 from __future__ import annotations
 
@@ -10,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from modules import media
-from modules.arguments import Parser
-from modules.data.synthetic.draws import draw_expressions, draw_identities, draw_poses, draw_scenes
-from modules.data.synthetic.parameters import Faces
-from modules.data.synthetic.rendering import Render, render
-from modules.errors import run_script
+from ... import media
+from ...arguments import Parser
+from ...errors import run_script
+from ...world.draws import draw_expressions, draw_identities, draw_poses, draw_scenes
+from ...world.parameters import Faces
+from ...world.rendering import Render, render
 
 COLUMNS = 8
 _TINT, _STRENGTH = np.array([0, 255, 0]), 0.35

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from modules.arguments import training_options, training_parser
-from modules.errors import run_script
+from ...arguments import training_options, training_parser
+from ...errors import run_script
 
 
 def main() -> None:
     parser = training_parser(__doc__, "config/base-demo.yaml")
-    parser.prog = "python -m modules.mef.small_base"
     parser.add_argument("--part", required=True, choices=("autoencoder", "denoiser"), help="the autoencoder is first")
     parser.add_argument("--out", default="MEF_Checkpoints/base", help="folder of the base")
     args = parser.parse_args()
-    from modules.mef.small_base.train import train
+    from .train import train
 
     train(args.part, args.out, **training_options(args))
 

@@ -10,13 +10,14 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from modules.config import LoopParams, PerceptualParams
-from modules.data.portraits import Portrait
-from modules.mef.small_base import networks
-from modules.mef.small_base.config import SmallBaseConfig
-from modules.mef.small_base.part import Batch, PartStage, normal_noise, read_picture
-from modules.sid.animator import to_images
-from modules.sid.perceptual import build_perceptual, feature_distance
+from ...config.sid import PerceptualParams
+from ...config.small_base import SmallBaseConfig
+from ...config.training import LoopParams
+from ...data.portraits import Portrait
+from ...media.tensors import to_images
+from ...sid.perceptual import build_perceptual, feature_distance
+from . import networks
+from .part import Batch, PartStage, normal_noise, read_picture
 
 SHOWN = 8  # pictures of a training picture
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import CLIPTokenizer
 
-from modules.mef.base import quiet
-from modules.mef.small_base import networks
-from modules.mef.small_base.config import SmallBaseConfig
-from modules.mef.small_base.part import Batch, PartStage, normal_noise
-from modules.mef.weighting import min_snr_weight
+from ...config.small_base import SmallBaseConfig
+from ..base import quiet
+from ..weighting import min_snr_weight
+from . import networks
+from .part import Batch, PartStage, normal_noise
 
 TOKENIZER = "tokenizer"  # a checkpoint's entry beside the network's
 SHOWN = 8  # pictures of a training picture

@@ -12,12 +12,12 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from tqdm import tqdm
 
-from modules import checkpoint as files
-from modules.data.portraits import Portrait
-from modules.errors import UserError
-from modules.mef.cache_key import stamps
-from modules.mef.small_base.config import PictureParams
-from modules.mef.small_base.part import Batch, read_picture
+from ...config.small_base import PictureParams
+from ...data.portraits import Portrait
+from ...errors import UserError
+from ...training.checkpoint import load_checkpoint, save_checkpoint
+from ..cache.key import stamps
+from .part import Batch, read_picture
 
 BATCH = 16  # pictures encoded together
 
@@ -43,11 +43,11 @@ def portrait_latents(
         return encode_all(autoencoder, portraits, data.resolution, show)
     path = Path(data.cache_dir) / f"{_key(autoencoder, portraits, data)}.pth"
     if accelerator.is_main_process and not path.is_file():
-        files.save(encode_all(autoencoder, portraits, data.resolution, show), path)
+        save_checkpoint(encode_all(autoencoder, portraits, data.resolution, show), path)
     accelerator.wait_for_everyone()
     if not path.is_file():
         raise UserError(f"{path}: not there: set dataset_params.cache_dir to a folder that all machines share")
-    return files.load(path)
+    return load_checkpoint(path)
 
 
 def _key(autoencoder: AutoencoderKL, portraits: list[Portrait], data: PictureParams) -> str:

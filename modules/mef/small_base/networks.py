@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from tokenizers import Tokenizer
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from modules.mef.small_base.config import AutoencoderParams, DenoiserParams
+from ...config.small_base import AutoencoderParams, DenoiserParams
 
 MAX_TOKENS = 77  # of a caption, as in Stable Diffusion
 VOCABULARY = 2000  # at most: the words of the captions, and letters for all others

@@ -10,19 +10,21 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from modules import checkpoint as files
-from modules import media
-from modules.config import LoopParams, config_to_dict
-from modules.data.portraits import Portrait
-from modules.mef.small_base.config import SmallBaseConfig
-from modules.sid.animator import to_tensor
-from modules.training import Loaded, Phase, warmed_up
+from ... import media
+from ...config.files import config_to_dict
+from ...config.small_base import SmallBaseConfig
+from ...config.training import LoopParams
+from ...data.portraits import Portrait
+from ...media.tensors import to_tensor
+from ...training.averages import warmed_up
+from ...training.checkpoint import restore
+from ...training.loop import Loaded, Phase
 
 Batch = dict[str, Tensor]
 
 
 class PartStage:
-    """One network, one phase, averaged weights; see :class:`modules.training.Stage`.  Subclasses draw the picture."""
+    """One network, one phase, averaged weights; see :class:`.training.loop.Stage`.  Subclasses draw the picture."""
 
     def __init__(
         self, config: SmallBaseConfig, step: nn.Module, network: nn.Module, params: LoopParams,
@@ -56,9 +58,9 @@ class PartStage:
 
     def load(self, checkpoint: dict[str, Any], path: str | os.PathLike) -> Loaded:
         """Take over a checkpoint's network.  Raises UserError for one of another part or configuration."""
-        files.restore(self.network, checkpoint.get("network"), f"{path}: network")
+        restore(self.network, checkpoint.get("network"), f"{path}: network")
         if self.ema is not None:
-            files.restore(self.ema.module, checkpoint.get("ema") or checkpoint["network"], f"{path}: ema")
+            restore(self.ema.module, checkpoint.get("ema") or checkpoint["network"], f"{path}: ema")
             self.ema.n_averaged.fill_(checkpoint.get("ema_updates", 0))
         return Loaded([], [])
 

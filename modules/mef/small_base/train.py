@@ -18,28 +18,29 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import CLIPTokenizer
 
-from modules import checkpoint as files
-from modules import runs
-from modules.atomic import check_place, move_files, writing_errors
-from modules.data.portraits import read_portraits
-from modules.data.sampling import loader_of
-from modules.errors import UserError
-from modules.mef.base import load_base, quiet
-from modules.mef.config import BaseParams
-from modules.mef.small_base import networks
-from modules.mef.small_base.autoencoder import AutoencoderStage, Pictures
-from modules.mef.small_base.config import AutoencoderParams, load_small_base_config
-from modules.mef.small_base.denoiser import TOKENIZER, Denoiser, DenoiserStage, Latents
-from modules.mef.small_base.latents import encode_all, portrait_latents
-from modules.mef.small_base.part import PartStage
-from modules.training import Loaded, Trainer
+from ...atomic import check_place, move_files, writing_errors
+from ...config.files import load_small_base_config
+from ...config.mef import BaseParams
+from ...config.small_base import AutoencoderParams
+from ...data.portraits import read_portraits
+from ...data.sampling import loader_of
+from ...errors import UserError
+from ...training import run as runs
+from ...training.checkpoint import load_checkpoint
+from ...training.loop import Loaded, Trainer
+from ..base import load_base, quiet
+from . import networks
+from .autoencoder import AutoencoderStage, Pictures
+from .denoiser import TOKENIZER, Denoiser, DenoiserStage, Latents
+from .latents import encode_all, portrait_latents
+from .part import PartStage
 
 VAE, INDEX = "vae", "model_index.json"  # the autoencoder's folder in the base's, and what names all of them
 SAMPLE = 1024  # pictures whose latents tell their spread
 
 
 class _Recipe:
-    """See :class:`modules.runs.Recipe`."""
+    """See :class:`.training.run.Recipe`."""
 
     part: str
 
@@ -52,7 +53,7 @@ class _Recipe:
     def read(self, checkpoint: str) -> dict[str, Any]:
         """Of a run, or a base's folder, which has weights alone."""
         if not Path(checkpoint).is_dir():
-            return files.load(checkpoint)
+            return load_checkpoint(checkpoint)
         self.base = Path(checkpoint)
         return self._read_base(self.base)
 
@@ -246,6 +247,6 @@ RECIPES = {recipe.part: recipe for recipe in (AutoencoderRecipe, DenoiserRecipe)
 
 
 def train(part: str, out: str | Path, **options: Any) -> Path:
-    """Train one part; ``options`` are those of :func:`modules.runs.run`.  Its runs lie in ``<log_dir>/<part>``."""
+    """Train one part; ``options`` are those of :func:`.training.run.run`.  Its runs lie in ``<log_dir>/<part>``."""
     log_dir = str(Path(options.pop("log_dir", "log")) / part)
     return runs.run(partial(RECIPES[part], out), log_dir=log_dir, **options)

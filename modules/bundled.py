@@ -1,0 +1,22 @@
+"""Files that come with the project: weights, configurations, inputs; in a checkout beside the package, or inside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .errors import UserError
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def bundled(name: str) -> Path:
+    """The bundled file or folder of that name, such as ``SID_Checkpoints/sid-adv-cpk.pth``.
+
+    Raises:
+        UserError: it is not there; the line says where it was looked for.
+    """
+    folder = _PACKAGE / "bundled"  # where a wheel has what lies beside the package in a checkout
+    path = (folder if folder.is_dir() else _PACKAGE.parent) / name
+    if not path.exists():
+        raise UserError(f"{path}: no such file; it comes with DeepExpr: get the checkout or the package again, whole")
+    return path

@@ -1,0 +1,51 @@
+"""Which devices a process computes on."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from .errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def device_list(text: str | None) -> list[int]:
+    """``"0,1,3"`` as numbers.  Raises UserError for anything else."""
+    if text is None:
+        return []
+    try:
+        devices = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"--device_ids: expected numbers separated by commas, such as 0,1; found {text!r}") from None
+    if len(set(devices)) != len(devices) or min(devices) < 0:
+        raise UserError(f"--device_ids: expected different numbers from 0 up; found {text!r}")
+    return devices
+
+
+def select_devices(devices: list[int], cpu: bool = False) -> None:
+    """Make the numbered GPUs the only ones this process and its children see; numbers count what is visible now."""
+    import torch
+
+    # device_count asks the driver without starting CUDA, which would fix what this process sees
+    available = torch.cuda.device_count() if devices and not cpu else 0
+    if not available:
+        return
+    if max(devices) >= available:
+        raise UserError(f"--device_ids: there is no GPU {max(devices)}; {available} can be seen, numbered from 0")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else [str(i) for i in range(available)]
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names[i] for i in devices)
+
+
+def best_device(cpu: bool = False) -> torch.device:
+    """A GPU if there is one and it is wanted."""
+    return torch.device("cuda" if torch.cuda.is_available() and not cpu else "cpu")
+
+
+def share_of_batch(batch_size: int, processes: int) -> int:
+    """Items of a batch for each process.  Raises UserError where it cannot be shared out evenly."""
+    if batch_size % processes:
+        raise UserError(f"batch_size {batch_size} cannot be shared by {processes} processes; use a multiple")
+    return batch_size // processes

@@ -1,0 +1,187 @@
+"""Measuring networks: who a face is and what it does, read off a picture."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...arguments import command_line
+from ...bundled import bundled
+from ...config.files import config_to_dict, section_from_dict
+from ...config.sid import EncoderParams
+from ...errors import UserError
+from ...sid.encoders import IdentityEncoder, ImageEncoder, SemanticEncoder, Semantics
+from ...sid.face_window import contrast, face_oval
+from ...training.checkpoint import load_checkpoint, restore, save_checkpoint
+from ...world import ACTION_UNITS, CATEGORIES, IDENTITY, POSE
+
+BUNDLED = "SID_Checkpoints/face-meter.pth"
+METER_PARAMS = EncoderParams(
+    identity_dim=128,
+    expression_dim=96,
+    pose_dim=32,
+    block_expansion=32,
+    max_features=96,
+    face_pixels=64,
+    own_expression=True,
+    mirrored_identity=True,
+)
+SCENE_PARAMS = EncoderParams(block_expansion=24, max_features=136, num_blocks=4, scale_factor=0.5)
+LANDMARK_PARAMS = EncoderParams(block_expansion=16, max_features=96, num_blocks=4, scale_factor=0.5)
+POSE_UNITS = torch.tensor([45.0, 30.0, 30.0, 0.3, 0.3, 0.3])  # what counts as 1 of yaw, pitch, roll, x, y, scale
+
+
+class Reading(NamedTuple):
+    """What a meter reads off B pictures.
+
+    Attributes:
+        identity: parameters ``[B, I]``, in the world's units.
+        action_units: ``[B, A]``, 0 to 1.
+        pose: ``[B, 6]``: yaw, pitch, roll in degrees, x, y, scale.
+        landmarks: ``[B, 68, 2]`` in [-1, 1].
+        z_id: ``[B, d]`` of unit length: cosine similarity is the likeness of two people.
+        semantics: embeddings of expression and pose.
+        scene: for each of the world's categories, the logits ``[B, words]`` of its words.
+        places: ``[B, 4]`` for both encoders, where they found the face, if they look for one (:class:`FaceFinder`).
+    """
+
+    identity: Tensor
+    action_units: Tensor
+    pose: Tensor
+    landmarks: Tensor
+    z_id: Tensor
+    semantics: Semantics
+    scene: dict[str, Tensor]
+    places: list[Tensor]
+
+
+class PersonEncoder(IdentityEncoder):
+    """E_id that sees the face twice, as it is and at one contrast: shape shows in any light and on any skin.
+
+    With that and batch norms it learns who people are in fewer steps (SID_Checkpoints/README.md).
+    """
+
+    def __init__(self, params: EncoderParams):
+        if params.face_pixels is None:
+            raise UserError("encoder_params.face_pixels: a measuring network needs it, to look for the face")
+        super().__init__(params)
+        self.register_buffer("oval", face_oval(params.face_pixels), persistent=False)
+
+    def _layers(self, levels: list[int], seen_channels: int) -> nn.Sequential:
+        return super()._layers(levels, 2 * seen_channels, nn.BatchNorm2d)
+
+    def see(self, image: Tensor, place: Tensor) -> Tensor:
+        """The face at ``place [B, 4]`` twice: ``[B, 2 * 3, face_pixels, face_pixels]``."""
+        face = super().see(image, place)
+        centred, deviation = contrast(face, self.oval)
+        return torch.cat([face, centred / deviation], dim=1)
+
+
+class FaceMeter(nn.Module):
+    """Encoders with linear readouts of the truth; looks at ``size`` x ``size`` pixels, whatever it is given.
+
+    They are SID's, but for that of identity (:class:`PersonEncoder`).  With ``of_model`` that is SID's as well: trained
+    on the truth it is the supervised ceiling of a model with these ``params``.
+
+    With ``own_expression`` z_exp is that of the face and its mirror image, averaged: of an expression on one side it
+    tells how strong it is, and not on which.
+
+    Landmarks depend on the person, the expression and the pose alike, so they have a small network of their own: read
+    off the embeddings they would pay z_id for the pose and z_sem for the face's shape.  So has the scene.
+    """
+
+    def __init__(self, params: EncoderParams, size: int, of_model: bool = False):
+        super().__init__()
+        self.params, self.size, self.of_model = params, size, of_model
+        self.identity = IdentityEncoder(params) if of_model else PersonEncoder(params)
+        self.semantic = SemanticEncoder(params)
+        if params.own_expression:  # taught here by the truth, in SID by sid.expressions
+            self.semantic.expression.requires_grad_(True)
+            self.semantic.in_mirror.fill_(1)  # an action unit is as strong in a mirror
+        self.read_identity = nn.Linear(params.identity_dim, len(IDENTITY))
+        self.read_action_units = nn.Linear(params.expression_dim, len(ACTION_UNITS))
+        self.read_pose = nn.Linear(params.pose_dim, len(POSE))
+        self.landmarks = ImageEncoder(LANDMARK_PARAMS, 68 * 2)
+        self.scene = ImageEncoder(SCENE_PARAMS, sum(map(len, CATEGORIES.values())))
+        self.register_buffer("pose_units", POSE_UNITS.clone())
+        self.register_buffer("pose_mean", torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 1.0]))
+
+    def train(self, mode: bool = True) -> FaceMeter:
+        super().train(mode)
+        # SID's semantic encoder keeps it in evaluation mode, for there it has been taught before
+        if self.params.own_expression:
+            self.semantic.expression.train(mode)
+        return self
+
+    def forward(self, image: Tensor, places: Sequence[Tensor] = ()) -> Reading:
+        """Read ``image [B, 3, H, W]`` in [0, 1].
+
+        ``places``: where the encoders are to look, identity's ``[B, 4]`` and semantics', instead of where they find
+        the face.
+        """
+        if image.shape[-1] != self.size:
+            image = F.interpolate(image, size=(self.size, self.size), mode="bilinear", antialias=True)
+        encoders = self.identity, self.semantic
+        if places:  # what they tell goes with the place they find even so: the other would give roll and scale away
+            looks = [(e.see(image, place), e.finder(image)) for e, place in zip(encoders, places, strict=True)]
+        else:
+            looks = [encoder.look(image) for encoder in encoders]
+        z_id, semantics = self.identity.embed(*looks[0]), self.semantic.embed(*looks[1])
+        return Reading(
+            self.read_identity(z_id * self.params.identity_dim**0.5),  # numbers of about 1, or weights have to grow
+            self.read_action_units(semantics.expression),
+            self.pose_mean + self.pose_units * self.read_pose(semantics.pose),
+            self.landmarks(image).unflatten(1, (68, 2)),
+            z_id,
+            semantics,
+            dict(zip(CATEGORIES, self.scene(image).split([len(w) for w in CATEGORIES.values()], dim=1), strict=True)),
+            [place for _, place in looks if place is not None],
+        )
+
+
+def save_meter(meter: FaceMeter, path: Path) -> None:
+    """Half-precision weights with what is needed to build the network again."""
+    weights = {name: (t.half() if t.is_floating_point() else t).cpu() for name, t in meter.state_dict().items()}
+    made = {"encoder_params": config_to_dict(meter.params), "size": meter.size, "of_model": meter.of_model}
+    save_checkpoint({"meter": weights} | made, path)
+
+
+def find_meter(given: str | None) -> Path:
+    """The file given, or else the bundled one.  Raises UserError if it is not there."""
+    path = bundled(BUNDLED) if given is None else Path(given)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; train it: {command_line('evaluation.meter')} --out {path}")
+    return path
+
+
+def fingerprint(path: Path) -> str:
+    """16 hexadecimal digits that tell one measuring network's file from another's."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def load_meter(path: str | Path, of_model: bool = False) -> FaceMeter:
+    """A trained meter, or with ``of_model`` a supervised ceiling.
+
+    Raises:
+        UserError: naming the file if it is missing, of an earlier version or something else, and what trains it.
+    """
+    kind = "a model's encoders taught by the truth" if of_model else "a measuring network"
+    command = f"train one: {command_line('evaluation.meter')}{' --config <this configuration>' * of_model} --out <file>"
+    found = load_checkpoint(path)
+    if not isinstance(found.get("meter"), dict) or found.get("of_model", of_model) != of_model:
+        raise UserError(f"{path}: is not {kind}; {command}")
+    if "of_model" not in found:
+        raise UserError(f"{path}: of an earlier version; {command}")
+    params = section_from_dict(EncoderParams, found["encoder_params"], str(path))
+    meter = FaceMeter(params, int(found["size"]), of_model)
+    try:
+        restore(meter, found["meter"], f"{path}: meter")
+    except UserError as error:
+        raise UserError(f"{error}; {command}") from error
+    return meter.eval().requires_grad_(False)

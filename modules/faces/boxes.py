@@ -1,0 +1,55 @@
+"""Boxes of faces, in pixels of the full image, and how they overlap.
+
+A face box is a square from the brows to the chin, about as wide as the face.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Box(NamedTuple):
+    """Left, top (inside) and right, bottom (outside) edges, in pixels."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def width(self) -> float:
+        return self.right - self.left
+
+    @property
+    def height(self) -> float:
+        return self.bottom - self.top
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        return (self.left + self.right) / 2, (self.top + self.bottom) / 2
+
+    @classmethod
+    def square(cls, x: float, y: float, side: float) -> Box:
+        """The square of ``side`` around (x, y)."""
+        return cls(x - side / 2, y - side / 2, x + side / 2, y + side / 2)
+
+
+class Detection(NamedTuple):
+    """A face box and how sure the detector is: from 1 a face, from 0.5 one if other frames agree."""
+
+    box: Box
+    score: float
+
+
+def intersection(a: Box, b: Box) -> float:
+    width = min(a.right, b.right) - max(a.left, b.left)
+    height = min(a.bottom, b.bottom) - max(a.top, b.top)
+    return max(width, 0.0) * max(height, 0.0)
+
+
+def iou(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes, in [0, 1]."""
+    shared = intersection(a, b)
+    return shared / (a.width * a.height + b.width * b.height - shared)
+
+

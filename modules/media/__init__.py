@@ -1,0 +1,14 @@
+"""The only place that touches picture and video files; its public names are here.
+
+An image is ``uint8 [H, W, 3]`` RGB, upright, as a viewer shows it.
+"""
+
+from .checks import check_inputs
+from .image import check_result, fit, is_image, is_video, read_image, resize, write_image
+from .video import Frame, VideoInfo, first_time, probe_video, read_frames, read_video
+from .writer import VideoWriter
+
+__all__ = [
+    "Frame", "VideoInfo", "VideoWriter", "check_inputs", "check_result", "first_time", "fit", "is_image", "is_video",
+    "probe_video", "read_frames", "read_image", "read_video", "resize", "write_image",
+]

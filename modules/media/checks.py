@@ -1,0 +1,25 @@
+"""What is to be known of inputs and results before any work is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import UserError
+from .image import check_result
+
+
+def check_inputs(inputs: list[str], pictures: list[str], videos: list[str]) -> None:
+    """Before a model is built or a file begun: UserError for an input that is not there or that a result replaces.
+
+    ``pictures`` and ``videos`` are the results that will be written; one that cannot be is a UserError as well.
+    """
+    for path in inputs:
+        if not Path(path).is_file():
+            raise UserError(f"{path}: {'is a folder, not a file' if Path(path).is_dir() else 'no such file'}")
+    for result in [*pictures, *videos]:
+        check_result(result, is_picture=result in pictures)
+        for path in inputs:
+            if Path(result).resolve() == Path(path).resolve():
+                raise UserError(f"{path}: is an input and would be replaced by the result; name another")
+
+

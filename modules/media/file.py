@@ -1,0 +1,163 @@
+"""Video files on their way in: opened, demuxed, found to be whole.  Damage is an error, never a shorter video."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import av
+
+from ..errors import UserError
+
+
+def open_container(path: str | Path) -> av.container.InputContainer:
+    """``av.open`` for reading, whose errors are one line."""
+    if not os.path.exists(path):
+        raise UserError(f"{path}: no such file; check the name")
+    if os.path.isdir(path):
+        raise UserError(f"{path}: is a folder; give the name of a video")
+    try:
+        return av.open(str(path), metadata_errors="replace")
+    except (av.FFmpegError, OSError) as error:
+        raise UserError(f"{path}: is not a video that can be read ({cause(error)}); is the file complete?") from None
+
+
+def cause(error: Exception) -> str:
+    """What an exception of the system or of FFmpeg says, on one line, without the path."""
+    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+
+
+@contextlib.contextmanager
+def opened(path: str | Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+    """Open a video file and choose its picture stream; the errors of opening are one line."""
+    with open_container(path) as container:
+        # Music files carry their cover as a video stream of one picture.
+        covers = av.stream.Disposition.attached_pic
+        streams = [stream for stream in container.streams.video if not stream.disposition & covers]
+        if not streams:
+            raise UserError(f"{path}: has no video stream; is it a sound file?")
+        yield container, streams[0]
+
+
+def clock_of(path: str | Path) -> str:
+    """Which times of the video's packets are to be believed.
+
+    ``"pts"``: every packet has its presentation time.  ``"dts"``: not so, but every one has its decoding time; these
+    are sorted, and the n-th frame shown has the n-th of them.  ``"rate"``: some have neither; the frames are evenly
+    spaced.
+    """
+    with opened(path) as (container, stream):
+        if "mp4" in container.format.name or container.format.name == "gif":
+            return "pts"
+        if container.format.name == "avi":  # stores no presentation times; what FFmpeg guesses is wrong when reordered
+            return "dts"
+        stamps = []
+        with contextlib.suppress(av.FFmpegError):  # damage is told by who reads the pictures
+            stamps = [(packet.pts, packet.dts) for packet in Shown(container.demux(stream)) if packet.size]
+    if all(pts is not None for pts, _ in stamps):
+        return "pts"
+    return "dts" if all(dts is not None for _, dts in stamps) else "rate"
+
+
+def packets(path: str | Path, container: av.container.InputContainer, stream: av.VideoStream) -> Shown:
+    """Demux the video from the start to the end, the empty packet that flushes the decoder included."""
+    return Shown(_whole(path, container, stream))
+
+
+def _whole(path: str | Path, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
+    """All packets, or an error where they end early.
+
+    FFmpeg ends quietly where a file is cut off.  So what came is compared with what the file says of itself.
+    """
+    count, time, longest, end = 0, 0.0, 0.0, 0.0
+    try:
+        for packet in container.demux(stream):
+            if packet.is_corrupt:
+                raise UserError(f"{path}: the video is damaged or cut off after {time:.2f} s; get the file again")
+            if packet.size:
+                count += 1
+                now = float((packet.dts or packet.pts or 0) * packet.time_base)
+                longest, time = max(longest, now - time), now
+                end = max(end, float(((packet.pts or 0) + (packet.duration or 0)) * packet.time_base))
+            yield packet
+    except av.FFmpegError as error:
+        message = f"{path}: the video is damaged after {time:.2f} s ({cause(error)}); get the file again"
+        raise UserError(message) from None
+    if count == 0:
+        raise UserError(f"{path}: the video has no frame; choose another file")
+    if _is_cut_off(path, container, stream, count, end, longest):
+        raise UserError(f"{path}: the file is cut off, the video ends after {end:.2f} s; get the file again")
+
+
+def _is_cut_off(
+    path: str | Path,
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    count: int,
+    end: float,
+    longest: float,
+) -> bool:
+    """Whether the file promises more than the ``count`` packets up to ``end`` (seconds, as is the ``longest`` step).
+
+    Formats not named here are found out by a last packet that is not complete.
+    """
+    kind = container.format.name
+    if kind == "gif":
+        return not _gif_is_closed(path)
+    if "mp4" in kind:  # not stream.frames, which counts frames that an edit list leaves out
+        return count < len(stream.index_entries)
+    # How long the last frame is shown is not always known: hence the half second.
+    return _stated_end(container, stream) > end + max(0.5, 2 * longest)
+
+
+def _stated_end(container: av.container.InputContainer, stream: av.VideoStream) -> float:
+    """When an AVI, Matroska or WebM file says that its video ends, in seconds; 0 where nothing is said."""
+    if container.format.name == "avi":
+        return float((stream.duration or 0) * stream.time_base)
+    if "matroska" not in container.format.name:
+        return 0.0
+    with contextlib.suppress(KeyError, ValueError):
+        hours, minutes, seconds = stream.metadata["DURATION"].split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    return (container.duration or 0) / av.time_base if len(container.streams) == 1 else 0.0
+
+
+def _gif_is_closed(path: str | Path) -> bool:
+    """Whether a GIF ends with its trailer, some padding allowed."""
+    with open(path, "rb") as file:
+        file.seek(-min(os.path.getsize(path), 64), os.SEEK_END)
+        return file.read().rstrip(b"\0\r\n ").endswith(b";")
+
+
+class Shown(Iterable[av.Packet]):
+    """The packets that a decoder can show, where a file (or what is read of it) begins within another's frames.
+
+    Left out is what comes before the first key frame, and what is shown before it ("open GOP"): it refers to frames
+    that are not there.  Where no packet is said to be a key frame, all are passed on.
+    """
+
+    left_out = False  # whether there were others, so far
+
+    def __init__(self, packets: Iterator[av.Packet]):
+        self._packets = packets
+
+    def __iter__(self) -> Iterator[av.Packet]:
+        waiting, first = [], None
+        for packet in self._packets:
+            if first is None and packet.size and packet.is_keyframe:
+                self.left_out, waiting, first = bool(waiting), [], packet
+            if first is None:
+                waiting.append(packet)
+            elif None in (packet.pts, first.pts) or packet.pts >= first.pts:
+                yield packet
+            else:
+                self.left_out = True
+        yield from waiting
+
+
+def packets_from(container: av.container.InputContainer, stream: av.VideoStream, start: int) -> Shown:
+    """Demux from the key frame at ``start`` (a pts) on."""
+    container.seek(start, stream=stream)
+    return Shown(container.demux(stream))

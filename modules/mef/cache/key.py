@@ -1,0 +1,58 @@
+"""The key of a cache: everything that what is kept in it depends on, as one short name."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ...config.files import config_to_dict
+from ...config.mef import MEFConfig
+from ...errors import UserError
+from ..tables import Tables
+
+FORMAT = 2  # raise it when what is cached would be computed differently
+BASE_PARTS = ("vae*", "text_encoder*", "tokenizer*")  # folders of a base that latents and text states come from
+
+
+def cache_key(config: MEFConfig, tables: Tables, half: bool) -> str:
+    """16 hexadecimal digits.  Raises UserError for a file that is not there."""
+    data, model = config.dataset_params, config.model_params
+    base, compound, sid = model.base_params, model.compound_params, model.sid_params
+
+    @functools.cache  # a picture may be in many portraits
+    def stamp(path: Path | None) -> list[Any] | None:
+        return path and _stamp(path, data.root_dir)
+
+    made_from = [
+        FORMAT, half, data.resolution, data.crop_faces, config_to_dict(base), config_to_dict(compound),
+        stamps(sid.checkpoint), stamps(sid.config), stamps(base.path, *BASE_PARTS),
+        stamps(base.config, *BASE_PARTS), stamps(compound.clip), stamps(compound.face_recognition),
+        tables.captions,
+        [stamp(path) for path in tables.pictures],  # in the order of their rows
+        [[p.text, *map(stamp, (p.image, p.identity_image, p.reference_image, p.mask))] for p in tables.portraits],
+    ]
+    return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
+
+
+def stamps(name: str | None, *parts: str) -> list[list[Any]]:
+    """Of a file, or of all files in (those ``parts`` of) a folder.  A hub id, which is neither, stands for itself."""
+    path = Path(name or "")
+    if name is None or not path.exists():
+        return []
+    if path.is_file():
+        return [_stamp(path, path.parent)]
+    folders = [folder for part in parts for folder in path.glob(part)] if parts else [path]
+    inside = sorted(file for folder in folders for file in folder.rglob("*") if file.is_file())
+    return [_stamp(file, path) for file in inside if not any(p[0] == "." for p in file.relative_to(path).parts)]
+
+
+def _stamp(path: Path, root: str | Path) -> list[Any]:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    return [os.path.relpath(path, root), stat.st_size, stat.st_mtime_ns]

@@ -1,0 +1,205 @@
+"""The frozen networks that look at faces: SID's two encoders and, if named, CLIP and a face-recognition network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from .. import faces, media
+from ..config.files import config_to_dict, load_config, section_from_dict
+from ..config.mef import CompoundParams, SIDParams
+from ..config.sid import EncoderParams
+from ..errors import UserError
+from ..media.tensors import to_tensor
+from ..sid.encoders import IdentityEncoder, SemanticEncoder
+from ..sid.weights import load_model
+from ..training.checkpoint import load_checkpoint, restore, save_checkpoint
+from .adapters import Widths
+
+ARCFACE_SIZE = 112  # pixels, InsightFace's networks
+
+
+class SIDEncoders(nn.Module):
+    """SID's identity and semantic encoder alone: all that MEF needs of it.
+
+    Args:
+        size: height and width of the frames they were trained on.
+    """
+
+    def __init__(self, params: EncoderParams, size: tuple[int, int]):
+        super().__init__()
+        self.params, self.size = params, size
+        self.identity, self.semantic = IdentityEncoder(params), SemanticEncoder(params)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """``[B, 3, H, W]`` in [0, 1] at ``size`` -> z_id ``[B, identity_dim]``, z_sem = [z_exp | z_pose]."""
+        return self.identity(images), self.semantic(images).cat()
+
+    @classmethod
+    def from_sid(cls, params: SIDParams) -> SIDEncoders:
+        """Those of a trained SID.  Raises UserError for one without encoders, or files that do not fit."""
+        config = load_config(params.config)
+        if config.model_params.encoder_params is None:
+            raise UserError(f"{params.config}: has no model_params.encoder_params; MEF needs a SID with encoders")
+        encoders = cls(config.model_params.encoder_params, config.dataset_params.frame_shape[:2])
+        trained = load_model(config.model_params, params.checkpoint).encoders
+        encoders.identity.load_state_dict(trained.identity.state_dict())
+        encoders.semantic.load_state_dict(trained.semantic.state_dict())
+        return encoders
+
+    @classmethod
+    def from_file(cls, path: str | Path, description: dict[str, Any]) -> SIDEncoders:
+        """Those that :meth:`save` wrote, or of a whole SID; ``description`` is what :meth:`described` returned."""
+        params = section_from_dict(EncoderParams, description["encoder_params"], str(path), EncoderParams)
+        encoders, entries = cls(params, tuple(description["size"])), load_checkpoint(path)
+        whole = entries.get("encoders")
+        for part in ("identity", "semantic"):
+            own = entries.get(part)
+            if whole is not None:
+                own = {name.removeprefix(f"{part}."): t for name, t in whole.items() if name.startswith(f"{part}.")}
+            restore(getattr(encoders, part), own, f"{path}: {part}")
+        return encoders
+
+    def described(self) -> dict[str, Any]:
+        """What is needed beside the weights to build them again, as plain values."""
+        return {"encoder_params": config_to_dict(self.params), "size": list(self.size)}
+
+    def same_as(self, other: SIDEncoders) -> bool:
+        """Whether both tell the same of a picture: one description, and weights that are equal in half precision."""
+        own, theirs = self.state_dict(), other.state_dict()
+        return self.described() == other.described() and all(
+            torch.equal(t.cpu().half(), theirs[name].cpu().half()) for name, t in own.items()
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the weights."""
+        save_checkpoint({"identity": self.identity.state_dict(), "semantic": self.semantic.state_dict()}, path)
+
+
+class Embedder:
+    """Pictures -> the embeddings that the adapters take.
+
+    The identity is a compound ``[z_id | clip | face recognition]`` of what the parameters name; each part is of unit
+    length before its weight.
+
+    Args:
+        detector: find the face in every picture with it (:func:`.faces.load_detector`) and cut it out; None:
+            SID sees the picture's centre.
+        cpu: keep the detector and face recognition off the GPU.
+    """
+
+    def __init__(
+        self,
+        sid: SIDEncoders,
+        compound: CompoundParams | None = None,
+        detector: str | None = None,
+        cpu: bool = False,
+    ):
+        self.sid = sid.eval().requires_grad_(False)
+        self.compound = compound or CompoundParams()
+        self.detector = None if detector is None else faces.load_detector(detector, cpu)
+        self.device = torch.device("cpu")
+        self._clip = _load_clip(self.compound.clip) if self.compound.clip else None
+        arcface = self.compound.face_recognition
+        self._recognise = _load_arcface(arcface, cpu) if arcface else None
+
+    def to(self, device: torch.device | str) -> Embedder:
+        self.device = torch.device(device)
+        self.sid.to(device)
+        if self._clip is not None:
+            self._clip[1].to(device)
+        return self
+
+    @property
+    def widths(self) -> Widths:
+        """Numbers in each embedding, found by embedding a grey picture."""
+        params = self.sid.params
+        grey = [np.full((*self.sid.size, 3), 128, np.uint8)]
+        extra = sum(part.shape[1] for part in self._extra_parts(grey))
+        return Widths(params.identity_dim + extra, params.expression_dim + params.pose_dim)
+
+    @torch.no_grad()
+    def __call__(self, pictures: Sequence[np.ndarray], names: Sequence[str] | None = None) -> tuple[Tensor, Tensor]:
+        """uint8 ``[H, W, 3]`` pictures of any sizes -> identity ``[B, widths[0]]``, expression ``[B, widths[1]]``.
+
+        Raises:
+            UserError: a detector finds no face; ``names`` says in which picture.
+        """
+        names = names or [f"picture {i}" for i in range(len(pictures))]
+        pictures = [self.cut_out(picture, name) for picture, name in zip(pictures, names, strict=True)]
+        fitted = [media.fit(picture, *self.sid.size) for picture in pictures]
+        identity, expression = self.sid(to_tensor(fitted, self.device))
+        return torch.cat([identity, *self._extra_parts(pictures)], dim=1), expression
+
+    def cut_out(self, picture: np.ndarray, name: str) -> np.ndarray:
+        """The part of a picture that is looked at: its face, or all of it without a detector.
+
+        Raises:
+            UserError: there is no face in it; ``name`` says in which.
+        """
+        return picture if self.detector is None else faces.crop_image(picture, self.detector, name)
+
+    @torch.no_grad()
+    def expression(self, frames: Sequence[np.ndarray]) -> Tensor:
+        """The expression embedding of frames that are at SID's size already: ``[B, widths[1]]``."""
+        return self.sid(to_tensor(list(frames), self.device))[1]
+
+    @torch.no_grad()
+    def _extra_parts(self, pictures: Sequence[np.ndarray]) -> list[Tensor]:
+        parts = []
+        if self._clip is not None:
+            processor, model = self._clip
+            pixels = processor(images=list(pictures), return_tensors="pt").pixel_values.to(self.device, model.dtype)
+            z = model(pixels).image_embeds.float()
+            parts.append(self.compound.clip_weight * F.normalize(z, dim=1))
+        if self._recognise is not None:
+            aligned = np.stack([media.fit(picture, ARCFACE_SIZE, ARCFACE_SIZE) for picture in pictures])
+            z = torch.from_numpy(self._recognise(aligned)).to(self.device)
+            parts.append(self.compound.face_recognition_weight * F.normalize(z, dim=1))
+        return parts
+
+
+def _load_clip(path: str) -> tuple[Any, nn.Module]:
+    from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
+
+    try:
+        model = CLIPVisionModelWithProjection.from_pretrained(path, use_safetensors=True)
+        size = model.config.image_size
+        try:
+            processor = CLIPImageProcessor.from_pretrained(path)
+        except OSError:  # IP-Adapter's image encoders come without one: CLIP's usual values
+            processor = CLIPImageProcessor(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"compound_params.clip: {path}: no CLIP vision model can be loaded ({reason})") from error
+    return processor, model.eval().requires_grad_(False)
+
+
+def _load_arcface(path: str, cpu: bool):
+    """InsightFace's ``.onnx`` networks: uint8 ``[B, 112, 112, 3]`` -> float32 ``[B, d]``."""
+    if not Path(path).is_file():
+        raise UserError(f"compound_params.face_recognition: {path}: no such file")
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UserError("compound_params.face_recognition needs onnxruntime: pip install onnxruntime") from None
+    try:
+        providers = ["CPUExecutionProvider"] if cpu else onnxruntime.get_available_providers()
+        session = onnxruntime.InferenceSession(path, providers=providers)
+    except Exception as error:  # onnxruntime's own exception types are not importable from one public place
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"compound_params.face_recognition: {path}: not a readable .onnx file ({reason})") from error
+    name = session.get_inputs()[0].name
+
+    def recognise(images: np.ndarray) -> np.ndarray:
+        pixels = (images.astype(np.float32).transpose(0, 3, 1, 2) - 127.5) / 127.5
+        return np.concatenate([session.run(None, {name: pixel[None]})[0] for pixel in pixels])
+
+    return recognise

@@ -1,0 +1,100 @@
+"""What the frozen networks make of portraits: latents, text states and face embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .. import media
+from ..data.portraits import Portrait
+from ..errors import UserError
+from ..media.tensors import to_tensor
+from .base import Base, is_xl
+from .embeddings import Embedder
+
+Rows = dict[str, Tensor]  # tensors whose first dimension counts items
+
+
+class Encoder:
+    """VAE and text encoders of a base, and an embedder, on one device.
+
+    Args:
+        resolution: height and width of the pictures, pixels.
+    """
+
+    def __init__(self, base: Base, embedder: Embedder, resolution: int):
+        self.base, self.embedder, self.resolution = base, embedder, resolution
+        step = base.vae_scale_factor * 2 ** (len(base.unet.config.block_out_channels) - 1)
+        if resolution % step:
+            raise UserError(f"dataset_params.resolution: this base needs a multiple of {step}, found {resolution}")
+        side = resolution // base.vae_scale_factor
+        self.latent_shape = (base.vae.config.latent_channels, side, side)
+        base.vae.float()  # half precision overflows in some of them, and this is done once
+
+    def to(self, device: torch.device | str) -> Encoder:
+        self.base.to(device)
+        self.embedder.to(device)
+        return self
+
+    def forget_text(self) -> None:
+        """Give up the text encoders."""
+        for name in ("text_encoder", "text_encoder_2"):
+            if getattr(self.base, name, None) is not None:
+                setattr(self.base, name, None)
+
+    @torch.no_grad()
+    def latents(self, portraits: Sequence[Portrait]) -> Rows:
+        """``mean`` and ``deviation`` of the VAE's posterior, unscaled, and ``face``, the masks: ``[B, 1, h, w]``.
+
+        Raises:
+            UserError: a picture cannot be read.
+        """
+        side, device = self.resolution, self.base.device
+        pictures = [media.fit(media.read_image(portrait.image), side, side) for portrait in portraits]
+        with torch.autocast(torch.device(device).type, enabled=False):
+            posterior = self.base.vae.encode(to_tensor(pictures, device) * 2 - 1).latent_dist
+        faces = torch.stack([self._face(portrait) for portrait in portraits]).to(device)
+        return {"mean": posterior.mean, "deviation": posterior.std, "face": faces}
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents ``[B, C, h, w]`` -> pictures ``[B, 3, H, W]`` in [0, 1], with gradients, in float32."""
+        vae = self.base.vae
+        with torch.autocast(latents.device.type, enabled=False):
+            return (vae.decode(latents.float() / vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1)
+
+    def _face(self, portrait: Portrait) -> Tensor:
+        side = self.resolution
+        if portrait.mask is None:
+            return torch.zeros(1, *self.latent_shape[1:])
+        mask = to_tensor([media.fit(media.read_image(portrait.mask), side, side)]).mean(dim=1, keepdim=True)
+        return F.interpolate(mask, size=self.latent_shape[1:], mode="area")[0]
+
+    @torch.no_grad()
+    def text(self, prompts: Sequence[str]) -> Rows:
+        """``text [B, L, d]``, the states cross-attention reads; for SDXL also ``pooled [B, p]``."""
+        states = self.base.encode_prompt(list(prompts), device=self.base.device, **self._once(False))
+        return self._text_rows(states[0], states[2] if is_xl(self.base) else None)
+
+    @torch.no_grad()
+    def no_text(self) -> Rows:
+        """What stands for "no prompt", batch 1: the same as in the unconditional half of guidance."""
+        states = self.base.encode_prompt("", device=self.base.device, **self._once(True))
+        return self._text_rows(states[1], states[3] if is_xl(self.base) else None)
+
+    @staticmethod
+    def _once(guidance: bool) -> dict[str, int | bool]:
+        return {"num_images_per_prompt": 1, "do_classifier_free_guidance": guidance}
+
+    @staticmethod
+    def _text_rows(states: Tensor, pooled: Tensor | None) -> Rows:
+        return {"text": states} if pooled is None else {"text": states, "pooled": pooled}
+
+    def embeddings(self, files: Sequence) -> Rows:
+        """``identity`` and ``expression`` of the faces in picture files."""
+        pictures: list[np.ndarray] = [media.read_image(path) for path in files]
+        identity, expression = self.embedder(pictures, [str(path) for path in files])
+        return {"identity": identity, "expression": expression}

@@ -1,0 +1,1 @@
+"""The one way to train: loop, runs, processes, averages, checkpoints."""
