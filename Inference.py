@@ -19,10 +19,32 @@ BUNDLED_SOURCE, BUNDLED_DRIVER = "Inputs/Identities/person-3.png", "Inputs/drivi
 BUNDLED_MEF = {"checkpoint": "MEF_Checkpoints/adapters", "base": "MEF_Checkpoints/base"}
 BUNDLED_REFERENCE = "Inputs/driving static images/happiness.png"
 RESULT_VIDEO, RESULT_IMAGE = "result.mp4", "result.png"
-SID_ONLY = ("config", "motion", "drive", "pose_video", "strength", "relative", "adapt_scale", "find_best_frame",
-            "side_by_side")
-MEF_ONLY = ("negative_prompt", "num_images", "seed", "steps", "guidance_scale", "identity_scale", "expression_scale",
-            "identity_guidance", "expression_guidance", "scheduler", "grid", "base", "base_config")
+SID_ONLY = (
+    "config",
+    "motion",
+    "drive",
+    "pose_video",
+    "strength",
+    "relative",
+    "adapt_scale",
+    "find_best_frame",
+    "side_by_side",
+)
+MEF_ONLY = (
+    "negative_prompt",
+    "num_images",
+    "seed",
+    "steps",
+    "guidance_scale",
+    "identity_scale",
+    "expression_scale",
+    "identity_guidance",
+    "expression_guidance",
+    "scheduler",
+    "grid",
+    "base",
+    "base_config",
+)
 
 
 def parse() -> argparse.Namespace:

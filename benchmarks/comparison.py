@@ -69,8 +69,16 @@ ABLATED_ENCODERS = 22  # epochs of encoders that something is left out of, and o
 TAUGHT = 1500  # batches that teach expressions
 DECAY = 0.8  # of a run's epochs are at full rates, the others at a tenth
 ENCODER_PARAMS = {  # config/synthetic-128-adv.yaml's, for half the pixels
-    "identity_dim": 64, "expression_dim": 24, "pose_dim": 60, "block_expansion": 24, "max_features": 72,
-    "num_blocks": 3, "face_pixels": 32, "own_expression": True, "mirrored_identity": True, "head_features": 128,
+    "identity_dim": 64,
+    "expression_dim": 24,
+    "pose_dim": 60,
+    "block_expansion": 24,
+    "max_features": 72,
+    "num_blocks": 3,
+    "face_pixels": 32,
+    "own_expression": True,
+    "mirrored_identity": True,
+    "head_features": 128,
 }
 # FOMM gets as many numbers as SID has with its encoders: most of them where maps are small and cost little time, some
 # for its pictures, whose steps take longer by them.
@@ -80,8 +88,14 @@ MOTION = {"motion_value": 20, "motion_jacobian": 1}
 NOTHING = {"equivariance_value": 0, "equivariance_jacobian": 0}
 LOSSES = {
     "keypoints": PICTURES | {"equivariance_value": 10, "equivariance_jacobian": 10, "keypoint_prior": 2},
-    "encoders": NOTHING | MOTION | {
-        "perceptual": [0] * 5, "placement": 5, "congealing": 1, "identity_contrast": 1, "pose_equivariance": 5,
+    "encoders": NOTHING
+    | MOTION
+    | {
+        "perceptual": [0] * 5,
+        "placement": 5,
+        "congealing": 1,
+        "identity_contrast": 1,
+        "pose_equivariance": 5,
         "independence": 0.2,
     },
     "generator": PICTURES | NOTHING | MOTION | {"face": 2},
@@ -183,7 +197,9 @@ class Runs:
             roots = {args.clips: 4} if without == STILLS else {args.clips: 4, args.stills: 7}
         data |= {
             "root_dir": [{"path": str(path), "weight": weight} for path, weight in roots.items()],
-            "frames_per_video": 2, "elsewhere_frame": encoders, "cache_dir": str(args.out.resolve() / "cache"),
+            "frames_per_video": 2,
+            "elsewhere_frame": encoders,
+            "cache_dir": str(args.out.resolve() / "cache"),
             "num_workers": args.workers,
         }
         model["encoder_params"] = dict(ENCODER_PARAMS)
@@ -196,9 +212,15 @@ class Runs:
         whole = epochs if fomm else self.epochs(epochs)
         losses = LOSSES["keypoints" if fomm else step] | ({without: 0} if without not in (None, STILLS) else {})
         train |= {
-            "seed": self.seed, "num_repeats": 1, "num_epochs": whole, "epoch_milestones": [_decays(whole)],
-            "checkpoint_freq": whole, "checkpoint_minutes": 10, "visualize_every": whole,
-            "loss_weights": losses, "head_probability": 0.7 if step == "generator" else 0,
+            "seed": self.seed,
+            "num_repeats": 1,
+            "num_epochs": whole,
+            "epoch_milestones": [_decays(whole)],
+            "checkpoint_freq": whole,
+            "checkpoint_minutes": 10,
+            "visualize_every": whole,
+            "loss_weights": losses,
+            "head_probability": 0.7 if step == "generator" else 0,
         }
         if encoders:
             # an epoch has as many batches with the stills as without
@@ -243,8 +265,13 @@ class Runs:
         self._once("expressions", settings, start, run, more=steps)
 
     def _once(
-        self, name: str, settings: Settings, start: Path | None, run: Callable[[Path], Path],
-        resumed: float | None = None, more: Any = None,
+        self,
+        name: str,
+        settings: Settings,
+        start: Path | None,
+        run: Callable[[Path], Path],
+        resumed: float | None = None,
+        more: Any = None,
     ) -> None:
         """``run(settings.yaml)`` unless that was done; refuse what was done otherwise.
 

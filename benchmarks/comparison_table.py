@@ -18,8 +18,13 @@ BRIEFLY = "encoders briefly"  # what encoders without a term are set against
 TRIVIAL = ("no motion", "truth")  # rows of every evaluation, the same in all of them
 SHOWN = ("PSNR", "SSIM", "CSIM", "pose", "landmarks", "AU", "identity")
 KNOWN = (
-    ("z_id", "rank1"), ("z_sem", "rank1"), ("z_sem", "yaw"), ("z_sem", "pitch"), ("z_sem", "roll"),
-    ("z_sem", "action units"), ("z_id", "pitch"),
+    ("z_id", "rank1"),
+    ("z_sem", "rank1"),
+    ("z_sem", "yaw"),
+    ("z_sem", "pitch"),
+    ("z_sem", "roll"),
+    ("z_sem", "action units"),
+    ("z_id", "pitch"),
 )
 Measured = dict[int, dict[str, Any]]  # seed -> metrics.json of a run
 
@@ -66,7 +71,8 @@ def show(out: Path, among: list[int]) -> None:
             }
     known = {
         name: {f"{z} {what}": [m["disentanglement"]["model"][z][what] for m in seeds.values()] for z, what in KNOWN}
-        for name, seeds in found.items() if "disentanglement" in next(iter(seeds.values()))
+        for name, seeds in found.items()
+        if "disentanglement" in next(iter(seeds.values()))
     }
     runs = {name: {seed: metrics["run"] for seed, metrics in seeds.items()} for name, seeds in found.items()}
     write_json(

@@ -60,14 +60,18 @@ def write(out: Path, seed: int) -> None:
     people, order = draw_identities(PEOPLE, seed + 1), rng.permutation(PEOPLE)
     letters, numbers_of_people = string.ascii_uppercase[:PEOPLE], numbers[:PEOPLE]
     for name, who, drawn, labels in (
-        ("gallery", people, seed + 2, letters), ("probes", people[order], seed + 3, numbers_of_people)
+        ("gallery", people, seed + 2, letters),
+        ("probes", people[order], seed + 3, numbers_of_people),
     ):
         units, asymmetry, gaze = draw_expressions(PEOPLE, drawn)
         _write_sheets(out, name, _faces(who, 0.5 * units, asymmetry, 0.3 * gaze, drawn), labels)
-    write_json(out / "key.json", {
-        "expressions": {number: NAMES[i] for number, i in zip(numbers, shown, strict=True)},
-        "people": {number: letters[i] for number, i in zip(numbers_of_people, order, strict=True)},
-    })
+    write_json(
+        out / "key.json",
+        {
+            "expressions": {number: NAMES[i] for number, i in zip(numbers, shown, strict=True)},
+            "people": {number: letters[i] for number, i in zip(numbers_of_people, order, strict=True)},
+        },
+    )
 
 
 def score(key: dict[str, dict[str, str]], answers: dict[str, dict[str, str]]) -> None:

@@ -75,19 +75,35 @@ def random_base(dtype: torch.dtype) -> StableDiffusionPipeline:
     """Stable Diffusion 1.5 with random weights, and a tokenizer that knows letters."""
     with torch.device("meta"):
         vae = AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512), down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=2, latent_channels=4, sample_size=512,
+            block_out_channels=(128, 256, 512, 512),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            layers_per_block=2,
+            latent_channels=4,
+            sample_size=512,
         )
     letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
     vocabulary = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
     tokenizer = CLIPTokenizer(vocab={t: i for i, t in enumerate(vocabulary)}, merges=[], model_max_length=77)
     text = CLIPTextModel(
-        CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
-                       eos_token_id=1, bos_token_id=0, pad_token_id=1)
+        CLIPTextConfig(
+            hidden_size=768,
+            intermediate_size=3072,
+            num_hidden_layers=12,
+            num_attention_heads=12,
+            eos_token_id=1,
+            bos_token_id=0,
+            pad_token_id=1,
+        )
     )
     return StableDiffusionPipeline(
-        vae=_filled(vae, torch.float32), text_encoder=text.to(dtype).eval(), tokenizer=tokenizer,
-        unet=random_unet(dtype), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+        vae=_filled(vae, torch.float32),
+        text_encoder=text.to(dtype).eval(),
+        tokenizer=tokenizer,
+        unet=random_unet(dtype),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
         scheduler=DDIMScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1, clip_sample=False
         ),
@@ -107,7 +123,8 @@ def build(folder: Path, precision: str, batch: int, cached: bool) -> tuple[MEFSt
     values = {
         "dataset_params": {"root_dir": str(folder), "resolution": 512, "cache_dir": str(folder / "cache")},
         "model_params": {
-            "base_params": {"path": "random"}, "sid_params": {"config": str(SID), "checkpoint": str(SID)},
+            "base_params": {"path": "random"},
+            "sid_params": {"config": str(SID), "checkpoint": str(SID)},
         },
         "train_params": {"batch_size": batch, "precision": precision, "ema_decay": 0.9999},
         "validation_params": {"prompts": ["a portrait"], "identities": [], "expressions": []},

@@ -1,6 +1,6 @@
 """Peak memory of Inference.py for a short and a long driver: it should not grow with the length.
 
-    python -m benchmarks.memory --config C --checkpoint K --source_image S [--frames 100 3000]
+python -m benchmarks.memory --config C --checkpoint K --source_image S [--frames 100 3000]
 """
 
 from __future__ import annotations

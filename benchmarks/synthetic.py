@@ -1,6 +1,6 @@
 """The face world: frames a second at 128 pixels, and how often a face detector trained on photographs finds the face.
 
-    python -m benchmarks.synthetic [--faces 300] [--threads 1] [--device cpu]
+python -m benchmarks.synthetic [--faces 300] [--threads 1] [--device cpu]
 """
 
 from __future__ import annotations

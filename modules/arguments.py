@@ -15,7 +15,7 @@ def started_module() -> str | None:
 
 
 def command_line(module: str) -> str:
-    """How ``module``, named from the package's top, is run: the package has one name in a checkout, another installed."""
+    """How to run ``module``: the package has one name in a checkout, another where it is installed."""
     return f"python -m {__name__.rpartition('.')[0]}.{module}"
 
 

@@ -38,9 +38,7 @@ def sample(image: Tensor, grid: Tensor, padding_mode: str = "zeros") -> Tensor:
 
     A grid in bfloat16 would be off by an eighth of a pixel at 64 pixels, by a whole one at 512: results would blur.
     """
-    sampled = F.grid_sample(
-        full_precision(image), full_precision(grid), padding_mode=padding_mode, align_corners=True
-    )
+    sampled = F.grid_sample(full_precision(image), full_precision(grid), padding_mode=padding_mode, align_corners=True)
     return sampled.to(image.dtype)
 
 

@@ -9,12 +9,26 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import save_file
 
-_RESNET = {"norm1": "in_layers.0", "conv1": "in_layers.2", "norm2": "out_layers.0", "conv2": "out_layers.3",
-           "time_emb_proj": "emb_layers.1", "conv_shortcut": "skip_connection"}
-_ENDS = {"time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
-         "conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2"}
-_MIDDLE = {"mid_block.resnets.0": "middle_block.0", "mid_block.attentions.0": "middle_block.1",
-           "mid_block.resnets.1": "middle_block.2"}
+_RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "time_emb_proj": "emb_layers.1",
+    "conv_shortcut": "skip_connection",
+}
+_ENDS = {
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "conv_in": "input_blocks.0.0",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+}
+_MIDDLE = {
+    "mid_block.resnets.0": "middle_block.0",
+    "mid_block.attentions.0": "middle_block.1",
+    "mid_block.resnets.1": "middle_block.2",
+}
 
 
 def unet_name(name: str, layers: int, up_attention: list[bool]) -> str:
@@ -44,9 +58,16 @@ def vae_name(name: str, levels: int) -> str:
     name = re.sub(r"\bup_blocks\.(\d+)\.resnets\.(\d+)", lambda m: f"up.{levels - 1 - int(m[1])}.block.{m[2]}", name)
     name = re.sub(r"\bup_blocks\.(\d+)\.upsamplers\.0", lambda m: f"up.{levels - 1 - int(m[1])}.upsample", name)
     name = re.sub(r"\bmid_block\.resnets\.(\d)", lambda m: f"mid.block_{int(m[1]) + 1}", name)
-    for ours, theirs in {"mid_block.attentions.0": "mid.attn_1", "group_norm": "norm", "to_q": "q", "to_k": "k",
-                         "to_v": "v", "to_out.0": "proj_out", "conv_shortcut": "nin_shortcut",
-                         "conv_norm_out": "norm_out"}.items():
+    for ours, theirs in {
+        "mid_block.attentions.0": "mid.attn_1",
+        "group_norm": "norm",
+        "to_q": "q",
+        "to_k": "k",
+        "to_v": "v",
+        "to_out.0": "proj_out",
+        "conv_shortcut": "nin_shortcut",
+        "conv_norm_out": "norm_out",
+    }.items():
         name = name.replace(ours, theirs)
     return f"first_stage_model.{name}"
 

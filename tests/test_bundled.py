@@ -98,9 +98,7 @@ def test_the_command_alone_animates_the_bundled_face(tmp_path):
 def test_training_on_the_face_world_sees_pictures_and_whose_they_are_and_nothing_of_the_truth(tmp_path):
     root = write_dataset(tmp_path / "world", Plan(identities=4, clips=2, frames=6, size=32), progress=False)
     config = load_config(ROOT / "config" / "synthetic-64.yaml")
-    data = replace(
-        config.dataset_params, root_dir=str(root), frame_shape=(32, 32, 3), cache_dir=None, num_workers=0
-    )
+    data = replace(config.dataset_params, root_dir=str(root), frame_shape=(32, 32, 3), cache_dir=None, num_workers=0)
     batch = next(iter(build_loader(data, config.train_params)))
     assert set(batch) == {"frames", "elsewhere", "times", "identity", "clip", "index", "unreadable"}
     assert batch["frames"].shape[1:] == (4, 3, 32, 32) and not any(batch["unreadable"])

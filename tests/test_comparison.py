@@ -27,7 +27,8 @@ def all_settings(runs: comparison.Runs) -> dict[str, comparison.Settings]:
     steps = {step: runs.settings(step, 4) for step in (*comparison.LOSSES, comparison.FOMM_STEPS, comparison.FOMM_TIME)}
     ablated = {
         f"{step} without {term}": runs.settings(step, 4, without=term)
-        for step, terms in comparison.ABLATED.items() for term in terms
+        for step, terms in comparison.ABLATED.items()
+        for term in terms
     }
     return steps | ablated
 

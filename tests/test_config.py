@@ -66,7 +66,7 @@ def test_file_has_the_published_values_and_no_others(name):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_every_key_of_a_file_is_explained(name):
     lines = (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-    explained = False    # a comment above a group of keys of one kind explains the group
+    explained = False  # a comment above a group of keys of one kind explains the group
     for line in lines:
         if line.strip().startswith("#"):
             explained = True
@@ -165,11 +165,21 @@ def test_one_number_is_a_square_crop():
     assert crop.dataset_params.augmentation_params.crop_param.size == (128, 128)
 
 
-@pytest.mark.parametrize("path", [
-    "reconstruction_params", "animate_params.normalization_params", "visualizer_params", "model_params.encoder_params",
-    "model_params.generator_params.dense_motion_params", "train_params.loss_weights", "dataset_params.pairs_list",
-    "dataset_params.augmentation_params", "dataset_params.augmentation_params.flip_param", "train_params.ema_decay",
-])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "reconstruction_params",
+        "animate_params.normalization_params",
+        "visualizer_params",
+        "model_params.encoder_params",
+        "model_params.generator_params.dense_motion_params",
+        "train_params.loss_weights",
+        "dataset_params.pairs_list",
+        "dataset_params.augmentation_params",
+        "dataset_params.augmentation_params.flip_param",
+        "train_params.ema_decay",
+    ],
+)
 def test_null_for_what_is_optional_is_the_same_as_leaving_it_out(path):
     assert config_from_dict(changed(path, None)) == config_from_dict(SMALLEST)
 
@@ -177,14 +187,19 @@ def test_null_for_what_is_optional_is_the_same_as_leaving_it_out(path):
 # ------------------------------------------------------------------------------------------------------------- errors
 
 
-@pytest.mark.parametrize("path, nearest", [
-    ("train_params.lr_genrator", "train_params.lr_generator"),
-    ("train_params.loss_weights.perceptuel", "train_params.loss_weights.perceptual"),
-    ("model_params.generator_params.dense_motion_params.kp_varience",
-     "model_params.generator_params.dense_motion_params.kp_variance"),
-    ("datasets_params", "dataset_params"),
-    ("model_params.batch_size", "train_params.batch_size"),              # the right name in the wrong section
-])
+@pytest.mark.parametrize(
+    "path, nearest",
+    [
+        ("train_params.lr_genrator", "train_params.lr_generator"),
+        ("train_params.loss_weights.perceptuel", "train_params.loss_weights.perceptual"),
+        (
+            "model_params.generator_params.dense_motion_params.kp_varience",
+            "model_params.generator_params.dense_motion_params.kp_variance",
+        ),
+        ("datasets_params", "dataset_params"),
+        ("model_params.batch_size", "train_params.batch_size"),  # the right name in the wrong section
+    ],
+)
 def test_unknown_key_names_the_nearest(path, nearest):
     message = error_of(changed(path, 1))
     assert message == f"my.yaml: {path}: expected a known key such as {nearest}, found an unknown key"
@@ -195,45 +210,75 @@ def test_unknown_key_like_no_other_lists_the_choice():
     assert "expected one of num_kp, num_channels, estimate_jacobian, found an unknown key" in message
 
 
-@pytest.mark.parametrize("path, value, expected", [
-    ("train_params.batch_size", 2.5, "expected a whole number >= 1, found 2.5"),
-    ("train_params.batch_size", True, "expected a whole number >= 1, found true"),
-    ("train_params.batch_size", 0, "expected a whole number >= 1, found 0"),
-    ("train_params.batch_size", "many", "expected a whole number >= 1, found 'many'"),
-    ("train_params.batch_size", None, "expected a whole number >= 1, found null"),
-    ("train_params.batch_size", [1], "expected a whole number >= 1, found the list [1]"),
-    ("train_params.lr_generator", float("nan"), "expected a number >= 0, found nan"),
-    ("train_params.lr_generator", "1e999", "expected a number >= 0, found '1e999'"),
-    ("train_params.lr_generator", -1e-4, "expected a number >= 0, found -0.0001"),
-    ("train_params.num_epochs", 10**400, "expected a whole number >= 1, found 1000"),
-    ("train_params.ema_decay", 1, "expected a number >= 0 and < 1 or null, found 1"),
-    ("train_params.head_probability", 1.5, "expected a number >= 0 and <= 1, found 1.5"),
-    ("train_params.precision", "fp16", "expected fp32 or bf16, found 'fp16'"),
-    ("train_params.epoch_milestones", [90, 60], "expected a list in increasing order, each a whole number >= 1, found"),
-    ("train_params.epoch_milestones", 60, "expected a list in increasing order, each a whole number >= 1, found 60"),
-    ("train_params.scales", [], "expected a list, each a number 1/n for a whole n, found the list []"),
-    ("train_params.loss_weights.perceptual", [1, 2], "expected a list of 5, each a number >= 0, found the list [1, 2]"),
-    ("train_params.loss_weights", 3, "expected a mapping with the keys generator_gan, discriminator_gan"),
-    ("model_params.kp_detector_params.scale_factor", 0.3, "expected a number 1/n for a whole n, found 0.3"),
-    ("model_params.kp_detector_params.scale_factor", 0, "expected a number 1/n for a whole n, found 0"),
-    ("model_params.encoder_params.block_expansion", 12, "expected a whole number >= 8 and a multiple of 8, found 12"),
-    ("dataset_params.id_sampling", "yes", "expected true or false, found 'yes'"),
-    ("dataset_params.id_sampling", 1, "expected true or false, found 1"),
-    ("dataset_params.root_dir", 2020, "expected text or a list, each a mapping with the keys path, weight, found 2020"),
-    ("dataset_params.root_dir", "", "expected text or a list"),
-    ("dataset_params.root_dir", [], "expected text or a list"),
-    ("dataset_params.frame_shape", [256, 256],
-     "expected a list of 3: [a whole number >= 1, a whole number >= 1, 3], found the list [256, 256]"),
-    ("dataset_params.frames_per_video", 1, "expected a whole number >= 2, found 1"),
-    ("dataset_params.augmentation_params.resize_param.ratio", [1.1, 0.9], "in increasing order"),
-    ("dataset_params.augmentation_params.jitter_param.hue", 0.6, "expected a number >= 0 and <= 0.5, found 0.6"),
-    ("model_params.common_params.num_channels", 1, "expected 3, found 1"),
-    ("model_params.discriminator_params.num_blocks", 10**9, "expected a whole number >= 1 and <= 10, found 1000000000"),
-    ("reconstruction_params.format", "mp4", "expected .mp4 or .mov or .mkv or .webm or .gif, found 'mp4'"),
-    ("train_params.batch\nsize", 1, "expected a known key such as train_params.batch_size, found an unknown key"),
-    ("animate_params.motion", "head", "expected embedding or keypoints or null, found 'head'"),
-    ("visualizer_params.kp_size", {"a": 1}, "expected a whole number >= 1, found the mapping {'a': 1}"),
-])
+@pytest.mark.parametrize(
+    "path, value, expected",
+    [
+        ("train_params.batch_size", 2.5, "expected a whole number >= 1, found 2.5"),
+        ("train_params.batch_size", True, "expected a whole number >= 1, found true"),
+        ("train_params.batch_size", 0, "expected a whole number >= 1, found 0"),
+        ("train_params.batch_size", "many", "expected a whole number >= 1, found 'many'"),
+        ("train_params.batch_size", None, "expected a whole number >= 1, found null"),
+        ("train_params.batch_size", [1], "expected a whole number >= 1, found the list [1]"),
+        ("train_params.lr_generator", float("nan"), "expected a number >= 0, found nan"),
+        ("train_params.lr_generator", "1e999", "expected a number >= 0, found '1e999'"),
+        ("train_params.lr_generator", -1e-4, "expected a number >= 0, found -0.0001"),
+        ("train_params.num_epochs", 10**400, "expected a whole number >= 1, found 1000"),
+        ("train_params.ema_decay", 1, "expected a number >= 0 and < 1 or null, found 1"),
+        ("train_params.head_probability", 1.5, "expected a number >= 0 and <= 1, found 1.5"),
+        ("train_params.precision", "fp16", "expected fp32 or bf16, found 'fp16'"),
+        (
+            "train_params.epoch_milestones",
+            [90, 60],
+            "expected a list in increasing order, each a whole number >= 1, found",
+        ),
+        (
+            "train_params.epoch_milestones",
+            60,
+            "expected a list in increasing order, each a whole number >= 1, found 60",
+        ),
+        ("train_params.scales", [], "expected a list, each a number 1/n for a whole n, found the list []"),
+        (
+            "train_params.loss_weights.perceptual",
+            [1, 2],
+            "expected a list of 5, each a number >= 0, found the list [1, 2]",
+        ),
+        ("train_params.loss_weights", 3, "expected a mapping with the keys generator_gan, discriminator_gan"),
+        ("model_params.kp_detector_params.scale_factor", 0.3, "expected a number 1/n for a whole n, found 0.3"),
+        ("model_params.kp_detector_params.scale_factor", 0, "expected a number 1/n for a whole n, found 0"),
+        (
+            "model_params.encoder_params.block_expansion",
+            12,
+            "expected a whole number >= 8 and a multiple of 8, found 12",
+        ),
+        ("dataset_params.id_sampling", "yes", "expected true or false, found 'yes'"),
+        ("dataset_params.id_sampling", 1, "expected true or false, found 1"),
+        (
+            "dataset_params.root_dir",
+            2020,
+            "expected text or a list, each a mapping with the keys path, weight, found 2020",
+        ),
+        ("dataset_params.root_dir", "", "expected text or a list"),
+        ("dataset_params.root_dir", [], "expected text or a list"),
+        (
+            "dataset_params.frame_shape",
+            [256, 256],
+            "expected a list of 3: [a whole number >= 1, a whole number >= 1, 3], found the list [256, 256]",
+        ),
+        ("dataset_params.frames_per_video", 1, "expected a whole number >= 2, found 1"),
+        ("dataset_params.augmentation_params.resize_param.ratio", [1.1, 0.9], "in increasing order"),
+        ("dataset_params.augmentation_params.jitter_param.hue", 0.6, "expected a number >= 0 and <= 0.5, found 0.6"),
+        ("model_params.common_params.num_channels", 1, "expected 3, found 1"),
+        (
+            "model_params.discriminator_params.num_blocks",
+            10**9,
+            "expected a whole number >= 1 and <= 10, found 1000000000",
+        ),
+        ("reconstruction_params.format", "mp4", "expected .mp4 or .mov or .mkv or .webm or .gif, found 'mp4'"),
+        ("train_params.batch\nsize", 1, "expected a known key such as train_params.batch_size, found an unknown key"),
+        ("animate_params.motion", "head", "expected embedding or keypoints or null, found 'head'"),
+        ("visualizer_params.kp_size", {"a": 1}, "expected a whole number >= 1, found the mapping {'a': 1}"),
+    ],
+)
 def test_wrong_value_is_named_with_what_was_expected(path, value, expected):
     message = error_of(changed(path, value))
     assert message.startswith(f"my.yaml: {' '.join(path.split())}: ") and expected in message
@@ -260,17 +305,20 @@ def test_missing_section_is_named(name, how):
     assert message.endswith("found nothing: it is missing")
 
 
-@pytest.mark.parametrize("text, expected", [
-    (None, "cannot read the configuration: No such file or directory"),
-    ("", "the file is empty; expected the sections dataset_params, model_params"),
-    ("# nothing\n", "the file is empty"),
-    ("- a\n- b\n", "top level: expected a mapping with the keys dataset_params, "),
-    ("a: 1\nb: ]\n", "not valid YAML at line 2: "),
-    ("a: \x00", "not valid YAML: "),
-    ("a: 2020-99-99", "not valid YAML: month must be in 1..12"),
-    ("a: 1\nb:\n  c: 1\n  c: 2\n", "not valid YAML at line 3: the key c is given twice"),
-    ("a: !!python/object:os.system {}\n", "not valid YAML at line 1: could not determine a constructor"),
-])
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        (None, "cannot read the configuration: No such file or directory"),
+        ("", "the file is empty; expected the sections dataset_params, model_params"),
+        ("# nothing\n", "the file is empty"),
+        ("- a\n- b\n", "top level: expected a mapping with the keys dataset_params, "),
+        ("a: 1\nb: ]\n", "not valid YAML at line 2: "),
+        ("a: \x00", "not valid YAML: "),
+        ("a: 2020-99-99", "not valid YAML: month must be in 1..12"),
+        ("a: 1\nb:\n  c: 1\n  c: 2\n", "not valid YAML at line 3: the key c is given twice"),
+        ("a: !!python/object:os.system {}\n", "not valid YAML at line 1: could not determine a constructor"),
+    ],
+)
 def test_bad_file_is_one_line(text, expected, tmp_path):
     path = tmp_path / "my.yaml"
     if text is not None:
@@ -288,8 +336,10 @@ def test_folder_in_place_of_a_file(tmp_path):
 
 def test_anchors_may_be_merged(tmp_path):
     path = tmp_path / "config.yaml"
-    path.write_text("dataset_params: {root_dir: data}\nmodel_params: {}\ntrain_params: {}\n"
-                    "reconstruction_params: &shared {format: .gif}\nanimate_params: {<<: *shared, num_pairs: 3}\n")
+    path.write_text(
+        "dataset_params: {root_dir: data}\nmodel_params: {}\ntrain_params: {}\n"
+        "reconstruction_params: &shared {format: .gif}\nanimate_params: {<<: *shared, num_pairs: 3}\n"
+    )
     assert load_config(path).animate_params.format == ".gif"
 
 
@@ -306,7 +356,8 @@ def test_failed_save_leaves_nothing(tmp_path):
 def test_hourglass_must_halve_evenly():
     assert error_of(changed("dataset_params.frame_shape", [96, 96, 3])) == (
         "my.yaml: model_params.kp_detector_params.num_blocks: expected dataset_params.frame_shape * scale_factor "
-        "divisible by 2**num_blocks = 32, found 96 * 0.25 = 24")
+        "divisible by 2**num_blocks = 32, found 96 * 0.25 = 24"
+    )
     values = changed("model_params.generator_params.dense_motion_params.num_blocks", 7)
     assert "my.yaml: model_params.generator_params.dense_motion_params.num_blocks: expected" in error_of(values)
 
@@ -348,18 +399,25 @@ def test_small_frames_need_padded_heat_maps_and_a_short_pyramid():
 def test_perceptual_network_needs_sixteen_pixels_at_the_smallest_scale():
     values = changed("dataset_params.frame_shape", [64, 64, 3])
     values["model_params"]["kp_detector_params"] = {"num_blocks": 3}
-    assert error_of(values) == ("my.yaml: train_params.scales: expected scale * frame size >= 16 pixels, "
-                                "which the perceptual network needs, found 0.125 * 64 = 8")
+    assert error_of(values) == (
+        "my.yaml: train_params.scales: expected scale * frame size >= 16 pixels, "
+        "which the perceptual network needs, found 0.125 * 64 = 8"
+    )
     values["train_params"]["scales"] = [1, 0.5, 0.25]
     config_from_dict(values)
     values["train_params"] = {"loss_weights": {"perceptual": 0}}
     config_from_dict(values)
 
 
-@pytest.mark.parametrize("path", [
-    "train_params.loss_weights.identity_contrast", "train_params.loss_weights.cycle_semantics",
-    "train_params.loss_weights.motion_value", "train_params.head_probability",
-])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "train_params.loss_weights.identity_contrast",
+        "train_params.loss_weights.cycle_semantics",
+        "train_params.loss_weights.motion_value",
+        "train_params.head_probability",
+    ],
+)
 def test_terms_of_the_encoders_need_encoders(path):
     values = changed(path, 0.5)
     assert error_of(values) == f"my.yaml: {path}: expected 0 where model_params.encoder_params is missing, found 0.5"
@@ -437,7 +495,7 @@ def test_motion_from_the_embedding_needs_encoders():
 
 def test_discriminator_sees_only_scales_of_the_pyramid():
     values = changed("model_params.discriminator_params.scales", [1, 0.2])
-    config_from_dict(values)                                 # no adversarial term: the discriminator is not used
+    config_from_dict(values)  # no adversarial term: the discriminator is not used
     values["train_params"]["loss_weights"] = {"generator_gan": 1}
     assert "scales: expected scales among train_params.scales = [1, 0.5, 0.25, 0.125], found 0.2" in error_of(values)
 

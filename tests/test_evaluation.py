@@ -46,8 +46,16 @@ def trained(tmp_path_factory) -> Path:
 
 def work(trained: Path, mode: str, config: str = "tiny.yaml"):
     return run(
-        trained, trained, "--mode", mode, "--cpu", script="run.py",
-        config=str(trained / config), checkpoint=str(trained / "model.pth.tar"), source_image=None, driving_video=None,
+        trained,
+        trained,
+        "--mode",
+        mode,
+        "--cpu",
+        script="run.py",
+        config=str(trained / config),
+        checkpoint=str(trained / "model.pth.tar"),
+        source_image=None,
+        driving_video=None,
     )
 
 

@@ -289,8 +289,10 @@ def test_a_taught_expression_stays_as_it_is_while_the_rest_learns():
         if not p.any():
             torch.nn.init.normal_(p, std=0.05)
     batch = {
-        "frames": torch.rand(4, 4, 3, 32, 32), "times": torch.arange(4.0).expand(4, 4),
-        "identity": torch.tensor([0, 1, 2, 0]), "elsewhere": torch.rand(4, 3, 32, 32),
+        "frames": torch.rand(4, 4, 3, 32, 32),
+        "times": torch.arange(4.0).expand(4, 4),
+        "identity": torch.tensor([0, 1, 2, 0]),
+        "elsewhere": torch.rand(4, 3, 32, 32),
     }
     before = copy.deepcopy(stage.model.encoders.semantic.state_dict())
     (generator, *_) = stage.phases
@@ -318,9 +320,12 @@ def test_the_command_changes_z_exp_and_what_depended_on_it(roots, checkpoint, tm
     old, new = before.state_dict(), model.state_dict()
     changed = {name for name in old if not torch.equal(old[name], new[name])}
     parts = (
-        "encoders.semantic.expression.features.", "encoders.semantic.expression.project.",
+        "encoders.semantic.expression.features.",
+        "encoders.semantic.expression.project.",
         "encoders.semantic.in_mirror",
-        "encoders.motion_head.layers.0.weight", "generator.film.", "generator.dense_motion_network.film.",
+        "encoders.motion_head.layers.0.weight",
+        "generator.film.",
+        "generator.dense_motion_network.film.",
         "generator.dense_motion_network.face_flow.motions",
     )
     assert all(name.startswith(parts) for name in changed)

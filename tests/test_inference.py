@@ -62,7 +62,11 @@ def run(workshop: Path, cwd: Path, *options: str, script: str = "Inference.py", 
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
         [sys.executable, str(ROOT / script), *named, *options],
-        cwd=cwd, env=environment, capture_output=True, text=True, timeout=120,
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
 
 
@@ -172,8 +176,13 @@ def test_a_photograph_turned_by_its_exif_is_animated_upright(workshop, tmp_path)
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
     upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
     for name in ("upright", "turned"):
-        succeed(workshop, tmp_path, source_image=f"{name}.png", driving_video=str(workshop / "source.png"),
-                result_image=f"{name}-result.png")
+        succeed(
+            workshop,
+            tmp_path,
+            source_image=f"{name}.png",
+            driving_video=str(workshop / "source.png"),
+            result_image=f"{name}-result.png",
+        )
     first, second = (media.read_image(tmp_path / f"{name}-result.png") for name in ("upright", "turned"))
     assert np.array_equal(first, second)
 
@@ -186,8 +195,16 @@ def test_crop_finds_the_face_in_source_and_driver(workshop, tmp_path):
             frame = canvas.copy()
             frame[40:300, 300 + i : 560 + i] = astronaut()[0:260, 96:356]
             writer.write(frame, i / 25)
-    succeed(workshop, tmp_path, "--crop", "--detector", "lbp", "--side_by_side",
-            source_image="wide.png", driving_video="wide.mp4")
+    succeed(
+        workshop,
+        tmp_path,
+        "--crop",
+        "--detector",
+        "lbp",
+        "--side_by_side",
+        source_image="wide.png",
+        driving_video="wide.mp4",
+    )
     frames = images_of(tmp_path / "result.mp4")
     assert len(frames) == 8
     driver = frames[0][:, SIZE : 2 * SIZE]
@@ -231,11 +248,17 @@ BAD = {
     "no strength": ({}, ("--strength", "nan"), "--strength: expected a number from 0 up"),
     # told before the work: else the checkpoint would be found to be none
     "cannot write": ({"result_video": "result.txt", "checkpoint": "text.png"}, (), "result.txt: cannot write a video"),
-    "no picture": ({"driving_video": "empty.png", "result_image": "a.mp4", "checkpoint": "text.png"}, (),
-                   "a.mp4: cannot write a picture of type '.mp4'"),
+    "no picture": (
+        {"driving_video": "empty.png", "result_image": "a.mp4", "checkpoint": "text.png"},
+        (),
+        "a.mp4: cannot write a picture of type '.mp4'",
+    ),
     "no place": ({"result_video": "text.png/a.mp4", "checkpoint": "text.png"}, (), "text.png is not a folder"),
-    "reference is no picture": ({"driving_video": None, "reference_image": "copy.mp4"}, (),
-                                "copy.mp4: is not a picture"),
+    "reference is no picture": (
+        {"driving_video": None, "reference_image": "copy.mp4"},
+        (),
+        "copy.mp4: is not a picture",
+    ),
     "two pictures": ({"driving_video": "empty.png", "reference_image": "empty.png"}, (), "give a video, or one of the"),
     "an option of MEF": ({}, ("--seed", "0"), "--seed draws new portraits; it needs --prompt"),
     "a switch of MEF": ({}, ("--grid",), "--grid draws new portraits; it needs --prompt"),
@@ -255,8 +278,10 @@ def test_bad_input_is_one_line_with_status_2_and_nothing_written(workshop, tmp_p
     (tmp_path / "smashed.mp4").write_bytes(video)
     write_tiny(tmp_path / "bad.yaml", **{"train_params.lr_genrator": 1e-4})
     write_tiny(tmp_path / "other.yaml", **{"model_params.common_params.num_kp": 7})
-    write_tiny(tmp_path / "plain.yaml", **{"model_params.encoder_params": None, "train_params.head_probability": 0,
-                                          "train_params.loss_weights": {}})
+    write_tiny(
+        tmp_path / "plain.yaml",
+        **{"model_params.encoder_params": None, "train_params.head_probability": 0, "train_params.loss_weights": {}},
+    )
     before = {path.name for path in tmp_path.iterdir()}
     result = run(workshop, tmp_path, *options, **replaced)
     assert result.returncode == 2, result.stderr
@@ -272,7 +297,9 @@ def test_a_terminated_run_leaves_nothing(workshop, tmp_path):
     named = [part for name, file in options.items() for part in (f"--{name}", str(workshop / file))]
     script = subprocess.Popen(
         [sys.executable, str(ROOT / "Inference.py"), "--cpu", *named, "--driving_video", str(driver)],
-        cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     deadline = time.monotonic() + 100
     while not list(tmp_path.glob("*.partial*")) and script.poll() is None and time.monotonic() < deadline:

@@ -334,8 +334,13 @@ def test_evaluate_writes_figures_tables_and_a_report(tmp_path):
     save_meter(FaceMeter(config.model_params.encoder_params, 32, of_model=True), tmp_path / "ceiling.pth")
     values = tiny()
     values["evaluate_params"] = {
-        "meter": str(tmp_path / "meter.pth"), "ceiling": str(tmp_path / "ceiling.pth"),
-        "people": 16, "frames": 3, "probe_people": 24, "pairs": 2, "clip_frames": 3,
+        "meter": str(tmp_path / "meter.pth"),
+        "ceiling": str(tmp_path / "ceiling.pth"),
+        "people": 16,
+        "frames": 3,
+        "probe_people": 24,
+        "pairs": 2,
+        "clip_frames": 3,
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
     command = [sys.executable, "run.py", "--config", str(tmp_path / "config.yaml"), "--mode", "evaluate", "--cpu"]

@@ -43,9 +43,18 @@ def write_scenes(path: Path, times: list[float], height: int = 96, width: int = 
     return path
 
 
-def encode(path: Path, count: int = 60, codec: str = "libx264", rotation: int = 0, aspect: Fraction | None = None,
-           options: dict[str, str] | None = None, container: dict[str, str] | None = None, start: float = 0.0,
-           sound: tuple[str, float, float] | None = None, layout: str = "mono") -> Path:
+def encode(
+    path: Path,
+    count: int = 60,
+    codec: str = "libx264",
+    rotation: int = 0,
+    aspect: Fraction | None = None,
+    options: dict[str, str] | None = None,
+    container: dict[str, str] | None = None,
+    start: float = 0.0,
+    sound: tuple[str, float, float] | None = None,
+    layout: str = "mono",
+) -> Path:
     """A video straight from PyAV, at 25 frames a second; ``sound`` is (codec, start, length)."""
     with av.open(str(path), "w", options=container or {}) as file:
         stream = file.add_stream(codec, rate=25, options=options or {})
@@ -426,8 +435,11 @@ def test_sound_and_pictures_are_interleaved(tmp_path):
     driver = encode(tmp_path / "driver.mp4", count=150, sound=("aac", 0.0, 6.0))
     path = write_scenes(tmp_path / "a.mp4", [index / 25 for index in range(150)], audio_from=driver)
     with av.open(str(path)) as file:
-        packets = [(packet.pos, packet.stream.type, float(packet.dts * packet.time_base))
-                   for packet in file.demux() if packet.dts is not None]
+        packets = [
+            (packet.pos, packet.stream.type, float(packet.dts * packet.time_base))
+            for packet in file.demux()
+            if packet.dts is not None
+        ]
     behind, latest = 0.0, {"audio": 0.0, "video": 0.0}
     for _, kind, time in sorted(packets):
         latest[kind] = time
@@ -536,9 +548,14 @@ def test_exif_orientation_is_applied(tmp_path, orientation):
     exif[0x0112] = orientation
     Image.fromarray(scene(0)).save(tmp_path / "a.png", exif=exif)
     upright = {
-        1: lambda x: x, 2: np.fliplr, 3: lambda x: np.rot90(x, 2), 4: np.flipud,
-        5: lambda x: x.transpose(1, 0, 2), 6: lambda x: np.rot90(x, -1),
-        7: lambda x: np.rot90(x, 2).transpose(1, 0, 2), 8: np.rot90,
+        1: lambda x: x,
+        2: np.fliplr,
+        3: lambda x: np.rot90(x, 2),
+        4: np.flipud,
+        5: lambda x: x.transpose(1, 0, 2),
+        6: lambda x: np.rot90(x, -1),
+        7: lambda x: np.rot90(x, 2).transpose(1, 0, 2),
+        8: np.rot90,
     }[orientation]
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), upright(scene(0)))
 
@@ -591,8 +608,13 @@ def test_what_is_no_picture_is_named(tmp_path):
     write_image(tmp_path / "cut.jpg", PHOTO)
     for name in ("cut.png", "cut.jpg"):
         (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:20000])
-    for name, match in (("missing.png", "no such file"), ("text.png", "not a picture"), ("", "folder"),
-                        ("cut.png", "complete"), ("cut.jpg", "complete")):
+    for name, match in (
+        ("missing.png", "no such file"),
+        ("text.png", "not a picture"),
+        ("", "folder"),
+        ("cut.png", "complete"),
+        ("cut.jpg", "complete"),
+    ):
         with pytest.raises(UserError, match=match) as caught:
             read_image(tmp_path / name)
         assert str(tmp_path / name) in str(caught.value) and "\n" not in str(caught.value)

@@ -78,9 +78,7 @@ def arguments(**more) -> dict:
 
 def draw(pipeline: DeepExprPipeline, **options) -> np.ndarray:
     z_id, z_exp = embeddings()
-    return pipeline(
-        PROMPT, identity_embedding=z_id, expression_embedding=z_exp, **arguments(**options)
-    ).images
+    return pipeline(PROMPT, identity_embedding=z_id, expression_embedding=z_exp, **arguments(**options)).images
 
 
 def load_stock(stock, workshop: Path, kind: str):
@@ -140,8 +138,11 @@ def test_other_tasks_take_the_adapters_as_well(workshop, kind, task):
         pytest.skip("the same loading code: one task is enough")
     extra: dict = {}
     options: dict = {"image": picture()}
-    classes = {"img2img": StableDiffusionImg2ImgPipeline, "inpaint": StableDiffusionInpaintPipeline,
-               "controlnet": StableDiffusionControlNetPipeline}
+    classes = {
+        "img2img": StableDiffusionImg2ImgPipeline,
+        "inpaint": StableDiffusionInpaintPipeline,
+        "controlnet": StableDiffusionControlNetPipeline,
+    }
     if task == "inpaint":
         options |= {"mask_image": half(), "height": 32, "width": 32}
     if task == "controlnet":
@@ -217,11 +218,15 @@ def test_new_adapters_change_nothing_until_trained():
         ({"cross_attention_dim": 1024, "attention_head_dim": (5, 10, 20, 20), "use_linear_projection": True}, 865.91),
         (
             {
-                "cross_attention_dim": 2048, "attention_head_dim": (5, 10, 20), "use_linear_projection": True,
-                "block_out_channels": (320, 640, 1280), "transformer_layers_per_block": (1, 2, 10),
+                "cross_attention_dim": 2048,
+                "attention_head_dim": (5, 10, 20),
+                "use_linear_projection": True,
+                "block_out_channels": (320, 640, 1280),
+                "transformer_layers_per_block": (1, 2, 10),
                 "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
                 "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-                "addition_embed_type": "text_time", "addition_time_embed_dim": 256,
+                "addition_embed_type": "text_time",
+                "addition_time_embed_dim": 256,
                 "projection_class_embeddings_input_dim": 2816,
             },
             2567.46,
@@ -285,8 +290,10 @@ def test_separate_guidance_is_its_formula_over_four_unet_calls(workshop, kind):
     pooled = {}
     if kind == "sdxl":
         width = unet.config.projection_class_embeddings_input_dim - 6 * unet.config.addition_time_embed_dim
-        pooled = {"text_embeds": torch.randn(2, width, generator=generator),
-                  "time_ids": torch.tensor([[32.0, 32, 0, 0, 32, 32]] * 2)}
+        pooled = {
+            "text_embeds": torch.randn(2, width, generator=generator),
+            "time_ids": torch.tensor([[32.0, 32, 0, 0, 32, 32]] * 2),
+        }
 
     def conditions(rows: list[int], embeds: list[torch.Tensor]) -> dict:
         return {"image_embeds": embeds} | {name: values[rows] for name, values in pooled.items()}
@@ -394,8 +401,15 @@ def cut_short(path: Path) -> None:
 def clip_folder(folder: Path) -> Path:
     from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-    config = CLIPVisionConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
-                              image_size=16, patch_size=8, projection_dim=6)
+    config = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=16,
+        patch_size=8,
+        projection_dim=6,
+    )
     CLIPVisionModelWithProjection(config).save_pretrained(folder)
     CLIPImageProcessor(size=16, crop_size=16).save_pretrained(folder)
     return folder
@@ -444,8 +458,9 @@ def test_a_face_recognition_network_joins_the_identity(workshop, tmp_path):
     faces = helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, 112, 112])
     z = helper.make_tensor_value_info("z", TensorProto.FLOAT, [1, 3])
     nodes = [helper.make_node("GlobalAveragePool", ["input"], ["mean"]), helper.make_node("Flatten", ["mean"], ["z"])]
-    model = helper.make_model(helper.make_graph(nodes, "arcface", [faces], [z]),
-                              opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = helper.make_model(
+        helper.make_graph(nodes, "arcface", [faces], [z]), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
     onnx.save(model, tmp_path / "face.onnx")
     compound = embedder(workshop, face_recognition=str(tmp_path / "face.onnx"), face_recognition_weight=2)
     grey = np.full((50, 40, 3), 200, np.uint8)
@@ -467,10 +482,16 @@ def test_a_base_may_be_one_file(workshop, tmp_path):
         load_base(BaseParams(path=str(workshop / "sid.pth.tar")))
 
 
-@pytest.mark.parametrize("name", ["base.safetensors", *(
-    f"sd15/{part}.safetensors"
-    for part in ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model")
-)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "base.safetensors",
+        *(
+            f"sd15/{part}.safetensors"
+            for part in ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model")
+        ),
+    ],
+)
 def test_a_damaged_base_is_one_line(workshop, tmp_path, name):
     base = tmp_path / name.split("/")[0]
     if base.suffix:

@@ -46,9 +46,13 @@ def run(workshop, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
     def call(*options: str, **replaced: str | None) -> None:
-        named = {"prompt": "a red hat", "checkpoint": str(workshop / "run-sd15" / "adapters"),
-                 "source_image": str(workshop / "source.png"), "reference_image": str(workshop / "smile.png"),
-                 "steps": "2"} | replaced
+        named = {
+            "prompt": "a red hat",
+            "checkpoint": str(workshop / "run-sd15" / "adapters"),
+            "source_image": str(workshop / "source.png"),
+            "reference_image": str(workshop / "smile.png"),
+            "steps": "2",
+        } | replaced
         words = [part for name, value in named.items() if value is not None for part in (f"--{name}", value)]
         monkeypatch.setattr(sys, "argv", ["Inference.py", "--cpu", *words, *options])
         run_script(Inference.main)
@@ -207,11 +211,15 @@ def test_exported_adapters_draw_what_their_checkpoint_draws(workshop, tmp_path, 
         ({"strength": "1"}, "--strength animates a photograph"),
         ({"config": "SHOP/sid.yaml"}, "--config animates a photograph"),
         ({"result_image": "result.bmp", "checkpoint": "nowhere"}, "result.bmp: cannot write a picture"),
-        ({"reference_image": None, "driving_video": "SHOP/driving.mp4", "num_images": "2", "checkpoint": "nowhere"},
-         "one portrait a frame"),
+        (
+            {"reference_image": None, "driving_video": "SHOP/driving.mp4", "num_images": "2", "checkpoint": "nowhere"},
+            "one portrait a frame",
+        ),
         ({"result_video": "other.mp4"}, "--result_video: there is no driving video"),
-        ({"reference_image": None, "driving_video": "SHOP/driving.mp4", "result_image": "other.png"},
-         "--result_image: there is no driving picture"),
+        (
+            {"reference_image": None, "driving_video": "SHOP/driving.mp4", "result_image": "other.png"},
+            "--result_image: there is no driving picture",
+        ),
         ({"result_image": "SHOP/source.png"}, "is an input and would be replaced"),
     ],
 )

@@ -271,12 +271,18 @@ def test_portraits_without_a_face_are_left_out_where_it_is_looked_for(workshop, 
     monkeypatch.setattr(faces, "load_detector", lambda name, cpu: Detector())
     root = shutil.copytree(workshop / "portraits", tmp_path / "portraits")
     media.write_image(root / "grey.png", np.full((48, 48, 3), 128, np.uint8))
-    lines = [{"file_name": "grey.png", "text": "a hat"},
-             {"file_name": "grey.png", "text": "a hat", "identity_image": "p0_0.png", "reference_image": "p1_0.png"}]
+    lines = [
+        {"file_name": "grey.png", "text": "a hat"},
+        {"file_name": "grey.png", "text": "a hat", "identity_image": "p0_0.png", "reference_image": "p1_0.png"},
+    ]
     with open(root / "metadata.jsonl", "a") as metadata:
         metadata.writelines(json.dumps(line) + "\n" for line in lines)
-    changes = {"dataset_params.root_dir": str(root), "dataset_params.crop_faces": True, "train_params.num_epochs": 1,
-               "dataset_params.cache_dir": str(tmp_path / "cache") if cached else None}
+    changes = {
+        "dataset_params.root_dir": str(root),
+        "dataset_params.crop_faces": True,
+        "train_params.num_epochs": 1,
+        "dataset_params.cache_dir": str(tmp_path / "cache") if cached else None,
+    }
     config = write_config(tmp_path / "run.yaml", workshop, **changes)
     log = (train(config, log_dir=tmp_path / "log", cpu=True) / "log.txt").read_text()
     assert log.count("left out") == 1 and "grey.png: no face found in" in log  # the other's faces are elsewhere
@@ -340,8 +346,17 @@ def test_a_cache_is_of_its_files_by_their_places_in_the_data_set(workshop, tmp_p
     assert key(config) == before  # the data set as a whole may move
 
 
-@pytest.mark.parametrize("name", ["tokenizer/tokenizer_config.json", "vae/weights.bin", "text_encoder/config.json",
-                                  "face.onnx", "clip/model.bin", "sid.pth.tar"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tokenizer/tokenizer_config.json",
+        "vae/weights.bin",
+        "text_encoder/config.json",
+        "face.onnx",
+        "clip/model.bin",
+        "sid.pth.tar",
+    ],
+)
 def test_a_cache_is_of_every_file_it_was_computed_with(workshop, tmp_path, name):
     base = shutil.copytree(workshop / "sd15", tmp_path / "sd15")
     (base / "vae" / "weights.bin").touch()
@@ -506,8 +521,9 @@ def test_a_run_writes_what_it_should(uninterrupted, workshop):
     saved = load_checkpoint(uninterrupted / "00000001-checkpoint.pth.tar")
     adapter = load_checkpoint(uninterrupted / "adapters" / "identity_adapter.safetensors")
     assert_identical(saved["ema"]["identity_adapter"], adapter)  # the averaged weights are the ones to use
-    assert not torch.equal(adapter["image_proj"]["proj.0.weight"],
-                           saved["identity_adapter"]["image_proj"]["proj.0.weight"])
+    assert not torch.equal(
+        adapter["image_proj"]["proj.0.weight"], saved["identity_adapter"]["image_proj"]["proj.0.weight"]
+    )
 
 
 def test_a_new_run_starts_from_a_folder_of_adapters(uninterrupted, workshop, tmp_path, capsys):
@@ -551,7 +567,9 @@ def test_adapters_that_a_killed_run_did_not_write_are_written_when_it_is_continu
     shutil.copytree(uninterrupted, folder, ignore=shutil.ignore_patterns("adapters"))
     train(folder / "tiny.yaml", log_dir=tmp_path / "log", resume="auto", cpu=True)
     for name in ADAPTER_FILES:
-        assert_identical(load_checkpoint(uninterrupted / "adapters" / name), load_checkpoint(folder / "adapters" / name))
+        assert_identical(
+            load_checkpoint(uninterrupted / "adapters" / name), load_checkpoint(folder / "adapters" / name)
+        )
 
 
 def test_killed_and_stopped_it_ends_bit_identical(workshop, uninterrupted, tmp_path):

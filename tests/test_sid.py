@@ -40,7 +40,9 @@ def tiny_params(encoders: bool = True, **changes) -> ModelParams:
 
 
 FILM = (
-    "generator.film.", "generator.moving.", "generator.dense_motion_network.film.",
+    "generator.film.",
+    "generator.moving.",
+    "generator.dense_motion_network.film.",
     "generator.dense_motion_network.face_flow.",
 )
 
@@ -200,9 +202,7 @@ def test_with_skips_the_source_stays_sharp_where_nothing_is_occluded():
     pictures = []
     for bias in (100.0, -100.0):
         torch.nn.init.constant_(occlusion.bias, bias)
-        pictures.append(
-            model.generator(source.image, source.keypoints, driver.keypoints, condition, source.features)
-        )
+        pictures.append(model.generator(source.image, source.keypoints, driver.keypoints, condition, source.features))
     torch.testing.assert_close(pictures[0].prediction, pictures[0].deformed, atol=1e-6, rtol=0)
     assert (pictures[1].prediction - pictures[1].deformed).abs().mean() > 0.05
     same = model.condition(source.z_id, source.semantics, source.semantics, source.place)
@@ -456,8 +456,10 @@ def test_encoders_alone_learn_from_a_batch_of_which_nothing_is_rendered():
     model = randomized(SID(config.model_params))
     step = GeneratorStep(model, build_discriminator(config.model_params), config.train_params).train()
     batch = {
-        "frames": torch.rand(4, 4, 3, 32, 32), "times": torch.arange(4.0).expand(4, 4),
-        "identity": torch.tensor([0, 1, 2, 0]), "elsewhere": torch.rand(4, 3, 32, 32),
+        "frames": torch.rand(4, 4, 3, 32, 32),
+        "times": torch.arange(4.0).expand(4, 4),
+        "identity": torch.tensor([0, 1, 2, 0]),
+        "elsewhere": torch.rand(4, 3, 32, 32),
     }
     teacher = copy.deepcopy(model.kp_detector.state_dict())
     terms, rendered = step(batch)
@@ -471,8 +473,10 @@ def test_encoders_alone_learn_from_a_batch_of_which_nothing_is_rendered():
     half = replace(config.train_params, rendered_share=0.5)
     step = GeneratorStep(model, build_discriminator(config.model_params), half).train()
     assert step(batch)[1].source.shape[0] == 2  # half of four items
-    assert not torch.equal(teacher["predictor.encoder.down_blocks.0.norm.running_mean"],
-                           model.kp_detector.state_dict()["predictor.encoder.down_blocks.0.norm.running_mean"])
+    assert not torch.equal(
+        teacher["predictor.encoder.down_blocks.0.norm.running_mean"],
+        model.kp_detector.state_dict()["predictor.encoder.down_blocks.0.norm.running_mean"],
+    )
 
 
 def test_a_network_without_a_learning_rate_teaches_and_stays_as_it_is():
@@ -480,8 +484,10 @@ def test_a_network_without_a_learning_rate_teaches_and_stays_as_it_is():
     stage = SIDStage(config_from_dict(tiny(**changes)))
     randomized(stage.model)
     batch = {
-        "frames": torch.rand(4, 4, 3, 32, 32), "times": torch.arange(4.0).expand(4, 4),
-        "identity": torch.tensor([0, 1, 2, 0]), "elsewhere": torch.rand(4, 3, 32, 32),
+        "frames": torch.rand(4, 4, 3, 32, 32),
+        "times": torch.arange(4.0).expand(4, 4),
+        "identity": torch.tensor([0, 1, 2, 0]),
+        "elsewhere": torch.rand(4, 3, 32, 32),
     }
     before = copy.deepcopy(stage.model.state_dict())
     (generator, *_) = stage.phases
@@ -500,8 +506,10 @@ def test_the_motion_head_can_learn_of_encoders_that_are_frozen():
     (generator, *_) = stage.phases
     assert sorted(generator.optimizers) == ["optimizer_generator", "optimizer_kp_detector", "optimizer_motion_head"]
     batch = {
-        "frames": torch.rand(4, 4, 3, 32, 32), "times": torch.arange(4.0).expand(4, 4),
-        "identity": torch.tensor([0, 1, 2, 0]), "elsewhere": torch.rand(4, 3, 32, 32),
+        "frames": torch.rand(4, 4, 3, 32, 32),
+        "times": torch.arange(4.0).expand(4, 4),
+        "identity": torch.tensor([0, 1, 2, 0]),
+        "elsewhere": torch.rand(4, 3, 32, 32),
     }
     before = copy.deepcopy(stage.model.encoders.state_dict())
     terms, _ = generator.module.train()(batch)

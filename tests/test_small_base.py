@@ -31,8 +31,12 @@ def write_config(folder: Path) -> Path:
     write_portraits(folder / "portraits")
     loop = {"num_epochs": 2, "num_repeats": 2, "batch_size": 4, "checkpoint_freq": 1, "ema_decay": 0.5}
     config = {
-        "dataset_params": {"root_dir": str(folder / "portraits"), "resolution": 32, "num_workers": 0,
-                           "cache_dir": str(folder / "cache")},
+        "dataset_params": {
+            "root_dir": str(folder / "portraits"),
+            "resolution": 32,
+            "num_workers": 0,
+            "cache_dir": str(folder / "cache"),
+        },
         "model_params": {
             "autoencoder_params": {"channels": [8, 16], "latent_channels": 4},
             "denoiser_params": {"channels": [32, 64], "text_width": 16, "text_layers": 2},

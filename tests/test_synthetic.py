@@ -104,11 +104,23 @@ MOVEMENTS = [
 
 # What an action unit leaves where it is, but for 0.03 distances (2 mm).
 UNTOUCHED = {
-    "AU1": [NOSE, MOUTH, JAW], "AU2": [NOSE, MOUTH, JAW], "AU4": [MOUTH, JAW], "AU5": [BROWS, NOSE, MOUTH, JAW],
-    "AU6": [MOUTH, JAW, NOSE], "AU7": [BROWS, NOSE, MOUTH, JAW], "AU9": [JAW], "AU10": [BROWS, LIDS, JAW],
-    "AU12": [BROWS, LIDS], "AU14": [BROWS, LIDS, NOSE], "AU15": [BROWS, LIDS, NOSE], "AU17": [BROWS, LIDS, NOSE],
-    "AU20": [BROWS, LIDS, NOSE], "AU23": [BROWS, LIDS, NOSE, JAW], "AU25": [BROWS, LIDS, NOSE, JAW],
-    "AU26": [BROWS, LIDS, NOSE], "AU43": [BROWS, NOSE, MOUTH, JAW],
+    "AU1": [NOSE, MOUTH, JAW],
+    "AU2": [NOSE, MOUTH, JAW],
+    "AU4": [MOUTH, JAW],
+    "AU5": [BROWS, NOSE, MOUTH, JAW],
+    "AU6": [MOUTH, JAW, NOSE],
+    "AU7": [BROWS, NOSE, MOUTH, JAW],
+    "AU9": [JAW],
+    "AU10": [BROWS, LIDS, JAW],
+    "AU12": [BROWS, LIDS],
+    "AU14": [BROWS, LIDS, NOSE],
+    "AU15": [BROWS, LIDS, NOSE],
+    "AU17": [BROWS, LIDS, NOSE],
+    "AU20": [BROWS, LIDS, NOSE],
+    "AU23": [BROWS, LIDS, NOSE, JAW],
+    "AU25": [BROWS, LIDS, NOSE, JAW],
+    "AU26": [BROWS, LIDS, NOSE],
+    "AU43": [BROWS, NOSE, MOUTH, JAW],
 }
 
 

@@ -171,12 +171,23 @@ def test_weights_start_a_run_at_another_frame_size(uninterrupted):
 
 def test_weights_move_from_plain_to_adversarial_and_to_encoders(tmp_path):
     """FOMM's way: vox-256, then vox-adv-256, whose discriminator is of another kind; and ours: then encoders."""
-    plain = {"model_params.encoder_params": None, "train_params.loss_weights": {"perceptual": 1},
-             "train_params.head_probability": 0}
+    plain = {
+        "model_params.encoder_params": None,
+        "train_params.loss_weights": {"perceptual": 1},
+        "train_params.head_probability": 0,
+    }
     first = SIDStage(config_from_dict(tiny(**plain)))
-    adversarial = SIDStage(config_from_dict(tiny(**plain | {
-        "model_params.discriminator_params.sn": False,
-        "train_params.loss_weights": {"perceptual": 1, "generator_gan": 1, "feature_matching": [1, 1]}})))
+    adversarial = SIDStage(
+        config_from_dict(
+            tiny(
+                **plain
+                | {
+                    "model_params.discriminator_params.sn": False,
+                    "train_params.loss_weights": {"perceptual": 1, "generator_gan": 1, "feature_matching": [1, 1]},
+                }
+            )
+        )
+    )
     loaded = adversarial.load(first.state(), "plain")
     assert loaded == ([], ["discriminator"])
     full = SIDStage(config_from_dict(tiny()))
@@ -188,10 +199,15 @@ def test_weights_move_from_plain_to_adversarial_and_to_encoders(tmp_path):
 
 def test_a_finished_run_without_encoders_starts_one_with_them(clips, tmp_path):
     """As FOMM's checkpoints do, with no need to say --finetune: what is new has no position to go on from."""
-    plain = {"model_params.encoder_params": None, "train_params.loss_weights": {"perceptual": 1},
-             "train_params.head_probability": 0}
+    plain = {
+        "model_params.encoder_params": None,
+        "train_params.loss_weights": {"perceptual": 1},
+        "train_params.head_probability": 0,
+    }
     position = {"epoch": 2, "batches_done": 0, "step": 8, "sums": {}}
-    save_checkpoint(SIDStage(config_from_dict(tiny(**plain))).state() | {"training": position}, tmp_path / "plain.pth.tar")
+    save_checkpoint(
+        SIDStage(config_from_dict(tiny(**plain))).state() | {"training": position}, tmp_path / "plain.pth.tar"
+    )
     changes = {"dataset_params.root_dir": str(clips), "train_params.num_epochs": 2}
     config = write_tiny(tmp_path / "tiny.yaml", **changes)
     result = train(config, tmp_path / "log", "--checkpoint", str(tmp_path / "plain.pth.tar"))
@@ -202,8 +218,11 @@ def test_bf16_stays_near_fp32(clips):
     """Coordinates must not be rounded: a step's losses in bfloat16 are those of float32 within its three digits."""
     config = config_from_dict(tiny())
     stage = SIDStage(config)
-    batch = {"frames": torch.rand(4, 4, 3, 32, 32), "times": torch.arange(4.0).expand(4, 4),
-             "identity": torch.tensor([0, 1, 2, 0])}
+    batch = {
+        "frames": torch.rand(4, 4, 3, 32, 32),
+        "times": torch.arange(4.0).expand(4, 4),
+        "identity": torch.tensor([0, 1, 2, 0]),
+    }
     losses = {}
     for name, enabled in (("fp32", False), ("bf16", True)):
         torch.manual_seed(3)
@@ -289,8 +308,13 @@ def test_two_processes_descend_like_one(clips, tmp_path):
 
     Left out is what is drawn at random per process: equivariance, the random views, the head's share, colours.
     """
-    drawn = ("equivariance_value", "equivariance_jacobian", "semantic_contrast", "pose_equivariance",
-             "expression_invariance")
+    drawn = (
+        "equivariance_value",
+        "equivariance_jacobian",
+        "semantic_contrast",
+        "pose_equivariance",
+        "expression_invariance",
+    )
     changes = {f"train_params.loss_weights.{name}": 0 for name in drawn}
     # the cycle drives everybody by a neighbour within the process's share of the batch
     changes |= {"train_params.loss_weights.cycle_identity": 0, "train_params.loss_weights.cycle_semantics": 0}
@@ -332,8 +356,12 @@ def test_two_processes_share_one_run_name_what_is_damaged_once_and_continue(dama
 
     Two of five items are damaged, and each process meets both clips: the log is rank 0's alone, as over several nodes.
     """
-    changes = {"dataset_params.root_dir": str(damaged), "dataset_params.cache_dir": str(tmp_path / "cache"),
-               "dataset_params.num_workers": 0, "train_params.num_repeats": 4}
+    changes = {
+        "dataset_params.root_dir": str(damaged),
+        "dataset_params.cache_dir": str(tmp_path / "cache"),
+        "dataset_params.num_workers": 0,
+        "train_params.num_repeats": 4,
+    }
     config = write_tiny(tmp_path / "tiny.yaml", **changes | {"train_params.num_epochs": 1})
     result = train(config, tmp_path / "log", "--device_ids", "0,1")
     assert result.returncode == 0, result.stderr[-2000:]
@@ -366,8 +394,11 @@ def test_processes_say_what_is_wrong_with_one_voice(damaged, tmp_path):
 
     script = tmp_path / "one.py"
     script.write_text(ONE_FAILS)
-    launcher = [sys.executable, "-c", f"import sys; sys.argv = [{str(script)!r}]\n"
-                "from modules.training.launch import spawn; spawn(2)"]
+    launcher = [
+        sys.executable,
+        "-c",
+        f"import sys; sys.argv = [{str(script)!r}]\nfrom modules.training.launch import spawn; spawn(2)",
+    ]
     result = subprocess.run(launcher, env=environment(), capture_output=True, text=True, timeout=60)
     assert result.returncode == 2 and result.stderr.strip() == "error: of the second alone", result.stderr
 
@@ -403,5 +434,3 @@ def test_bad_input_is_one_line_and_leaves_nothing(clips, tmp_path, change, messa
     assert result.returncode == 2
     assert message in result.stderr and len(result.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "log").exists()
-
-

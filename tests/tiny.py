@@ -31,7 +31,11 @@ TINY: dict[str, Any] = {
             "num_bottleneck_blocks": 2,
             "estimate_occlusion_map": True,
             "dense_motion_params": {
-                "block_expansion": 4, "max_features": 16, "num_blocks": 2, "scale_factor": 0.5, "background": "shared",
+                "block_expansion": 4,
+                "max_features": 16,
+                "num_blocks": 2,
+                "scale_factor": 0.5,
+                "background": "shared",
             },
         },
         "discriminator_params": {"block_expansion": 8, "max_features": 16, "num_blocks": 2, "sn": True, "use_kp": True},

@@ -56,7 +56,9 @@ def values(folder: Path, kind: str = "sd15", **changes: Any) -> dict[str, Any]:
     """A run's configuration with dotted changes; the folder holds bases, sid and portraits."""
     config: dict[str, Any] = {
         "dataset_params": {
-            "root_dir": str(folder / "portraits"), "resolution": 32, "num_workers": 0,
+            "root_dir": str(folder / "portraits"),
+            "resolution": 32,
+            "num_workers": 0,
             "cache_dir": str(folder / "cache"),
         },
         "model_params": {
@@ -65,8 +67,15 @@ def values(folder: Path, kind: str = "sd15", **changes: Any) -> dict[str, Any]:
             "expression_params": {"tokens": 2},
         },
         "train_params": {
-            "num_epochs": 2, "num_repeats": 2, "batch_size": 4, "lr": 1e-2, "checkpoint_freq": 1, "ema_decay": 0.5,
-            "gradient_clip": 1, "noise_offset": 0.05, "face_weight": 2,
+            "num_epochs": 2,
+            "num_repeats": 2,
+            "batch_size": 4,
+            "lr": 1e-2,
+            "checkpoint_freq": 1,
+            "ema_decay": 0.5,
+            "gradient_clip": 1,
+            "noise_offset": 0.05,
+            "face_weight": 2,
             "dropout_params": {"text": 0.2, "identity": 0.2, "expression": 0.2, "all": 0.1},
         },
         "validation_params": {"steps": 2, "prompts": ["a red hat"]},

@@ -10,40 +10,40 @@ from .training import LoopParams
 
 @section
 class PortraitParams:
-    root_dir: str                                            # folder with metadata.jsonl, or its train/ with one
-    resolution: int = option(512, low=32, multiple=8)        # height and width of the pictures the base makes, pixels
-    crop_faces: bool = False                                 # find the face before SID looks at a picture
-    cache_dir: str | None = None                             # keeps what frozen networks give; null = anew each step
-    num_workers: int = option(4, low=0)                      # loader processes per device; 0 = in the main process
+    root_dir: str  # folder with metadata.jsonl, or its train/ with one
+    resolution: int = option(512, low=32, multiple=8)  # height and width of the pictures the base makes, pixels
+    crop_faces: bool = False  # find the face before SID looks at a picture
+    cache_dir: str | None = None  # keeps what frozen networks give; null = anew each step
+    num_workers: int = option(4, low=0)  # loader processes per device; 0 = in the main process
 
 
 @section
 class BaseParams:
-    path: str                                                # hub id, folder, or one .safetensors file
-    config: str | None = None                                # of a single file: hub id or folder of the same layout
-    variant: str | None = None                               # weights variant of the hub, such as fp16
+    path: str  # hub id, folder, or one .safetensors file
+    config: str | None = None  # of a single file: hub id or folder of the same layout
+    variant: str | None = None  # weights variant of the hub, such as fp16
 
 
 @section
 class SIDParams:
-    config: str                                              # YAML file of the frozen SID
-    checkpoint: str                                          # its weights
+    config: str  # YAML file of the frozen SID
+    checkpoint: str  # its weights
 
 
 @section
 class CompoundParams:
     """What the identity embedding holds beside SID's; each part is of unit length before its weight."""
 
-    clip: str | None = None                                  # folder or hub id of a CLIP vision model with projection
-    clip_weight: float = option(1.0, above=0)                # length of its part
-    face_recognition: str | None = None                      # .onnx file of a face-recognition network (ArcFace)
-    face_recognition_weight: float = option(1.0, above=0)    # length of its part
+    clip: str | None = None  # folder or hub id of a CLIP vision model with projection
+    clip_weight: float = option(1.0, above=0)  # length of its part
+    face_recognition: str | None = None  # .onnx file of a face-recognition network (ArcFace)
+    face_recognition_weight: float = option(1.0, above=0)  # length of its part
 
 
 @section
 class AdapterParams:
-    tokens: int = option(4, low=1)                           # tokens an embedding becomes
-    hidden_ratio: int = option(2, low=1)                     # hidden width of the projection, in embedding widths
+    tokens: int = option(4, low=1)  # tokens an embedding becomes
+    hidden_ratio: int = option(2, low=1)  # hidden width of the projection, in embedding widths
 
 
 @section
@@ -51,7 +51,7 @@ class MEFParams:
     base_params: BaseParams
     sid_params: SIDParams
     compound_params: CompoundParams = CompoundParams()
-    inject: str | list[str] = option(["mid", "up"], filled=True)   # all, mid, up, down, up_blocks.1, ... or a list
+    inject: str | list[str] = option(["mid", "up"], filled=True)  # all, mid, up, down, up_blocks.1, ... or a list
     identity_params: AdapterParams = AdapterParams()
     expression_params: AdapterParams = AdapterParams()
 
@@ -63,27 +63,27 @@ class DropoutParams:
     text: float = option(0.05, low=0, high=1)
     identity: float = option(0.05, low=0, high=1)
     expression: float = option(0.05, low=0, high=1)
-    all: float = option(0.05, low=0, high=1)                 # all three at once
+    all: float = option(0.05, low=0, high=1)  # all three at once
 
 
 @section
 class MEFLossWeights:
-    identity: float = option(0.0, low=0)                     # SID's identity of the x0 estimate agrees with the given
-    expression: float = option(0.0, low=0)                   # its expression and pose do, in units of their variance
-    max_timestep: int = option(300, low=1)                   # noisier estimates than this are not looked at
+    identity: float = option(0.0, low=0)  # SID's identity of the x0 estimate agrees with the given
+    expression: float = option(0.0, low=0)  # its expression and pose do, in units of their variance
+    max_timestep: int = option(300, low=1)  # noisier estimates than this are not looked at
 
 
 @section
 class MEFTrainParams(LoopParams):
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"      # of the frozen networks; adapters stay fp32
-    lr: float = option(1e-4, low=0)                          # AdamW's learning rate
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the frozen networks; adapters stay fp32
+    lr: float = option(1e-4, low=0)  # AdamW's learning rate
     weight_decay: float = option(0.01, low=0)
-    gradient_accumulation: int = option(1, low=1)            # parts in which a step's batch is computed
-    gradient_checkpointing: bool = False                     # recompute activations: slower, less memory
-    min_snr_gamma: float | None = option(5.0, above=0)       # min-SNR weighting (Hang et al., 2023); null = none
-    noise_offset: float = option(0.0, low=0)                 # deviation of a shift of each channel's noise
-    face_weight: float = option(1.0, above=0)                # loss inside the face mask, relative to outside
-    other_photo: float = option(1.0, low=0, high=1)          # share of identities read off another photo of the person
+    gradient_accumulation: int = option(1, low=1)  # parts in which a step's batch is computed
+    gradient_checkpointing: bool = False  # recompute activations: slower, less memory
+    min_snr_gamma: float | None = option(5.0, above=0)  # min-SNR weighting (Hang et al., 2023); null = none
+    noise_offset: float = option(0.0, low=0)  # deviation of a shift of each channel's noise
+    face_weight: float = option(1.0, above=0)  # loss inside the face mask, relative to outside
+    other_photo: float = option(1.0, low=0, high=1)  # share of identities read off another photo of the person
     dropout_params: DropoutParams = DropoutParams()
     loss_weights: MEFLossWeights = MEFLossWeights()
 
@@ -92,10 +92,10 @@ class MEFTrainParams(LoopParams):
 class ValidationParams:
     """The grid of pictures in train-vis/; empty lists take items of the data set."""
 
-    identities: list[str] = option([])                       # pictures of people
-    expressions: list[str] = option([])                      # pictures of expressions
+    identities: list[str] = option([])  # pictures of people
+    expressions: list[str] = option([])  # pictures of expressions
     prompts: list[str] = option([])
-    steps: int = option(25, low=1)                           # of DDIM
+    steps: int = option(25, low=1)  # of DDIM
     guidance_scale: float = option(5.0, low=1)
     seed: int = option(0, low=0)
 
@@ -104,12 +104,12 @@ class ValidationParams:
 class PortraitEvaluateParams:
     """run.py --mode evaluate: portraits of people of the synthetic face world, whose truth is exact."""
 
-    meter: str | None = None                                 # measuring network; null = the bundled face-meter.pth
-    people: int = option(100, low=2)                         # never seen in training
-    expressions: int = option(5, low=1)                      # portraits of each
-    steps: int = option(25, low=1)                           # of the base's own scheduler
+    meter: str | None = None  # measuring network; null = the bundled face-meter.pth
+    people: int = option(100, low=2)  # never seen in training
+    expressions: int = option(5, low=1)  # portraits of each
+    steps: int = option(25, low=1)  # of the base's own scheduler
     guidance_scale: float = option(3.0, low=1)
-    seed: int = option(0, low=0)                             # of the first portrait's noise
+    seed: int = option(0, low=0)  # of the first portrait's noise
 
 
 @section
@@ -125,6 +125,6 @@ def check_mef_together(config: MEFConfig) -> None:
     """Raise :class:`BadValue` where options contradict each other."""
     weights = config.train_params.loss_weights
     for term in ("identity", "expression"):
-        if config.dataset_params.crop_faces and getattr(weights, term):      # an estimate is compared as a whole
+        if config.dataset_params.crop_faces and getattr(weights, term):  # an estimate is compared as a whole
             expected = "0 where dataset_params.crop_faces is true (embeddings of cut-out faces)"
             raise BadValue(f"train_params.loss_weights.{term}", expected, f"{getattr(weights, term):g}")

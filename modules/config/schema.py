@@ -46,7 +46,7 @@ def read_yaml(path: str | os.PathLike) -> Any:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise UserError(f"{path}: not valid YAML at line {line}: {error.problem}") from None
-    except (yaml.YAMLError, ValueError) as error:      # ValueError: a date or number YAML itself cannot build
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number YAML itself cannot build
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
@@ -81,7 +81,7 @@ class BadValue(Exception):
 
     def __init__(self, path: str, expected: str, found: str):
         message = f"{path or 'top level'}: expected {expected}, found {found}"
-        super().__init__(" ".join(message.split()))          # one line, even where a key holds a line break
+        super().__init__(" ".join(message.split()))  # one line, even where a key holds a line break
 
 
 def _fail(path: str, expected: str, value: Any) -> NoReturn:
@@ -108,7 +108,7 @@ def from_values(kind: type[T], values: Any, path: str = "", root: type | None = 
     arguments = {}
     for f in fields(kind):
         hint, required = hints(kind)[f.name], f.default is MISSING and f.default_factory is MISSING
-        missing = f.name not in values or (values[f.name] is None and is_dataclass(hint))    # a bare `section:`
+        missing = f.name not in values or (values[f.name] is None and is_dataclass(hint))  # a bare `section:`
         if missing and required:
             raise BadValue(prefix + f.name, _describe(hint, f.metadata), "nothing: it is missing")
         if not missing:
@@ -141,9 +141,7 @@ def _convert(value: Any, hint: Any, limits: Any, path: str, root: type, expected
     return hint(number)
 
 
-def _sequence(
-    value: Any, kind: type, parts: tuple, limits: Any, path: str, root: type, expected: str
-) -> Any:
+def _sequence(value: Any, kind: type, parts: tuple, limits: Any, path: str, root: type, expected: str) -> Any:
     length = limits.get("repeat") or (len(parts) if kind is tuple else None)
     if "repeat" in limits and _number(value) is not None:
         value = [value] * length
@@ -226,6 +224,6 @@ def to_values(config: Any) -> Any:
         return {f.name: to_values(getattr(config, f.name)) for f in fields(config)}
     if isinstance(config, list | tuple):
         return [to_values(value) for value in config]
-    if isinstance(config, float) and config.is_integer():    # 1, not 1.0: FOMM's own code names modules by the scale
+    if isinstance(config, float) and config.is_integer():  # 1, not 1.0: FOMM's own code names modules by the scale
         return int(config)
     return config

@@ -9,16 +9,33 @@ from .schema import BadValue, to_values
 from .sid import Config, ModelParams
 
 _ENCODER_TERMS = (
-    "placement", "congealing", "identity_contrast", "semantic_contrast", "pose_equivariance", "expression_invariance",
-    "cycle_identity", "cycle_semantics", "independence", "motion_value", "motion_jacobian", "semantic_flow", "face",
+    "placement",
+    "congealing",
+    "identity_contrast",
+    "semantic_contrast",
+    "pose_equivariance",
+    "expression_invariance",
+    "cycle_identity",
+    "cycle_semantics",
+    "independence",
+    "motion_value",
+    "motion_jacobian",
+    "semantic_flow",
+    "face",
 )
 
 _DISCRIMINATORS = ("discriminator_gan", "feature_matching")  # which count with generator_gan alone
 
 # those that need nothing rendered
 _PICTURE_TERMS = (
-    "placement", "congealing", "identity_contrast", "semantic_contrast", "pose_equivariance", "expression_invariance",
-    "independence", "motion_value",
+    "placement",
+    "congealing",
+    "identity_contrast",
+    "semantic_contrast",
+    "pose_equivariance",
+    "expression_invariance",
+    "independence",
+    "motion_value",
 )
 
 
@@ -74,10 +91,10 @@ def _check_sizes(config: Config) -> None:
     data, train = config.dataset_params, config.train_params
     _check_frame(config.model_params, "dataset_params.frame_shape", data.frame_shape[:2])
     crop = data.augmentation_params.crop_param
-    if crop is not None:                                                      # what training then sees
+    if crop is not None:  # what training then sees
         _check_frame(config.model_params, "dataset_params.augmentation_params.crop_param.size", crop.size)
     scale, side = min(train.scales), _smallest_side(data)
-    if any(train.loss_weights.perceptual) and side * scale < 16:              # its five stages halve four times
+    if any(train.loss_weights.perceptual) and side * scale < 16:  # its five stages halve four times
         expected = "scale * frame size >= 16 pixels, which the perceptual network needs"
         raise BadValue("train_params.scales", expected, f"{scale:g} * {side} = {side * scale:g}")
 
@@ -100,8 +117,8 @@ def _check_frame(model: ModelParams, path: str, shape: tuple[int, ...]) -> None:
     if any(side % step for side in shape):
         expected = f"height and width divisible by 2**model_params.generator_params.num_down_blocks = {step}"
         raise BadValue(path, expected, f"{shape[0]} x {shape[1]}")
-    heat_map = min(shape) * detector.scale_factor + 2 * detector.pad - 6      # a 7x7 convolution takes 6 off
-    if heat_map < 2:                                                          # a grid of one point has no extent
+    heat_map = min(shape) * detector.scale_factor + 2 * detector.pad - 6  # a 7x7 convolution takes 6 off
+    if heat_map < 2:  # a grid of one point has no extent
         expected = f"heat maps of at least 2 pixels ({path} * scale_factor + 2 * pad - 6; pad 3 keeps the size)"
         raise BadValue("model_params.kp_detector_params.pad", expected, f"{heat_map:g}")
     encoder = model.encoder_params
@@ -130,8 +147,8 @@ def _check_adversarial(config: Config) -> None:
     side = int(_smallest_side(config.dataset_params) * min(discriminator.scales))
     patches = side
     for block in range(discriminator.num_blocks):
-        patches = (patches - 3) // (1 if block == discriminator.num_blocks - 1 else 2)    # convolution, pooling
-    if patches < 2:                                          # instance normalisation needs more than one pixel
+        patches = (patches - 3) // (1 if block == discriminator.num_blocks - 1 else 2)  # convolution, pooling
+    if patches < 2:  # instance normalisation needs more than one pixel
         expected = f"blocks that leave at least 2 x 2 patches of {side} pixels (each takes 3 off, then halves)"
         raise BadValue("model_params.discriminator_params.num_blocks", expected, f"{discriminator.num_blocks}")
     matching = train.loss_weights.feature_matching
@@ -178,9 +195,9 @@ def _check_own_expression(config: Config) -> None:
     own, model = "model_params.encoder_params.own_expression", config.model_params
     if model.encoder_params.face_pixels is None:
         raise BadValue(own, "false where model_params.encoder_params.face_pixels is null", "true")
-    if model.encoder_params.expression_dim < 2:              # some tell of the upper face, some of the lower
+    if model.encoder_params.expression_dim < 2:  # some tell of the upper face, some of the lower
         raise BadValue("model_params.encoder_params.expression_dim", f"2 or more with {own}", "1")
-    if not model.generator_params.skips:                     # FOMM's grid is off by half a coarse pixel
+    if not model.generator_params.skips:  # FOMM's grid is off by half a coarse pixel
         raise BadValue(own, "false where model_params.generator_params.skips is false", "true")
     for term in ("semantic_contrast", "expression_invariance"):
         weight = getattr(config.train_params.loss_weights, term)
@@ -195,7 +212,7 @@ def _check_contrast(config: Config) -> None:
         if getattr(weights, term) and config.model_params.encoder_params.face_pixels is None:
             expected = "0 where model_params.encoder_params.face_pixels is null"
             raise BadValue(f"train_params.loss_weights.{term}", expected, f"{getattr(weights, term):g}")
-    if weights.congealing and not weights.placement:         # which keeps all windows from growing or wandering off
+    if weights.congealing and not weights.placement:  # which keeps all windows from growing or wandering off
         expected = "above 0 where train_params.loss_weights.congealing is not 0"
         raise BadValue("train_params.loss_weights.placement", expected, "0")
     if weights.face and not (weights.pixel or sum(weights.perceptual)):

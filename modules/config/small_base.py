@@ -8,25 +8,25 @@ from .training import LoopParams
 
 @section
 class PictureParams:
-    root_dir: str                                            # folder with metadata.jsonl, or its train/ with one
-    resolution: int = option(128, low=32, multiple=8)        # height and width of the pictures the base makes, pixels
-    cache_dir: str | None = None                             # keeps the denoiser's latents; null = anew at each start
-    num_workers: int = option(4, low=0)                      # loader processes per device; 0 = in the main process
+    root_dir: str  # folder with metadata.jsonl, or its train/ with one
+    resolution: int = option(128, low=32, multiple=8)  # height and width of the pictures the base makes, pixels
+    cache_dir: str | None = None  # keeps the denoiser's latents; null = anew at each start
+    num_workers: int = option(4, low=0)  # loader processes per device; 0 = in the main process
 
 
 @section
 class AutoencoderParams:
-    channels: list[int] = option([16, 32, 64], low=8, multiple=8, filled=True)   # finest first; each level halves
-    layers: int = option(1, low=1)                           # residual blocks of each level
+    channels: list[int] = option([16, 32, 64], low=8, multiple=8, filled=True)  # finest first; each level halves
+    layers: int = option(1, low=1)  # residual blocks of each level
     latent_channels: int = option(4, low=1)
 
 
 @section
 class DenoiserParams:
-    channels: list[int] = option([32, 96, 160], low=32, multiple=32, filled=True)   # finest first; each level halves
-    layers: int = option(1, low=1)                           # residual blocks of each level
-    head_width: int = option(32, low=8)                      # channels of an attention head
-    text_width: int = option(128, low=8, multiple=4)         # of the text encoder, which has four heads
+    channels: list[int] = option([32, 96, 160], low=32, multiple=32, filled=True)  # finest first; each level halves
+    layers: int = option(1, low=1)  # residual blocks of each level
+    head_width: int = option(32, low=8)  # channels of an attention head
+    text_width: int = option(128, low=8, multiple=4)  # of the text encoder, which has four heads
     text_layers: int = option(3, low=1)
 
 
@@ -38,18 +38,18 @@ class SmallBaseModelParams:
 
 @section
 class AutoencoderTrainParams(LoopParams):
-    lr: float = option(1e-3, low=0)                          # AdamW's learning rate
-    perceptual: float = option(1.0, low=0)                   # distance in features of a small untrained network
-    divergence: float = option(1e-8, low=0)                  # of the posterior from a normal distribution
-    frozen_encoder: bool = False                             # the decoder alone: latents stay as a denoiser knows them
+    lr: float = option(1e-3, low=0)  # AdamW's learning rate
+    perceptual: float = option(1.0, low=0)  # distance in features of a small untrained network
+    divergence: float = option(1e-8, low=0)  # of the posterior from a normal distribution
+    frozen_encoder: bool = False  # the decoder alone: latents stay as a denoiser knows them
 
 
 @section
 class DenoiserTrainParams(LoopParams):
-    lr: float = option(1e-3, low=0)                          # AdamW's learning rate
+    lr: float = option(1e-3, low=0)  # AdamW's learning rate
     weight_decay: float = option(0.01, low=0)
-    min_snr_gamma: float = option(5.0, above=0)              # min-SNR weighting (Hang et al., 2023)
-    text_dropout: float = option(0.1, low=0, high=1)         # share of items without caption, which guidance needs
+    min_snr_gamma: float = option(5.0, above=0)  # min-SNR weighting (Hang et al., 2023)
+    text_dropout: float = option(0.1, low=0, high=1)  # share of items without caption, which guidance needs
 
 
 @section

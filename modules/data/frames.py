@@ -111,8 +111,12 @@ class FrameDataset(Dataset):
                 continue
             frames = augment(frames, self.params.augmentation_params, rng)
             return {
-                "frames": frames.contiguous(), "times": times, **elsewhere,
-                "identity": self.identities[number], "clip": number, "index": index,
+                "frames": frames.contiguous(),
+                "times": times,
+                **elsewhere,
+                "identity": self.identities[number],
+                "clip": number,
+                "index": index,
                 "unreadable": unreadable,  # why another clip had to stand in, if one had
             }
         raise UserError(f"{self.params.roots[root].path}: {ATTEMPTS} clips in a row cannot be decoded; check the files")

@@ -35,8 +35,15 @@ class PackedInfo:
     @staticmethod
     def of(info: VideoInfo) -> PackedInfo:
         rate = info.frame_rate
-        numbers = (info.width, info.height, rate.numerator, rate.denominator, info.has_audio, info.duration,
-                   info.is_anamorphic)
+        numbers = (
+            info.width,
+            info.height,
+            rate.numerator,
+            rate.denominator,
+            info.has_audio,
+            info.duration,
+            info.is_anamorphic,
+        )
         long = (np.array(values, np.int64) for values in (info.keyframes, info.pts))
         return PackedInfo(np.array(numbers, np.float64), np.array(info.times, np.float64), *long)
 

@@ -145,8 +145,7 @@ def explained_share(predicted: Tensor, truth: Tensor, frames: int) -> Tensor:
     A person's share is 1 less their squared error over the mean person's squared deviation: it may be below zero.
     """
     wrong, spread = (
-        error.square().unflatten(0, (-1, frames)).sum(dim=1)
-        for error in (predicted - truth, truth - truth.mean(dim=0))
+        error.square().unflatten(0, (-1, frames)).sum(dim=1) for error in (predicted - truth, truth - truth.mean(dim=0))
     )
     mean = spread.mean(dim=0)
     return 1 - wrong / torch.where(mean > 1e-9, mean, torch.nan)

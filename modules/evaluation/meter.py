@@ -39,8 +39,13 @@ def main() -> None:
     from .judges.training import train_meter
 
     meter = train_meter(
-        params or METER_PARAMS, size, args.people, args.steps,
-        device=best_device(args.cpu), workers=args.workers, of_model=params is not None,
+        params or METER_PARAMS,
+        size,
+        args.people,
+        args.steps,
+        device=best_device(args.cpu),
+        workers=args.workers,
+        of_model=params is not None,
     )
     save_meter(meter, Path(args.out))
     print(f"wrote {args.out}")

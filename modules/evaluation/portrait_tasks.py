@@ -94,7 +94,11 @@ WAYS = (
 
 
 def draw(
-    pipeline: DeepExprPipeline, way: Way, asked: Asked, embeddings: tuple[Tensor, Tensor], size: int,
+    pipeline: DeepExprPipeline,
+    way: Way,
+    asked: Asked,
+    embeddings: tuple[Tensor, Tensor],
+    size: int,
     params: PortraitEvaluateParams,
 ) -> Drawn:
     """All portraits, the n-th from the noise of seed n; ``embeddings`` of identity and expression are ``[N, d]``."""

@@ -100,9 +100,7 @@ def write_report(folder: Path, figures: dict[str, Any], sheet: Tensor) -> None:
     write_page(folder, "SID against the truth of the face world", sections(figures), (sheet, legend), parts)
 
 
-def write_page(
-    folder: Path, heading: str, shown: list[Section], sheet: tuple[Tensor, str], parts: list[str]
-) -> None:
+def write_page(folder: Path, heading: str, shown: list[Section], sheet: tuple[Tensor, str], parts: list[str]) -> None:
     """Write ``report.html`` and ``sheet.png``: the first table, the picture with its legend, the others, ``parts``."""
     image, legend = sheet
     media.write_image(folder / "sheet.png", (image.permute(1, 2, 0) * 255).round().byte().numpy())

@@ -5,6 +5,17 @@ from .crops import INCREASE, crop_box, crop_image, cut, find_face, video_box
 from .detectors import DETECTORS, Detector, LbpDetector, load_detector
 
 __all__ = [
-    "DETECTORS", "INCREASE", "Box", "Detection", "Detector", "LbpDetector", "crop_box", "crop_image", "cut",
-    "find_face", "iou", "load_detector", "video_box",
+    "DETECTORS",
+    "INCREASE",
+    "Box",
+    "Detection",
+    "Detector",
+    "LbpDetector",
+    "crop_box",
+    "crop_image",
+    "cut",
+    "find_face",
+    "iou",
+    "load_detector",
+    "video_box",
 ]

@@ -51,5 +51,3 @@ def iou(a: Box, b: Box) -> float:
     """Intersection over union of two boxes, in [0, 1]."""
     shared = intersection(a, b)
     return shared / (a.width * a.height + b.width * b.height - shared)
-
-

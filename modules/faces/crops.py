@@ -122,5 +122,3 @@ def _main_place(faces: list[list[Box]], image: np.ndarray) -> list[Box]:
 
 def _no_face(where: str) -> UserError:
     return UserError(f"no face found in {where}: choose one with a clear frontal face, or crop it by hand")
-
-

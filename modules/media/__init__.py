@@ -9,6 +9,19 @@ from .video import Frame, VideoInfo, first_time, probe_video, read_frames, read_
 from .writer import VideoWriter
 
 __all__ = [
-    "Frame", "VideoInfo", "VideoWriter", "check_inputs", "check_result", "first_time", "fit", "is_image", "is_video",
-    "probe_video", "read_frames", "read_image", "read_video", "resize", "write_image",
+    "Frame",
+    "VideoInfo",
+    "VideoWriter",
+    "check_inputs",
+    "check_result",
+    "first_time",
+    "fit",
+    "is_image",
+    "is_video",
+    "probe_video",
+    "read_frames",
+    "read_image",
+    "read_video",
+    "resize",
+    "write_image",
 ]

@@ -21,5 +21,3 @@ def check_inputs(inputs: list[str], pictures: list[str], videos: list[str]) -> N
         for path in inputs:
             if Path(result).resolve() == Path(path).resolve():
                 raise UserError(f"{path}: is an input and would be replaced by the result; name another")
-
-

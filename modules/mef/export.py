@@ -27,7 +27,11 @@ def main() -> None:
     }
     sid = mef_config_from_dict(load_checkpoint(args.checkpoint)["mef"]).model_params.sid_params.checkpoint
     save_adapters(
-        Path(args.out), states, pipeline.embedder, pipeline.base_params, pipeline.crop_faces,
+        Path(args.out),
+        states,
+        pipeline.embedder,
+        pipeline.base_params,
+        pipeline.crop_faces,
         sid if args.name_sid else None,
     )
     print(f"wrote '{args.out}'")

@@ -21,13 +21,19 @@ from .pipeline import DeepExprPipeline
 
 
 def load_pipeline(
-    checkpoint: str, base: str | None = None, base_config: str | None = None, detector: str | None = None,
+    checkpoint: str,
+    base: str | None = None,
+    base_config: str | None = None,
+    detector: str | None = None,
     cpu: bool = False,
 ) -> DeepExprPipeline:
     """The pipeline of a training checkpoint, an adapters' folder or a hub id; float16 on a GPU, float32 on a CPU."""
     device = best_device(cpu)
     options = {
-        "base": base, "base_config": base_config, "detector": detector, "cpu": device.type == "cpu",
+        "base": base,
+        "base_config": base_config,
+        "detector": detector,
+        "cpu": device.type == "cpu",
         "dtype": torch.float16 if device.type == "cuda" else torch.float32,
     }
     if Path(checkpoint).is_file():

@@ -25,16 +25,16 @@ class PortraitOptions:
 
     prompt: str
     negative_prompt: str | None = None
-    num_images: int = 1             # pictures, of the seeds ``seed``, ``seed + 1``, ...
+    num_images: int = 1  # pictures, of the seeds ``seed``, ``seed + 1``, ...
     seed: int = 0
     steps: int = 30
-    guidance_scale: float = 5.0     # of text, identity and expression together; 1 is none
-    identity_scale: float = 1.0     # strength of the identity adapter, 0 is off
-    expression_scale: float = 1.0   # of the expression adapter
-    identity_guidance: float | None = None     # a guidance weight of its own, at twice the time
+    guidance_scale: float = 5.0  # of text, identity and expression together; 1 is none
+    identity_scale: float = 1.0  # strength of the identity adapter, 0 is off
+    expression_scale: float = 1.0  # of the expression adapter
+    identity_guidance: float | None = None  # a guidance weight of its own, at twice the time
     expression_guidance: float | None = None
-    scheduler: str | None = None    # ddim, dpm++, euler, lcm; None: the base's own
-    grid: bool = False              # one picture: source | driver | results
+    scheduler: str | None = None  # ddim, dpm++, euler, lcm; None: the base's own
+    grid: bool = False  # one picture: source | driver | results
 
     def __post_init__(self) -> None:
         for name, least in (("num_images", 1), ("steps", 1), ("guidance_scale", 1), ("seed", 0)):

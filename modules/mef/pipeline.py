@@ -37,9 +37,7 @@ out first (`crop_faces`).
 """
 
 
-class DeepExprPipeline(
-    ModelHubMixin, library_name="diffusers", tags=["ip-adapter", "face"], model_card_template=_CARD
-):
+class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapter", "face"], model_card_template=_CARD):
     """Text sets the scene, one picture the person, another the expression and head pose.
 
     Example::
@@ -219,9 +217,7 @@ class DeepExprPipeline(
         if not folder.is_dir():
             hub = {"revision": revision, "cache_dir": cache_dir, "force_download": force_download, "token": token}
             names = [CONFIG, SID_FILE, *ADAPTER_FILES]
-            folder = Path(
-                snapshot_download(model_id, allow_patterns=names, local_files_only=local_files_only, **hub)
-            )
+            folder = Path(snapshot_download(model_id, allow_patterns=names, local_files_only=local_files_only, **hub))
         description = read_description(folder / CONFIG)
         base_params = section_from_dict(BaseParams, description[BASE_KEY], str(folder / CONFIG), BaseParams)
         if isinstance(base, str):

@@ -89,9 +89,7 @@ class MEFStage:
         training = copy.deepcopy(self.adapters.state())
         self.adapters.load(self.averaged(), "averages")
         try:
-            with torch.autocast(
-                self.base.device.type, self.base.unet.dtype, self.base.unet.dtype != torch.float32
-            ):
+            with torch.autocast(self.base.device.type, self.base.unet.dtype, self.base.unet.dtype != torch.float32):
                 return self.validation.grid()
         finally:
             self.adapters.load(training, "adapters")

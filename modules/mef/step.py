@@ -70,8 +70,10 @@ class MEFStep(nn.Module):
         embeddings = encoder.embeddings([tables.pictures[i] for i in faces.tolist()])
         count = len(batch["text"])
         return rows | {
-            "text_states": text.pop("text"), **text,
-            "identity": embeddings["identity"][:count], "expression": embeddings["expression"][count:],
+            "text_states": text.pop("text"),
+            **text,
+            "identity": embeddings["identity"][:count],
+            "expression": embeddings["expression"][count:],
         }
 
     def _predict(self, noisy: Tensor, steps: Tensor, rows: Rows, keep: Tensor) -> Tensor:

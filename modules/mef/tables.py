@@ -20,5 +20,3 @@ class Tables:
 
     def items(self) -> dict[str, list[Any]]:
         return {"latents": self.portraits, "text": self.captions, "faces": self.pictures}
-
-

@@ -23,9 +23,7 @@ DEFAULT_COUNT = 2  # people, expressions and prompts taken from the data set whe
 class Validation:
     """Embeds its pictures and prompts once; :meth:`grid` then needs the UNet and the VAE's decoder alone."""
 
-    def __init__(
-        self, params: ValidationParams, encoder: Encoder, portraits: Sequence[Portrait], adapters: Adapters
-    ):
+    def __init__(self, params: ValidationParams, encoder: Encoder, portraits: Sequence[Portrait], adapters: Adapters):
         self.params, self.encoder, self.base = params, encoder, encoder.base
         self.side = encoder.resolution
         # where training reads them off: a portrait's own picture need not show a face

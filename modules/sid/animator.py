@@ -91,9 +91,7 @@ class Animator:
     def render(self, driver: Driver, pose: Driver | None = None) -> Tensor:
         """The source as the driver has it, ``[B, 3, H, W]``; ``self.first`` must be set."""
         source = self.source
-        keypoints, condition = transfer(
-            self.model, source, driver, self.first, self.options, pose, self.first_pose
-        )
+        keypoints, condition = transfer(self.model, source, driver, self.first, self.options, pose, self.first_pose)
         count = len(keypoints.value)
         return self.model.generator(
             source.image.expand(count, -1, -1, -1),

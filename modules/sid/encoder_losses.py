@@ -97,9 +97,7 @@ class EncoderLosses:
             terms["independence"] = weights.independence * apart
         return terms | self._similarity_losses(frames[:, 0], embedded, generator)
 
-    def _similarity_losses(
-        self, frames: Tensor, embedded: Embedded, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    def _similarity_losses(self, frames: Tensor, embedded: Embedded, generator: torch.Generator) -> dict[str, Tensor]:
         """Finders and z_pose follow a known similarity transform of the sources, z_exp ignores it."""
         weights, encoders = self.weights, self.encoders
         if not (weights.placement or weights.congealing or weights.pose_equivariance or weights.expression_invariance):

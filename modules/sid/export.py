@@ -15,9 +15,7 @@ from ..training.checkpoint import save_checkpoint
 from . import weights
 
 
-def inference_checkpoint(
-    params: ModelParams, path: str | Path, encoders: str | Path | None = None
-) -> dict[str, Any]:
+def inference_checkpoint(params: ModelParams, path: str | Path, encoders: str | Path | None = None) -> dict[str, Any]:
     """A small checkpoint that :func:`.sid.weights.load_model` reads like the large one at ``path``.
 
     Args:

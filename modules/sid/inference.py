@@ -26,11 +26,11 @@ CLOCK_SLACK = 1e-3  # seconds: times of equal frame rates differ by rounding
 class Framing:
     """How files become frames of the model's size, and how results are shown."""
 
-    size: tuple[int, int]           # height and width of the model's frames
-    crop: bool = False              # find the face and cut it out, instead of the picture's centre
-    detector: str = "auto"          # of --crop: auto, face-alignment, lbp
-    side_by_side: bool = False      # source | driver | result
-    cpu: bool = False               # keep the face detector off the GPU
+    size: tuple[int, int]  # height and width of the model's frames
+    crop: bool = False  # find the face and cut it out, instead of the picture's centre
+    detector: str = "auto"  # of --crop: auto, face-alignment, lbp
+    side_by_side: bool = False  # source | driver | result
+    cpu: bool = False  # keep the face detector off the GPU
 
     def image(self, path: str | Path) -> np.ndarray:
         """The picture at ``path``, cropped and resized: uint8 ``[H, W, 3]``."""

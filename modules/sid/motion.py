@@ -22,12 +22,12 @@ class MotionOptions:
     """How a driver moves a source."""
 
     motion: Literal["embedding", "keypoints"] | None = None  # None: embedding with encoders, FOMM's key points without
-    drive: Literal["both", "expression", "pose"] = "both"    # what is taken from the driver; needs embedding motion
-    relative: bool = False       # transfer the change since the driver's first (or best) frame, not its absolute state
-    adapt_scale: bool = False    # relative key points: scale movements by the ratio of face sizes
+    drive: Literal["both", "expression", "pose"] = "both"  # what is taken from the driver; needs embedding motion
+    relative: bool = False  # transfer the change since the driver's first (or best) frame, not its absolute state
+    adapt_scale: bool = False  # relative key points: scale movements by the ratio of face sizes
     relative_jacobian: bool | None = None  # relative key points: jacobians likewise; None: as ``relative``
-    other_pose: bool = False     # the pose comes from a second driver; needs embedding motion
-    strength: float = 1.0        # 0 leaves the source as it is, 1 transfers all, more exaggerates
+    other_pose: bool = False  # the pose comes from a second driver; needs embedding motion
+    strength: float = 1.0  # 0 leaves the source as it is, 1 transfers all, more exaggerates
 
     def resolved(self, has_encoders: bool) -> Literal["embedding", "keypoints"]:
         """The motion in effect for a model with or without encoders.  Raises UserError where they cannot be had."""

@@ -202,9 +202,7 @@ class GeneratorStep(nn.Module):
         teaches = weights.equivariance_value or weights.equivariance_jacobian
         if not (teaches and self.params.lr_kp_detector):
             return {}
-        transform = RandomTransform.draw(
-            len(driving), driving, shape.sigma_affine, shape.sigma_tps, shape.points_tps
-        )
+        transform = RandomTransform.draw(len(driving), driving, shape.sigma_affine, shape.sigma_tps, shape.points_tps)
         transformed = self.model.kp_detector(transform.warp_image(driving))
         terms = {}
         if weights.equivariance_value:

@@ -17,5 +17,3 @@ def warmed_up(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Ten
         torch._foreach_lerp_(averages, current, 1 - kept)
 
     return update
-
-

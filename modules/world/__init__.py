@@ -22,9 +22,25 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: F822 - found by __getattr__
-    "ACTION_UNITS", "CATEGORIES", "EXPRESSIONS", "IDENTITY", "POSE", "SCENE", "Faces", "Render", "attributes",
-    "captions", "category", "clip", "draw_expressions", "draw_identities", "draw_poses", "draw_scenes", "expression",
-    "project_landmarks", "render",
+    "ACTION_UNITS",
+    "CATEGORIES",
+    "EXPRESSIONS",
+    "IDENTITY",
+    "POSE",
+    "SCENE",
+    "Faces",
+    "Render",
+    "attributes",
+    "captions",
+    "category",
+    "clip",
+    "draw_expressions",
+    "draw_identities",
+    "draw_poses",
+    "draw_scenes",
+    "expression",
+    "project_landmarks",
+    "render",
 ]
 
 

@@ -163,8 +163,18 @@ def _green(p: _Place) -> Tensor:
 
 
 _PAINTERS: dict[str, Callable[[_Place], Tensor]] = {
-    "a grey studio wall": _studio, "a blue gradient": _gradient, "a brick wall": _bricks, "a bookshelf": _books,
-    "a park": _park, "a beach": _beach, "city lights at night": _lights, "a kitchen": _kitchen, "a curtain": _curtain,
-    "a wooden wall": _wood, "a sunset sky": _sunset, "a snowy field": _snow, "an office window": _office,
+    "a grey studio wall": _studio,
+    "a blue gradient": _gradient,
+    "a brick wall": _bricks,
+    "a bookshelf": _books,
+    "a park": _park,
+    "a beach": _beach,
+    "city lights at night": _lights,
+    "a kitchen": _kitchen,
+    "a curtain": _curtain,
+    "a wooden wall": _wood,
+    "a sunset sky": _sunset,
+    "a snowy field": _snow,
+    "an office window": _office,
     "a green wall": _green,
 }

@@ -36,10 +36,22 @@ def body_points() -> np.ndarray:
     rows = np.concatenate([np.linspace(BODY_TOP, -2.1, 8), np.linspace(-2.2, -3.1, 10), [-3.3, -3.7, -4.3, -5.2]])
     angle = np.linspace(-np.pi, np.pi, BODY_SHAPE[1], endpoint=False)
     y, angle = np.meshgrid(rows, angle, indexing="ij")
-    width = spline(y, {
-        -5.2: 3.2, -4.3: 3.3, -3.7: 3.25, -3.3: 3.0, -3.0: 2.55, -2.75: 1.85, -2.55: 1.3, -2.4: 0.93, -2.2: 0.77,
-        -1.9: 0.71, BODY_TOP: 0.72,
-    })
+    width = spline(
+        y,
+        {
+            -5.2: 3.2,
+            -4.3: 3.3,
+            -3.7: 3.25,
+            -3.3: 3.0,
+            -3.0: 2.55,
+            -2.75: 1.85,
+            -2.55: 1.3,
+            -2.4: 0.93,
+            -2.2: 0.77,
+            -1.9: 0.71,
+            BODY_TOP: 0.72,
+        },
+    )
     front = spline(y, {-5.2: 1.5, -3.7: 1.15, -3.0: 0.8, -2.6: 0.56, -2.3: 0.42, -1.9: 0.42, BODY_TOP: 0.4})
     back = spline(y, {-5.2: -1.6, -3.7: -1.6, -3.0: -1.5, -2.5: -1.25, -2.2: -1.05, -1.9: -0.95, BODY_TOP: -0.9})
     centre = (front + back) / 2

@@ -94,5 +94,3 @@ def _uniform(n: int, columns: int, seed: int, factor: int) -> np.ndarray:
 
 def _tensor(values: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
-
-

@@ -19,7 +19,11 @@ UPPER, LOWER = 0.118, 0.086  # heights of the lids over the line through the cor
 RADIUS = 0.215  # of the eyeball
 IRIS = 0.11
 _IRIS_COLORS = (
-    (0.09, 0.045, 0.02), (0.2, 0.1, 0.035), (0.17, 0.125, 0.05), (0.11, 0.15, 0.085), (0.1, 0.17, 0.26),
+    (0.09, 0.045, 0.02),
+    (0.2, 0.1, 0.035),
+    (0.17, 0.125, 0.05),
+    (0.11, 0.15, 0.085),
+    (0.1, 0.17, 0.26),
     (0.2, 0.25, 0.29),
 )
 
@@ -62,8 +66,16 @@ def across(x: Tensor) -> Tensor:
 
 
 def eye_colour(
-    faces: Faces, point: Tensor, x: Tensor, y: Tensor, top: Tensor, bottom: Tensor, centre: Tensor, view: Tensor,
-    rotation: Tensor, light: Light,
+    faces: Faces,
+    point: Tensor,
+    x: Tensor,
+    y: Tensor,
+    top: Tensor,
+    bottom: Tensor,
+    centre: Tensor,
+    view: Tensor,
+    rotation: Tensor,
+    light: Light,
 ) -> Tensor:
     """What is seen between the lids, [3, B, M], linear.
 

@@ -64,17 +64,27 @@ def constants(device: torch.device) -> _Constants:
     others = 2 * np.prod(body.EAR_SHAPE)
     torso = body.body_points()[..., 1]
     after = hair.ROWS * columns * 2 + np.prod(hair.BUN_SHAPE)
-    follows = np.concatenate([
-        np.ones(rows * columns + others), step(torso, body.BODY_FOLLOWS, body.HEAD_FOLLOWS).ravel(), np.ones(after),
-    ])
+    follows = np.concatenate(
+        [
+            np.ones(rows * columns + others),
+            step(torso, body.BODY_FOLLOWS, body.HEAD_FOLLOWS).ravel(),
+            np.ones(after),
+        ]
+    )
     arrays = [
-        grid.points, identity_basis(grid).reshape(-1, rows * columns * 3),
-        units.reshape(-1, rows * columns * 3), np.stack([grid.x, grid.y, grid.front], -1),
-        body.ear_points(), body.body_points(), follows,
+        grid.points,
+        identity_basis(grid).reshape(-1, rows * columns * 3),
+        units.reshape(-1, rows * columns * 3),
+        np.stack([grid.x, grid.y, grid.front], -1),
+        body.ear_points(),
+        body.body_points(),
+        follows,
     ]
     tensors = [torch.from_numpy(np.ascontiguousarray(a, dtype=np.float32)).to(device) for a in arrays]
     return _Constants(
-        *tensors, torch.from_numpy(triangles).to(device), torch.from_numpy(parts).to(device),
+        *tensors,
+        torch.from_numpy(triangles).to(device),
+        torch.from_numpy(parts).to(device),
         torch.from_numpy(parts >= HAIR).to(device) | torch.from_numpy(parts == EAR).to(device),
     )
 
@@ -140,8 +150,12 @@ def build(faces: Faces) -> Surface:
     patches = [head[:, :slit], head[:, slit:], ears[:, 0], ears[:, 1], torso, shell, knot, hat]
     normals = [_normals(patch) for patch in patches]
     coordinates = [
-        fixed.face[None].expand(batch, -1, -1, -1), torch.full_like(ears[:, 0], 9.0), torch.full_like(ears[:, 1], 9.0),
-        torso, _shell_coordinates(faces, shell), _shell_coordinates(faces, knot),
+        fixed.face[None].expand(batch, -1, -1, -1),
+        torch.full_like(ears[:, 0], 9.0),
+        torch.full_like(ears[:, 1], 9.0),
+        torso,
+        _shell_coordinates(faces, shell),
+        _shell_coordinates(faces, knot),
         _shell_coordinates(faces, hat),
     ]
     return Surface(_join(patches), _join(normals), _join(coordinates), still, head, fixed.follows)
@@ -154,10 +168,14 @@ def _ears(faces: Faces, fixed: _Constants, still: Tensor) -> Tensor:
     side = torch.tensor([-1.0, 1.0], device=still.device)[:, None, None, None] * anchor
     side = torch.cat([side[..., :1], anchor[1:].expand(2, 1, 1, 2)], -1)
     ears = side + (fixed.ears - side) * size[:, None, None, None, None]
-    scale = torch.stack([
-        1 + 0.085 * identity_column(faces, "head_width"), 1 + 0.065 * identity_column(faces, "head_length"),
-        torch.ones(faces.size, device=still.device),
-    ], -1)
+    scale = torch.stack(
+        [
+            1 + 0.085 * identity_column(faces, "head_width"),
+            1 + 0.065 * identity_column(faces, "head_length"),
+            torch.ones(faces.size, device=still.device),
+        ],
+        -1,
+    )
     return ears * scale[:, None, None, None]
 
 

@@ -34,8 +34,12 @@ _STYLES: dict[str, tuple[list[float], tuple[float, float, float, float], float, 
     "bun": ([1.18, 1.12, 0.96, 0.66, 0.28, -0.25, 0.1, -0.6, -0.95], (0.1, 0.06, 0.08, 0.05), 0, 0),
 }
 # Per hat: height of its edge at the front and at the back, thickness, brim in front and around.
-_HATS = {"none": (1.6, 1.6, 0, 0, 0), "a beanie": (0.72, 0.1, 0.2, 0, 0), "a cap": (0.86, 0.3, 0.19, 0.8, 0),
-         "a wide-brimmed hat": (0.82, 0.45, 0.22, 1.0, 1.0)}
+_HATS = {
+    "none": (1.6, 1.6, 0, 0, 0),
+    "a beanie": (0.72, 0.1, 0.2, 0, 0),
+    "a cap": (0.86, 0.3, 0.19, 0.8, 0),
+    "a wide-brimmed hat": (0.82, 0.45, 0.22, 1.0, 1.0),
+}
 
 
 @lru_cache(maxsize=1)

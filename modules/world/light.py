@@ -39,7 +39,12 @@ def light(faces: Faces) -> Light:
 
 
 def shade(
-    albedo: Tensor, normal: Tensor, light: Light, occlusion: Tensor | float, gloss: Tensor | float, power: float,
+    albedo: Tensor,
+    normal: Tensor,
+    light: Light,
+    occlusion: Tensor | float,
+    gloss: Tensor | float,
+    power: float,
     softness: tuple[float, float, float] = (0.2, 0.2, 0.2),
 ) -> Tensor:
     """Light that leaves a surface, [3, B, M], linear.

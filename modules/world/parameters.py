@@ -10,17 +10,60 @@ from torch import Tensor
 
 # Shape and appearance of a person, each in [-1, 1]; zero is the mean face.
 IDENTITY = (
-    "head_width", "head_length", "forehead", "jaw_width", "chin_length", "chin_width", "chin_depth", "cheek_fullness",
-    "cheekbones", "brow_ridge", "nose_length", "nose_width", "nose_bridge", "nose_depth", "nose_tip", "eye_size",
-    "eye_spacing", "eye_slant", "brow_height", "brow_thickness", "mouth_width", "mouth_height", "upper_lip",
-    "lower_lip", "ear_size", "neck_width", "lid_fold", "skin_tone", "skin_hue", "lip_colour", "iris_colour",
-    "freckles", "age",
+    "head_width",
+    "head_length",
+    "forehead",
+    "jaw_width",
+    "chin_length",
+    "chin_width",
+    "chin_depth",
+    "cheek_fullness",
+    "cheekbones",
+    "brow_ridge",
+    "nose_length",
+    "nose_width",
+    "nose_bridge",
+    "nose_depth",
+    "nose_tip",
+    "eye_size",
+    "eye_spacing",
+    "eye_slant",
+    "brow_height",
+    "brow_thickness",
+    "mouth_width",
+    "mouth_height",
+    "upper_lip",
+    "lower_lip",
+    "ear_size",
+    "neck_width",
+    "lid_fold",
+    "skin_tone",
+    "skin_hue",
+    "lip_colour",
+    "iris_colour",
+    "freckles",
+    "age",
 )
 
 # Facial Action Coding System units, each in [0, 1].
 ACTION_UNITS = (
-    "AU1", "AU2", "AU4", "AU5", "AU6", "AU7", "AU9", "AU10", "AU12", "AU14", "AU15", "AU17", "AU20", "AU23", "AU25",
-    "AU26", "AU43",
+    "AU1",
+    "AU2",
+    "AU4",
+    "AU5",
+    "AU6",
+    "AU7",
+    "AU9",
+    "AU10",
+    "AU12",
+    "AU14",
+    "AU15",
+    "AU17",
+    "AU20",
+    "AU23",
+    "AU25",
+    "AU26",
+    "AU43",
 )
 
 # Degrees (positive yaw turns the face to the right of the image, positive pitch lifts the chin, positive roll leans
@@ -28,14 +71,36 @@ ACTION_UNITS = (
 POSE = ("yaw", "pitch", "roll", "x", "y", "scale")
 
 BACKGROUNDS = (
-    "a grey studio wall", "a blue gradient", "a brick wall", "a bookshelf", "a park", "a beach", "city lights at night",
-    "a kitchen", "a curtain", "a wooden wall", "a sunset sky", "a snowy field", "an office window", "a green wall",
+    "a grey studio wall",
+    "a blue gradient",
+    "a brick wall",
+    "a bookshelf",
+    "a park",
+    "a beach",
+    "city lights at night",
+    "a kitchen",
+    "a curtain",
+    "a wooden wall",
+    "a sunset sky",
+    "a snowy field",
+    "an office window",
+    "a green wall",
 )
 LIGHT_SIDES = ("the front", "the left", "the right", "above")
 LIGHT_COLORS = ("neutral", "warm", "cool", "golden", "pink")
 HAIR_STYLES = (
-    "bald", "buzz-cut", "short", "side-parted", "swept-back", "bob-cut", "long straight", "long wavy", "long curly",
-    "curly", "afro", "bun",
+    "bald",
+    "buzz-cut",
+    "short",
+    "side-parted",
+    "swept-back",
+    "bob-cut",
+    "long straight",
+    "long wavy",
+    "long curly",
+    "curly",
+    "afro",
+    "bun",
 )
 HAIR_COLORS = ("black", "dark brown", "brown", "blond", "red", "grey", "white")
 BEARDS = ("none", "stubble", "a moustache", "a goatee", "a short beard", "a full beard")
@@ -48,13 +113,32 @@ HAT_COLORS = ("black", "grey", "red", "blue", "green", "brown")
 
 # Columns of a scene: first the categories, as indices, then values in [-1, 1] that vary within them.
 CATEGORIES = {
-    "background": BACKGROUNDS, "light_side": LIGHT_SIDES, "light_color": LIGHT_COLORS, "hair_style": HAIR_STYLES,
-    "hair_color": HAIR_COLORS, "beard": BEARDS, "makeup": MAKEUPS, "clothing": CLOTHES,
-    "clothing_color": CLOTHING_COLORS, "glasses": GLASSES, "hat": HATS, "hat_color": HAT_COLORS,
+    "background": BACKGROUNDS,
+    "light_side": LIGHT_SIDES,
+    "light_color": LIGHT_COLORS,
+    "hair_style": HAIR_STYLES,
+    "hair_color": HAIR_COLORS,
+    "beard": BEARDS,
+    "makeup": MAKEUPS,
+    "clothing": CLOTHES,
+    "clothing_color": CLOTHING_COLORS,
+    "glasses": GLASSES,
+    "hat": HATS,
+    "hat_color": HAT_COLORS,
 }
 VARIATIONS = (
-    "background_hue", "background_tone", "background_x", "background_y", "light_azimuth", "light_elevation",
-    "light_contrast", "hair_volume", "hair_length", "hair_shade", "hair_seed", "clothing_shade",
+    "background_hue",
+    "background_tone",
+    "background_x",
+    "background_y",
+    "light_azimuth",
+    "light_elevation",
+    "light_contrast",
+    "hair_volume",
+    "hair_length",
+    "hair_shade",
+    "hair_seed",
+    "clothing_shade",
 )
 SCENE = (*CATEGORIES, *VARIATIONS)
 
@@ -105,8 +189,12 @@ def neutral(count: int = 1) -> Faces:
     pose = torch.zeros(count, len(POSE))
     pose[:, -1] = 1
     return Faces(
-        torch.zeros(count, len(IDENTITY)), torch.zeros(count, len(ACTION_UNITS)),
-        torch.zeros(count, len(ACTION_UNITS)), torch.zeros(count, 2), pose, torch.zeros(count, len(SCENE)),
+        torch.zeros(count, len(IDENTITY)),
+        torch.zeros(count, len(ACTION_UNITS)),
+        torch.zeros(count, len(ACTION_UNITS)),
+        torch.zeros(count, 2),
+        pose,
+        torch.zeros(count, len(SCENE)),
     )
 
 

@@ -11,9 +11,7 @@ _DEPTH_STEPS = 2.0**24
 _EDGE = -1e-4  # barycentric slack, so that neighbours leave no crack
 
 
-def rasterise(
-    points: Tensor, depth: Tensor, triangles: Tensor, two_sided: Tensor, size: int
-) -> tuple[Tensor, Tensor]:
+def rasterise(points: Tensor, depth: Tensor, triangles: Tensor, two_sided: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """The nearest triangle in every pixel.
 
     Args:
@@ -67,9 +65,7 @@ def _span(corners: list[Tensor], size: int) -> tuple[Tensor, Tensor]:
     return low, (high - low + 1).clamp_(min=0)
 
 
-def _planes(
-    x: list[Tensor], y: list[Tensor], z: list[Tensor], area: Tensor, left: Tensor, top: Tensor
-) -> list[Tensor]:
+def _planes(x: list[Tensor], y: list[Tensor], z: list[Tensor], area: Tensor, left: Tensor, top: Tensor) -> list[Tensor]:
     """Weights of the second and third corner, and depth: slope in x, slope in y, value at the box's first pixel."""
     inverse = 1 / area
     abx, aby, acx, acy = x[1] - x[0], y[1] - y[0], x[2] - x[0], y[2] - y[0]

@@ -146,7 +146,13 @@ def _compact(chosen: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _draw_skin(
-    canvas: _Canvas, faces: Faces, surface: Surface, eyes: Lids, view: camera.View, lamp: Light, skin: _Fragments,
+    canvas: _Canvas,
+    faces: Faces,
+    surface: Surface,
+    eyes: Lids,
+    view: camera.View,
+    lamp: Light,
+    skin: _Fragments,
     part: Tensor,
 ) -> None:
     x, y, front = skin.coordinates

@@ -6,7 +6,15 @@ from .draws import EXPRESSIONS
 from .parameters import ACTION_UNITS, CATEGORIES, Faces
 
 _NAMES = (
-    "background", "hair_style", "hair_color", "beard", "makeup", "clothing", "clothing_color", "glasses", "hat",
+    "background",
+    "hair_style",
+    "hair_color",
+    "beard",
+    "makeup",
+    "clothing",
+    "clothing_color",
+    "glasses",
+    "hat",
 )
 
 
@@ -53,7 +61,7 @@ def _hair(words: dict[str, str]) -> str:
 
 
 def _with_color(thing: str, color: str) -> str:
-    """"a cap", "red" -> "a red cap"."""
+    """ "a cap", "red" -> "a red cap"."""
     noun = thing.split(" ", 1)[1]
     return f"{_article(color)} {noun}"
 

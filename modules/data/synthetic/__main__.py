@@ -58,8 +58,18 @@ def main() -> None:
         print(f"wrote '{args.sheet}'")
         return
     plan = Plan(
-        args.identities, args.clips, args.frames, args.fps, args.size, args.stills, args.test, args.seed, args.format,
-        device, args.prefix, args.calm,
+        args.identities,
+        args.clips,
+        args.frames,
+        args.fps,
+        args.size,
+        args.stills,
+        args.test,
+        args.seed,
+        args.format,
+        device,
+        args.prefix,
+        args.calm,
     )
     write_dataset(args.out, plan)
     print(f"wrote {plan.pictures} frames of {args.identities + args.test} people to '{args.out}'")

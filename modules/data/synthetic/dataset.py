@@ -102,9 +102,7 @@ def _seed(plan: Plan, number: int, purpose: int) -> int:
     return int(np.random.SeedSequence([plan.seed, number, purpose]).generate_state(1)[0])
 
 
-def _stills(
-    people: torch.Tensor, plan: Plan
-) -> Iterator[tuple[str, str, Faces, np.ndarray, np.ndarray, torch.Tensor]]:
+def _stills(people: torch.Tensor, plan: Plan) -> Iterator[tuple[str, str, Faces, np.ndarray, np.ndarray, torch.Tensor]]:
     """All people's stills: name, split, face, picture and mask (uint8 [H, W, 3]), landmarks [1, 68, 2]."""
     count, at_once = plan.stills, _at_once(plan)
     for start in range(0, len(people) * count, at_once):  # a person's few would leave a GPU waiting
@@ -173,7 +171,10 @@ def _metadata(folder: Path, file: Path, face: Faces, **more: str) -> str:
     """The line of ``file`` in the metadata of ``folder``.  A clip has no expression of its own to name."""
     still = file.suffix == ".png"
     words = {
-        "file_name": file.relative_to(folder).as_posix(), "identity": file.name.split("#")[0],
-        "text": captions(face, expression=still)[0], **more, **attributes(face)[0],
+        "file_name": file.relative_to(folder).as_posix(),
+        "identity": file.name.split("#")[0],
+        "text": captions(face, expression=still)[0],
+        **more,
+        **attributes(face)[0],
     }
     return json.dumps(words) + "\n"

@@ -28,9 +28,18 @@ def cache_key(config: MEFConfig, tables: Tables, half: bool) -> str:
         return path and _stamp(path, data.root_dir)
 
     made_from = [
-        FORMAT, half, data.resolution, data.crop_faces, config_to_dict(base), config_to_dict(compound),
-        stamps(sid.checkpoint), stamps(sid.config), stamps(base.path, *BASE_PARTS),
-        stamps(base.config, *BASE_PARTS), stamps(compound.clip), stamps(compound.face_recognition),
+        FORMAT,
+        half,
+        data.resolution,
+        data.crop_faces,
+        config_to_dict(base),
+        config_to_dict(compound),
+        stamps(sid.checkpoint),
+        stamps(sid.config),
+        stamps(base.path, *BASE_PARTS),
+        stamps(base.config, *BASE_PARTS),
+        stamps(compound.clip),
+        stamps(compound.face_recognition),
         tables.captions,
         [stamp(path) for path in tables.pictures],  # in the order of their rows
         [[p.text, *map(stamp, (p.image, p.identity_image, p.reference_image, p.mask))] for p in tables.portraits],

@@ -89,7 +89,9 @@ class Cache:
     def build(self, shards: Sequence[tuple[str, int]], encoder: Encoder, progress: bool = True) -> None:
         """Compute what some shards lack; they appear under their name, or are replaced, when complete."""
         work: dict[str, Callable[[Sequence], Rows]] = {
-            "latents": encoder.latents, "text": encoder.text, "faces": encoder.embeddings,
+            "latents": encoder.latents,
+            "text": encoder.text,
+            "faces": encoder.embeddings,
         }
         for table, shard in tqdm(shards, "caching", unit="shard", disable=not (progress and shards)):
             path = self._path(table, shard)

@@ -27,7 +27,11 @@ class PartStage:
     """One network, one phase, averaged weights; see :class:`.training.loop.Stage`.  Subclasses draw the picture."""
 
     def __init__(
-        self, config: SmallBaseConfig, step: nn.Module, network: nn.Module, params: LoopParams,
+        self,
+        config: SmallBaseConfig,
+        step: nn.Module,
+        network: nn.Module,
+        params: LoopParams,
         optimizer: torch.optim.Optimizer,
     ):
         self.config, self.step, self.network = config, step, network

@@ -99,7 +99,9 @@ class _Recipe:
         if finetune and "ema" in found:
             found = found | {"network": found["ema"], "ema_updates": 0}
         workers, rank, world = (
-            self.config.dataset_params.num_workers, accelerator.process_index, accelerator.num_processes
+            self.config.dataset_params.num_workers,
+            accelerator.process_index,
+            accelerator.num_processes,
         )
         loader = loader_of(dataset, self.train_params, workers, rank, world)
         trainer = Trainer(stage, loader, self.train_params, accelerator)
