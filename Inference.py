@@ -202,6 +202,7 @@ def animate(args: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from modules.config.files import load_config
+    from modules.devices import best_device
     from modules.sid import inference
     from modules.sid.motion import MotionOptions
 
@@ -217,7 +218,7 @@ def animate(args: argparse.Namespace) -> None:
     motion = options.resolved(config.model_params.encoder_params is not None)
     if args.adapt_scale and motion == "embedding":
         print("--adapt_scale: embedding motion is built on the source's own key points and needs no scaling")
-    model = inference.prepare_model(config.model_params, args.checkpoint, inference.best_device(args.cpu))
+    model = inference.prepare_model(config.model_params, args.checkpoint, best_device(args.cpu))
     tell_device(args.cpu)
     size = config.dataset_params.frame_shape[:2]
     framing = inference.Framing(size, args.crop, args.detector, args.side_by_side, args.cpu)

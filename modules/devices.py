@@ -41,6 +41,8 @@ def select_devices(devices: list[int], cpu: bool = False) -> None:
 
 def best_device(cpu: bool = False) -> torch.device:
     """A GPU if there is one and it is wanted."""
+    import torch
+
     return torch.device("cuda" if torch.cuda.is_available() and not cpu else "cpu")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from modules import config as configuration
+from modules.config import sid as configuration
 from modules.config.files import config_from_dict, config_to_dict, load_config, save_config, section_from_dict
 from modules.errors import UserError
 

@@ -311,12 +311,13 @@ def test_a_terminated_run_leaves_nothing(workshop, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "script", ["Inference.py", "run.py", "train_sid.py", "train_mef.py", "crop-video.py", "modules/evaluation/meter.py"]
+    "script", ["Inference.py", "run.py", "train_sid.py", "train_mef.py", "crop-video.py", "modules.evaluation.meter"]
 )
 def test_help_needs_no_heavy_imports_and_tells_defaults_where_there_are_some(script):
+    start = f"run_path({str(ROOT / script)!r}" if script.endswith(".py") else f"run_module({script!r}"
     code = (
         "import runpy, sys; sys.argv = ['x', '--help']\n"
-        f"try: runpy.run_path({str(ROOT / script)!r}, run_name='__main__')\n"
+        f"try: runpy.{start}, run_name='__main__')\n"
         "except SystemExit as end: assert end.code == 0\n"
         "print(sorted({'torch', 'av', 'skimage', 'scipy'} & set(sys.modules)))"
     )
@@ -325,5 +326,5 @@ def test_help_needs_no_heavy_imports_and_tells_defaults_where_there_are_some(scr
     assert "default: None" not in result.stdout and "default: False" not in result.stdout
     if script == "train_sid.py":
         assert "(default: log)" in result.stdout
-    if script == "modules/evaluation/meter.py":
+    if script == "modules.evaluation.meter":
         assert "(default: 0)" in result.stdout
