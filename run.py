@@ -18,9 +18,11 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     args = parse()
     if args.mode == "train":
-        from modules.sid.train import train
+        from modules.config.files import load_config
+        from modules.sid.train import train_sid
+        from modules.training.run import Run
 
-        train(**training_options(args))
+        train_sid(load_config(args.config), Run(**training_options(args)))
         return
     if args.checkpoint is None:
         raise UserError(f"--mode {args.mode} needs --checkpoint")

@@ -8,9 +8,11 @@ from modules.errors import run_script
 
 def main() -> None:
     args = training_parser(__doc__, "config/mef-sd15.yaml").parse_args()
-    from modules.mef.train import train
+    from modules.config.files import load_mef_config
+    from modules.mef.train import train_mef
+    from modules.training.run import Run
 
-    train(**training_options(args))
+    train_mef(load_mef_config(args.config), Run(**training_options(args)))
 
 
 if __name__ == "__main__":

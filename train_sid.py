@@ -8,9 +8,11 @@ from modules.errors import run_script
 
 def main() -> None:
     args = training_parser(__doc__, "config/sid-128.yaml").parse_args()
-    from modules.sid.train import train
+    from modules.config.files import load_config
+    from modules.sid.train import train_sid
+    from modules.training.run import Run
 
-    train(**training_options(args))
+    train_sid(load_config(args.config), Run(**training_options(args)))
 
 
 if __name__ == "__main__":

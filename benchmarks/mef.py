@@ -39,6 +39,7 @@ from modules.config.files import (
 from modules.config.mef import AdapterParams, BaseParams
 from modules.data.astronaut import moving_face
 from modules.errors import run_script
+from modules.mef import objectives
 from modules.mef.adapters import Widths, attach_new
 from modules.mef.base import DTYPES, quiet
 from modules.mef.cache.shards import Cache
@@ -46,8 +47,8 @@ from modules.mef.dataset import PortraitDataset
 from modules.mef.embeddings import Embedder, SIDEncoders
 from modules.mef.frozen import Encoder
 from modules.mef.pipeline import DeepExprPipeline
-from modules.mef.stage import MEFStage
 from modules.mef.train import embedding_sample, read_tables
+from modules.training.averages import Average
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -119,7 +120,7 @@ def write_data(folder: Path, count: int) -> None:
     (folder / "metadata.jsonl").write_text("\n".join(lines))
 
 
-def build(folder: Path, precision: str, batch: int, cached: bool) -> tuple[MEFStage, PortraitDataset]:
+def build(folder: Path, precision: str, batch: int, cached: bool) -> tuple[objectives.Learning, PortraitDataset]:
     values = {
         "dataset_params": {"root_dir": str(folder), "resolution": 512, "cache_dir": str(folder / "cache")},
         "model_params": {
@@ -139,7 +140,7 @@ def build(folder: Path, precision: str, batch: int, cached: bool) -> tuple[MEFSt
         cache = Cache(config, tables)
         cache.build(cache.missing(), encoder)
     dataset = PortraitDataset(tables, encoder.latent_shape, 1000, config.train_params, cache)
-    return MEFStage(config, encoder, dataset, embedding_sample(cache, tables, encoder)), dataset
+    return objectives.build(config, encoder, dataset, embedding_sample(cache, tables, encoder)), dataset
 
 
 def alternate(first: Callable[[], None], second: Callable[[], None], rounds: int) -> tuple[float, float, float]:
@@ -175,8 +176,8 @@ def cache(rounds: int, batch: int, precision: str) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_data(folder, max(2, batch))
-        stage, dataset = build(folder, precision, batch, cached=True)
-        step, (optimizer,) = stage.phases[0].module, stage.phases[0].optimizers.values()
+        learning, dataset = build(folder, precision, batch, cached=True)
+        step, (optimizer,) = learning.step, learning.objectives[0].optimizers.values()
         items = default_collate([dataset[0, i] for i in range(batch)])
         computed = {"mean", "deviation", "face", "text_states", "identity", "expression"}
         bare = {key: value for key, value in items.items() if key not in computed}
@@ -201,13 +202,13 @@ def memory(batch: int, precision: str) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_data(folder, batch)
-        stage, dataset = build(folder, precision, batch, cached=True)
-        step, (optimizer,) = stage.phases[0].module, stage.phases[0].optimizers.values()
+        learning, dataset = build(folder, precision, batch, cached=True)
+        step, (optimizer,) = learning.step, learning.objectives[0].optimizers.values()
         items = default_collate([dataset[0, i] for i in range(batch)])
         before = peak()
         start = time.process_time()
         train_step(step, optimizer, items, precision)
-        stage.after_step()
+        Average(learning.adapters, 0.9999).update(learning.adapters)
     seconds = time.process_time() - start
     print(f"training step, batch {batch}, {precision}: peak {peak():.2f} GiB ({before:.2f} before it), {seconds:.0f} s")
 

@@ -20,9 +20,9 @@ from modules.config.files import load_config
 from modules.config.sid import PerceptualParams
 from modules.devices import best_device
 from modules.errors import run_script
-from modules.sid import weights
+from modules.sid import objectives, weights
 from modules.sid.model import SID
-from modules.sid.stage import SIDStage
+from modules.training.averages import Average
 from modules.training.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,29 +43,30 @@ def main() -> None:
         fomm = load_checkpoint(args.checkpoint)
     else:
         fomm = weights.state(SID(load_config(ROOT / "config" / "vox-256.yaml").model_params))
-    stage = SIDStage(config)
-    missing = stage.load(fomm, args.checkpoint or "random FOMM weights").missing
+    learning = objectives.build(config)
+    missing = objectives.LAYOUT.load(learning.model, fomm, args.checkpoint or "random FOMM weights")
     groups = sorted({".".join(name.split(".")[:2]) for name in missing})
     print(f"{len(missing)} names are new: {', '.join(groups)}")
-    print(f"{sum(p.numel() for p in stage.model.parameters()) / 1e6:.1f} M parameters")
+    print(f"{sum(p.numel() for p in learning.model.parameters()) / 1e6:.1f} M parameters")
 
-    stage.to(device)
+    (objective,) = learning.objectives
+    objective.module.to(device)
+    average = Average(learning.model, 0.999)
     frames = torch.rand(args.batch_size, config.dataset_params.frames_per_video, 3, 256, 256, device=device)
     batch = {
         "frames": frames,
         "times": torch.arange(frames.shape[1], device=device).expand(len(frames), -1).float(),
         "identity": torch.arange(len(frames), device=device),
     }
-    (phase,) = stage.phases
     for attempt in ("first", "second"):
         start = time.perf_counter()
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            terms, _ = phase.module(batch)
+            terms, _ = objective.module(batch)
         torch.stack(list(terms.values())).sum().backward()
-        for optimizer in phase.optimizers.values():
+        for optimizer in objective.optimizers.values():
             optimizer.step()
             optimizer.zero_grad()
-        stage.after_step()
+        average.update(learning.model)
         if device.type == "cuda":
             torch.cuda.synchronize()
         print(f"{attempt} step, batch {args.batch_size}, bf16, {device.type}: {time.perf_counter() - start:.1f} s")

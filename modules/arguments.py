@@ -53,7 +53,7 @@ def training_parser(description: str | None, example: str) -> Parser:
 
 
 def training_options(args: argparse.Namespace) -> dict[str, Any]:
-    """What :func:`training_parser` parsed, by the names of a stage's ``train``."""
+    """What :func:`training_parser` parsed, by the names of :class:`.training.run.Run`."""
     names = ("checkpoint", "log_dir", "device_ids", "resume", "finetune", "cpu")
     return {"config_path": args.config} | {name: getattr(args, name) for name in names}
 

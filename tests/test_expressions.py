@@ -18,7 +18,7 @@ from modules.config.files import config_from_dict, load_config
 from modules.data.frames import FrameDataset
 from modules.data.synthetic.dataset import Plan, write_dataset
 from modules.errors import UserError
-from modules.sid import expressions, face_motion, weights
+from modules.sid import expressions, face_motion, objectives, weights
 from modules.sid.encoders import Encoders
 from modules.sid.expressions import Teaching, teach
 from modules.sid.face_motion import (
@@ -33,7 +33,6 @@ from modules.sid.face_motion import (
 )
 from modules.sid.face_window import cut_out, whole_face, window
 from modules.sid.model import SID
-from modules.sid.stage import SIDStage
 from modules.training.checkpoint import load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).parent.parent
@@ -283,9 +282,9 @@ def test_an_expression_is_told_alike_whatever_light_it_is_seen_in(model, found):
 
 def test_a_taught_expression_stays_as_it_is_while_the_rest_learns():
     """Also its batch norms; and other losses do not reach it."""
-    stage = SIDStage(config_from_dict(tiny(**OWN_EXPRESSION)))
-    stage.model.encoders.semantic.in_mirror.fill_(1)
-    for p in stage.model.parameters():
+    learning = objectives.build(config_from_dict(tiny(**OWN_EXPRESSION)))
+    learning.model.encoders.semantic.in_mirror.fill_(1)
+    for p in learning.model.parameters():
         if not p.any():
             torch.nn.init.normal_(p, std=0.05)
     batch = {
@@ -294,13 +293,13 @@ def test_a_taught_expression_stays_as_it_is_while_the_rest_learns():
         "identity": torch.tensor([0, 1, 2, 0]),
         "elsewhere": torch.rand(4, 3, 32, 32),
     }
-    before = copy.deepcopy(stage.model.encoders.semantic.state_dict())
-    (generator, *_) = stage.phases
+    before = copy.deepcopy(learning.model.encoders.semantic.state_dict())
+    (generator, *_) = learning.objectives
     terms, _ = generator.module.train()(batch)
     sum(terms.values()).backward()
     for optimizer in generator.optimizers.values():
         optimizer.step()
-    after = stage.model.encoders.semantic.state_dict()
+    after = learning.model.encoders.semantic.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed and not any(name.startswith(("expression.", "in_mirror")) for name in changed)
 

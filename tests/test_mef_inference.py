@@ -14,6 +14,7 @@ from tiny_mef import write_config, write_workshop
 
 import Inference
 from modules import faces, media
+from modules.config.files import load_mef_config
 from modules.data.astronaut import moving_face
 from modules.errors import run_script
 from modules.mef import export
@@ -21,7 +22,8 @@ from modules.mef.base import spelt_words
 from modules.mef.inference import Portraitist, load_pipeline
 from modules.mef.options import PortraitOptions
 from modules.mef.small_base.networks import build_tokenizer
-from modules.mef.train import train
+from modules.mef.train import train_mef
+from modules.training.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,9 @@ def workshop(tmp_path_factory) -> Path:
     folder = write_workshop(tmp_path_factory.mktemp("workshop"))
     for kind in tiny_base.KINDS:
         config = write_config(folder / f"{kind}.yaml", folder, kind, **{"train_params.num_epochs": 1})
-        train(config, log_dir=folder / "log", cpu=True).rename(folder / f"run-{kind}")
+        train_mef(load_mef_config(config), Run(str(config), log_dir=str(folder / "log"), cpu=True)).rename(
+            folder / f"run-{kind}"
+        )
     media.write_image(folder / "source.png", moving_face(0, 1, 64)[0])
     media.write_image(folder / "smile.png", moving_face(1, 1, 64)[0])
     with media.VideoWriter(folder / "driving.mp4", 64, 64, Fraction(25)) as writer:
@@ -129,7 +133,8 @@ def detectors(monkeypatch) -> dict[tuple, Detector]:
 
 def test_adapters_that_learnt_from_cut_out_faces_are_shown_cut_out_faces(run, workshop, tmp_path, detectors):
     changes = {"dataset_params.crop_faces": True, "train_params.num_epochs": 1}
-    trained = train(write_config(tmp_path / "crop.yaml", workshop, **changes), log_dir=tmp_path / "log", cpu=True)
+    config = write_config(tmp_path / "crop.yaml", workshop, **changes)
+    trained = train_mef(load_mef_config(config), Run(str(config), log_dir=str(tmp_path / "log"), cpu=True))
     for i, name in enumerate(("adapters", "00000000-checkpoint.pth.tar")):
         checkpoint = str(trained / name)
         for detector in detectors.values():

@@ -24,14 +24,16 @@ from modules import faces, media
 from modules.config.files import load_mef_config, mef_config_from_dict
 from modules.data.portraits import read_portraits
 from modules.errors import UserError
+from modules.mef import objectives
 from modules.mef.cache import shards as cache
 from modules.mef.cache.shards import Cache
 from modules.mef.dataset import PortraitDataset
 from modules.mef.folder import ADAPTER_FILES, SID_FILE
-from modules.mef.stage import MEFStage
-from modules.mef.train import MEFRecipe, build_cache, build_encoder, embedding_sample, read_tables, train
+from modules.mef.train import build_cache, build_encoder, embedding_sample, read_tables, train_mef
+from modules.mef.validation import Validation
 from modules.training.checkpoint import load_checkpoint, save_checkpoint
-from modules.training.loop import build_accelerator
+from modules.training.run import Run
+from modules.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +41,12 @@ def workshop(tmp_path_factory) -> Path:
     return write_workshop(tmp_path_factory.mktemp("workshop"))
 
 
+def train(config: Path, **options) -> Path:
+    return train_mef(load_mef_config(config), Run(str(config), cpu=True, **options))
+
+
 class Bench:
-    """A stage and its data set, built as a run builds them."""
+    """Objectives and its data set, built as a run builds them."""
 
     def __init__(self, workshop: Path, kind: str = "sd15", cached: bool = True, **changes):
         self.config = mef_config_from_dict(values(workshop, kind, **changes))
@@ -52,8 +58,11 @@ class Bench:
             self.cache.build(self.cache.missing(), encoder, progress=False)
         params = self.config.train_params
         self.dataset = PortraitDataset(self.tables, encoder.latent_shape, 1000, params, self.cache)
-        self.stage = MEFStage(self.config, encoder, self.dataset, embedding_sample(self.cache, self.tables, encoder))
-        for layer, active in zip(self.stage.adapters.layers, self.stage.adapters.injected, strict=True):
+        embeddings = embedding_sample(self.cache, self.tables, encoder)
+        self.frozen = encoder
+        self.learning = objectives.build(self.config, encoder, self.dataset, embeddings)
+        self.adapters, self.step = self.learning.adapters, self.learning.step
+        for layer, active in zip(self.adapters.layers, self.adapters.injected, strict=True):
             for value in layer.to_v_ip:
                 torch.nn.init.normal_(value.weight, std=0.3 * active)  # as if trained: else nothing else matters
 
@@ -62,14 +71,14 @@ class Bench:
 
     def losses(self, batch: dict) -> dict[str, float]:
         """Of a batch; the adapters' gradients are left behind."""
-        step = self.stage.phases[0].module
+        step = self.step
         terms, _ = step(batch)
-        self.stage.adapters.zero_grad()
+        self.adapters.zero_grad()
         sum(terms.values()).backward()
         return {name: term.item() for name, term in terms.items()}
 
     def gradient(self) -> torch.Tensor:
-        return torch.cat([p.grad.flatten() for p in self.stage.adapters.parameters() if p.requires_grad])
+        return torch.cat([p.grad.flatten() for p in self.adapters.parameters() if p.requires_grad])
 
 
 # ---------------------------------------------------------------------------------------------------------------- steps
@@ -102,12 +111,12 @@ def test_recomputed_activations_give_the_same_gradients(workshop, kind):
     """Every block with adapters runs again in the backward pass, and nothing is lost on the way."""
     plain = Bench(workshop, kind)
     thrifty = Bench(workshop, kind, **{"train_params.gradient_checkpointing": True})
-    thrifty.stage.adapters.load(plain.stage.adapters.state(), "plain")
+    thrifty.adapters.load(plain.adapters.state(), "plain")
     calls, losses, gradients = [], [], []
     for bench in (plain, thrifty):
         count = []
-        step = bench.stage.phases[0].module.train()  # as the loop has it: else nothing is recomputed
-        for layer in bench.stage.adapters.layers:
+        step = bench.step.train()  # as the loop has it: else nothing is recomputed
+        for layer in bench.adapters.layers:
             layer.to_k_ip[0].register_forward_hook(lambda *_, count=count: count.append(1))
         losses.append(bench.losses(bench.batch([0, 1, 2, 3]))["diffusion"])
         gradients.append(bench.gradient())
@@ -122,7 +131,7 @@ def test_a_condition_left_out_is_a_zero_embedding(workshop):
     """Tokens of a zero embedding are not zero: pipelines give the embedding's zero, so training must."""
     bench = Bench(workshop)
     batch = bench.batch([0, 1])
-    step = bench.stage.phases[0].module
+    step = bench.step
     seen = []
     step.unet.register_forward_pre_hook(lambda m, args, kwargs: seen.append((args, kwargs)), with_kwargs=True)
     for keep in ([True] * 3, [False] * 3, [True, False, True]):
@@ -131,7 +140,7 @@ def test_a_condition_left_out_is_a_zero_embedding(workshop):
     assert torch.equal(given[0][0][:, 0], batch["identity"]) and torch.equal(given[0][1][:, 0], batch["expression"])
     assert not given[1][0].any() and not given[1][1].any()
     assert not given[2][0].any() and torch.equal(given[2][1], given[0][1])
-    empty = bench.stage.encoder.text([""])["text"]
+    empty = bench.frozen.text([""])["text"]
     assert torch.allclose(seen[1][0][2], empty.expand(2, -1, -1), atol=1e-5)
 
 
@@ -139,7 +148,7 @@ def test_a_condition_left_out_is_a_zero_embedding(workshop):
 def test_min_snr_weights_and_clean_estimates(workshop, kind):
     """The x0 loss weight min(snr, gamma), as a weight of the noise or v loss; x0 from the true noise or v is x0."""
     bench = Bench(workshop, kind)
-    step = bench.stage.phases[0].module
+    step = bench.step
     steps = torch.tensor([0, 10, 400, 999])
     kept = step.noise.alphas_cumprod[steps]
     snr = kept / (1 - kept)
@@ -156,7 +165,7 @@ def test_the_face_mask_weighs_the_face(workshop):
     masked = next(i for i, p in enumerate(bench.tables.portraits) if p.mask is not None)
     face = bench.batch([masked])["face"]
     assert face.shape == (1, 1, 16, 16) and 0.1 < float(face.mean()) < 0.3
-    weight = bench.stage.phases[0].module._face_weight(face)
+    weight = bench.step._face_weight(face)
     assert float(weight.mean()) == pytest.approx(1) and float(weight.max() / weight.min()) == pytest.approx(3)
 
 
@@ -174,8 +183,8 @@ def test_faces_of_clean_estimates_can_be_compared(workshop):
 
 def test_expression_and_pose_of_an_estimate_count_alike(workshop):
     """However many numbers each has: one part alone as far off as pictures are from their mean is an error of 1/2."""
-    stage = Bench(workshop, **{"train_params.loss_weights": {"expression": 1.0}}).stage
-    step, sizes = stage.phases[0].module, stage.encoder.embedder.sid.semantic.sizes
+    step = Bench(workshop, **{"train_params.loss_weights": {"expression": 1.0}}).step
+    sizes = step.encoder.embedder.sid.semantic.sizes
     assert sizes[0] != sizes[1]
     known = torch.randn(50, sum(sizes)) * torch.tensor([3.0] * sizes[0] + [0.1] * sizes[1])
     step.variances = step._variances(known)
@@ -187,7 +196,7 @@ def test_expression_and_pose_of_an_estimate_count_alike(workshop):
 
 
 def test_errors_of_expressions_stay_finite_for_pictures_that_are_all_alike(workshop):
-    step = Bench(workshop).stage.phases[0].module
+    step = Bench(workshop).step
     alike = torch.ones(1, sum(step.encoder.embedder.sid.semantic.sizes))
     step.variances = step._variances(alike)
     assert step._expression_error(alike, alike).tolist() == [0]
@@ -200,7 +209,7 @@ def test_the_adapters_learn_to_tell_people_apart(workshop):
     bench = Bench(workshop, **changes | {"train_params.min_snr_gamma": None})
     batch = bench.batch([0, 4])
     batch |= {"timestep": torch.full((2,), 600), "keep": torch.ones(2, 3, dtype=torch.bool)}
-    optimizer = bench.stage.phases[0].optimizers["optimizer_adapters"]
+    optimizer = bench.learning.objectives[0].optimizers["optimizer_adapters"]
     losses = []
     for _ in range(40):
         losses.append(bench.losses(batch)["diffusion"])
@@ -208,22 +217,6 @@ def test_the_adapters_learn_to_tell_people_apart(workshop):
     assert losses[-1] < 0.9 * losses[0]
     swapped = batch | {name: batch[name].flip(0) for name in ("identity", "expression")}
     assert bench.losses(swapped)["diffusion"] > 1.02 * bench.losses(batch)["diffusion"]
-
-
-def test_averages_forget_the_first_steps_of_a_short_run(workshop):
-    """After n of them the average keeps (1 + n) / (10 + n) of itself, up to ema_decay."""
-    bench = Bench(workshop, **{"train_params.ema_decay": 0.5})
-    stage = bench.stage
-    own, averaged = stage.adapters.projections[0].norm.bias, stage.ema.module.projections[0].norm.bias
-    expected = None
-    for n in range(12):
-        torch.nn.init.constant_(own, float(n))
-        stage.after_step()
-        kept = min(0.5, (1 + n) / (10 + n))
-        expected = float(n) if n == 0 else kept * expected + (1 - kept) * n
-        assert torch.allclose(averaged, torch.full_like(averaged, expected))
-    assert kept == 0.5
-    assert stage.state()["ema_updates"] == 12
 
 
 # ----------------------------------------------------------------------------------------------------------------- data
@@ -255,7 +248,7 @@ def test_bad_portraits_are_left_out_and_named(workshop, tmp_path, cached):
         metadata.write(json.dumps({"file_name": "gone.png", "text": "a hat"}) + "\n")
     (folder / "portraits" / "mask1.png").write_bytes(b"no mask")
     changes = {"train_params.num_epochs": 1} | ({} if cached else {"dataset_params.cache_dir": None})
-    run = train(write_config(folder / "run.yaml", folder, **changes), log_dir=folder / "log", cpu=True)
+    run = train(write_config(folder / "run.yaml", folder, **changes), log_dir=str(folder / "log"))
     log = (run / "log.txt").read_text()
     assert "gone.png: gone.png: no such file" in log and "p0_1.png: is not a picture that can be read" in log
     assert "p1_0.png: " in log and "mask1.png: is not a picture that can be read" in log
@@ -284,11 +277,11 @@ def test_portraits_without_a_face_are_left_out_where_it_is_looked_for(workshop, 
         "dataset_params.cache_dir": str(tmp_path / "cache") if cached else None,
     }
     config = write_config(tmp_path / "run.yaml", workshop, **changes)
-    log = (train(config, log_dir=tmp_path / "log", cpu=True) / "log.txt").read_text()
+    log = (train(config, log_dir=str(tmp_path / "log")) / "log.txt").read_text()
     assert log.count("left out") == 1 and "grey.png: no face found in" in log  # the other's faces are elsewhere
     (root / "metadata.jsonl").write_text(json.dumps(lines[0]))
     with pytest.raises(UserError, match="none of the portraits can be used, such as .*grey.png: no face found in"):
-        train(config, log_dir=tmp_path / "log", cpu=True)
+        train(config, log_dir=str(tmp_path / "log"))
 
 
 def test_a_sample_of_embeddings_is_spread_out_small_and_read_in_parts(workshop, monkeypatch):
@@ -314,7 +307,7 @@ def test_the_cache_command_does_what_training_would(workshop, tmp_path, monkeypa
     cache.main()
     assert "8 latents, 3 text, 8 faces; 0 portraits are left out" in capsys.readouterr().out
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("*/*")}
-    train(config, log_dir=tmp_path / "log", cpu=True)
+    train(config, log_dir=str(tmp_path / "log"))
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("*/*")}
     picture = workshop / "portraits" / "p0_0.png"
     os.utime(picture)  # a changed file is another data set
@@ -438,7 +431,7 @@ def test_a_damaged_part_of_the_cache_is_one_line(workshop, tmp_path):
 def test_another_choice_of_layers_is_refused(workshop):
     trained, other = Bench(workshop), Bench(workshop, **{"model_params.inject": "all"})
     with pytest.raises(UserError, match="x.pth: its adapters are in other layers than model_params.inject says"):
-        other.stage.load(trained.stage.state(), "x.pth")
+        other.adapters.load(trained.adapters.state(), "x.pth")
 
 
 @pytest.mark.parametrize(
@@ -485,7 +478,7 @@ def test_captions_hold_any_character(workshop, tmp_path):
 def test_a_bad_configuration_is_one_line_and_leaves_nothing(workshop, tmp_path, changes, message):
     config = write_config(tmp_path / "run.yaml", workshop, **changes)
     with pytest.raises(UserError) as error:
-        train(config, log_dir=tmp_path / "log", cpu=True)
+        train(config, log_dir=str(tmp_path / "log"))
     assert message in str(error.value) and "\n" not in str(error.value)
     assert not (tmp_path / "log").exists()
 
@@ -509,13 +502,13 @@ LENGTH = {"train_params.num_repeats": 10}  # steps to be killed among
 @pytest.fixture(scope="module")
 def uninterrupted(workshop, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("uninterrupted")
-    return train(write_config(folder / "tiny.yaml", workshop, **LENGTH), log_dir=folder / "log", cpu=True)
+    return train(write_config(folder / "tiny.yaml", workshop, **LENGTH), log_dir=str(folder / "log"))
 
 
 def test_a_run_writes_what_it_should(uninterrupted, workshop):
     names = {path.name for path in uninterrupted.iterdir() if not path.name.startswith("events")}
     numbered = {f"{epoch:08d}-checkpoint.pth.tar" for epoch in range(2)}
-    assert names == numbered | {"adapters", "log.txt", "tiny.yaml", "train-vis"}
+    assert names == numbered | {"adapters", "log.jsonl", "log.txt", "tiny.yaml", "train-vis"}
     grid = media.read_image(uninterrupted / "train-vis" / "00000001-rec.png")
     assert grid.shape == (3 * 32, 3 * 32, 3)  # two people by two expressions, with the margin; one prompt
     saved = load_checkpoint(uninterrupted / "00000001-checkpoint.pth.tar")
@@ -530,7 +523,7 @@ def test_a_new_run_starts_from_a_folder_of_adapters(uninterrupted, workshop, tmp
     start = uninterrupted / "adapters"
     changes = {"train_params.lr": 0, "train_params.num_epochs": 1, "train_params.ema_decay": None}
     config = write_config(tmp_path / "tiny.yaml", workshop, **changes)
-    folder = train(config, checkpoint=str(start), finetune=True, log_dir=tmp_path / "log", cpu=True)
+    folder = train(config, checkpoint=str(start), finetune=True, log_dir=tmp_path / "log")
     for name in ADAPTER_FILES:
         assert_identical(load_checkpoint(start / name), load_checkpoint(folder / "adapters" / name))
     assert "note:" not in capsys.readouterr().out
@@ -540,32 +533,34 @@ def test_a_new_run_starts_from_a_folder_of_adapters(uninterrupted, workshop, tmp
     other = tmp_path / "other"
     shutil.copytree(start, other)
     save_checkpoint(entries, other / SID_FILE)
-    train(config, checkpoint=str(other), finetune=True, log_dir=tmp_path / "log", cpu=True)
+    train(config, checkpoint=str(other), finetune=True, log_dir=str(tmp_path / "log"))
     assert f"note: {other} read other embeddings" in capsys.readouterr().out
     (other / SID_FILE).unlink()
-    train(config, checkpoint=str(other), finetune=True, log_dir=tmp_path / "log", cpu=True)
+    train(config, checkpoint=str(other), finetune=True, log_dir=str(tmp_path / "log"))
     assert f"{other} read the embeddings of this configuration cannot be told: " in capsys.readouterr().out
     with pytest.raises(UserError, match="not a folder of DeepExpr adapters"):
-        train(config, checkpoint=str(uninterrupted), finetune=True, log_dir=tmp_path / "log", cpu=True)
+        train(config, checkpoint=str(uninterrupted), finetune=True, log_dir=str(tmp_path / "log"))
 
 
-def test_the_average_of_a_new_run_begins_anew(uninterrupted, workshop, tmp_path):
+def test_the_average_of_a_new_run_begins_anew(uninterrupted, workshop, tmp_path, monkeypatch):
     """Else it would be of the old weights for as long as the average remembers."""
-    recipe = MEFRecipe(str(write_config(tmp_path / "tiny.yaml", workshop)))
-    recipe.check()
-    checkpoint = str(uninterrupted / "00000001-checkpoint.pth.tar")
-    found = recipe.read(checkpoint)
+    config = write_config(tmp_path / "tiny.yaml", workshop)
+    checkpoint = uninterrupted / "00000001-checkpoint.pth.tar"
+    found = load_checkpoint(checkpoint)
     assert found["ema_updates"] > 0
-    accelerator = build_accelerator(recipe.config.train_params, cpu=True)
-    trainer, _ = recipe.build(accelerator, found, checkpoint, True)
-    assert int(trainer.stage.ema.n_averaged) == 0
-    assert_identical(trainer.stage.adapters.state(), {name: found["ema"][name] for name in found["ema"]})
+    started = []
+    monkeypatch.setattr(Trainer, "fit", lambda trainer, folder: started.append(trainer))
+    train(config, checkpoint=str(checkpoint), finetune=True, log_dir=str(tmp_path / "log"))
+    (trainer,) = started
+    assert trainer.average.updates == 0
+    for adapters in (trainer.model, trainer.averaged):
+        assert_identical(adapters.state(), found["ema"])
 
 
 def test_adapters_that_a_killed_run_did_not_write_are_written_when_it_is_continued(uninterrupted, workshop, tmp_path):
     folder = tmp_path / "log" / "tiny 1"
     shutil.copytree(uninterrupted, folder, ignore=shutil.ignore_patterns("adapters"))
-    train(folder / "tiny.yaml", log_dir=tmp_path / "log", resume="auto", cpu=True)
+    train(folder / "tiny.yaml", log_dir=str(tmp_path / "log"), resume="auto")
     for name in ADAPTER_FILES:
         assert_identical(
             load_checkpoint(uninterrupted / "adapters" / name), load_checkpoint(folder / "adapters" / name)
@@ -588,7 +583,7 @@ def test_killed_and_stopped_it_ends_bit_identical(workshop, uninterrupted, tmp_p
     assert "continue with --checkpoint" in stderr
     latest = next((tmp_path / "log").glob("*/latest-checkpoint.pth.tar"))
     assert 0 < load_checkpoint(latest)["training"]["step"] < 40
-    folder = train(config, log_dir=tmp_path / "log", resume="auto", cpu=True)
+    folder = train(config, log_dir=str(tmp_path / "log"), resume="auto")
     name = "00000001-checkpoint.pth.tar"
     expected, actual = load_checkpoint(uninterrupted / name), load_checkpoint(folder / name)
     for checkpoint in (expected, actual):
@@ -599,17 +594,23 @@ def test_killed_and_stopped_it_ends_bit_identical(workshop, uninterrupted, tmp_p
 
 PARAMETERS = """
 import torch
-from modules.mef.train import MEFRecipe
-from modules.training.loop import build_accelerator
+from modules.config.files import load_mef_config
+from modules.mef.train import train_mef
+from modules.training.run import Run
+from modules.training.trainer import Trainer
 
-recipe = MEFRecipe({config!r})
-recipe.check()
-accelerator = build_accelerator(recipe.config.train_params, cpu=True)
-trainer, _ = recipe.build(accelerator, None, None, False)
-trainer.loader.batch_sampler.set_position(0)
-for batch in trainer.loader:
-    trainer._step(batch)
-torch.save(trainer.stage.state(), f"{out}-{{accelerator.num_processes}}-{{accelerator.process_index}}.pth")
+def fit(trainer, folder):
+    trainer.loader.batch_sampler.set_position(0)
+    for batch in trainer.loader:
+        trainer.step(batch)
+    processes = trainer.accelerator
+    torch.save(trainer.state(), f"{out}-{{processes.num_processes}}-{{processes.process_index}}.pth")
+
+before, Trainer.fit = Trainer.fit, fit
+try:
+    train_mef(load_mef_config({config!r}), Run({config!r}, log_dir={out!r} + "-log", cpu=True))
+finally:
+    Trainer.fit = before
 """
 
 
@@ -636,15 +637,17 @@ def test_bf16_trains_with_float32_adapters(workshop):
     bench = {name: Bench(workshop, **{"train_params.precision": name}) for name in ("fp32", "bf16")}
     batches = {name: b.batch([0, 1, 2, 3]) for name, b in bench.items()}
     torch.manual_seed(0)
-    state = bench["fp32"].stage.adapters.state()
-    bench["bf16"].stage.adapters.load(state, "fp32")
+    state = bench["fp32"].adapters.state()
+    bench["bf16"].adapters.load(state, "fp32")
     exact = bench["fp32"].losses(batches["fp32"])["diffusion"]
     with torch.autocast("cpu", torch.bfloat16):
         rough = bench["bf16"].losses(batches["bf16"])["diffusion"]
     assert rough == pytest.approx(exact, rel=0.05)
-    stage = bench["bf16"].stage
-    assert {p.dtype for p in stage.adapters.parameters()} == {torch.float32}
-    assert stage.base.unet.conv_in.weight.dtype == torch.bfloat16
+    trained = bench["bf16"]
+    assert {p.dtype for p in trained.adapters.parameters()} == {torch.float32}
+    assert trained.frozen.base.unet.conv_in.weight.dtype == torch.bfloat16
+    portraits, params = trained.dataset.portraits, trained.config.validation_params
+    validation = Validation(params, trained.frozen, portraits, trained.adapters)
     with torch.autocast("cpu", torch.bfloat16):
-        assert stage.picture({}).dtype == torch.uint8
+        assert validation.grid_of(trained.adapters).dtype == torch.uint8
     assert bench["fp32"].cache.folder != bench["bf16"].cache.folder

@@ -16,15 +16,16 @@ from test_training import ROOT, environment
 from tiny_mef import write_config, write_workshop
 
 from modules import media
-from modules.config.files import stage_of
+from modules.config.files import load_mef_config, stage_of
 from modules.evaluation.compare import compare
 from modules.evaluation.judges.face_meter import FaceMeter, Reading, save_meter
 from modules.evaluation.people import PROBE_SEED
 from modules.evaluation.portrait_figures import Features, Judge, WorldDistance, named, read, summary
 from modules.evaluation.portrait_tasks import ask
 from modules.evaluation.ruler import Ruler
-from modules.mef.train import train
+from modules.mef.train import train_mef
 from modules.sid.encoders import Semantics
+from modules.training.run import Run
 from modules.world import CATEGORIES, category
 from modules.world.parameters import neutral
 
@@ -108,7 +109,7 @@ def trained(tmp_path_factory) -> Path:
     save_meter(FaceMeter(SMALL, 32), folder / "meter.pth")
     few = {"meter": str(folder / "meter.pth"), "people": 3, "expressions": 2, "steps": 2}
     config = write_config(folder / "mef.yaml", folder, **{"train_params.num_epochs": 1, "evaluate_params": few})
-    train(config, log_dir=folder / "log", cpu=True).rename(folder / "run")
+    train_mef(load_mef_config(config), Run(str(config), log_dir=str(folder / "log"), cpu=True)).rename(folder / "run")
     return folder
 
 

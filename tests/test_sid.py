@@ -16,7 +16,7 @@ from modules.config.sid import EncoderParams, ModelParams, PerceptualParams
 from modules.errors import UserError
 from modules.geometry import coordinate_grid, sample
 from modules.media.tensors import to_tensor
-from modules.sid import losses, weights
+from modules.sid import losses, objectives, weights
 from modules.sid.animator import Animator
 from modules.sid.dense_motion import FASTER, FaceFlow, FlowReading, sparse_motions
 from modules.sid.encoders import IdentityEncoder, Semantics
@@ -26,7 +26,6 @@ from modules.sid.keypoints import Keypoints
 from modules.sid.model import SID, build_discriminator
 from modules.sid.motion import MotionOptions, compose, normalize_keypoints, read_driver, read_source
 from modules.sid.perceptual import build_perceptual
-from modules.sid.stage import SIDStage
 from modules.sid.step import GeneratorStep
 from modules.world import render
 from modules.world.parameters import neutral
@@ -481,29 +480,29 @@ def test_encoders_alone_learn_from_a_batch_of_which_nothing_is_rendered():
 
 def test_a_network_without_a_learning_rate_teaches_and_stays_as_it_is():
     changes = {f"train_params.lr_{name}": 0 for name in ("kp_detector", "encoders")}
-    stage = SIDStage(config_from_dict(tiny(**changes)))
-    randomized(stage.model)
+    learning = objectives.build(config_from_dict(tiny(**changes)))
+    randomized(learning.model)
     batch = {
         "frames": torch.rand(4, 4, 3, 32, 32),
         "times": torch.arange(4.0).expand(4, 4),
         "identity": torch.tensor([0, 1, 2, 0]),
         "elsewhere": torch.rand(4, 3, 32, 32),
     }
-    before = copy.deepcopy(stage.model.state_dict())
-    (generator, *_) = stage.phases
+    before = copy.deepcopy(learning.model.state_dict())
+    (generator, *_) = learning.objectives
     assert list(generator.optimizers) == ["optimizer_generator"]
     terms, _ = generator.module.train()(batch)
     sum(terms.values()).backward()
     generator.optimizers["optimizer_generator"].step()
-    changed = {n.split(".")[0] for n, t in stage.model.state_dict().items() if not torch.equal(t, before[n])}
+    changed = {n.split(".")[0] for n, t in learning.model.state_dict().items() if not torch.equal(t, before[n])}
     assert changed == {"generator"}
 
 
 def test_the_motion_head_can_learn_of_encoders_that_are_frozen():
     changes = {"train_params.lr_encoders": 0, "train_params.lr_motion_head": 1e-3}
-    stage = SIDStage(config_from_dict(tiny(**changes)))
-    randomized(stage.model)
-    (generator, *_) = stage.phases
+    learning = objectives.build(config_from_dict(tiny(**changes)))
+    randomized(learning.model)
+    (generator, *_) = learning.objectives
     assert sorted(generator.optimizers) == ["optimizer_generator", "optimizer_kp_detector", "optimizer_motion_head"]
     batch = {
         "frames": torch.rand(4, 4, 3, 32, 32),
@@ -511,12 +510,13 @@ def test_the_motion_head_can_learn_of_encoders_that_are_frozen():
         "identity": torch.tensor([0, 1, 2, 0]),
         "elsewhere": torch.rand(4, 3, 32, 32),
     }
-    before = copy.deepcopy(stage.model.encoders.state_dict())
+    before = copy.deepcopy(learning.model.encoders.state_dict())
     terms, _ = generator.module.train()(batch)
     sum(terms.values()).backward()
     for optimizer in generator.optimizers.values():
         optimizer.step()
-    changed = {n.split(".")[0] for n, t in stage.model.encoders.state_dict().items() if not torch.equal(t, before[n])}
+    after = learning.model.encoders.state_dict()
+    changed = {name.split(".")[0] for name, t in after.items() if not torch.equal(t, before[name])}
     assert changed == {"motion_head"}
 
 
@@ -590,7 +590,7 @@ def test_the_judging_copies_of_the_encoders_look_at_each_picture_by_itself():
     model = randomized(SID(config.model_params)).train()
     step = GeneratorStep(model, build_discriminator(config.model_params), config.train_params).train()
     model.encoders.identity.project[0].running_mean.fill_(0.5)
-    step.update_targets()
+    step._update_targets()
     assert not step.targets.training and model.encoders.training
     assert torch.equal(step.targets.identity.project[0].running_mean, torch.full((512,), 0.5))
     images = torch.rand(4, 3, 32, 32)

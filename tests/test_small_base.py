@@ -22,7 +22,7 @@ from modules import media
 from modules.config.files import load_small_base_config
 from modules.config.mef import BaseParams
 from modules.mef.base import load_base
-from modules.mef.small_base.autoencoder import AutoencoderStage
+from modules.mef.small_base import autoencoder
 from modules.mef.small_base.networks import MAX_TOKENS, build_tokenizer
 from modules.training.checkpoint import load_checkpoint
 
@@ -110,13 +110,13 @@ def test_latents_are_kept_for_other_runs_and_processes(trained):
 def test_a_frozen_encoder_keeps_the_latents_while_the_decoder_learns(trained):
     config = load_small_base_config(trained / "base.yaml")
     config = replace(config, autoencoder_train_params=replace(config.autoencoder_train_params, frozen_encoder=True))
-    stage = AutoencoderStage(config)
-    before = copy.deepcopy(stage.network.state_dict())
-    ((_, optimizer),) = stage.phases[0].optimizers.items()
+    network, (objective,) = autoencoder.build(config)
+    before = copy.deepcopy(network.state_dict())
+    (optimizer,) = objective.optimizers.values()
     batch = {"image": torch.rand(2, 3, 32, 32) * 2 - 1, "posterior_noise": torch.randn(2, 4, 16, 16)}
-    sum(stage.step(batch)[0].values()).backward()
+    sum(objective.module(batch)[0].values()).backward()
     optimizer.step()
-    changed = {name.split(".")[0] for name, t in stage.network.state_dict().items() if not torch.equal(t, before[name])}
+    changed = {name.split(".")[0] for name, t in network.state_dict().items() if not torch.equal(t, before[name])}
     assert changed == {"decoder", "post_quant_conv"}
 
 

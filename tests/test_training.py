@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import os
 import random
@@ -16,15 +17,16 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from tiny import tiny, write_tiny
+from tiny import tiny, trainer_of, write_tiny
 
 from modules.config.files import config_from_dict
 from modules.config.sid import TrainParams
 from modules.data.astronaut import write_clips
-from modules.sid.stage import SIDStage
+from modules.sid import objectives
 from modules.sid.weights import to_start_from
+from modules.training.averages import Average
 from modules.training.checkpoint import load_checkpoint, save_checkpoint
-from modules.training.loop import learning_rate_factor
+from modules.training.schedule import learning_rate_factor
 
 ROOT = Path(__file__).parent.parent
 KILLS = int(os.environ.get("DEEPEXPR_KILLS", 2))  # each costs a start of Python
@@ -84,12 +86,19 @@ def test_a_run_writes_what_it_should(uninterrupted):
     (folder,) = uninterrupted.iterdir()
     assert folder.name.startswith("tiny ")
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("events"))
-    assert names == ["00000000-checkpoint.pth.tar", "00000001-checkpoint.pth.tar", "log.txt", "tiny.yaml", "train-vis"]
+    numbered = ["00000000-checkpoint.pth.tar", "00000001-checkpoint.pth.tar"]
+    assert names == [*numbered, "log.jsonl", "log.txt", "tiny.yaml", "train-vis"]
     assert [p.name for p in sorted((folder / "train-vis").iterdir())] == ["00000000-rec.png", "00000001-rec.png"]
     assert any(path.name.startswith("events") for path in folder.iterdir())
     lines = (folder / "log.txt").read_text().splitlines()
     assert [line[:8] for line in lines] == ["00000000", "00000001"]
     assert "perceptual - " in lines[0] and "disc_gan - " in lines[0]
+    steps = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in steps] == [0, 1] and steps[-1]["skipped"] == 0
+    assert steps[-1]["loss"].keys() >= {"perceptual", "disc_gan"}
+    assert steps[-1]["learning_rate"].keys() >= {"optimizer_generator", "optimizer_discriminator"}
+    assert all(norm > 0 for norm in steps[-1]["gradient_norm"].values()) and len(steps[-1]["gradient_norm"]) == 2
+    assert steps[-1]["samples_per_second"] > 0 and steps[-1]["memory_gib"] > 0
     assert yaml.safe_load((folder / "tiny.yaml").read_text())["train_params"]["batch_size"] == 4
 
 
@@ -136,6 +145,23 @@ def test_learning_rates_rise_fall_along_a_cosine_and_drop_at_milestones():
     assert factor(2, 50, cosine=True, warmup_steps=99, epoch_milestones=[2]) == pytest.approx(0.5 * 0.51 * 0.1)
 
 
+def test_averages_forget_the_first_steps_of_a_short_run():
+    """After n of them the average keeps (1 + n) / (10 + n) of itself, up to the decay; statistics go along."""
+    network = torch.nn.BatchNorm1d(3)
+    average, expected = Average(network, 0.5), None
+    for n in range(12):
+        torch.nn.init.constant_(network.weight, float(n))
+        network.running_mean.fill_(float(n))
+        network.num_batches_tracked.fill_(n)
+        average.update(network)
+        kept = min(0.5, (1 + n) / (10 + n))
+        expected = float(n) if n == 0 else kept * expected + (1 - kept) * n
+        for averaged in (average.network.weight, average.network.running_mean):
+            torch.testing.assert_close(averaged.detach(), torch.full((3,), expected))
+        assert int(average.network.num_batches_tracked) == n
+    assert kept == 0.5 and average.updates == 12
+
+
 def test_a_finished_run_says_so_and_finetune_begins_a_new_one(clips, uninterrupted, tmp_path):
     (folder,) = uninterrupted.iterdir()
     config = write_tiny(tmp_path / "tiny.yaml", **{"dataset_params.root_dir": str(clips), "train_params.num_epochs": 2})
@@ -162,9 +188,9 @@ def test_weights_start_a_run_at_another_frame_size(uninterrupted):
     motion = "model_params.generator_params.dense_motion_params.scale_factor"
     config = config_from_dict(tiny(**{"dataset_params.frame_shape": [64, 64, 3], detector: 0.25, motion: 0.25}))
     found = final_checkpoint(uninterrupted)
-    stage = SIDStage(config)
-    stage.load(to_start_from(found, config.model_params), "smaller")
-    own, averaged = stage.model.kp_detector.state_dict(), found["ema"]["kp_detector"]
+    learning = objectives.build(config)
+    objectives.LAYOUT.load(learning.model, to_start_from(found, config.model_params), "smaller")
+    own, averaged = learning.model.kp_detector.state_dict(), found["ema"]["kp_detector"]
     assert own["down.weight"].shape != averaged["down.weight"].shape
     assert all(torch.equal(own[name], value) for name, value in averaged.items() if name != "down.weight")
 
@@ -176,8 +202,8 @@ def test_weights_move_from_plain_to_adversarial_and_to_encoders(tmp_path):
         "train_params.loss_weights": {"perceptual": 1},
         "train_params.head_probability": 0,
     }
-    first = SIDStage(config_from_dict(tiny(**plain)))
-    adversarial = SIDStage(
+    first = trainer_of(config_from_dict(tiny(**plain)))
+    adversarial = trainer_of(
         config_from_dict(
             tiny(
                 **plain
@@ -188,12 +214,12 @@ def test_weights_move_from_plain_to_adversarial_and_to_encoders(tmp_path):
             )
         )
     )
-    loaded = adversarial.load(first.state(), "plain")
+    loaded = adversarial.restore(first.state(), "plain")
     assert loaded == ([], ["discriminator"])
-    full = SIDStage(config_from_dict(tiny()))
-    loaded = full.load(first.state(), "plain")
-    assert loaded.missing and loaded.fresh == []
-    averaged, current = full.ema.module.state_dict(), full.model.state_dict()
+    full = trainer_of(config_from_dict(tiny()))
+    loaded = full.restore(first.state(), "plain")
+    assert loaded.missing and loaded.fresh == ["targets"]
+    averaged, current = full.averaged.state_dict(), full.model.state_dict()
     assert all(torch.equal(averaged[name], current[name]) for name in current)
 
 
@@ -206,7 +232,7 @@ def test_a_finished_run_without_encoders_starts_one_with_them(clips, tmp_path):
     }
     position = {"epoch": 2, "batches_done": 0, "step": 8, "sums": {}}
     save_checkpoint(
-        SIDStage(config_from_dict(tiny(**plain))).state() | {"training": position}, tmp_path / "plain.pth.tar"
+        trainer_of(config_from_dict(tiny(**plain))).state() | {"training": position}, tmp_path / "plain.pth.tar"
     )
     changes = {"dataset_params.root_dir": str(clips), "train_params.num_epochs": 2}
     config = write_tiny(tmp_path / "tiny.yaml", **changes)
@@ -217,7 +243,7 @@ def test_a_finished_run_without_encoders_starts_one_with_them(clips, tmp_path):
 def test_bf16_stays_near_fp32(clips):
     """Coordinates must not be rounded: a step's losses in bfloat16 are those of float32 within its three digits."""
     config = config_from_dict(tiny())
-    stage = SIDStage(config)
+    step = objectives.build(config).generator_step
     batch = {
         "frames": torch.rand(4, 4, 3, 32, 32),
         "times": torch.arange(4.0).expand(4, 4),
@@ -227,7 +253,7 @@ def test_bf16_stays_near_fp32(clips):
     for name, enabled in (("fp32", False), ("bf16", True)):
         torch.manual_seed(3)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
-            terms, rendered = copy.deepcopy(stage.generator_step)(batch)
+            terms, rendered = copy.deepcopy(step)(batch)
         losses[name] = {term: value.item() for term, value in terms.items()}
         assert rendered.kp_source.value.dtype == rendered.kp_source.jacobian.dtype == torch.float32
         assert rendered.generated.motion.deformation.dtype == torch.float32
@@ -266,8 +292,9 @@ from accelerate.utils import broadcast_object_list
 from modules.config.files import load_config
 from modules.data.sampling import build_loader
 from modules.sid import encoder_losses
-from modules.sid.stage import SIDStage
-from modules.training.loop import Trainer, build_accelerator
+from modules.sid import objectives
+from modules.training.run import build_accelerator
+from modules.training.trainer import Trainer
 
 # the colours z_sem sees and the transforms that faces are found after are drawn per process
 encoder_losses.colour_view = lambda frames, generator: frames
@@ -277,27 +304,31 @@ config = load_config({config!r})
 accelerator = build_accelerator(config.train_params, cpu=True)
 rank, world = accelerator.process_index, accelerator.num_processes
 loader = build_loader(config.dataset_params, config.train_params, rank=rank, world_size=world)
-stage = SIDStage(config)
-for p in stage.model.parameters():
+learning = objectives.build(config)
+for p in learning.model.parameters():
     if not p.any():  # the neutral initial values hide what flows through them
         torch.nn.init.normal_(p, std=0.05, generator=torch.Generator().manual_seed(p.numel()))
-trainer = Trainer(stage, loader, config.train_params, accelerator)
-for module in trainer.modules:
+trainer = Trainer(
+    learning.model, objectives.LAYOUT, learning.objectives, loader, config.train_params, accelerator,
+    beside=dict(discriminator=learning.discriminator),
+)
+modules = [update.module for update in trainer.updates]
+for module in modules:
     module.eval()  # frozen norms
 loader.batch_sampler.set_position(0)
 keys = [list(map(int, key)) for batch in loader.batch_sampler for key in batch]
 batch = next(iter(loader))
 batch.pop("unreadable")
-terms, _ = trainer.modules[0](batch)
+terms, _ = modules[0](batch)
 accelerator.backward(torch.stack(list(terms.values())).sum())
-gradients = {{n: p.grad for n, p in stage.model.named_parameters() if p.grad is not None}}
+gradients = {{n: p.grad for n, p in learning.model.named_parameters() if p.grad is not None}}
 gradients = {{name: gradient.clone() for name, gradient in gradients.items()}}
-for module in trainer.modules:
+for module in modules:
     module.train()
 for batch in loader:
     batch.pop("unreadable")
-    trainer._step(batch)
-parameters = dict(stage.model.named_parameters()) | dict(stage.discriminator.named_parameters())
+    trainer.step(batch)
+parameters = dict(learning.model.named_parameters()) | dict(learning.discriminator.named_parameters())
 parameters = {{name: p.detach() for name, p in parameters.items()}}
 torch.save({{"gradients": gradients, "keys": keys, "parameters": parameters}}, f"{out}-{{world}}-{{rank}}.pth")
 """

@@ -7,6 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from torch.utils.data import DataLoader
+
+from modules.config.sid import Config
+from modules.data.sampling import EpochSampler
+from modules.sid import objectives
+from modules.training.run import build_accelerator
+from modules.training.trainer import Trainer
 
 TINY: dict[str, Any] = {
     "dataset_params": {
@@ -109,3 +116,14 @@ def tiny(**changes: Any) -> dict[str, Any]:
 def write_tiny(path: Path, **changes: Any) -> Path:
     path.write_text(yaml.safe_dump(tiny(**changes)))
     return path
+
+
+def trainer_of(config: Config) -> Trainer:
+    """A trainer of SID as ``train_sid`` builds it, over a loader that nothing is read from."""
+    learning = objectives.build(config)
+    train = config.train_params
+    loader = DataLoader(range(64), batch_sampler=EpochSampler(64, train.batch_size))
+    targets = learning.generator_step.targets
+    beside = {"discriminator": learning.discriminator} | ({} if targets is None else {"targets": targets})
+    accelerator = build_accelerator(train, cpu=True)
+    return Trainer(learning.model, objectives.LAYOUT, learning.objectives, loader, train, accelerator, beside=beside)

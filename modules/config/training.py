@@ -25,3 +25,5 @@ class LoopParams:
     gradient_clip: float | None = option(None, above=0)  # largest gradient norm; null = not clipped
     ema_decay: float | None = option(None, low=0, below=1)  # of the weights' moving average; null = none kept
     visualize_every: int = option(1, low=1)  # epochs between pictures in train-vis
+    log_every: int = option(50, low=1)  # steps between lines of log.jsonl, on the bar and in TensorBoard
+    minutes: float | None = option(None, above=0)  # of training, which the cosine then fits; null = all num_epochs

@@ -1,9 +1,8 @@
-"""Training MEF from a configuration: data, frozen networks, what they give of the data, stage, loop, in that order."""
+"""Training MEF: data, frozen networks and what they give of it, adapters, loss, loop, read downwards."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,17 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
-from ..config.files import config_to_dict, load_mef_config
+from ..config.files import config_to_dict
 from ..config.mef import MEFConfig
 from ..data.portraits import read_portraits
 from ..data.sampling import loader_of
 from ..errors import UserError
-from ..training import run as runs
 from ..training.checkpoint import load_checkpoint
-from ..training.loop import Loaded, Trainer
+from ..training.launch import one_voice
+from ..training.log import left_out
+from ..training.run import Run, all_done, close, is_complete, nothing_left, open_folder, start_processes, starting_point
+from ..training.trainer import Trainer
+from . import objectives
 from .adapters import NAMES
 from .base import DTYPES, load_base, training_noise
 from .cache.shards import BATCH, Cache
@@ -29,8 +31,8 @@ from .embeddings import Embedder, SIDEncoders
 from .folder import CONFIG, CROP_KEY, read_adapters, read_description, read_sid, save_adapters
 from .frozen import Encoder
 from .readable import Unreadable, find_unreadable
-from .stage import MEFStage
 from .tables import Tables
+from .validation import Validation
 
 ADAPTERS = "adapters"  # folder in a run's, for DeepExprPipeline.from_pretrained and diffusers
 SAMPLE = 1024  # pictures whose embeddings tell mean and deviation where there is no cache
@@ -82,61 +84,76 @@ def embedding_sample(
     return tuple(torch.cat([part[name].cpu() for part in parts]) for name in NAMES)
 
 
-class MEFRecipe:
-    """See :class:`.training.run.Recipe`."""
+@one_voice()
+def train_mef(config: MEFConfig, run: Run) -> Path:
+    """Train MEF's adapters; return the run's folder, with the adapters by themselves in ``adapters/``.
 
-    def __init__(self, config_path: str):
-        self.config = load_mef_config(config_path)
-        self.train_params = self.config.train_params
+    Raises:
+        UserError: data, networks, checkpoint and configuration are not there or do not fit; losses are not finite.
+    """
+    train = config.train_params
+    start, entries = starting_point(run, read_checkpoint)
+    complete = is_complete(start, train, start.folder and start.folder / ADAPTERS / CONFIG)
+    if complete and run.resume == "auto":
+        return nothing_left(start)
+    tables, bad = read_tables(config)
+    accelerator = start_processes(run, train)
 
-    def read(self, checkpoint: str) -> dict[str, Any]:
-        """Of a run, or a folder of adapters, which has weights alone."""
-        return read_adapters(Path(checkpoint)) if Path(checkpoint).is_dir() else load_checkpoint(checkpoint)
+    encoder = build_encoder(config, accelerator.device.type == "cpu").to(accelerator.device)
+    if start.path is not None and start.path.is_dir() and accelerator.is_main_process:
+        _tell_other_embeddings(start.path, encoder.embedder)
+    cache, unreadable = None, Unreadable({}, {})
+    if config.dataset_params.cache_dir is not None:
+        cache = build_cache(config, tables, encoder, accelerator)
+    else:
+        unreadable = find_unreadable(tables, encoder.embedder, accelerator)
+    timesteps = training_noise(encoder.base).config.num_train_timesteps
+    dataset = PortraitDataset(tables, encoder.latent_shape, timesteps, train, cache, unreadable)
+    rank, world = accelerator.process_index, accelerator.num_processes
+    loader = loader_of(dataset, train, config.dataset_params.num_workers, rank, world)
 
-    def check(self) -> None:
-        self.tables, self.bad = read_tables(self.config)
+    learning = objectives.build(config, encoder, dataset, embedding_sample(cache, tables, encoder, unreadable.faces))
+    validation = Validation(config.validation_params, encoder, dataset.portraits, learning.adapters)
+    if cache is not None:
+        encoder.forget_text()  # its states are all there: gigabytes for other things
+    trainer = Trainer(
+        learning.adapters,
+        objectives.LAYOUT,
+        learning.objectives,
+        loader,
+        train,
+        accelerator,
+        notes={"mef": config_to_dict(config)},
+        picture=lambda _, averaged: validation.grid_of(averaged),
+        accumulation=train.gradient_accumulation,
+    )
+    encoder.to(accelerator.device)
+    if entries is not None:
+        trainer.restore(entries, start.path, run.finetune)
+        if trainer.is_over and complete:
+            raise all_done(start, train)
+    del entries
 
-    def build(
-        self, accelerator: Accelerator, found: dict[str, Any] | None, checkpoint: str | None, finetune: bool
-    ) -> tuple[Trainer, Loaded | None]:
-        config, train, tables = self.config, self.config.train_params, self.tables
-        encoder = build_encoder(config, accelerator.device.type == "cpu").to(accelerator.device)
-        if checkpoint is not None and Path(checkpoint).is_dir() and accelerator.is_main_process:
-            _tell_other_embeddings(Path(checkpoint), encoder.embedder)
-        cache, unreadable = None, Unreadable({}, {})
-        if config.dataset_params.cache_dir is not None:
-            cache = build_cache(config, tables, encoder, accelerator)
-        else:
-            unreadable = find_unreadable(tables, encoder.embedder, accelerator)
-        timesteps = training_noise(encoder.base).config.num_train_timesteps
-        dataset = PortraitDataset(tables, encoder.latent_shape, timesteps, train, cache, unreadable)
-        workers, rank, world = config.dataset_params.num_workers, accelerator.process_index, accelerator.num_processes
-        loader = loader_of(dataset, train, workers, rank, world)
-        stage = MEFStage(config, encoder, dataset, embedding_sample(cache, tables, encoder, unreadable.faces))
-        if cache is not None:
-            encoder.forget_text()  # its states are all there: gigabytes for other things
-        trainer = Trainer(stage, loader, train, accelerator, train.gradient_accumulation)
-        if finetune and "ema" in found:
-            found = found | found["ema"] | {"ema_updates": 0}  # a new run's average forgets its first steps again
-        loaded = trainer.resume(found, checkpoint, finetune) if found is not None else None
-        return trainer, loaded
+    folder = open_folder(run, start, config, accelerator)
+    if accelerator.is_main_process:
+        if start.is_new:
+            left_out(folder, (f"{path}: {reason}" for path, reason in (bad | dataset.left_out).items()))
+        count = sum(p.numel() for p in learning.adapters.parameters() if p.requires_grad)
+        print(f"{len(tables.portraits)} portraits; {count / 1e6:.2f} M parameters to train")
+    trainer.fit(folder)
+    if accelerator.is_main_process:
+        made, base_params = folder / ADAPTERS, config.model_params.base_params
+        crops = config.dataset_params.crop_faces
+        save_adapters(made, trainer.averaged.state(), encoder.embedder, base_params, crops)
+        print(f"adapters: '{made}'")
+        print(f"trained {trainer.position.epoch} epochs; the last checkpoint is in '{folder}'")
+    close(accelerator)
+    return folder
 
-    def announce(self, trainer: Trainer, loaded: Loaded | None, checkpoint: str | None, is_new: bool) -> None:
-        if is_new:
-            left_out = self.bad | trainer.loader.dataset.left_out
-            trainer.log_left_out(f"{path}: {reason}" for path, reason in left_out.items())
-        count = sum(p.numel() for p in trainer.stage.adapters.parameters() if p.requires_grad)
-        print(f"{len(self.tables.portraits)} portraits; {count / 1e6:.2f} M parameters to train")
 
-    def left(self, folder: Path) -> Path:
-        return folder / ADAPTERS / CONFIG
-
-    def finish(self, trainer: Trainer) -> None:
-        """The adapters by themselves, as other programs read them."""
-        stage, folder = trainer.stage, trainer.folder / ADAPTERS
-        embedder, base_params = stage.encoder.embedder, self.config.model_params.base_params
-        save_adapters(folder, stage.averaged(), embedder, base_params, self.config.dataset_params.crop_faces)
-        print(f"adapters: '{folder}'")
+def read_checkpoint(path: str) -> dict[str, Any]:
+    """What a run's checkpoint holds, or a folder of adapters, which has weights alone."""
+    return read_adapters(Path(path)) if Path(path).is_dir() else load_checkpoint(path)
 
 
 def _tell_other_embeddings(folder: Path, own: Embedder) -> None:
@@ -152,6 +169,3 @@ def _tell_other_embeddings(folder: Path, own: Embedder) -> None:
     read = description.get("compound_params"), description.get(CROP_KEY, False)
     if not sid.same_as(own.sid) or read != (config_to_dict(own.compound), own.detector is not None):
         print(f"note: {folder} read other embeddings than this configuration gives, and has to learn them anew")
-
-
-train = partial(runs.run, MEFRecipe)

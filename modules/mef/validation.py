@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,6 +26,7 @@ class Validation:
 
     def __init__(self, params: ValidationParams, encoder: Encoder, portraits: Sequence[Portrait], adapters: Adapters):
         self.params, self.encoder, self.base = params, encoder, encoder.base
+        self.adapters = adapters
         self.side = encoder.resolution
         # where training reads them off: a portrait's own picture need not show a face
         first = {p.identity: str(p.identity_image or p.image) for p in reversed(portraits)}
@@ -41,6 +43,17 @@ class Validation:
 
     def _thumbnail(self, path: str) -> np.ndarray:
         return media.fit(media.read_image(path), self.side, self.side)
+
+    def grid_of(self, averaged: Adapters) -> Tensor:
+        """:meth:`grid` by other weights of the adapters, which are as they were afterwards."""
+        training = copy.deepcopy(self.adapters.state())
+        self.adapters.load(averaged.state(), "averages")
+        try:
+            dtype = self.base.unet.dtype
+            with torch.autocast(self.base.device.type, dtype, dtype != torch.float32):
+                return self.grid()
+        finally:
+            self.adapters.load(training, "adapters")
 
     @torch.no_grad()
     def grid(self) -> Tensor:

@@ -93,8 +93,8 @@ class GeneratorStep(nn.Module):
         return self
 
     @torch.no_grad()
-    def update_targets(self) -> None:
-        """Move the judging copies of the encoders a little towards the encoders."""
+    def _update_targets(self) -> None:
+        """Move the judging copies of the encoders a little towards the encoders that the last step has left."""
         if self.targets is not None:
             for target, online in zip(self.targets.parameters(), self.model.encoders.parameters(), strict=True):
                 target.lerp_(online, 1 - TARGET_DECAY)
@@ -107,6 +107,8 @@ class GeneratorStep(nn.Module):
         A picture costs a hundred embeddings, and people are told apart by comparing many.  Where nothing is rendered
         the motion head learns of all items what the detector, as it is, finds in them.
         """
+        if self.training:
+            self._update_targets()
         frames, rendered = batch["frames"], self.params.rendered(len(batch["frames"]))
         if self.model.encoders is None:
             return self._render(frames[:rendered], None)

@@ -1,4 +1,4 @@
-"""A training run from its command line to its end, for either stage: checkpoint, processes, folder, loop."""
+"""A training run as its command line asks for it: what it starts from, its processes, its folder."""
 
 from __future__ import annotations
 
@@ -7,140 +7,164 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast_object_list
 
 from ..config.files import save_config
 from ..config.training import LoopParams
 from ..devices import device_list, select_devices, share_of_batch
 from ..errors import UserError
-from .launch import launched, one_voice, spawn
-from .loop import Loaded, Trainer, build_accelerator
+from .checkpoint import load_checkpoint
+from .launch import launched, spawn
+from .position import is_over
+
+Entries = dict[str, Any]  # what a checkpoint holds
 
 
-class Recipe(Protocol):
-    """What a run needs to know of its stage."""
+@dataclass(frozen=True)
+class Run:
+    """What the command line says of a run.
 
-    config: Any  # what is written beside the checkpoints
-    train_params: LoopParams
-
-    def read(self, checkpoint: str) -> dict[str, Any]:
-        """What a checkpoint holds, as :func:`.training.checkpoint.load_checkpoint` gives it.  Raises UserError."""
-
-    def check(self) -> None:
-        """Raise UserError for data that is not there: before processes are started or a folder is made."""
-
-    def build(
-        self, accelerator: Accelerator, found: dict[str, Any] | None, checkpoint: str | None, finetune: bool
-    ) -> tuple[Trainer, Loaded | None]:
-        """The trainer at its starting position, and what the checkpoint could not give (None without one)."""
-
-    def announce(self, trainer: Trainer, loaded: Loaded | None, checkpoint: str | None, is_new: bool) -> None:
-        """Say what is worth knowing of the start, on the main process, once the run has its folder."""
-
-    def left(self, folder: Path) -> Path | None:
-        """The file that :meth:`finish` writes last, for a run in ``folder``; None if it writes nothing."""
-
-    def finish(self, trainer: Trainer) -> None:
-        """Write what a finished run leaves beside its checkpoints, on the main process."""
-
-
-@one_voice()
-def run(
-    make_recipe: Callable[[str], Recipe],
-    config_path: str,
-    checkpoint: str | None = None,
-    log_dir: str = "log",
-    device_ids: str | None = None,
-    resume: str | None = None,
-    finetune: bool = False,
-    cpu: bool = False,
-) -> Path:
-    """Train; return the run's folder.
-
-    Args:
-        make_recipe: makes the stage's recipe from the configuration's path.
+    Attributes:
+        config_path: the configuration's file; runs are named after it.
         checkpoint: continue from it (in its own run's folder if it lies in one), or start from its weights.
+        log_dir: the folder that runs' folders are made in.
         device_ids: ``"0,1"`` runs one process per device, GPUs if there are any, else CPU processes over gloo.
         resume: ``"auto"`` continues the newest run of this configuration under ``log_dir``, or starts one; anything
             else is a checkpoint's path.
         finetune: take the checkpoint's (averaged) weights alone: a new run, at epoch 0.
     """
-    recipe = make_recipe(config_path)
-    params = recipe.train_params
-    if checkpoint is not None and resume is not None:
+
+    config_path: str
+    checkpoint: str | None = None
+    log_dir: str = "log"
+    device_ids: str | None = None
+    resume: str | None = None
+    finetune: bool = False
+    cpu: bool = False
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run starts from: a checkpoint, and the folder that it goes on in, where it is one of this configuration.
+
+    ``position`` is the checkpoint's ``training`` entry; ``is_new`` tells a run that begins from one that goes on.
+    """
+
+    path: Path | None
+    folder: Path | None
+    position: Entries
+
+    @property
+    def is_new(self) -> bool:
+        return self.folder is None
+
+
+def starting_point(run: Run, read: Callable[[str], Entries] = load_checkpoint) -> tuple[Start, Entries | None]:
+    """Find and read the checkpoint of a run: before processes are started or a folder is made.
+
+    Raises:
+        UserError: options contradict each other, or the checkpoint cannot be read.
+    """
+    checkpoint: str | Path | None = run.checkpoint
+    if checkpoint is not None and run.resume is not None:
         raise UserError("--checkpoint and --resume say the same; give one of them")
-    if resume == "auto":
-        checkpoint = newest_checkpoint(log_dir, config_path)
-    elif resume is not None:
-        checkpoint = resume
-    if finetune and checkpoint is None:
+    if run.resume == "auto":
+        checkpoint = newest_checkpoint(run.log_dir, run.config_path)
+    elif run.resume is not None:
+        checkpoint = run.resume
+    if run.finetune and checkpoint is None:
         raise UserError("--finetune needs the --checkpoint to start from")
-    # read before processes are started or a folder is made: a bad checkpoint or data set then leaves nothing behind
-    found = recipe.read(checkpoint) if checkpoint is not None else None
-    own = _own_run_folder(found, checkpoint, config_path) if not finetune else None
-    finished = own is None or _finished(recipe, Path(checkpoint))
-    over = found is not None and found.get("training", {}).get("epoch", 0) >= params.num_epochs
-    if resume == "auto" and over and finished:
-        print(f"nothing left to train: {checkpoint} has all {params.num_epochs} epochs")
-        return Path(checkpoint).parent
-    recipe.check()
-    devices = device_list(device_ids)
+    if checkpoint is None:
+        return Start(None, None, {}), None
+    entries = read(str(checkpoint))
+    path, position = Path(checkpoint), entries.get("training", {})
+    inside = (path.parent / "log.txt").is_file() and (path.parent / Path(run.config_path).name).is_file()
+    own = path.parent if inside and position and not run.finetune else None
+    return Start(path, own, {} if run.finetune else position), entries
+
+
+def is_complete(start: Start, params: LoopParams, left: Path | None = None) -> bool:
+    """Whether the run of a checkpoint has nothing left to do.
+
+    ``left`` is the file that it writes last, after its last checkpoint: it may have been killed between the two.
+    """
+    over = bool(start.position) and is_over(start.position, params)
+    return over and (start.folder is None or left is None or _is_newer(left, start.path))
+
+
+def nothing_left(start: Start) -> Path:
+    """Say that a run that was to go on, if there is something to go on with, is complete; return its folder."""
+    print(f"nothing left to train: {start.path} has all {start.position['epoch']} epochs")
+    return start.path.parent
+
+
+def all_done(start: Start, params: LoopParams) -> UserError:
+    """What to say where a complete run was to go on."""
+    again = " (its rates then jump up again along the longer cosine)" if params.cosine else ""
+    return UserError(
+        f"{start.path}: all {start.position['epoch']} epochs are done: raise train_params.num_epochs{again}, or start "
+        "a new run from its weights with --finetune"
+    )
+
+
+def _is_newer(left: Path, checkpoint: Path) -> bool:
+    return left.is_file() and left.stat().st_mtime_ns >= checkpoint.stat().st_mtime_ns
+
+
+def start_processes(run: Run, params: LoopParams) -> Accelerator:
+    """One process a device; return accelerate's state of this one."""
+    devices = device_list(run.device_ids)
     if not launched():
-        select_devices(devices, cpu)
+        select_devices(devices, run.cpu)
         share_of_batch(params.batch_size, max(1, len(devices)))
         if len(devices) > 1:
             spawn(len(devices))
-
-    accelerator = build_accelerator(params, cpu)
-    main = accelerator.is_main_process
-    if not main:  # what it warns of, the main process does too
+    accelerator = build_accelerator(params, run.cpu)
+    if not accelerator.is_main_process:  # what it warns of, the main process does too
         logging.getLogger(__name__.partition(".")[0]).setLevel(logging.ERROR)
-    trainer, loaded = recipe.build(accelerator, found, checkpoint, finetune)
-    if trainer.position.epoch >= params.num_epochs and finished:
-        again = " (its rates then jump up again along the longer cosine)" if params.cosine else ""
-        raise UserError(
-            f"{checkpoint}: all {params.num_epochs} epochs are done: raise train_params.num_epochs{again}, or start a "
-            "new run from its weights with --finetune"
-        )
-    folder = [str(own or new_run_folder(log_dir, config_path)) if main else None]
-    trainer.folder = Path(broadcast_object_list(folder)[0])
+    return accelerator
+
+
+def build_accelerator(params: LoopParams, cpu: bool = False) -> Accelerator:
+    """Accelerate's state of this process: CUDA devices, else the CPU."""
+    # some loss settings leave some weights unused, which the reduction of gradients must know
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    # NCCL gives up after 10 minutes; shares of a cache that is built for hours are not done at the same moment, nor is
+    # what the main process does alone.  Where a process dies its launcher ends the others.
+    patient = InitProcessGroupKwargs(timeout=timedelta(hours=2))
+    precision = {"fp32": "no"}.get(params.precision, params.precision)
+    try:
+        cpu = cpu or not torch.cuda.is_available()
+        return Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=[unused, patient])
+    except ValueError as error:
+        raise UserError(f"train_params.precision: {params.precision} does not work on this device ({error})") from error
+
+
+def open_folder(run: Run, start: Start, config: Any, accelerator: Accelerator) -> Path:
+    """The run's folder, known to all processes, with the configuration as it is read; a new one is made."""
+    main = accelerator.is_main_process
+    names = [str(start.folder or new_run_folder(run.log_dir, run.config_path)) if main else None]
+    folder = Path(broadcast_object_list(names)[0])
     if main:
-        record = trainer.folder / Path(config_path).name
-        if record.resolve() != Path(config_path).resolve():
-            save_config(recipe.config, record)
-        recipe.announce(trainer, loaded, checkpoint, own is None)
-        print(f"training in '{trainer.folder}' on {accelerator.num_processes} process(es), {accelerator.device}")
-    del found  # as large as the model and its optimisers
-    trainer.run()
-    if main:
-        recipe.finish(trainer)
-        print(f"trained {params.num_epochs} epochs; the last checkpoint is in '{trainer.folder}'")
+        record = folder / Path(run.config_path).name
+        if record.resolve() != Path(run.config_path).resolve():
+            save_config(config, record)
+        print(f"training in '{folder}' on {accelerator.num_processes} process(es), {accelerator.device}")
+    return folder
+
+
+def close(accelerator: Accelerator) -> None:
+    """Wait for what other processes still do, and let them go."""
     accelerator.wait_for_everyone()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-    return trainer.folder
-
-
-def _finished(recipe: Recipe, checkpoint: Path) -> bool:
-    """Whether the run of a last checkpoint has written what it leaves: it may have been killed just before."""
-    left = recipe.left(checkpoint.parent)
-    return left is None or left.is_file() and left.stat().st_mtime_ns >= checkpoint.stat().st_mtime_ns
-
-
-def _own_run_folder(
-    found: dict[str, Any] | None, checkpoint: str | os.PathLike | None, config_path: str
-) -> Path | None:
-    """The run folder the checkpoint lies in, if it is one of this configuration."""
-    if found is None or "training" not in found:
-        return None
-    folder = Path(checkpoint).parent
-    inside = (folder / "log.txt").is_file() and (folder / Path(config_path).name).is_file()
-    return folder if inside else None
 
 
 def new_run_folder(log_dir: str | os.PathLike, config_path: str | os.PathLike) -> Path:

@@ -16,7 +16,7 @@ def main() -> None:
     args = parser.parse_args()
 
     from ...config.files import load_mef_config
-    from ...training.loop import build_accelerator
+    from ...training.run import build_accelerator
     from ..train import build_cache, build_encoder, read_tables
 
     config = load_mef_config(args.config)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 from ...arguments import training_options, training_parser
 from ...errors import run_script
 
@@ -11,9 +14,14 @@ def main() -> None:
     parser.add_argument("--part", required=True, choices=("autoencoder", "denoiser"), help="the autoencoder is first")
     parser.add_argument("--out", default="MEF_Checkpoints/base", help="folder of the base")
     args = parser.parse_args()
-    from .train import train
+    from ...config.files import load_small_base_config
+    from ...training.run import Run
+    from . import train
 
-    train(args.part, args.out, **training_options(args))
+    run = Run(**training_options(args))
+    run = replace(run, log_dir=str(Path(run.log_dir) / args.part))
+    part = {"autoencoder": train.train_autoencoder, "denoiser": train.train_denoiser}[args.part]
+    part(load_small_base_config(args.config), Path(args.out), run)
 
 
 if __name__ == "__main__":

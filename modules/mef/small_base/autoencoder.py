@@ -16,8 +16,9 @@ from ...config.training import LoopParams
 from ...data.portraits import Portrait
 from ...media.tensors import to_images
 from ...sid.perceptual import build_perceptual, feature_distance
+from ...training.trainer import Objective
 from . import networks
-from .part import Batch, PartStage, normal_noise, read_picture
+from .common import Batch, normal_noise, read_picture
 
 SHOWN = 8  # pictures of a training picture
 
@@ -62,23 +63,23 @@ class AutoencoderStep(nn.Module):
         return terms, {"image": image.detach(), "made": made.detach()}
 
 
-class AutoencoderStage(PartStage):
-    """See :class:`PartStage`."""
+def build(config: SmallBaseConfig) -> tuple[AutoencoderKL, list[Objective]]:
+    """A new autoencoder, seeded, and what it learns from."""
+    params = config.autoencoder_train_params
+    torch.manual_seed(params.seed)
+    network = networks.build_autoencoder(config.model_params.autoencoder_params, config.dataset_params.resolution)
+    if params.frozen_encoder:
+        network.encoder.requires_grad_(False)
+        network.quant_conv.requires_grad_(False)
+    learning = [p for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(learning, lr=params.lr, fused=True)
+    return network, [Objective(AutoencoderStep(network, config), {"optimizer": optimizer})]
 
-    def __init__(self, config: SmallBaseConfig):
-        params = config.autoencoder_train_params
-        torch.manual_seed(params.seed)
-        network = networks.build_autoencoder(config.model_params.autoencoder_params, config.dataset_params.resolution)
-        if params.frozen_encoder:
-            network.encoder.requires_grad_(False)
-            network.quant_conv.requires_grad_(False)
-        optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=params.lr)
-        super().__init__(config, AutoencoderStep(network, config), network, params, optimizer)
 
-    def picture(self, hand_over: Batch) -> Tensor:
-        """Pictures above what the autoencoder makes of them."""
-        rows = [torch.cat(list(hand_over[name][:SHOWN].float().cpu()), dim=2) for name in ("image", "made")]
-        return _as_bytes(torch.cat(rows, dim=1))
+def picture(shown: Batch, averaged: AutoencoderKL) -> Tensor:
+    """Pictures above what the autoencoder makes of them."""
+    rows = [torch.cat(list(shown[name][:SHOWN].float().cpu()), dim=2) for name in ("image", "made")]
+    return _as_bytes(torch.cat(rows, dim=1))
 
 
 def _as_bytes(image: Tensor) -> Tensor:

@@ -12,10 +12,11 @@ from torch.utils.data import Dataset
 from transformers import CLIPTokenizer
 
 from ...config.small_base import SmallBaseConfig
+from ...training.trainer import Objective
 from ..base import quiet
 from ..weighting import min_snr_weight
 from . import networks
-from .part import Batch, PartStage, normal_noise
+from .common import Batch, normal_noise
 
 TOKENIZER = "tokenizer"  # a checkpoint's entry beside the network's
 SHOWN = 8  # pictures of a training picture
@@ -78,34 +79,37 @@ class DenoiserStep(nn.Module):
         return {"diffusion": (weight * error).mean()}, {"tokens": batch["tokens"].detach()}
 
 
-class DenoiserStage(PartStage):
-    """See :class:`PartStage`."""
+class DenoiserTraining:
+    """The denoiser of an autoencoder, new and seeded, what it learns from, and the base that both make.
+
+    Args:
+        no_text: what stands for no caption, int64 ``[77]``.
+    """
 
     def __init__(self, config: SmallBaseConfig, autoencoder: AutoencoderKL, tokenizer: CLIPTokenizer, no_text: Tensor):
         params, model = config.denoiser_train_params, config.model_params
         torch.manual_seed(params.seed)
         self.autoencoder, self.tokenizer, self.no_text = autoencoder, tokenizer, no_text
         side = config.dataset_params.resolution // 2 ** (len(model.autoencoder_params.channels) - 1)
-        denoiser = Denoiser(
+        self.network = Denoiser(
             networks.build_text_encoder(model.denoiser_params, tokenizer),
             networks.build_unet(model.denoiser_params, autoencoder.config.latent_channels, side),
         )
         self.scheduler = networks.build_scheduler()
         noise = DDPMScheduler.from_config(self.scheduler.config)
-        step = DenoiserStep(denoiser, noise, autoencoder.config.scaling_factor, config)
-        optimizer = torch.optim.AdamW(denoiser.parameters(), lr=params.lr, weight_decay=params.weight_decay)
-        super().__init__(config, step, denoiser, params, optimizer)
+        step = DenoiserStep(self.network, noise, autoencoder.config.scaling_factor, config)
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=params.lr, weight_decay=params.weight_decay, fused=True
+        )
+        self.objectives = [Objective(step, {"optimizer": optimizer})]
 
-    def state(self) -> dict[str, Any]:
-        return super().state() | {TOKENIZER: networks.tokenizer_text(self.tokenizer)}
-
-    def pipeline(self) -> StableDiffusionPipeline:
-        """The base as it stands."""
+    def pipeline(self, denoiser: Denoiser) -> StableDiffusionPipeline:
+        """The base with this denoiser, such as the averaged one."""
         return StableDiffusionPipeline(
             vae=self.autoencoder,
-            text_encoder=self.averaged.text_encoder,
+            text_encoder=denoiser.text_encoder,
             tokenizer=self.tokenizer,
-            unet=self.averaged.unet,
+            unet=denoiser.unet,
             scheduler=self.scheduler,
             safety_checker=None,
             feature_extractor=None,
@@ -113,13 +117,12 @@ class DenoiserStage(PartStage):
         )
 
     @torch.no_grad()
-    def picture(self, hand_over: Batch) -> Tensor:
+    def picture(self, shown: Batch, denoiser: Denoiser) -> Tensor:
         """Samples for the captions of a batch, always from the same noise."""
         with quiet():
-            pipeline = self.pipeline()
+            pipeline = self.pipeline(denoiser)
         pipeline.set_progress_bar_config(disable=True)
-        tokens = hand_over["tokens"][:SHOWN]
-        encode = self.averaged.text_encoder
+        tokens, encode = shown["tokens"][:SHOWN], denoiser.text_encoder
         pictures = pipeline(
             prompt_embeds=encode(tokens).last_hidden_state,
             negative_prompt_embeds=encode(self.no_text.to(tokens.device).expand_as(tokens)).last_hidden_state,

@@ -17,7 +17,7 @@ from ...data.portraits import Portrait
 from ...errors import UserError
 from ...training.checkpoint import load_checkpoint, save_checkpoint
 from ..cache.key import stamps
-from .part import Batch, read_picture
+from .common import Batch, read_picture
 
 BATCH = 16  # pictures encoded together
 

@@ -1,222 +1,199 @@
-"""Training a small base from a configuration: autoencoder first, then text encoder and denoiser together."""
+"""Training a small base: its autoencoder first, then text encoder and denoiser together; each read downwards."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from diffusers import AutoencoderKL
-from safetensors import SafetensorError
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from transformers import CLIPTokenizer
 
-from ...atomic import check_place, move_files, writing_errors
-from ...config.files import load_small_base_config
+from ...atomic import check_place
+from ...config.files import config_to_dict
 from ...config.mef import BaseParams
-from ...config.small_base import AutoencoderParams
-from ...data.portraits import read_portraits
+from ...config.small_base import SmallBaseConfig
+from ...config.training import LoopParams
+from ...data.portraits import Portrait, read_portraits
 from ...data.sampling import loader_of
 from ...errors import UserError
-from ...training import run as runs
 from ...training.checkpoint import load_checkpoint
-from ...training.loop import Loaded, Trainer
+from ...training.launch import one_voice
+from ...training.log import left_out
+from ...training.run import (
+    Run,
+    Start,
+    all_done,
+    close,
+    is_complete,
+    nothing_left,
+    open_folder,
+    start_processes,
+    starting_point,
+)
+from ...training.trainer import Trainer
 from ..base import load_base, quiet
-from . import networks
-from .autoencoder import AutoencoderStage, Pictures
-from .denoiser import TOKENIZER, Denoiser, DenoiserStage, Latents
+from . import autoencoder, networks
+from .common import LAYOUT
+from .denoiser import TOKENIZER, Denoiser, DenoiserTraining, Latents
+from .folder import INDEX, VAE, check_same_latents, read_autoencoder, save, take_over, vae_of
 from .latents import encode_all, portrait_latents
-from .part import PartStage
 
-VAE, INDEX = "vae", "model_index.json"  # the autoencoder's folder in the base's, and what names all of them
 SAMPLE = 1024  # pictures whose latents tell their spread
 
 
-class _Recipe:
-    """See :class:`.training.run.Recipe`."""
+@one_voice()
+def train_autoencoder(config: SmallBaseConfig, out: Path, run: Run) -> Path:
+    """Train the autoencoder and write ``<out>/vae``; return the run's folder.  Raises UserError."""
+    train, params = config.autoencoder_train_params, config.model_params.autoencoder_params
 
-    part: str
-
-    def __init__(self, out: str | Path, config_path: str):
-        self.config = load_small_base_config(config_path)
-        self.train_params = getattr(self.config, f"{self.part}_train_params")
-        self.out = Path(out)
-        self.base: Path | None = None  # the folder that a run starts from, where it is one
-
-    def read(self, checkpoint: str) -> dict[str, Any]:
+    def read(path: str) -> dict[str, Any]:
         """Of a run, or a base's folder, which has weights alone."""
-        if not Path(checkpoint).is_dir():
-            return load_checkpoint(checkpoint)
-        self.base = Path(checkpoint)
-        return self._read_base(self.base)
+        if not Path(path).is_dir():
+            return load_checkpoint(path)
+        return {"network": read_autoencoder(Path(path) / VAE, params).state_dict()}
 
-    @property
-    def vae(self) -> Path:
-        """The autoencoder that latents are of: ``<out>/vae``, or till that is there the base's it starts from."""
-        own = self.out / VAE
-        return own if self.base is None or (own / "config.json").is_file() else self.base / VAE
+    start, entries = starting_point(run, read)
+    complete = is_complete(start, train, out / VAE / "config.json")
+    if complete and run.resume == "auto":
+        return nothing_left(start)
+    if train.frozen_encoder and entries is None:
+        raise UserError("autoencoder_train_params.frozen_encoder: needs --finetune and a --checkpoint")
+    check_place(out / INDEX)
+    base = _base_of(start)
+    if base is not None and train.frozen_encoder:
+        check_same_latents(out, base, params)
+    portraits, bad = read_portraits(config.dataset_params.root_dir)
+    accelerator = start_processes(run, train)
 
-    @property
-    def keeps_latents(self) -> bool:
-        """Whether latents mean the same afterwards: the autoencoder's encoder does not learn."""
-        return True
+    network, objectives = autoencoder.build(config)
+    resolution = config.dataset_params.resolution
+    side = resolution // 2 ** (len(network.config.block_out_channels) - 1)
+    shape = (network.config.latent_channels, side, side)
+    loader = _loader(autoencoder.Pictures(portraits, resolution, shape, train), train, config, accelerator)
+    notes = {"small_base": config_to_dict(config)}
+    trainer = Trainer(network, LAYOUT, objectives, loader, train, accelerator, notes=notes, picture=autoencoder.picture)
+    _restore(trainer, entries, start, run, complete)
+    del entries
 
-    def check(self) -> None:
-        check_place(self.out / INDEX)
-        if self.base is not None and self.keeps_latents:
-            params = self.config.model_params.autoencoder_params
-            own, other = (_read_autoencoder(path, params).state_dict() for path in (self.vae, self.base / VAE))
-            makes_latents = [name for name in own if name.startswith(("encoder.", "quant_conv."))]
-            if not all(torch.equal(own[name], other[name]) for name in makes_latents):
-                raise UserError(f"{self.vae}: makes other latents than {self.base / VAE}; choose another --out")
-        self.portraits, self.bad = read_portraits(self.config.dataset_params.root_dir)
-
-    def announce(self, trainer: Trainer, loaded: Loaded | None, checkpoint: str | None, is_new: bool) -> None:
-        if is_new:
-            trainer.log_left_out(f"{path}: {reason}" for path, reason in self.bad.items())
-        if self.base is not None and self.keeps_latents and not (self.out / VAE / "config.json").is_file():
-            with _appearing(self.out) as made:  # whoever continues the run finds it there
-                self._take_over(Path(made))
-        count = sum(p.numel() for p in trainer.stage.network.parameters())
-        print(f"{len(self.portraits)} portraits; {count / 1e6:.2f} M parameters to train")
-
-    def _trainer(
-        self,
-        stage: PartStage,
-        dataset: Dataset,
-        accelerator: Accelerator,
-        found: dict[str, Any] | None,
-        checkpoint: str | None,
-        finetune: bool,
-    ) -> tuple[Trainer, Loaded | None]:
-        if finetune and "ema" in found:
-            found = found | {"network": found["ema"], "ema_updates": 0}
-        workers, rank, world = (
-            self.config.dataset_params.num_workers,
-            accelerator.process_index,
-            accelerator.num_processes,
-        )
-        loader = loader_of(dataset, self.train_params, workers, rank, world)
-        trainer = Trainer(stage, loader, self.train_params, accelerator)
-        return trainer, trainer.resume(found, checkpoint, finetune) if found is not None else None
-
-
-class AutoencoderRecipe(_Recipe):
-    """Trains the autoencoder and writes ``<out>/vae``."""
-
-    part = "autoencoder"
-
-    @property
-    def keeps_latents(self) -> bool:
-        return self.train_params.frozen_encoder
-
-    def _take_over(self, out: Path) -> None:
-        """All of the base: its denoiser knows these latents."""
-        shutil.copytree(self.base, out, dirs_exist_ok=True)
-
-    def _read_base(self, folder: Path) -> dict[str, Any]:
-        return {"network": _read_autoencoder(folder / VAE, self.config.model_params.autoencoder_params).state_dict()}
-
-    def build(
-        self, accelerator: Accelerator, found: dict[str, Any] | None, checkpoint: str | None, finetune: bool
-    ) -> tuple[Trainer, Loaded | None]:
-        if self.train_params.frozen_encoder and found is None:
-            raise UserError("autoencoder_train_params.frozen_encoder: needs --finetune and a --checkpoint")
-        stage = AutoencoderStage(self.config)
-        side = self.config.dataset_params.resolution // 2 ** (len(stage.network.config.block_out_channels) - 1)
-        shape = (stage.network.config.latent_channels, side, side)
-        dataset = Pictures(self.portraits, self.config.dataset_params.resolution, shape, self.train_params)
-        return self._trainer(stage, dataset, accelerator, found, checkpoint, finetune)
-
-    def left(self, folder: Path) -> Path:
-        return self.out / VAE / "config.json"
-
-    def finish(self, trainer: Trainer) -> None:
-        autoencoder = trainer.stage.averaged.eval()
-        scaling = self._known_scaling() or self._measured_scaling(autoencoder)
-        autoencoder.register_to_config(scaling_factor=scaling)
-        _save(autoencoder, self.out / VAE)
-        print(f"autoencoder: '{self.out / VAE}'")
-        if not self.keeps_latents:
-            print(f"its latents are new: now train the denoiser of '{self.out}'")
-
-    def _known_scaling(self) -> float | None:
-        """Where the encoder was frozen, the factor that a denoiser was, or may have been, trained with."""
-        if not (self.train_params.frozen_encoder and (self.vae / "config.json").is_file()):
-            return None
-        return AutoencoderKL.load_config(self.vae)["scaling_factor"]
-
-    def _measured_scaling(self, autoencoder: AutoencoderKL) -> float:
-        """The denoiser's latents are to have a spread of 1."""
-        some = self.portraits[:: max(1, len(self.portraits) // SAMPLE)]
-        rows = encode_all(autoencoder, some, self.config.dataset_params.resolution, True)
-        return float(1 / (rows["mean"].float().var() + rows["deviation"].float().square().mean()).sqrt())
-
-
-class DenoiserRecipe(_Recipe):
-    """Trains text encoder and UNet on the latents of ``<out>/vae``, or of a base it starts from; writes ``<out>``."""
-
-    part = "denoiser"
-
-    def _take_over(self, out: Path) -> None:
-        shutil.copytree(self.base / VAE, out / VAE)
-
-    def _read_base(self, folder: Path) -> dict[str, Any]:
-        base = load_base(BaseParams(path=str(folder)))
-        network = Denoiser(base.text_encoder, base.unet).state_dict()
-        return {"network": network, TOKENIZER: networks.tokenizer_text(base.tokenizer)}
-
-    def check(self) -> None:
-        super().check()
-        if not (self.vae / "config.json").is_file():
-            raise UserError(f"{self.vae}: no such folder; train the autoencoder first (--part autoencoder)")
-
-    def build(
-        self, accelerator: Accelerator, found: dict[str, Any] | None, checkpoint: str | None, finetune: bool
-    ) -> tuple[Trainer, Loaded | None]:
-        params = self.config.model_params.autoencoder_params
-        autoencoder = _read_autoencoder(self.vae, params).to(accelerator.device)
-        captions = [portrait.text for portrait in self.portraits]
-        if found is not None and TOKENIZER in found:
-            tokenizer = networks.restore_tokenizer(found[TOKENIZER])  # other captions would number words otherwise
+    folder = open_folder(run, start, config, accelerator)
+    if accelerator.is_main_process:
+        if base is not None and train.frozen_encoder:
+            take_over(out, base)  # all of the base: its denoiser knows these latents
+        _announce(folder, start, portraits, bad, network)
+    trainer.fit(folder)
+    if accelerator.is_main_process:
+        made = trainer.averaged.eval()
+        known = vae_of(out, base)
+        if train.frozen_encoder and (known / "config.json").is_file():  # what a denoiser was, or may have been, taught
+            scaling = AutoencoderKL.load_config(known)["scaling_factor"]
         else:
-            tokenizer = networks.build_tokenizer(captions)
-        tokens = _tokens(tokenizer, ["", *captions])
-        stage = DenoiserStage(self.config, autoencoder, tokenizer, tokens[0])
-        rows = portrait_latents(autoencoder, self.portraits, self.config.dataset_params, accelerator)
-        timesteps = stage.scheduler.config.num_train_timesteps
-        dataset = Latents(rows, tokens[1:], tokens[0], timesteps, self.config)
-        return self._trainer(stage, dataset, accelerator, found, checkpoint, finetune)
+            scaling = _scaling(made, portraits, resolution)
+        made.register_to_config(scaling_factor=scaling)
+        save(made, out / VAE)
+        print(f"autoencoder: '{out / VAE}'")
+        if not train.frozen_encoder:
+            print(f"its latents are new: now train the denoiser of '{out}'")
+    close(accelerator)
+    return folder
 
-    def left(self, folder: Path) -> Path:
-        return self.out / INDEX
 
-    def finish(self, trainer: Trainer) -> None:
+@one_voice()
+def train_denoiser(config: SmallBaseConfig, out: Path, run: Run) -> Path:
+    """Train text encoder and UNet on the latents of ``<out>/vae``, or of the base it starts from; write ``out``.
+
+    Returns the run's folder.  Raises UserError.
+    """
+    train, params = config.denoiser_train_params, config.model_params.autoencoder_params
+    start, entries = starting_point(run, _read_denoiser)
+    complete = is_complete(start, train, out / INDEX)
+    if complete and run.resume == "auto":
+        return nothing_left(start)
+    check_place(out / INDEX)
+    base = _base_of(start)
+    if base is not None:
+        check_same_latents(out, base, params)
+    portraits, bad = read_portraits(config.dataset_params.root_dir)
+    vae = vae_of(out, base)
+    if not (vae / "config.json").is_file():
+        raise UserError(f"{vae}: no such folder; train the autoencoder first (--part autoencoder)")
+    accelerator = start_processes(run, train)
+
+    latents_of = read_autoencoder(vae, params).to(accelerator.device)
+    captions = [portrait.text for portrait in portraits]
+    if entries is not None and TOKENIZER in entries:
+        tokenizer = networks.restore_tokenizer(entries[TOKENIZER])  # other captions would number words otherwise
+    else:
+        tokenizer = networks.build_tokenizer(captions)
+    tokens = _tokens(tokenizer, ["", *captions])
+    training = DenoiserTraining(config, latents_of, tokenizer, tokens[0])
+    rows = portrait_latents(latents_of, portraits, config.dataset_params, accelerator)
+    timesteps = training.scheduler.config.num_train_timesteps
+    loader = _loader(Latents(rows, tokens[1:], tokens[0], timesteps, config), train, config, accelerator)
+    notes = {"small_base": config_to_dict(config), TOKENIZER: networks.tokenizer_text(tokenizer)}
+    trainer = Trainer(
+        training.network, LAYOUT, training.objectives, loader, train, accelerator, notes=notes, picture=training.picture
+    )
+    _restore(trainer, entries, start, run, complete)
+    del entries
+
+    folder = open_folder(run, start, config, accelerator)
+    if accelerator.is_main_process:
+        if base is not None:
+            take_over(out, base, VAE)
+        _announce(folder, start, portraits, bad, training.network)
+    trainer.fit(folder)
+    if accelerator.is_main_process:
         with quiet():
-            _save(trainer.stage.pipeline(), self.out)
-        print(f"base: '{self.out}'")
+            save(training.pipeline(trainer.averaged), out)
+        print(f"base: '{out}'")
+    close(accelerator)
+    return folder
 
 
-def _read_autoencoder(path: Path, params: AutoencoderParams) -> AutoencoderKL:
-    """A base's autoencoder, frozen, float32.  Raises UserError for one that is not there, or of other sizes."""
-    try:
-        with quiet():
-            autoencoder = AutoencoderKL.from_pretrained(path).eval().requires_grad_(False)
-        autoencoder.register_to_config(_name_or_path=VAE)  # a base says nothing of where it was made
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise UserError(f"{path}: no autoencoder can be loaded from there ({reason})") from error
-    found = list(autoencoder.config.block_out_channels), autoencoder.config.latent_channels
-    if found != (list(params.channels), params.latent_channels):
-        raise UserError(f"{path}: its channels {found} are not model_params.autoencoder_params'; train it anew")
-    return autoencoder
+def _read_denoiser(path: str) -> dict[str, Any]:
+    """Of a run, or a base's folder, which has weights alone."""
+    if not Path(path).is_dir():
+        return load_checkpoint(path)
+    base = load_base(BaseParams(path=path))
+    network = Denoiser(base.text_encoder, base.unet).state_dict()
+    return {"network": network, TOKENIZER: networks.tokenizer_text(base.tokenizer)}
+
+
+def _base_of(start: Start) -> Path | None:
+    """The base's folder that a run starts from, where it is one."""
+    return start.path if start.path is not None and start.path.is_dir() else None
+
+
+def _loader(dataset: Dataset, train: LoopParams, config: SmallBaseConfig, accelerator: Accelerator) -> DataLoader:
+    workers = config.dataset_params.num_workers
+    return loader_of(dataset, train, workers, accelerator.process_index, accelerator.num_processes)
+
+
+def _restore(trainer: Trainer, entries: dict[str, Any] | None, start: Start, run: Run, complete: bool) -> None:
+    if entries is not None:
+        trainer.restore(entries, start.path, run.finetune)
+        if trainer.is_over and complete:
+            raise all_done(start, trainer.params)
+
+
+def _announce(
+    folder: Path, start: Start, portraits: list[Portrait], bad: dict[str, str], network: torch.nn.Module
+) -> None:
+    if start.is_new:
+        left_out(folder, (f"{path}: {reason}" for path, reason in bad.items()))
+    count = sum(p.numel() for p in network.parameters())
+    print(f"{len(portraits)} portraits; {count / 1e6:.2f} M parameters to train")
+
+
+def _scaling(network: AutoencoderKL, portraits: list[Portrait], resolution: int) -> float:
+    """The denoiser's latents are to have a spread of 1."""
+    some = portraits[:: max(1, len(portraits) // SAMPLE)]
+    rows = encode_all(network, some, resolution, True)
+    return float(1 / (rows["mean"].float().var() + rows["deviation"].float().square().mean()).sqrt())
 
 
 def _tokens(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
@@ -224,31 +201,3 @@ def _tokens(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
     return tokenizer(
         captions, padding="max_length", max_length=networks.MAX_TOKENS, truncation=True, return_tensors="pt"
     ).input_ids
-
-
-def _save(part: Any, folder: Path) -> None:
-    """Half precision is what is kept; what it is loaded in, if nobody says so, is float32 as of diffusers' models."""
-    with _appearing(folder) as made:
-        part.to(dtype=torch.float16).save_pretrained(made)
-        for config in Path(made).rglob("config.json"):  # transformers' models are loaded in the precision it names
-            text = config.read_text(encoding="utf-8").replace('"dtype": "float16"', '"dtype": "float32"')
-            config.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def _appearing(folder: Path) -> Iterator[str]:
-    """A temporary folder whose files appear in ``folder``, whole, at the end."""
-    with writing_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as made:
-            yield made
-            move_files(made, folder)
-
-
-RECIPES = {recipe.part: recipe for recipe in (AutoencoderRecipe, DenoiserRecipe)}
-
-
-def train(part: str, out: str | Path, **options: Any) -> Path:
-    """Train one part; ``options`` are those of :func:`.training.run.run`.  Its runs lie in ``<log_dir>/<part>``."""
-    log_dir = str(Path(options.pop("log_dir", "log")) / part)
-    return runs.run(partial(RECIPES[part], out), log_dir=log_dir, **options)
