@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tiny import write_tiny
 
 from modules.config import sid as configuration
-from modules.config.files import config_from_dict, config_to_dict, load_config, save_config, section_from_dict
+from modules.config.files import config_from_dict, config_to_dict, load_config, save_config, section_from_dict, stage_of
+from modules.config.schema import read_yaml
 from modules.errors import UserError
 
 CONFIGS = Path(__file__).parents[1] / "config"
@@ -522,3 +524,29 @@ def test_encoders_halve_no_more_than_the_frame_allows():
     values = changed("model_params.encoder_params", {"num_blocks": 9})
     expected = "dataset_params.frame_shape * scale_factor >= 2**num_blocks = 512, found 256"
     assert error_of(values) == f"my.yaml: model_params.encoder_params.num_blocks: expected {expected}"
+
+
+def test_a_file_holds_what_differs_from_its_base(tmp_path):
+    """Over two steps, from another folder; lists replace, a null takes an optional section out."""
+    (tmp_path / "below").mkdir()
+    write_tiny(tmp_path / "below" / "tiny.yaml", **{"train_params.scales": [1, 0.5]})
+    (tmp_path / "middle.yaml").write_text("base: below/tiny.yaml\ntrain_params: {scales: [1], batch_size: 8}\n")
+    (tmp_path / "top.yaml").write_text("base: middle.yaml\ntrain_params: {seed: 7}\n")
+    config, below = load_config(tmp_path / "top.yaml"), load_config(tmp_path / "below" / "tiny.yaml")
+    assert config.train_params == replace(below.train_params, scales=[1], batch_size=8, seed=7)
+    assert replace(config, train_params=below.train_params) == below
+    assert stage_of(read_yaml(tmp_path / "top.yaml")) == "SID"
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ("nowhere.yaml", "nowhere.yaml: cannot read the configuration"),
+        ("[1]", "base: expected the path of a YAML file, found"),
+        ("top.yaml", "top.yaml is based on this file again"),
+    ],
+)
+def test_a_base_that_cannot_be_is_one_line(tmp_path, base, message):
+    (tmp_path / "top.yaml").write_text(f"base: {base}\n")
+    with pytest.raises(UserError, match=message):
+        load_config(tmp_path / "top.yaml")

@@ -12,17 +12,16 @@ import operator
 import os
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, TypeVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
 
 import yaml
 
 from ..atomic import write_text
 from ..errors import UserError
 
-section = partial(dataclass, frozen=True, kw_only=True)
 T = TypeVar("T")
 
 
@@ -34,13 +33,47 @@ def option(default: Any = MISSING, **limits: Any) -> Any:
     return field(default=default, metadata=limits)
 
 
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(option,))
+def section(kind: type[T]) -> type[T]:
+    """A class as a section: a frozen dataclass whose fields are keywords."""
+    return dataclass(frozen=True, kw_only=True)(kind)
+
+
 # ---------------------------------------------------------------------------------------------------------------- YAML
 
 
 def read_yaml(path: str | os.PathLike) -> Any:
-    """Plain values of a YAML file.  Raises :class:`UserError`, one line, for a file that is missing or not YAML."""
+    """Plain values of a YAML file, upon those of the file that its ``base`` names, seen from its folder, if it does.
+
+    Mappings are merged key by key; anything else, lists too, replaces what the base says.
+
+    Raises:
+        UserError: one line, for a file that is missing or not YAML, or bases that go round in a circle.
+    """
+    return _with_bases(Path(path), ())
+
+
+def _with_bases(path: Path, above: tuple[Path, ...]) -> Any:
+    values = _parse(path)
+    if not isinstance(values, dict) or "base" not in values:
+        return values
+    base = values.pop("base")
+    if not isinstance(base, str):
+        raise UserError(f"{path}: base: expected the path of a YAML file, found {base!r}")
+    if path.resolve() in above:
+        raise UserError(f"{path}: base: {base} is based on this file again; remove one of the two")
+    return _merged(_with_bases(path.parent / base, (*above, path.resolve())), values)
+
+
+def _merged(below: Any, above: Any) -> Any:
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    return below | {key: _merged(below[key], value) if key in below else value for key, value in above.items()}
+
+
+def _parse(path: Path) -> Any:
     try:
-        return yaml.load(Path(path).read_bytes(), Loader=_Loader)
+        return yaml.load(path.read_bytes(), Loader=_Loader)
     except OSError as error:
         raise UserError(f"{path}: cannot read the configuration: {error.strerror}") from None
     except yaml.MarkedYAMLError as error:

@@ -65,7 +65,7 @@ class TrainingLog(contextlib.AbstractContextManager):
         with open(self.folder / EPOCHS_FILE, "a", encoding="utf-8") as log:
             log.write(f"{epoch:08d}) {line}\n")
             if skipped:
-                log.write(f"# epoch {epoch}: {skipped} steps whose losses or gradients were not finite were skipped\n")
+                log.write(f"# epoch {epoch}: steps skipped, since losses or gradients were not finite: {skipped}\n")
 
 
 def left_out(folder: Path, reasons: Iterable[str]) -> None:
