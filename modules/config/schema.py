@@ -33,7 +33,7 @@ def option(default: Any = MISSING, **limits: Any) -> Any:
     return field(default=default, metadata=limits)
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(option,))
+@dataclass_transform(frozen_default=True, kw_only_default=True)
 def section(kind: type[T]) -> type[T]:
     """A class as a section: a frozen dataclass whose fields are keywords."""
     return dataclass(frozen=True, kw_only=True)(kind)
