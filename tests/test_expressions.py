@@ -18,6 +18,7 @@ from modules.config.files import config_from_dict, load_config
 from modules.data.frames import FrameDataset
 from modules.data.synthetic.dataset import Plan, write_dataset
 from modules.errors import UserError
+from modules.faces.window import cut_out, whole_face, window
 from modules.sid import expressions, face_motion, weights
 from modules.sid.encoders import Encoders
 from modules.sid.expressions import Teaching, teach
@@ -31,7 +32,6 @@ from modules.sid.face_motion import (
     mirrored,
     principal_motions,
 )
-from modules.sid.face_window import cut_out, whole_face, window
 from modules.sid.model import SID
 from modules.sid.stage import SIDStage
 from modules.training.checkpoint import load_checkpoint, save_checkpoint

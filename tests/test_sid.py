@@ -14,13 +14,13 @@ from tiny import OWN_EXPRESSION, tiny
 from modules.config.files import config_from_dict, config_to_dict, section_from_dict
 from modules.config.sid import EncoderParams, ModelParams, PerceptualParams
 from modules.errors import UserError
+from modules.faces.window import FACE_SHARE, cut_out, whole_face, window
 from modules.geometry import coordinate_grid, sample
 from modules.media.tensors import to_tensor
 from modules.sid import losses, weights
 from modules.sid.animator import Animator
 from modules.sid.dense_motion import FASTER, FaceFlow, FlowReading, sparse_motions
 from modules.sid.encoders import IdentityEncoder, Semantics
-from modules.sid.face_window import FACE_SHARE, cut_out, whole_face, window
 from modules.sid.generator import Condition
 from modules.sid.keypoints import Keypoints
 from modules.sid.model import SID, build_discriminator

@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config.sid import DenseMotionParams
-from ..geometry import coordinate_grid, full_precision, gaussian_heatmaps, resize_grid, sample
-from .blocks import AntiAliasDownsample, Hourglass
-from .face_window import MOTION_GRID, aspect_of, whole_face, window
+from ..faces.window import aspect_of, whole_face, window
+from ..geometry import AntiAliasDownsample, coordinate_grid, full_precision, gaussian_heatmaps, resize_grid, sample
+from .blocks import Hourglass
 from .keypoints import Keypoints, shared_motion
 
+MOTION_GRID = 32  # points of a side at which motion within a face's square is kept
 INVERSIONS = 3  # steps towards where a moved point was before it moved
 FASTER = 10  # times as fast as plain weights: steps of Adam are of one size, too small for factors about 1
 
@@ -106,7 +107,7 @@ class FaceFlow(nn.Module):
 
     Attributes:
         motions: ``[moving_dim, 2, G, G]``, displacements (x, y) for each number at 1, in the coordinates of the whole
-            face's square (:func:`.sid.face_window.whole_face`).
+            face's square (:func:`.faces.window.whole_face`).
         more: how much of every motion is added for each number, to 1 of its own; ``FASTER`` times what is stored.
         occlusion: logits of the occlusion map, added to the network's.
     """

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ..config.sid import KPDetectorParams
-from ..geometry import coordinate_grid, full_precision
-from .blocks import AntiAliasDownsample, Hourglass
+from ..geometry import AntiAliasDownsample, coordinate_grid, full_precision
+from .blocks import Hourglass
 
 
 class Keypoints(NamedTuple):

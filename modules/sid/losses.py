@@ -13,8 +13,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..faces.window import face_oval, window
 from ..geometry import RandomTransform
-from .face_window import face_oval, window
 from .keypoints import Keypoints, shared_motion
 
 

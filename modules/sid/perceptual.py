@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ..config.sid import PerceptualParams
 from ..errors import UserError
+from ..geometry import AntiAliasDownsample
 from ..training.checkpoint import load_checkpoint, restore
-from .blocks import AntiAliasDownsample
 
 VGG_TAPS = (2, 7, 12, 21, 30)  # torchvision's layers up to here end with relu1_1, relu2_1, ... relu5_1
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ..config.sid import TrainParams
+from ..faces.window import aspect_of, cut_out, whole_face, whole_face_oval
 from ..geometry import RandomTransform
 from . import losses
 from .discriminator import MultiScaleDiscriminator
 from .encoder_losses import Embedded, EncoderLosses
 from .encoders import Semantics
-from .face_window import aspect_of, cut_out, whole_face, whole_face_oval
 from .generator import Generated
 from .keypoints import Keypoints
 from .model import SID
