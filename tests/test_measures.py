@@ -122,6 +122,8 @@ def test_an_interval_holds_the_mean_and_narrows_with_more_values():
     (low, high), (wide_low, wide_high) = bootstrap.interval(values), bootstrap.interval(values[:25])
     assert low < values.mean() < high and high - low == pytest.approx(2 * 1.96 / 20, rel=0.15)
     assert wide_high - wide_low > 2 * (high - low)
+    assert bootstrap.interval(values) == (low, high)
+    assert bootstrap.interval([2.5]) == bootstrap.interval([2.5] * 3) == (2.5, 2.5)
 
 
 def test_pictures_of_one_person_differ_in_all_but_the_person(faces):
