@@ -57,9 +57,9 @@ def resize_grid(grid: Tensor, height: int, width: int, align_corners: bool = Fal
 
 
 class AntiAliasDownsample(nn.Module):
-    """Gaussian blur, then every ``1/scale``-th pixel: ``[B, C, H, W] -> [B, C, H*scale, W*scale]``."""
+    """Gaussian blur, then every ``1/scale``-th pixel: ``[B, 3, H, W] -> [B, 3, H*scale, W*scale]``."""
 
-    def __init__(self, channels: int, scale: float):
+    def __init__(self, scale: float):
         super().__init__()
         self.step = int(1 / scale)
         sigma = (1 / scale - 1) / 2
@@ -68,7 +68,7 @@ class AntiAliasDownsample(nn.Module):
         # scale 1 has sigma 0 and one tap: the ratio 0/0 is the identity kernel
         line = torch.exp(-(offsets**2) / (2 * sigma**2)) if sigma else torch.ones(1)
         kernel = torch.outer(line, line)
-        self.register_buffer("weight", (kernel / kernel.sum()).repeat(channels, 1, 1, 1))
+        self.register_buffer("weight", (kernel / kernel.sum()).repeat(3, 1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.step == 1:

@@ -75,7 +75,7 @@ class EncoderLosses:
     def of_pictures(
         self, batch: dict[str, Tensor], embedded: Embedded, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """What the encoders learn from pictures alone: who, what changes in a clip, and how the head turns in it."""
+        """What the encoders learn from pictures alone: who, what changes in a clip, and where the face is."""
         weights, frames, encoders, terms = self.weights, batch["frames"], self.encoders, {}
         if weights.identity_contrast:
             # the frames of one clip share a scene: only other clips show what the person is
@@ -90,16 +90,12 @@ class EncoderLosses:
             pair = [view.unflatten(0, frames.shape[:2]) for view in views]
             value = losses.semantic_contrast(*pair, batch["times"], self.params.temperature, MIN_GAP)
             terms["semantic_contrast"] = weights.semantic_contrast * value
-        if weights.independence:
-            semantics = embedded.source
-            apart = losses.cross_covariance(embedded.identity, semantics.cat()) + losses.cross_covariance(*semantics)
-            terms["independence"] = weights.independence * apart
         return terms | self._similarity_losses(frames[:, 0], embedded, generator)
 
     def _similarity_losses(self, frames: Tensor, embedded: Embedded, generator: torch.Generator) -> dict[str, Tensor]:
-        """Finders and z_pose follow a known similarity transform of the sources, z_exp ignores it."""
+        """Finders follow a known similarity transform of the sources, z_exp ignores it."""
         weights, encoders = self.weights, self.encoders
-        if not (weights.placement or weights.congealing or weights.pose_equivariance or weights.expression_invariance):
+        if not (weights.placement or weights.congealing or weights.expression_invariance):
             return {}
         view, theta = similarity_view(frames, generator)
         seen = encoders.semantic.look(view)
@@ -107,12 +103,8 @@ class EncoderLosses:
         if weights.placement or weights.congealing:
             both = [(embedded.identity_place, encoders.identity.finder(view)), (embedded.source_place, seen.place)]
             terms = self._finding_losses(frames, view, both, theta)
-        moved = encoders.semantic.embed(self._shown(seen, generator))
-        if weights.pose_equivariance:
-            known = theta - torch.eye(2, 3, dtype=theta.dtype, device=theta.device)  # from the view to the frame
-            error = (encoders.motion_head.shared_motion(moved, embedded.source) - known).abs().mean()
-            terms["pose_equivariance"] = weights.pose_equivariance * error
         if weights.expression_invariance:
+            moved = encoders.semantic.embed(self._shown(seen, generator))
             value = losses.relative_distance(moved.expression, embedded.source.expression)
             terms["expression_invariance"] = weights.expression_invariance * value
         return terms
@@ -138,13 +130,9 @@ class EncoderLosses:
     def of_motion(
         self, embedded: Embedded, kp_source: Keypoints, kp_driving: Keypoints
     ) -> tuple[Keypoints, dict[str, Tensor]]:
-        """The motion head's key points, which agree with the detector's; z_pose follows the motion that all share."""
+        """The motion head's key points, which agree with the detector's."""
         weights, terms = self.weights, {}
         head = self.head_keypoints(kp_source, embedded.source, embedded.driving)
-        if weights.pose_equivariance:
-            shared = self.encoders.motion_head.shared_motion(embedded.source, embedded.driving)
-            error = (shared - losses.global_affine(kp_source, kp_driving)).abs().mean()
-            terms["shared_motion"] = weights.pose_equivariance * error
         if weights.motion_value:
             terms["motion_value"] = weights.motion_value * (head.value - kp_driving.value.detach()).abs().mean()
         if weights.motion_jacobian and head.jacobian is not None:

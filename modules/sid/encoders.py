@@ -58,18 +58,18 @@ def _group_norm(features: int) -> nn.GroupNorm:
     return nn.GroupNorm(GROUPS, features)
 
 
-def _convolutions(levels: list[int], num_channels: int, norm: Norm = _group_norm) -> list[nn.Module]:
+def _convolutions(levels: list[int], norm: Norm = _group_norm) -> list[nn.Module]:
     """A halving for each of ``levels``, which are the numbers of features."""
     layers: list[nn.Module] = []
-    for i, o in zip([num_channels, *levels[:-1]], levels, strict=True):
+    for i, o in zip([3, *levels[:-1]], levels, strict=True):
         layers += [nn.Conv2d(i, o, 4, stride=2, padding=1), norm(o), nn.SiLU()]
     return layers
 
 
-def _looking(levels: list[int], num_channels: int, norm: Norm = _group_norm) -> list[nn.Module]:
+def _looking(levels: list[int], norm: Norm = _group_norm) -> list[nn.Module]:
     """The same, and a look around each place of the last."""
     last = levels[-1]
-    return [*_convolutions(levels, num_channels, norm), nn.Conv2d(last, last, 3, padding=1), norm(last), nn.SiLU()]
+    return [*_convolutions(levels, norm), nn.Conv2d(last, last, 3, padding=1), norm(last), nn.SiLU()]
 
 
 def _face_grid(features: int) -> list[nn.Module]:
@@ -93,9 +93,9 @@ class FaceFinder(nn.Module):
     (:func:`.sid.losses.congealing`).
     """
 
-    def __init__(self, num_channels: int = 3):
+    def __init__(self):
         super().__init__()
-        self.features = nn.Sequential(*_convolutions([16, 32, 64, 64], num_channels))
+        self.features = nn.Sequential(*_convolutions([16, 32, 64, 64]))
         self.read = nn.Linear(64 * POOLED**2, 4)
         nn.init.zeros_(self.read.weight)
         nn.init.zeros_(self.read.bias)
@@ -114,19 +114,17 @@ class ImageEncoder(nn.Module):
     (lids and corners of the mouth have places of their own); else it looks at the whole frame and reads a 4x4 grid.
     """
 
-    def __init__(self, params: EncoderParams, out_dim: int, num_channels: int = 3):
+    def __init__(self, params: EncoderParams, out_dim: int):
         super().__init__()
         self.side, self.finder, self.down = params.face_pixels, None, None
         if self.side is not None:
-            self.finder = FaceFinder(num_channels)
+            self.finder = FaceFinder()
             levels = widths(params.block_expansion, params.max_features, 2)
         else:
             if params.scale_factor != 1:
-                self.down = AntiAliasDownsample(num_channels, params.scale_factor)
+                self.down = AntiAliasDownsample(params.scale_factor)
             levels = widths(params.block_expansion, params.max_features, params.num_blocks - 1)
-        self.features = nn.Sequential(
-            *_looking(levels, num_channels), *([] if self.side is None else _face_grid(levels[-1]))
-        )
+        self.features = nn.Sequential(*_looking(levels), *([] if self.side is None else _face_grid(levels[-1])))
         if self.side is not None:
             self.project = _reading(self.side, out_dim)
         else:
@@ -163,8 +161,8 @@ class IdentityEncoder(ImageEncoder):
     With ``params.mirrored_identity`` it is, in evaluation mode, the mean of the found face's and its mirror image's.
     """
 
-    def __init__(self, params: EncoderParams, num_channels: int = 3):
-        super().__init__(params, params.identity_dim, num_channels)
+    def __init__(self, params: EncoderParams):
+        super().__init__(params, params.identity_dim)
         self.mirrored = params.mirrored_identity
 
     def embed(self, seen: Seen) -> Tensor:
@@ -182,10 +180,10 @@ class ExpressionEncoder(nn.Module):
     picture, of dark skin and in dim light a very small one, and hair, clothes and background differ by far more.
     """
 
-    def __init__(self, params: EncoderParams, num_channels: int = 3):
+    def __init__(self, params: EncoderParams):
         super().__init__()
         levels = widths(params.block_expansion, params.max_features, 2)
-        self.features = nn.Sequential(*_looking(levels, num_channels, nn.BatchNorm2d), *_face_grid(levels[-1]))
+        self.features = nn.Sequential(*_looking(levels, nn.BatchNorm2d), *_face_grid(levels[-1]))
         self.project = _reading(params.face_pixels, params.expression_dim)
         self.register_buffer("oval", whole_face_oval(params.face_pixels), persistent=False)
 
@@ -205,13 +203,13 @@ class SemanticEncoder(ImageEncoder):
     differ.
     """
 
-    def __init__(self, params: EncoderParams, num_channels: int = 3):
+    def __init__(self, params: EncoderParams):
         together = 0 if params.own_expression else params.expression_dim
-        super().__init__(params, together + params.pose_dim, num_channels)
+        super().__init__(params, together + params.pose_dim)
         self.sizes = (params.expression_dim, params.pose_dim)
         self.expression = None
         if params.own_expression:
-            self.expression = ExpressionEncoder(params, num_channels).requires_grad_(False)
+            self.expression = ExpressionEncoder(params).requires_grad_(False)
             # what becomes of each number of z_exp in a mirror: 1 or -1, or 0 as long as nothing is taught
             self.register_buffer("in_mirror", torch.zeros(params.expression_dim))
         self.placed = None if self.finder is None else nn.Linear(4, params.pose_dim)
@@ -303,8 +301,8 @@ class MotionHead(nn.Module):
 class Encoders(nn.Module):
     """Everything SID adds beside the generator's FiLM layers: both encoders and the motion head."""
 
-    def __init__(self, params: EncoderParams, num_kp: int, num_channels: int, estimate_jacobian: bool):
+    def __init__(self, params: EncoderParams, num_kp: int, estimate_jacobian: bool):
         super().__init__()
-        self.identity = IdentityEncoder(params, num_channels)
-        self.semantic = SemanticEncoder(params, num_channels)
+        self.identity = IdentityEncoder(params)
+        self.semantic = SemanticEncoder(params)
         self.motion_head = MotionHead(params, num_kp, estimate_jacobian)

@@ -121,7 +121,7 @@ class GeneratorStep(nn.Module):
     def _motion_alone(self, frames: Tensor, embedded: Embedded) -> dict[str, Tensor]:
         """The motion head's losses on items ``[B, F, 3, H, W]``, without a picture."""
         weights = self.weights
-        if not (weights.motion_value or weights.motion_jacobian or weights.pose_equivariance):
+        if not (weights.motion_value or weights.motion_jacobian):
             return {}
         with torch.no_grad():
             kp_source, kp_driving = (self.model.kp_detector(frames[:, i]) for i in (0, 1))

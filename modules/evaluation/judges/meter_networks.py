@@ -59,7 +59,7 @@ class PictureReader(nn.Module):
 
     def __init__(self, levels: list[int], out_dim: int):
         super().__init__()
-        self.down = AntiAliasDownsample(3, 0.5)
+        self.down = AntiAliasDownsample(0.5)
         self.features = nn.Sequential(*_looking(3, levels, GROUP_NORM))
         self.project = nn.Linear(levels[-1] * POOLED**2, out_dim)
 
