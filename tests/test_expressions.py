@@ -325,7 +325,7 @@ def test_the_command_changes_z_exp_and_what_depended_on_it(roots, checkpoint, tm
         "encoders.semantic.in_mirror",
         "encoders.motion_head.layers.0.weight",
         "generator.film.",
-        "generator.dense_motion_network.film.",
+        "generator.dense_motion_network.semantic_flow.",
         "generator.dense_motion_network.face_flow.motions",
     )
     assert all(name.startswith(parts) for name in changed)

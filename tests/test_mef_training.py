@@ -45,14 +45,14 @@ class Bench:
     def __init__(self, workshop: Path, kind: str = "sd15", cached: bool = True, **changes):
         self.config = mef_config_from_dict(values(workshop, kind, **changes))
         self.tables, _ = read_tables(self.config)
-        encoder = build_encoder(self.config)
+        frozen = build_encoder(self.config)
         self.cache = None
         if cached:
             self.cache = Cache(self.config, self.tables)
-            self.cache.build(self.cache.missing(), encoder, progress=False)
+            self.cache.build(self.cache.missing(), frozen, progress=False)
         params = self.config.train_params
-        self.dataset = PortraitDataset(self.tables, encoder.latent_shape, 1000, params, self.cache)
-        self.stage = MEFStage(self.config, encoder, self.dataset, embedding_sample(self.cache, self.tables, encoder))
+        self.dataset = PortraitDataset(self.tables, frozen.latent_shape, 1000, params, self.cache)
+        self.stage = MEFStage(self.config, frozen, self.dataset, embedding_sample(self.cache, self.tables, frozen))
         for layer, active in zip(self.stage.adapters.layers, self.stage.adapters.injected, strict=True):
             for value in layer.to_v_ip:
                 torch.nn.init.normal_(value.weight, std=0.3 * active)  # as if trained: else nothing else matters
@@ -188,7 +188,7 @@ def test_expression_and_pose_of_an_estimate_count_alike(workshop):
 
 def test_errors_of_expressions_stay_finite_for_pictures_that_are_all_alike(workshop):
     step = Bench(workshop).stage.phases[0].module
-    alike = torch.ones(1, sum(step.encoder.embedder.sid.semantic.sizes))
+    alike = torch.ones(1, sum(step.frozen.embedder.sid.semantic.sizes))
     step.variances = step._variances(alike)
     assert step._expression_error(alike, alike).tolist() == [0]
     assert step._expression_error(0 * alike, alike).item() == pytest.approx(100)
@@ -377,7 +377,7 @@ def test_a_cache_is_of_every_file_it_was_computed_with(workshop, tmp_path, name)
 def test_what_could_not_be_read_for_a_moment_is_read_the_next_time(workshop, tmp_path, monkeypatch):
     config = mef_config_from_dict(values(workshop, **{"dataset_params.cache_dir": str(tmp_path)}))
     tables, accelerator = read_tables(config)[0], Accelerator(cpu=True)
-    encoder = build_encoder(config, cpu=True)
+    frozen = build_encoder(config, cpu=True)
     read, away = media.read_image, tables.pictures[2]
 
     def failing(path):
@@ -386,8 +386,8 @@ def test_what_could_not_be_read_for_a_moment_is_read_the_next_time(workshop, tmp
         return read(path)
 
     def built() -> tuple[Cache, PortraitDataset]:
-        cache = build_cache(config, tables, encoder, accelerator)
-        return cache, PortraitDataset(tables, encoder.latent_shape, 1000, config.train_params, cache)
+        cache = build_cache(config, tables, frozen, accelerator)
+        return cache, PortraitDataset(tables, frozen.latent_shape, 1000, config.train_params, cache)
 
     with monkeypatch.context() as patched:
         patched.setattr(media, "read_image", failing)

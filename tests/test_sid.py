@@ -42,7 +42,7 @@ def tiny_params(encoders: bool = True, **changes) -> ModelParams:
 FILM = (
     "generator.film.",
     "generator.moving.",
-    "generator.dense_motion_network.film.",
+    "generator.dense_motion_network.semantic_flow.",
     "generator.dense_motion_network.face_flow.",
 )
 

@@ -18,7 +18,7 @@ from ..training.loop import Loaded, Phase
 from .adapters import NAMES, attach_new
 from .base import training_noise
 from .dataset import PortraitDataset
-from .frozen import Encoder
+from .frozen import FrozenNetworks
 from .step import MEFStep
 from .validation import Validation
 
@@ -31,7 +31,7 @@ class MEFStage:
     """
 
     def __init__(
-        self, config: MEFConfig, encoder: Encoder, dataset: PortraitDataset, embeddings: tuple[Tensor, Tensor]
+        self, config: MEFConfig, encoder: FrozenNetworks, dataset: PortraitDataset, embeddings: tuple[Tensor, Tensor]
     ):
         train, model = config.train_params, config.model_params
         torch.manual_seed(train.seed)

@@ -27,7 +27,7 @@ from .cache.shards import BATCH, Cache
 from .dataset import PortraitDataset
 from .embeddings import Embedder, SIDEncoders
 from .folder import CONFIG, CROP_KEY, read_adapters, read_description, read_sid, save_adapters
-from .frozen import Encoder
+from .frozen import FrozenNetworks
 from .readable import Unreadable, find_unreadable
 from .stage import MEFStage
 from .tables import Tables
@@ -42,17 +42,17 @@ def read_tables(config: MEFConfig) -> tuple[Tables, dict[str, str]]:
     return Tables(portraits), bad
 
 
-def build_encoder(config: MEFConfig, cpu: bool = False) -> Encoder:
+def build_encoder(config: MEFConfig, cpu: bool = False) -> FrozenNetworks:
     """The frozen networks, on the CPU."""
     data, model = config.dataset_params, config.model_params
     sid = SIDEncoders.from_sid(model.sid_params)
     base = load_base(model.base_params, DTYPES[config.train_params.precision])
     base.safety_checker = None  # a gigabyte that would only judge validation pictures
     detector = "auto" if data.crop_faces else None
-    return Encoder(base, Embedder(sid, model.compound_params, detector, cpu), data.resolution)
+    return FrozenNetworks(base, Embedder(sid, model.compound_params, detector, cpu), data.resolution)
 
 
-def build_cache(config: MEFConfig, tables: Tables, encoder: Encoder, accelerator: Accelerator) -> Cache:
+def build_cache(config: MEFConfig, tables: Tables, encoder: FrozenNetworks, accelerator: Accelerator) -> Cache:
     """The cache, complete; processes share what is still to be computed."""
     cache = Cache(config, tables)
     # the first one's list on all: another run may be filling the same cache while they look
@@ -66,7 +66,7 @@ def build_cache(config: MEFConfig, tables: Tables, encoder: Encoder, accelerator
 
 
 def embedding_sample(
-    cache: Cache | None, tables: Tables, encoder: Encoder, bad: Collection[int] = ()
+    cache: Cache | None, tables: Tables, encoder: FrozenNetworks, bad: Collection[int] = ()
 ) -> tuple[Tensor, Tensor]:
     """Embeddings of the data set, ``[N, width]`` each: all of them, or as many as tell mean and deviation.
 

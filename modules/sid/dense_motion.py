@@ -158,7 +158,7 @@ class DenseMotionNetwork(nn.Module):
         self.occlusion = None
         if estimate_occlusion_map:
             self.occlusion = nn.Conv2d(self.hourglass.out_filters, 1, kernel_size=7, padding=3)
-        self.film = None if semantic_dim is None else SemanticFlow(semantic_dim, self.hourglass.out_filters)
+        self.semantic_flow = None if semantic_dim is None else SemanticFlow(semantic_dim, self.hourglass.out_filters)
         self.face_flow = FaceFlow(moving_dim) if moving_dim else None
         self.kp_variance, self.background = params.kp_variance, params.background
         self.down = AntiAliasDownsample(params.scale_factor) if params.scale_factor != 1 else None
@@ -194,8 +194,8 @@ class DenseMotionNetwork(nn.Module):
         mask = torch.softmax(full_precision(self.mask(features)), dim=1)
         deformation = (motions * mask[..., None]).sum(dim=1)
         flow = None
-        if self.film is not None:
-            flow = self.film(features, change)
+        if self.semantic_flow is not None:
+            flow = self.semantic_flow(features, change)
             deformation = deformation + flow
         occlusion = None if self.occlusion is None else full_precision(self.occlusion(features))
         face_flow = None
