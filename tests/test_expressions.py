@@ -20,7 +20,7 @@ from modules.data.synthetic.dataset import Plan, write_dataset
 from modules.errors import UserError
 from modules.faces.window import cut_out, whole_face, window
 from modules.sid import expressions, face_motion, weights
-from modules.sid.encoders import Encoders
+from modules.sid.encoders import Encoders, Seen
 from modules.sid.expressions import Teaching, teach
 from modules.sid.face_motion import (
     GRID,
@@ -243,7 +243,8 @@ def test_mirrored_faces_are_to_tell_mirrored_motions(monkeypatch):
 def test_the_mirrored_place_is_where_a_mirrored_frame_shows_the_face():
     frame = torch.rand(1, 3, 48, 80)
     place = torch.tensor([[0.1, 0.3, 0.2, -0.1]])
-    seen = cut_out(frame.flip(-1), face_motion._mirrored_place(place), 32)
+    mirrored_place = face_motion._in_mirror(Seen(frame, frame, place)).place
+    seen = cut_out(frame.flip(-1), mirrored_place, 32)
     torch.testing.assert_close(seen, cut_out(frame, place, 32).flip(-1), atol=1e-4, rtol=0)
 
 
