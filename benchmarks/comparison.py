@@ -95,14 +95,12 @@ LOSSES = {
         "placement": 5,
         "congealing": 1,
         "identity_contrast": 1,
-        "pose_equivariance": 5,
-        "independence": 0.2,
     },
     "generator": PICTURES | NOTHING | MOTION | {"face": 2},
 }
 STILLS = "stills"
 ABLATED = {  # what is left out of a step
-    "encoders": ("identity_contrast", "pose_equivariance", "independence", "congealing", STILLS),
+    "encoders": ("identity_contrast", "congealing", STILLS),
     "generator": ("face",),
 }
 CHECKPOINT, SETTINGS, SPENT = "checkpoint.pth.tar", "settings.yaml", "seconds.json"  # of a run

@@ -45,7 +45,7 @@ from modules.mef.base import DTYPES, quiet
 from modules.mef.cache.shards import Cache
 from modules.mef.dataset import PortraitDataset
 from modules.mef.embeddings import Embedder, SIDEncoders
-from modules.mef.frozen import Encoder
+from modules.mef.frozen import FrozenNetworks
 from modules.mef.pipeline import DeepExprPipeline
 from modules.mef.train import embedding_sample, read_tables
 from modules.training.averages import Average
@@ -133,14 +133,14 @@ def build(folder: Path, precision: str, batch: int, cached: bool) -> tuple[objec
     config = mef_config_from_dict(values)
     sid = load_config(SID)
     encoders = SIDEncoders(sid.model_params.encoder_params, sid.dataset_params.frame_shape[:2])
-    encoder = Encoder(random_base(DTYPES[precision]), Embedder(encoders), 512)
+    frozen = FrozenNetworks(random_base(DTYPES[precision]), Embedder(encoders), 512)
     tables, _ = read_tables(config)
     cache = None
     if cached:
         cache = Cache(config, tables)
-        cache.build(cache.missing(), encoder)
-    dataset = PortraitDataset(tables, encoder.latent_shape, 1000, config.train_params, cache)
-    return objectives.build(config, encoder, dataset, embedding_sample(cache, tables, encoder)), dataset
+        cache.build(cache.missing(), frozen)
+    dataset = PortraitDataset(tables, frozen.latent_shape, 1000, config.train_params, cache)
+    return objectives.build(config, frozen, dataset, embedding_sample(cache, tables, frozen)), dataset
 
 
 def alternate(first: Callable[[], None], second: Callable[[], None], rounds: int) -> tuple[float, float, float]:

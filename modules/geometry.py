@@ -1,4 +1,4 @@
-"""Grids, Gaussians, sampling, and random affine + thin-plate transforms.
+"""Grids, Gaussians, sampling, shrinking, and random affine + thin-plate transforms.
 
 Coordinates are ``[..., (x, y)]`` in [-1, 1]; -1 and 1 are the *centres* of the outermost pixels, so every sampling
 here uses ``align_corners=True``.
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def full_precision(x: Tensor) -> Tensor:
@@ -54,6 +54,28 @@ def resize_grid(grid: Tensor, height: int, width: int, align_corners: bool = Fal
         grid.permute(0, 3, 1, 2), size=(height, width), mode="bilinear", align_corners=align_corners
     )
     return resized.permute(0, 2, 3, 1)
+
+
+class AntiAliasDownsample(nn.Module):
+    """Gaussian blur, then every ``1/scale``-th pixel: ``[B, 3, H, W] -> [B, 3, H*scale, W*scale]``."""
+
+    def __init__(self, scale: float):
+        super().__init__()
+        self.step = int(1 / scale)
+        sigma = (1 / scale - 1) / 2
+        size = 2 * round(sigma * 4) + 1
+        offsets = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
+        # scale 1 has sigma 0 and one tap: the ratio 0/0 is the identity kernel
+        line = torch.exp(-(offsets**2) / (2 * sigma**2)) if sigma else torch.ones(1)
+        kernel = torch.outer(line, line)
+        self.register_buffer("weight", (kernel / kernel.sum()).repeat(3, 1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.step == 1:
+            return x
+        channels, _, size, _ = self.weight.shape
+        # a stride visits the same centres as blurring everything and then slicing, at a fraction of the work
+        return F.conv2d(x, self.weight.to(x.dtype), padding=size // 2, stride=self.step, groups=channels)
 
 
 @dataclass

@@ -18,6 +18,7 @@ from modules.data.sampling import build_loader
 from modules.data.synthetic.dataset import Plan, write_dataset
 from modules.evaluation.judges.face_meter import find_meter, load_meter
 from modules.evaluation.ruler import calibrate
+from modules.media.tensors import to_tensor
 from modules.mef.folder import ADAPTER_FILES
 from modules.mef.pipeline import DeepExprPipeline
 from modules.sid.weights import load_model
@@ -43,6 +44,37 @@ def test_the_bundled_measuring_network_reads_people_it_never_saw(tmp_path, monke
     assert found["pose"] < 2 and found["landmarks"] < 0.11
     # of 200 people it reads 0.63 and 0.47; thirty tell these to a tenth
     assert found["action units, R2"] > 0.5 and found["identity parameters, R2"] > 0.35
+
+
+# Of four pictures, the first two numbers of every field of a Reading in turn, without the scene's words but the first.
+READ = {
+    "Identities/person-1.png": [
+        [-0.14034, -0.26137, -0.02530, -0.00702, -6.21161, -2.17259, -0.43395, 0.04772],
+        [0.02769, 0.01365, -0.19058, 0.09207, 0.03047, 0.49980, -2.97146, -3.01302],
+    ],
+    "Identities/person-4.png": [
+        [-0.49455, 0.69558, 0.00013, -0.00418, -1.18691, 1.77150, -0.36547, 0.08389],
+        [-0.06369, -0.02003, -0.02291, 0.01432, 0.13704, 0.35206, -12.85704, -3.37198],
+    ],
+    "driving static images/surprise.png": [
+        [0.21086, -0.25902, 1.04672, 1.00286, 3.73520, -4.32592, -0.39375, 0.07480],
+        [-0.08389, -0.01445, -0.02591, -0.32723, 0.06576, 0.40515, -9.44254, -7.85451],
+    ],
+    "driving static images/anger.png": [
+        [0.07748, 0.06224, -0.01990, -0.00157, 11.06415, -2.87341, -0.41640, 0.02521],
+        [-0.01578, 0.01299, -0.02804, -0.40345, -0.17332, 0.22264, -12.39889, -5.44454],
+    ],
+}
+
+
+def test_the_ruler_stays_as_it_is():
+    """Whatever becomes of the models: figures of now and of earlier are compared."""
+    meter = load_meter(find_meter(None))
+    pictures = [media.fit(media.read_image(ROOT / "Inputs" / name), meter.size, meter.size) for name in READ]
+    with torch.inference_mode():
+        found = meter(to_tensor(pictures))
+    numbers = torch.cat([field.flatten(1)[:, :2] for field in (*found[:7], next(iter(found.scene.values())))], dim=1)
+    torch.testing.assert_close(numbers, torch.tensor(list(READ.values())).flatten(1), atol=1e-4, rtol=1e-4)
 
 
 def test_all_bundled_weights_together_are_small():

@@ -130,6 +130,17 @@ def test_encoders_of_a_run_of_their_own_come_with_their_detector_and_motions(tmp
         assert all(torch.equal(merged[entry][key], value) for key, value in plain.items()), entry
 
 
+def test_names_of_earlier_versions_are_known(tmp_path):
+    model = SID(tiny_params())
+    state = weights.state(model)
+    new, old = "dense_motion_network.semantic_flow.", "dense_motion_network.film."
+    whole = {name.replace(new, old): torch.rand(t.shape).to(t.dtype) for name, t in state["generator"].items()}
+    assert any(name.startswith(old) for name in whole)
+    save_checkpoint(state | {"generator": whole}, tmp_path / "earlier.pth")
+    loaded = weights.load_model(tiny_params(), tmp_path / "earlier.pth").generator.state_dict()
+    assert all(torch.equal(loaded[name.replace(old, new)], value) for name, value in whole.items())
+
+
 def test_misfits_are_named_in_one_line(tmp_path):
     plain, full = tiny_params(encoders=False), tiny_params()
     save_checkpoint(weights.state(SID(plain)), tmp_path / "plain.pth")

@@ -207,6 +207,13 @@ def test_unknown_key_names_the_nearest(path, nearest):
     assert message == f"my.yaml: {path}: expected a known key such as {nearest}, found an unknown key"
 
 
+def test_options_of_earlier_versions_are_ignored_with_one_line(caplog):
+    values = changed("train_params.loss_weights", {"independence": "much", "pose_equivariance": 5, "pixel": 3})
+    assert config_from_dict(values) == config_from_dict(changed("train_params.loss_weights", {"pixel": 3}))
+    (line,) = caplog.messages
+    assert "loss_weights.independence (measured to matter nothing), train_params.loss_weights.pose_equiv" in line
+
+
 def test_unknown_key_like_no_other_lists_the_choice():
     message = error_of(changed("model_params.common_params.zzz", 1))
     assert "expected one of num_kp, num_channels, estimate_jacobian, found an unknown key" in message

@@ -18,8 +18,9 @@ from modules.config.files import config_from_dict, load_config
 from modules.data.frames import FrameDataset
 from modules.data.synthetic.dataset import Plan, write_dataset
 from modules.errors import UserError
+from modules.faces.window import cut_out, whole_face, window
 from modules.sid import expressions, face_motion, objectives, weights
-from modules.sid.encoders import Encoders
+from modules.sid.encoders import Encoders, Seen
 from modules.sid.expressions import Teaching, teach
 from modules.sid.face_motion import (
     GRID,
@@ -31,7 +32,6 @@ from modules.sid.face_motion import (
     mirrored,
     principal_motions,
 )
-from modules.sid.face_window import cut_out, whole_face, window
 from modules.sid.model import SID
 from modules.training.checkpoint import load_checkpoint, save_checkpoint
 
@@ -134,7 +134,7 @@ def test_no_head_rests_where_none_may_move(data, model, monkeypatch):
 
 
 def test_encoders_that_find_every_face_in_the_middle_are_refused(config, data):
-    untaught = Encoders(load_config(config).model_params.encoder_params, 10, 3, True).eval()
+    untaught = Encoders(load_config(config).model_params.encoder_params, 10, True).eval()
     with pytest.raises(UserError, match="have not learnt to tell poses"):
         find_faces(untaught, data, MOMENTS)
     torch.nn.init.normal_(untaught.motion_head.affine.weight)
@@ -242,7 +242,8 @@ def test_mirrored_faces_are_to_tell_mirrored_motions(monkeypatch):
 def test_the_mirrored_place_is_where_a_mirrored_frame_shows_the_face():
     frame = torch.rand(1, 3, 48, 80)
     place = torch.tensor([[0.1, 0.3, 0.2, -0.1]])
-    seen = cut_out(frame.flip(-1), face_motion._mirrored_place(place), 32)
+    mirrored_place = face_motion._in_mirror(Seen(frame, frame, place)).place
+    seen = cut_out(frame.flip(-1), mirrored_place, 32)
     torch.testing.assert_close(seen, cut_out(frame, place, 32).flip(-1), atol=1e-4, rtol=0)
 
 
@@ -324,7 +325,7 @@ def test_the_command_changes_z_exp_and_what_depended_on_it(roots, checkpoint, tm
         "encoders.semantic.in_mirror",
         "encoders.motion_head.layers.0.weight",
         "generator.film.",
-        "generator.dense_motion_network.film.",
+        "generator.dense_motion_network.semantic_flow.",
         "generator.dense_motion_network.face_flow.motions",
     )
     assert all(name.startswith(parts) for name in changed)

@@ -70,7 +70,6 @@ def test_eval_outputs(vectors, dtype, atol):
 
     frames = [kp_driving.map(lambda t, i=i: t[i : i + 1]) for i in range(len(driving))]
     motion = model.generator(source, kp_source, frames[1]).motion
-    assert_equal(motion.sparse_deformed, vectors, "dense_sparse_deformed", atol)
     assert_equal(motion.mask, vectors, "dense_mask", atol)
     assert_equal(motion.deformation, vectors, "dense_deformation", atol)
     assert_equal(motion.occlusion, vectors, "dense_occlusion_map", atol)

@@ -24,9 +24,7 @@ from modules.evaluation.output import evaluation_folder
 from modules.evaluation.people import TRAINING_SEED, cross_pair, portraits, pupil_distance, render_all
 from modules.evaluation.report import left_out
 from modules.evaluation.ruler import calibrate
-from modules.sid import weights
-from modules.sid.encoders import IdentityEncoder
-from modules.sid.face_window import (
+from modules.faces.window import (
     FACE_SHARE,
     LEAST_CONTRAST,
     LOWER,
@@ -36,13 +34,23 @@ from modules.sid.face_window import (
     whole_face,
     within_whole_face,
 )
+from modules.sid import weights
+from modules.sid.encoders import IdentityEncoder
 from modules.sid.model import SID
 from modules.training.checkpoint import save_checkpoint
 from modules.world import ACTION_UNITS, CATEGORIES, IDENTITY, render
 
 ROOT = Path(__file__).parent.parent
 SMALL = EncoderParams(
-    identity_dim=8, expression_dim=8, pose_dim=4, block_expansion=8, max_features=16, num_blocks=3, face_pixels=32
+    identity_dim=8,
+    expression_dim=8,
+    pose_dim=4,
+    block_expansion=8,
+    max_features=16,
+    num_blocks=3,
+    face_pixels=32,
+    own_expression=True,
+    mirrored_identity=True,
 )
 PEOPLE, FRAMES = 60, 5
 
@@ -114,6 +122,8 @@ def test_an_interval_holds_the_mean_and_narrows_with_more_values():
     (low, high), (wide_low, wide_high) = bootstrap.interval(values), bootstrap.interval(values[:25])
     assert low < values.mean() < high and high - low == pytest.approx(2 * 1.96 / 20, rel=0.15)
     assert wide_high - wide_low > 2 * (high - low)
+    assert bootstrap.interval(values) == (low, high)
+    assert bootstrap.interval([2.5]) == bootstrap.interval([2.5] * 3) == (2.5, 2.5)
 
 
 def test_pictures_of_one_person_differ_in_all_but_the_person(faces):
@@ -194,7 +204,7 @@ def test_a_meter_learns_from_the_truth_and_is_read_back_from_its_file(tmp_path):
 
 @pytest.mark.parametrize(
     "changes, of_model",
-    [({"own_expression": True}, False), ({"own_expression": True}, True), ({"face_pixels": None}, True)],
+    [({}, False), ({}, True), ({"face_pixels": None, "own_expression": False}, True)],
     ids=["meter", "ceiling", "ceiling that looks at the whole frame"],
 )
 def test_a_meter_learns_what_the_face_does(changes, of_model):
@@ -206,7 +216,7 @@ def test_a_meter_learns_what_the_face_does(changes, of_model):
     assert (read.pose[:, 2] - roll).abs().mean() < 0.85 * (roll - roll.mean()).abs().mean()
     units = faces.action_units - faces.action_units.mean(dim=0)
     assert (read.action_units - faces.action_units).square().mean() < 0.97 * units.square().mean()
-    if not changes.get("own_expression"):
+    if meter.params.face_pixels is None:
         assert not read.places
         return
     # the finders have learnt to lean as the head does; that of expressions looks higher than identity's, for the whole
@@ -221,7 +231,7 @@ def test_a_meter_learns_what_the_face_does(changes, of_model):
 
 def test_a_meter_that_is_led_sees_the_face_where_it_is_told_to():
     torch.manual_seed(0)
-    meter = FaceMeter(replace(SMALL, own_expression=True), 32).eval()
+    meter = FaceMeter(SMALL, 32).eval()
     torch.nn.init.normal_(meter.identity.finder.read.weight, std=0.1)
     image = torch.rand(2, 3, 32, 32)
     alone = meter(image)
@@ -230,6 +240,12 @@ def test_a_meter_that_is_led_sees_the_face_where_it_is_told_to():
     elsewhere = meter(image, [place + 0.3 for place in alone.places])
     assert (elsewhere.z_id - alone.z_id).abs().max() > 1e-3  # untrained encoders tell little of anything
     torch.testing.assert_close(elsewhere.places, alone.places)
+
+
+@pytest.mark.parametrize("changes", [{"face_pixels": None}, {"own_expression": False}, {"mirrored_identity": False}])
+def test_a_measuring_network_is_of_one_kind(changes):
+    with pytest.raises(UserError, match="needs face_pixels, own_expression and mirrored_identity"):
+        FaceMeter(replace(SMALL, **changes), 32)
 
 
 def test_the_ceiling_of_a_model_is_its_own_encoders(tmp_path):
@@ -248,8 +264,11 @@ def test_who_it_is_shows_at_any_exposure():
     """Of two views one changes with the light, the other does not."""
     torch.manual_seed(0)
     encoder, image = FaceMeter(SMALL, 32).identity.eval(), torch.rand(2, 3, 32, 32)
-    place = encoder.finder(image)
-    seen, darker = encoder.see(image, place), encoder.see(image / 2, place)
+    place, read = encoder.finder(image), []
+    encoder.features.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+    for exposed in (image, image / 2):
+        encoder.embed(encoder.see(exposed, place))
+    seen, _, darker, _ = read  # the others are in a mirror
     torch.testing.assert_close(darker[:, :3], seen[:, :3] / 2)
     # but for what is added to the deviation, whatever the light
     deviation = contrast(seen[:, :3], encoder.oval)[1]

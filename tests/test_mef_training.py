@@ -29,7 +29,7 @@ from modules.mef.cache import shards as cache
 from modules.mef.cache.shards import Cache
 from modules.mef.dataset import PortraitDataset
 from modules.mef.folder import ADAPTER_FILES, SID_FILE
-from modules.mef.train import build_cache, build_encoder, embedding_sample, read_tables, train_mef
+from modules.mef.train import build_cache, build_frozen, embedding_sample, read_tables, train_mef
 from modules.mef.validation import Validation
 from modules.training.checkpoint import load_checkpoint, save_checkpoint
 from modules.training.run import Run
@@ -51,16 +51,16 @@ class Bench:
     def __init__(self, workshop: Path, kind: str = "sd15", cached: bool = True, **changes):
         self.config = mef_config_from_dict(values(workshop, kind, **changes))
         self.tables, _ = read_tables(self.config)
-        encoder = build_encoder(self.config)
+        frozen = build_frozen(self.config)
         self.cache = None
         if cached:
             self.cache = Cache(self.config, self.tables)
-            self.cache.build(self.cache.missing(), encoder, progress=False)
+            self.cache.build(self.cache.missing(), frozen, progress=False)
         params = self.config.train_params
-        self.dataset = PortraitDataset(self.tables, encoder.latent_shape, 1000, params, self.cache)
-        embeddings = embedding_sample(self.cache, self.tables, encoder)
-        self.frozen = encoder
-        self.learning = objectives.build(self.config, encoder, self.dataset, embeddings)
+        self.dataset = PortraitDataset(self.tables, frozen.latent_shape, 1000, params, self.cache)
+        embeddings = embedding_sample(self.cache, self.tables, frozen)
+        self.frozen = frozen
+        self.learning = objectives.build(self.config, frozen, self.dataset, embeddings)
         self.adapters, self.step = self.learning.adapters, self.learning.step
         for layer, active in zip(self.adapters.layers, self.adapters.injected, strict=True):
             for value in layer.to_v_ip:
@@ -184,7 +184,7 @@ def test_faces_of_clean_estimates_can_be_compared(workshop):
 def test_expression_and_pose_of_an_estimate_count_alike(workshop):
     """However many numbers each has: one part alone as far off as pictures are from their mean is an error of 1/2."""
     step = Bench(workshop, **{"train_params.loss_weights": {"expression": 1.0}}).step
-    sizes = step.encoder.embedder.sid.semantic.sizes
+    sizes = step.frozen.embedder.sid.semantic.sizes
     assert sizes[0] != sizes[1]
     known = torch.randn(50, sum(sizes)) * torch.tensor([3.0] * sizes[0] + [0.1] * sizes[1])
     step.variances = step._variances(known)
@@ -197,7 +197,7 @@ def test_expression_and_pose_of_an_estimate_count_alike(workshop):
 
 def test_errors_of_expressions_stay_finite_for_pictures_that_are_all_alike(workshop):
     step = Bench(workshop).step
-    alike = torch.ones(1, sum(step.encoder.embedder.sid.semantic.sizes))
+    alike = torch.ones(1, sum(step.frozen.embedder.sid.semantic.sizes))
     step.variances = step._variances(alike)
     assert step._expression_error(alike, alike).tolist() == [0]
     assert step._expression_error(0 * alike, alike).item() == pytest.approx(100)
@@ -370,7 +370,7 @@ def test_a_cache_is_of_every_file_it_was_computed_with(workshop, tmp_path, name)
 def test_what_could_not_be_read_for_a_moment_is_read_the_next_time(workshop, tmp_path, monkeypatch):
     config = mef_config_from_dict(values(workshop, **{"dataset_params.cache_dir": str(tmp_path)}))
     tables, accelerator = read_tables(config)[0], Accelerator(cpu=True)
-    encoder = build_encoder(config, cpu=True)
+    frozen = build_frozen(config, cpu=True)
     read, away = media.read_image, tables.pictures[2]
 
     def failing(path):
@@ -379,8 +379,8 @@ def test_what_could_not_be_read_for_a_moment_is_read_the_next_time(workshop, tmp
         return read(path)
 
     def built() -> tuple[Cache, PortraitDataset]:
-        cache = build_cache(config, tables, encoder, accelerator)
-        return cache, PortraitDataset(tables, encoder.latent_shape, 1000, config.train_params, cache)
+        cache = build_cache(config, tables, frozen, accelerator)
+        return cache, PortraitDataset(tables, frozen.latent_shape, 1000, config.train_params, cache)
 
     with monkeypatch.context() as patched:
         patched.setattr(media, "read_image", failing)

@@ -24,7 +24,6 @@ from modules.evaluation.portrait_figures import Features, Judge, WorldDistance, 
 from modules.evaluation.portrait_tasks import ask
 from modules.evaluation.ruler import Ruler
 from modules.mef.train import train_mef
-from modules.sid.encoders import Semantics
 from modules.training.run import Run
 from modules.world import CATEGORIES, category
 from modules.world.parameters import neutral
@@ -42,8 +41,9 @@ def oracle(faces) -> Reading:
     scene = {name: F.one_hot(category(faces, name), len(words)).float() for name, words in CATEGORIES.items()}
     z_id = F.normalize(faces.identity, dim=1)
     nothing = torch.zeros(faces.size, 68, 2)
-    semantics = Semantics(faces.action_units, faces.pose)
-    return Reading(faces.identity, faces.action_units, faces.pose, nothing, z_id, semantics, scene, [])
+    return Reading(
+        faces.identity, faces.action_units, faces.pose, nothing, z_id, faces.action_units, faces.pose, scene, []
+    )
 
 
 def judge(asked) -> Judge:
@@ -99,7 +99,7 @@ def test_the_worlds_distance_tells_like_from_unlike():
     spread = torch.full((20,), 2.0)
     with torch.inference_mode():
         features = Features(meter, spread)(pictures / 255)
-    torch.testing.assert_close(features, torch.cat([known.z_id, known.semantics.cat()], dim=1) / 2)
+    torch.testing.assert_close(features, torch.cat([known.z_id, known.z_exp, known.z_pose], dim=1) / 2)
 
 
 @pytest.fixture(scope="module")

@@ -343,7 +343,6 @@ def test_two_processes_descend_like_one(clips, tmp_path):
         "equivariance_value",
         "equivariance_jacobian",
         "semantic_contrast",
-        "pose_equivariance",
         "expression_invariance",
     )
     changes = {f"train_params.loss_weights.{name}": 0 for name in drawn}

@@ -7,6 +7,7 @@ allowed, and one recursive reader checks it.
 from __future__ import annotations
 
 import difflib
+import logging
 import math
 import operator
 import os
@@ -135,6 +136,7 @@ def from_values(kind: type[T], values: Any, path: str = "", root: type | None = 
     if not isinstance(values, dict):
         _fail(path, f"a mapping with the keys {', '.join(hints(kind))}", values)
     prefix = f"{path}." if path else ""
+    values = _without_dropped(kind, values, prefix)
     for key in values:
         if key not in hints(kind):
             raise BadValue(prefix + str(key), _nearest(str(key), kind, prefix, root or kind), "an unknown key")
@@ -147,6 +149,15 @@ def from_values(kind: type[T], values: Any, path: str = "", root: type | None = 
         if not missing:
             arguments[f.name] = _convert(values[f.name], hint, f.metadata, prefix + f.name, root or kind)
     return kind(**arguments)
+
+
+def _without_dropped(kind: type, values: dict, prefix: str) -> dict:
+    """The values less those that a section knew once (``dropped``: key -> why), with a line that says so."""
+    dropped = {key: why for key, why in getattr(kind, "dropped", {}).items() if key in values}
+    if dropped:
+        told = ", ".join(f"{prefix}{key} ({why})" for key, why in dropped.items())
+        logging.getLogger(__name__).warning("ignored, as it is no option any more: %s", told)
+    return {key: value for key, value in values.items() if key not in dropped}
 
 
 def _convert(value: Any, hint: Any, limits: Any, path: str, root: type, expected: str | None = None) -> Any:

@@ -21,7 +21,7 @@ VideoFormat = Literal[".mp4", ".mov", ".mkv", ".webm", ".gif"]
 @section
 class CommonParams:
     num_kp: int = option(10, low=1)  # key points
-    num_channels: Literal[3] = 3  # of an image
+    num_channels: Literal[3] = 3  # of an image; FOMM's files name it
     estimate_jacobian: bool = True  # a 2x2 local affine map per key point
 
 
@@ -123,13 +123,14 @@ class LossWeights:
     congealing: float = option(0.0, low=0)  # the faces found look alike
     identity_contrast: float = option(0.0, low=0)  # same person together, others apart (InfoNCE)
     semantic_contrast: float = option(0.0, low=0)  # same frame together, other moments apart (InfoNCE)
-    pose_equivariance: float = option(0.0, low=0)  # pose embedding follows known and shared motion
-    expression_invariance: float = option(0.0, low=0)  # expression embedding ignores them
+    expression_invariance: float = option(0.0, low=0)  # expression embedding ignores known transforms
     cycle_identity: float = option(0.0, low=0)  # a cross-person result keeps the source's identity
     cycle_semantics: float = option(0.0, low=0)  # and the driver's z_exp; without own_expression all z_sem
-    independence: float = option(0.0, low=0)  # correlation of z_id and z_sem, and of its two parts
     motion_value: float = option(0.0, low=0)  # motion head's key points agree with the detector's
     motion_jacobian: float = option(0.0, low=0)  # and so do their jacobians
+
+    # earlier files name these
+    dropped = dict.fromkeys(("independence", "pose_equivariance"), "measured to matter nothing")
 
 
 @section

@@ -13,11 +13,9 @@ _ENCODER_TERMS = (
     "congealing",
     "identity_contrast",
     "semantic_contrast",
-    "pose_equivariance",
     "expression_invariance",
     "cycle_identity",
     "cycle_semantics",
-    "independence",
     "motion_value",
     "motion_jacobian",
     "semantic_flow",
@@ -32,9 +30,7 @@ _PICTURE_TERMS = (
     "congealing",
     "identity_contrast",
     "semantic_contrast",
-    "pose_equivariance",
     "expression_invariance",
-    "independence",
     "motion_value",
 )
 
@@ -68,7 +64,7 @@ def _check_learners(config: Config) -> None:
     if has_encoders and train.lr_motion_head:
         weights = train.loss_weights
         shown = train.rendered_share and (train.head_probability or weights.cycle_identity or weights.cycle_semantics)
-        if not any([shown, weights.motion_value, weights.motion_jacobian, weights.pose_equivariance]):
+        if not any([shown, weights.motion_value, weights.motion_jacobian]):
             expected = "0 or null where nothing asks for its key points: head_probability, motion_value, ..."
             raise BadValue("train_params.lr_motion_head", expected, f"{train.lr_motion_head:g}")
 
@@ -218,7 +214,7 @@ def _check_contrast(config: Config) -> None:
     if weights.face and not (weights.pixel or sum(weights.perceptual)):
         expected = "0 where train_params.loss_weights.pixel and .perceptual are 0"
         raise BadValue("train_params.loss_weights.face", expected, f"{weights.face:g}")
-    terms = ("identity_contrast", "expression_invariance", "independence")
+    terms = ("identity_contrast", "expression_invariance")
     compared = [term for term in terms if getattr(weights, term)]
     if compared and train.batch_size < 2:
         raise BadValue("train_params.batch_size", f"2 or more where loss_weights.{compared[0]} is not 0", "1")

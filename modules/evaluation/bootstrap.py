@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from scipy import stats
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -14,9 +15,17 @@ Each = dict[str, dict[str, list[float]]]  # row -> figure -> one value per perso
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """Where the mean of ``values`` lies with 95 % confidence; the same values give the same interval."""
-    drawn = np.asarray(values, dtype=float)
-    index = np.random.default_rng(0).integers(len(drawn), size=(RESAMPLES, len(drawn)))
-    low, high = np.quantile(drawn[index].mean(axis=1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    if len(values) == 1:  # nothing else can be drawn
+        return float(values[0]), float(values[0])
+    found = stats.bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=RESAMPLES,
+        confidence_level=LEVEL,
+        method="percentile",
+        random_state=np.random.default_rng(0),
+    )
+    low, high = found.confidence_interval
     return float(low), float(high)
 
 

@@ -26,7 +26,7 @@ from .disentanglement import Embed
 from .judges.face_meter import FaceMeter, find_meter, fingerprint, load_meter
 from .metrics import Figures
 from .output import evaluation_folder, write_json
-from .reenactment import Mode, Rendered
+from .reenactment import Mode, RenderedPair
 from .report import headline, tables, write_report
 from .ruler import Ruler, calibrate
 
@@ -81,7 +81,7 @@ def measured_by(params: EvaluateParams, meter: Path, size: int) -> dict[str, Any
     return {"meter": fingerprint(meter), "size": size, **values}
 
 
-def _driven(model: SID, pairs: list[Rendered], ruler: Ruler) -> dict[str, tuple[Rows, Questions]]:
+def _driven(model: SID, pairs: list[RenderedPair], ruler: Ruler) -> dict[str, tuple[Rows, Questions]]:
     """Every mode with a clip as driver, the first mode with single pictures, and the answers that frame them.
 
     The first mode is set against the others and against no motion, one part alone against no motion.
@@ -96,7 +96,7 @@ def _driven(model: SID, pairs: list[Rendered], ruler: Ruler) -> dict[str, tuple[
     return found
 
 
-def _parts(model: SID, pairs: list[Rendered], ruler: Ruler) -> tuple[Rows, Questions]:
+def _parts(model: SID, pairs: list[RenderedPair], ruler: Ruler) -> tuple[Rows, Questions]:
     """--drive expression and --drive pose, each against the render in which only that part is the driver's."""
     rows, questions = {}, []
     for part in ("expression", "pose"):
@@ -146,7 +146,7 @@ def _embed_ceiling(images: Tensor, ceiling: FaceMeter) -> tuple[Tensor, Tensor]:
     return ceiling.identity(images), ceiling.semantic(images).cat()
 
 
-def _sheet(model: SID, pairs: list[Rendered]) -> Tensor:
+def _sheet(model: SID, pairs: list[RenderedPair]) -> Tensor:
     """Rows of source | driver | truth | every mode, at each clip's last frame: ``[3, rows * H, columns * W]``."""
     ways = reenactment.modes(model)
     rows = []

@@ -21,10 +21,9 @@ def read(meter: FaceMeter, images: Tensor) -> Reading:
     """The meter's reading of any number of pictures, bytes ``[N, 3, H, W]``."""
     with torch.inference_mode():
         parts = [meter(part / 255) for part in images.split(CHUNK)]
-    semantics = type(parts[0].semantics)(*(torch.cat(z) for z in zip(*(p.semantics for p in parts), strict=True)))
     scene = {name: torch.cat([part.scene[name] for part in parts]) for name in CATEGORIES}
-    plain = (torch.cat(values) for values in zip(*(part[:5] for part in parts), strict=True))
-    return Reading(*plain, semantics, scene, [])
+    plain = (torch.cat(values) for values in zip(*(part[:7] for part in parts), strict=True))
+    return Reading(*plain, scene, [])
 
 
 class Judge:
@@ -37,7 +36,7 @@ class Judge:
 
     def __init__(self, ruler: Ruler, asked: Asked, taught: Asked, source: Reading, truth: Reading, known: Reading):
         self.ruler, self.asked, self.source, self.truth = ruler, asked, source, truth
-        self.known = known.semantics.expression.double()
+        self.known = known.z_exp.double()
         self.known_classes = F.one_hot(taught.shown, len(CLASSES)).double()
 
     def each(self, found: Reading) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -53,7 +52,7 @@ class Judge:
         """
         asked, person = self.asked, self.asked.person
         cosine = found.z_id @ self.source.z_id.T
-        scores = ridge(self.known, self.known_classes, 1, found.semantics.expression.double())
+        scores = ridge(self.known, self.known_classes, 1, found.z_exp.double())
         there, differs = self._attributes(found)
         changed = torch.where(differs, there, torch.nan)
         figures = {
@@ -108,7 +107,7 @@ class Features(torch.nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         found = self.meter(images)
-        return torch.cat([found.z_id, found.semantics.cat()], dim=1) / self.spread
+        return torch.cat([found.z_id, found.z_exp, found.z_pose], dim=1) / self.spread
 
 
 class WorldDistance:
@@ -121,7 +120,7 @@ class WorldDistance:
     """
 
     def __init__(self, meter: FaceMeter, others: Tensor, known: Reading):
-        spread = torch.cat([known.z_id, known.semantics.cat()], dim=1).std(dim=0).clamp_min(1e-6)
+        spread = torch.cat([known.z_id, known.z_exp, known.z_pose], dim=1).std(dim=0).clamp_min(1e-6)
         self.metric = FrechetInceptionDistance(Features(meter, spread), reset_real_features=False)
         self._update(others, real=True)
 

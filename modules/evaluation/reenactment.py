@@ -39,7 +39,7 @@ def modes(model: SID) -> list[Mode]:
 
 
 @dataclass
-class Rendered:
+class RenderedPair:
     """A pair's pictures: source ``[1, 3, H, W]``, driving and truth of T frames."""
 
     pair: CrossPair
@@ -48,13 +48,13 @@ class Rendered:
     truth: Render
 
 
-def render_pairs(size: int, pairs: int, frames: int) -> list[Rendered]:
+def render_pairs(size: int, pairs: int, frames: int) -> list[RenderedPair]:
     """The pairs every model is measured on, rendered as 8-bit pictures, as files would hold them."""
     rendered = []
     for number in tqdm(range(pairs), desc="rendering pairs", unit="pair", leave=False):
         pair = cross_pair(number, frames, MEASURING_SEED)
         source, driving, truth = (render(faces, size) for faces in pair)
-        rendered.append(Rendered(pair, *map(_quantised, (source.image, driving.image)), truth))
+        rendered.append(RenderedPair(pair, *map(_quantised, (source.image, driving.image)), truth))
     return rendered
 
 
@@ -62,7 +62,7 @@ def _quantised(images: Tensor) -> Tensor:
     return (images * 255).round() / 255
 
 
-def reenact(model: SID, pair: Rendered, mode: Mode, static: bool = False) -> Tensor:
+def reenact(model: SID, pair: RenderedPair, mode: Mode, static: bool = False) -> Tensor:
     """The model's pictures ``[T, 3, H, W]``; with ``static`` each frame is animated as if it were the only one."""
     (source,), frames = to_images(pair.source), to_images(pair.driving)
     if static:
@@ -73,16 +73,16 @@ def reenact(model: SID, pair: Rendered, mode: Mode, static: bool = False) -> Ten
     return to_tensor(list(animator.animate(frames)))
 
 
-def only(part: str, pair: Rendered) -> Rendered:
+def only(part: str, pair: RenderedPair) -> RenderedPair:
     """The same pair where only the driver's ``expression`` or ``pose`` is wanted, the other part being the source's."""
     faces, own = pair.pair.truth, pair.pair.source
     kept = ("pose",) if part == "expression" else ("action_units", "asymmetry", "gaze")
     faces = faces._replace(**{name: getattr(own, name).expand_as(getattr(faces, name)) for name in kept})
     truth = render(faces, pair.source.shape[-1])
-    return Rendered(pair.pair._replace(truth=faces), pair.source, pair.driving, truth)
+    return RenderedPair(pair.pair._replace(truth=faces), pair.source, pair.driving, truth)
 
 
-def measure(model: SID, mode: Mode, pairs: list[Rendered], ruler: Ruler, static: bool = False) -> list[Figures]:
+def measure(model: SID, mode: Mode, pairs: list[RenderedPair], ruler: Ruler, static: bool = False) -> list[Figures]:
     """:func:`pair_figures` of every pair."""
     return [
         pair_figures(reenact(model, pair, mode, static), pair, ruler)
@@ -90,14 +90,14 @@ def measure(model: SID, mode: Mode, pairs: list[Rendered], ruler: Ruler, static:
     ]
 
 
-def trivial(pairs: list[Rendered], ruler: Ruler) -> dict[str, list[Figures]]:
+def trivial(pairs: list[RenderedPair], ruler: Ruler) -> dict[str, list[Figures]]:
     """What costs nothing (the source itself), and what is best possible (the truth: the meter's own error)."""
     still = [pair_figures(pair.source.expand_as(pair.truth.image), pair, ruler) for pair in pairs]
     return {"no motion": still, "truth": [pair_figures(pair.truth.image, pair, ruler) for pair in pairs]}
 
 
 @torch.inference_mode()
-def pair_figures(result: Tensor, pair: Rendered, ruler: Ruler) -> Figures:
+def pair_figures(result: Tensor, pair: RenderedPair, ruler: Ruler) -> Figures:
     """Figures of ``result [T, 3, H, W]``, means over frames.
 
     - PSNR (dB) and SSIM within the truth's face mask;

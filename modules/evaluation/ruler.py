@@ -29,7 +29,7 @@ class Ruler(NamedTuple):
 
     def expression_distance(self, first: Reading, second: Reading) -> Tensor:
         """Distance of expressions ``[B]``: 0 are equal, 1 as far apart as those of unrelated pictures."""
-        return (first.semantics.expression - second.semantics.expression).norm(dim=1) / self.expression_unit
+        return (first.z_exp - second.z_exp).norm(dim=1) / self.expression_unit
 
 
 @torch.inference_mode()
@@ -39,7 +39,7 @@ def calibrate(meter: FaceMeter, size: int, people: int, frames: int) -> Ruler:
     readings, errors, first = [], [], 0
     for rendered in renders(faces, size, "rendering people to measure the meter on"):
         read, truth = meter(rendered.image), faces.take(slice(first, first + len(rendered.image)))
-        readings.append((read.identity, read.action_units, read.semantics.expression))
+        readings.append((read.identity, read.action_units, read.z_exp))
         errors.append(reading_errors(read, truth, rendered.landmarks) | _degrees(read, truth))
         first += len(rendered.image)
     identity, units, expression = (torch.cat(column).double() for column in zip(*readings, strict=True))

@@ -19,7 +19,7 @@ from .embeddings import Embedder
 Rows = dict[str, Tensor]  # tensors whose first dimension counts items
 
 
-class Encoder:
+class FrozenNetworks:
     """VAE and text encoders of a base, and an embedder, on one device.
 
     Args:
@@ -35,7 +35,7 @@ class Encoder:
         self.latent_shape = (base.vae.config.latent_channels, side, side)
         base.vae.float()  # half precision overflows in some of them, and this is done once
 
-    def to(self, device: torch.device | str) -> Encoder:
+    def to(self, device: torch.device | str) -> FrozenNetworks:
         self.base.to(device)
         self.embedder.to(device)
         return self

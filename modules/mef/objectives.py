@@ -14,7 +14,7 @@ from ..training.trainer import Layout, Objective
 from .adapters import NAMES, Adapters, attach_new
 from .base import training_noise
 from .dataset import PortraitDataset
-from .frozen import Encoder
+from .frozen import FrozenNetworks
 from .step import MEFStep
 
 
@@ -36,21 +36,23 @@ class Learning(NamedTuple):
     objectives: list[Objective]
 
 
-def build(config: MEFConfig, encoder: Encoder, dataset: PortraitDataset, embeddings: tuple[Tensor, Tensor]) -> Learning:
+def build(
+    config: MEFConfig, frozen: FrozenNetworks, dataset: PortraitDataset, embeddings: tuple[Tensor, Tensor]
+) -> Learning:
     """New adapters, seeded, in the frozen base, and what they learn from.
 
     Args:
         embeddings: ``[N, width]`` of the data set, identity then expression, to standardise by.
     """
-    train, model, base = config.train_params, config.model_params, encoder.base
+    train, model, base = config.train_params, config.model_params, frozen.base
     torch.manual_seed(train.seed)
-    noise, no_text = training_noise(base), encoder.no_text()
+    noise, no_text = training_noise(base), frozen.no_text()
     sizes = (model.identity_params, model.expression_params)
-    adapters = attach_new(base.unet, encoder.embedder.widths, sizes, model.inject)
+    adapters = attach_new(base.unet, frozen.embedder.widths, sizes, model.inject)
     parameters = adapters.trainable()
     adapters.standardise(embeddings)
     if train.gradient_checkpointing:
         base.unet.enable_gradient_checkpointing()
-    step = MEFStep(base.unet, noise, encoder, dataset.tables, no_text, train, embeddings[1])
+    step = MEFStep(base.unet, noise, frozen, dataset.tables, no_text, train, embeddings[1])
     optimizer = torch.optim.AdamW(parameters, lr=train.lr, weight_decay=train.weight_decay, fused=True)
     return Learning(adapters, step, [Objective(step, {"optimizer_adapters": optimizer})])

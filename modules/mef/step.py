@@ -10,7 +10,7 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
 from ..config.mef import MEFTrainParams
-from .frozen import Encoder, Rows
+from .frozen import FrozenNetworks, Rows
 from .tables import Tables
 from .weighting import min_snr_weight
 
@@ -21,7 +21,7 @@ class MEFStep(nn.Module):
     Args:
         unet: frozen but for its adapters.
         noise: the base's noise schedule and prediction type.
-        encoder: computes what the batch brings no cached rows of, and judges x0 estimates.
+        frozen: computes what the batch brings no cached rows of, and judges x0 estimates.
         tables: what the batch's row numbers mean.
         no_text: what stands for no prompt, batch 1.
         expressions: ``[N, width]`` of the data set, by whose variance an x0 estimate's errors are measured.
@@ -31,7 +31,7 @@ class MEFStep(nn.Module):
         self,
         unet: UNet2DConditionModel,
         noise: DDPMScheduler,
-        encoder: Encoder,
+        frozen: FrozenNetworks,
         tables: Tables,
         no_text: Rows,
         params: MEFTrainParams,
@@ -39,8 +39,8 @@ class MEFStep(nn.Module):
     ):
         super().__init__()
         self.unet, self.noise, self.params = unet, noise, params
-        self.encoder, self.tables = encoder, tables
-        self.scaling = encoder.base.vae.config.scaling_factor
+        self.frozen, self.tables = frozen, tables
+        self.scaling = frozen.base.vae.config.scaling_factor
         for name, states in no_text.items():
             self.register_buffer(f"no_{name}", states, persistent=False)
         self.register_buffer("variances", self._variances(expressions.float()), persistent=False)
@@ -63,11 +63,11 @@ class MEFStep(nn.Module):
     @torch.no_grad()
     def _encode(self, batch: dict[str, Tensor]) -> Rows:
         """What a cache would have brought, computed anew."""
-        tables, encoder = self.tables, self.encoder
-        rows = encoder.latents([tables.portraits[i] for i in batch["latents"].tolist()])
-        text = encoder.text([tables.captions[i] for i in batch["text"].tolist()])
+        tables, frozen = self.tables, self.frozen
+        rows = frozen.latents([tables.portraits[i] for i in batch["latents"].tolist()])
+        text = frozen.text([tables.captions[i] for i in batch["text"].tolist()])
         faces = torch.cat([batch["identity_face"], batch["expression_face"]])
-        embeddings = encoder.embeddings([tables.pictures[i] for i in faces.tolist()])
+        embeddings = frozen.embeddings([tables.pictures[i] for i in faces.tolist()])
         count = len(batch["text"])
         return rows | {
             "text_states": text.pop("text"),
@@ -87,7 +87,7 @@ class MEFStep(nn.Module):
         faces = [rows["identity"] * identity[:, None], rows["expression"] * expression[:, None]]
         added: dict[str, Any] = {"image_embeds": [z[:, None] for z in faces]}
         if "pooled" in rows:
-            height, width = (side * self.encoder.base.vae_scale_factor for side in noisy.shape[2:])
+            height, width = (side * self.frozen.base.vae_scale_factor for side in noisy.shape[2:])
             added["text_embeds"] = torch.where(text[:, None], rows["pooled"].to(dtype), self.no_pooled.to(dtype))
             times = torch.tensor([[height, width, 0, 0, height, width]], dtype=dtype, device=noisy.device)
             added["time_ids"] = times.expand(len(noisy), -1)
@@ -110,13 +110,13 @@ class MEFStep(nn.Module):
 
         Of the identity 1 - cosine, and of the expression :meth:`_expression_error`.
         """
-        weights, sid = self.params.loss_weights, self.encoder.embedder.sid
+        weights, sid = self.params.loss_weights, self.frozen.embedder.sid
         asked = keep[:, 1:] & (steps < weights.max_timestep)[:, None]
         chosen = asked.any(dim=1)
         if not chosen.any():
             return {name: prediction.sum() * 0.0 for name in ("identity", "expression") if getattr(weights, name)}
         estimate = self._clean_estimate(noisy[chosen], prediction[chosen], steps[chosen])
-        pictures = self.encoder.decode(estimate)
+        pictures = self.frozen.decode(estimate)
         with torch.autocast(noisy.device.type, enabled=False):
             fitted = F.interpolate(pictures, size=sid.size, mode="bilinear", antialias=True)
             identity, expression = sid(fitted)
@@ -146,7 +146,7 @@ class MEFStep(nn.Module):
 
     def _summed(self, values: Tensor) -> Tensor:
         """Sums over the numbers of z_exp and of z_pose: ``[..., d]`` -> ``[..., 2]``."""
-        parts = values.split(self.encoder.embedder.sid.semantic.sizes, dim=-1)
+        parts = values.split(self.frozen.embedder.sid.semantic.sizes, dim=-1)
         return torch.stack([part.sum(dim=-1) for part in parts], dim=-1)
 
     def _clean_estimate(self, noisy: Tensor, prediction: Tensor, steps: Tensor) -> Tensor:

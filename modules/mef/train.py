@@ -29,7 +29,7 @@ from .cache.shards import BATCH, Cache
 from .dataset import PortraitDataset
 from .embeddings import Embedder, SIDEncoders
 from .folder import CONFIG, CROP_KEY, read_adapters, read_description, read_sid, save_adapters
-from .frozen import Encoder
+from .frozen import FrozenNetworks
 from .readable import Unreadable, find_unreadable
 from .tables import Tables
 from .validation import Validation
@@ -44,22 +44,22 @@ def read_tables(config: MEFConfig) -> tuple[Tables, dict[str, str]]:
     return Tables(portraits), bad
 
 
-def build_encoder(config: MEFConfig, cpu: bool = False) -> Encoder:
+def build_frozen(config: MEFConfig, cpu: bool = False) -> FrozenNetworks:
     """The frozen networks, on the CPU."""
     data, model = config.dataset_params, config.model_params
     sid = SIDEncoders.from_sid(model.sid_params)
     base = load_base(model.base_params, DTYPES[config.train_params.precision])
     base.safety_checker = None  # a gigabyte that would only judge validation pictures
     detector = "auto" if data.crop_faces else None
-    return Encoder(base, Embedder(sid, model.compound_params, detector, cpu), data.resolution)
+    return FrozenNetworks(base, Embedder(sid, model.compound_params, detector, cpu), data.resolution)
 
 
-def build_cache(config: MEFConfig, tables: Tables, encoder: Encoder, accelerator: Accelerator) -> Cache:
+def build_cache(config: MEFConfig, tables: Tables, frozen: FrozenNetworks, accelerator: Accelerator) -> Cache:
     """The cache, complete; processes share what is still to be computed."""
     cache = Cache(config, tables)
     # the first one's list on all: another run may be filling the same cache while they look
     [shards] = broadcast_object_list([cache.incomplete() if accelerator.is_main_process else None])
-    cache.build(shards[accelerator.process_index :: accelerator.num_processes], encoder, accelerator.is_main_process)
+    cache.build(shards[accelerator.process_index :: accelerator.num_processes], frozen, accelerator.is_main_process)
     accelerator.wait_for_everyone()
     if missing := cache.missing():
         reason = f"{len(missing)} parts that other processes have built are not there"
@@ -68,7 +68,7 @@ def build_cache(config: MEFConfig, tables: Tables, encoder: Encoder, accelerator
 
 
 def embedding_sample(
-    cache: Cache | None, tables: Tables, encoder: Encoder, bad: Collection[int] = ()
+    cache: Cache | None, tables: Tables, frozen: FrozenNetworks, bad: Collection[int] = ()
 ) -> tuple[Tensor, Tensor]:
     """Embeddings of the data set, ``[N, width]`` each: all of them, or as many as tell mean and deviation.
 
@@ -80,7 +80,7 @@ def embedding_sample(
         return cache.column("faces", "identity")[good], cache.column("faces", "expression")[good]
     spread = np.linspace(0, len(good) - 1, min(len(good), SAMPLE)).round().astype(int)
     chosen = [tables.pictures[good[i]] for i in spread]
-    parts = [encoder.embeddings(chosen[start : start + BATCH]) for start in range(0, len(chosen), BATCH)]
+    parts = [frozen.embeddings(chosen[start : start + BATCH]) for start in range(0, len(chosen), BATCH)]
     return tuple(torch.cat([part[name].cpu() for part in parts]) for name in NAMES)
 
 
@@ -99,23 +99,23 @@ def train_mef(config: MEFConfig, run: Run) -> Path:
     tables, bad = read_tables(config)
     accelerator = start_processes(run, train)
 
-    encoder = build_encoder(config, accelerator.device.type == "cpu").to(accelerator.device)
+    frozen = build_frozen(config, accelerator.device.type == "cpu").to(accelerator.device)
     if start.path is not None and start.path.is_dir() and accelerator.is_main_process:
-        _tell_other_embeddings(start.path, encoder.embedder)
+        _tell_other_embeddings(start.path, frozen.embedder)
     cache, unreadable = None, Unreadable({}, {})
     if config.dataset_params.cache_dir is not None:
-        cache = build_cache(config, tables, encoder, accelerator)
+        cache = build_cache(config, tables, frozen, accelerator)
     else:
-        unreadable = find_unreadable(tables, encoder.embedder, accelerator)
-    timesteps = training_noise(encoder.base).config.num_train_timesteps
-    dataset = PortraitDataset(tables, encoder.latent_shape, timesteps, train, cache, unreadable)
+        unreadable = find_unreadable(tables, frozen.embedder, accelerator)
+    timesteps = training_noise(frozen.base).config.num_train_timesteps
+    dataset = PortraitDataset(tables, frozen.latent_shape, timesteps, train, cache, unreadable)
     rank, world = accelerator.process_index, accelerator.num_processes
     loader = loader_of(dataset, train, config.dataset_params.num_workers, rank, world)
 
-    learning = objectives.build(config, encoder, dataset, embedding_sample(cache, tables, encoder, unreadable.faces))
-    validation = Validation(config.validation_params, encoder, dataset.portraits, learning.adapters)
+    learning = objectives.build(config, frozen, dataset, embedding_sample(cache, tables, frozen, unreadable.faces))
+    validation = Validation(config.validation_params, frozen, dataset.portraits, learning.adapters)
     if cache is not None:
-        encoder.forget_text()  # its states are all there: gigabytes for other things
+        frozen.forget_text()  # its states are all there: gigabytes for other things
     trainer = Trainer(
         learning.adapters,
         objectives.LAYOUT,
@@ -127,7 +127,7 @@ def train_mef(config: MEFConfig, run: Run) -> Path:
         picture=lambda _, averaged: validation.grid_of(averaged),
         accumulation=train.gradient_accumulation,
     )
-    encoder.to(accelerator.device)
+
     if entries is not None:
         trainer.restore(entries, start.path, run.finetune)
         if trainer.is_over and complete:
@@ -144,7 +144,7 @@ def train_mef(config: MEFConfig, run: Run) -> Path:
     if accelerator.is_main_process:
         made, base_params = folder / ADAPTERS, config.model_params.base_params
         crops = config.dataset_params.crop_faces
-        save_adapters(made, trainer.averaged.state(), encoder.embedder, base_params, crops)
+        save_adapters(made, trainer.averaged.state(), frozen.embedder, base_params, crops)
         print(f"adapters: '{made}'")
         print(f"trained {trainer.position.epoch} epochs; the last checkpoint is in '{folder}'")
     close(accelerator)

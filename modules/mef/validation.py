@@ -15,7 +15,7 @@ from ..data.portraits import Portrait
 from ..media.tensors import to_images
 from .adapters import Adapters
 from .base import is_xl, set_scheduler
-from .frozen import Encoder
+from .frozen import FrozenNetworks
 from .pipeline import DeepExprPipeline
 
 DEFAULT_COUNT = 2  # people, expressions and prompts taken from the data set where none are named
@@ -24,10 +24,12 @@ DEFAULT_COUNT = 2  # people, expressions and prompts taken from the data set whe
 class Validation:
     """Embeds its pictures and prompts once; :meth:`grid` then needs the UNet and the VAE's decoder alone."""
 
-    def __init__(self, params: ValidationParams, encoder: Encoder, portraits: Sequence[Portrait], adapters: Adapters):
-        self.params, self.encoder, self.base = params, encoder, encoder.base
+    def __init__(
+        self, params: ValidationParams, frozen: FrozenNetworks, portraits: Sequence[Portrait], adapters: Adapters
+    ):
+        self.params, self.frozen, self.base = params, frozen, frozen.base
         self.adapters = adapters
-        self.side = encoder.resolution
+        self.side = frozen.resolution
         # where training reads them off: a portrait's own picture need not show a face
         first = {p.identity: str(p.identity_image or p.image) for p in reversed(portraits)}
         people = params.identities or list(first.values())[::-1][:DEFAULT_COUNT]
@@ -35,10 +37,10 @@ class Validation:
         expressions = params.expressions or [str(p.reference_image or p.image) for p in apart]
         prompts = params.prompts or list(dict.fromkeys(p.text for p in portraits))[:DEFAULT_COUNT]
         self.people, self.expressions = list(map(self._thumbnail, people)), list(map(self._thumbnail, expressions))
-        self.identities = encoder.embeddings(people)["identity"].cpu()
-        self.semantics = encoder.embeddings(expressions)["expression"].cpu()
-        self.text = [encoder.text([prompt]) for prompt in prompts]
-        self.no_text = encoder.no_text()
+        self.identities = frozen.embeddings(people)["identity"].cpu()
+        self.semantics = frozen.embeddings(expressions)["expression"].cpu()
+        self.text = [frozen.text([prompt]) for prompt in prompts]
+        self.no_text = frozen.no_text()
         self.pipeline = DeepExprPipeline(self.base, adapters, None, BaseParams(path="."))
 
     def _thumbnail(self, path: str) -> np.ndarray:
@@ -89,4 +91,4 @@ class Validation:
             output_type="latent",
             **options,
         )
-        return to_images(self.encoder.decode(result.images))[0]
+        return to_images(self.frozen.decode(result.images))[0]

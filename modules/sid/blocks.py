@@ -104,25 +104,3 @@ class Hourglass(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.decoder(self.encoder(x))
-
-
-class AntiAliasDownsample(nn.Module):
-    """Gaussian blur, then every ``1/scale``-th pixel: ``[B, C, H, W] -> [B, C, H*scale, W*scale]``."""
-
-    def __init__(self, channels: int, scale: float):
-        super().__init__()
-        self.step = int(1 / scale)
-        sigma = (1 / scale - 1) / 2
-        size = 2 * round(sigma * 4) + 1
-        offsets = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
-        # scale 1 has sigma 0 and one tap: the ratio 0/0 is the identity kernel
-        line = torch.exp(-(offsets**2) / (2 * sigma**2)) if sigma else torch.ones(1)
-        kernel = torch.outer(line, line)
-        self.register_buffer("weight", (kernel / kernel.sum()).repeat(channels, 1, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.step == 1:
-            return x
-        channels, _, size, _ = self.weight.shape
-        # a stride visits the same centres as blurring everything and then slicing, at a fraction of the work
-        return F.conv2d(x, self.weight.to(x.dtype), padding=size // 2, stride=self.step, groups=channels)

@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config.sid import DenseMotionParams
-from ..geometry import coordinate_grid, full_precision, gaussian_heatmaps, resize_grid, sample
-from .blocks import AntiAliasDownsample, Hourglass
-from .face_window import MOTION_GRID, aspect_of, whole_face, window
+from ..faces.window import aspect_of, whole_face, window
+from ..geometry import AntiAliasDownsample, coordinate_grid, full_precision, gaussian_heatmaps, resize_grid, sample
+from .blocks import Hourglass
 from .keypoints import Keypoints, shared_motion
 
+MOTION_GRID = 32  # points of a side at which motion within a face's square is kept
 INVERSIONS = 3  # steps towards where a moved point was before it moved
 FASTER = 10  # times as fast as plain weights: steps of Adam are of one size, too small for factors about 1
 
@@ -26,7 +27,6 @@ class DenseMotion(NamedTuple):
             ``moving_dim`` at the source's resolution.
         occlusion: ``[B, 1, h, w]`` in [0, 1], 0 where the source cannot supply the pixel; None if not estimated.
         mask: which of the K+1 motions applies, ``[B, K+1, h, w]``; entry 0 is the background.
-        sparse_deformed: the source under each single motion, ``[B, K+1, 3, h, w]``.
         semantic_flow: the part of the deformation that was read from embeddings, ``[B, h, w, 2]``; None without them.
         face_flow: the part by which :class:`FaceFlow` moves the face, ``[B, H, W, 2]``; None without it.
     """
@@ -34,7 +34,6 @@ class DenseMotion(NamedTuple):
     deformation: Tensor
     occlusion: Tensor | None
     mask: Tensor
-    sparse_deformed: Tensor
     semantic_flow: Tensor | None
     face_flow: Tensor | None
 
@@ -106,7 +105,7 @@ class FaceFlow(nn.Module):
 
     Attributes:
         motions: ``[moving_dim, 2, G, G]``, displacements (x, y) for each number at 1, in the coordinates of the whole
-            face's square (:func:`.sid.face_window.whole_face`).
+            face's square (:func:`.faces.window.whole_face`).
         more: how much of every motion is added for each number, to 1 of its own; ``FASTER`` times what is stored.
         occlusion: logits of the occlusion map, added to the network's.
     """
@@ -148,22 +147,21 @@ class DenseMotionNetwork(nn.Module):
         self,
         params: DenseMotionParams,
         num_kp: int,
-        num_channels: int,
         estimate_occlusion_map: bool,
         semantic_dim: int | None = None,
         moving_dim: int = 0,
     ):
         super().__init__()
-        in_features = (num_kp + 1) * (num_channels + 1)
+        in_features = (num_kp + 1) * (1 + 3)  # a heat map and a moved picture for each motion
         self.hourglass = Hourglass(params.block_expansion, in_features, params.num_blocks, params.max_features)
         self.mask = nn.Conv2d(self.hourglass.out_filters, num_kp + 1, kernel_size=7, padding=3)
         self.occlusion = None
         if estimate_occlusion_map:
             self.occlusion = nn.Conv2d(self.hourglass.out_filters, 1, kernel_size=7, padding=3)
-        self.film = None if semantic_dim is None else SemanticFlow(semantic_dim, self.hourglass.out_filters)
+        self.semantic_flow = None if semantic_dim is None else SemanticFlow(semantic_dim, self.hourglass.out_filters)
         self.face_flow = FaceFlow(moving_dim) if moving_dim else None
         self.kp_variance, self.background = params.kp_variance, params.background
-        self.down = AntiAliasDownsample(num_channels, params.scale_factor) if params.scale_factor != 1 else None
+        self.down = AntiAliasDownsample(params.scale_factor) if params.scale_factor != 1 else None
 
     def heatmap_difference(self, source: Keypoints, driving: Keypoints, height: int, width: int) -> Tensor:
         """Gaussians at the driving minus those at the source points, background zero: ``[B, K+1, 1, h, w]``."""
@@ -196,8 +194,8 @@ class DenseMotionNetwork(nn.Module):
         mask = torch.softmax(full_precision(self.mask(features)), dim=1)
         deformation = (motions * mask[..., None]).sum(dim=1)
         flow = None
-        if self.film is not None:
-            flow = self.film(features, change)
+        if self.semantic_flow is not None:
+            flow = self.semantic_flow(features, change)
             deformation = deformation + flow
         occlusion = None if self.occlusion is None else full_precision(self.occlusion(features))
         face_flow = None
@@ -209,4 +207,4 @@ class DenseMotionNetwork(nn.Module):
             # teeth behind lips, lids before eyes
             occlusion = occlusion + full_precision(self.face_flow.occlusion(face_flow, height, width))
         shown = None if occlusion is None else occlusion.sigmoid()
-        return DenseMotion(deformation, shown, mask, deformed, flow, face_flow)
+        return DenseMotion(deformation, shown, mask, flow, face_flow)

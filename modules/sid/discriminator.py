@@ -36,9 +36,9 @@ class PatchBlock(nn.Module):
 class PatchDiscriminator(nn.Module):
     """One scale: ``[B, 3 (+K), H, W]`` -> feature maps of every block and a map of patch scores ``[B, 1, h, w]``."""
 
-    def __init__(self, params: DiscriminatorParams, num_kp: int, num_channels: int):
+    def __init__(self, params: DiscriminatorParams, num_kp: int):
         super().__init__()
-        in_features = num_channels + (num_kp if params.use_kp else 0)
+        in_features = 3 + (num_kp if params.use_kp else 0)
         outputs = widths(params.block_expansion, params.max_features, params.num_blocks)[1:]
         last = params.num_blocks - 1
         self.down_blocks = nn.ModuleList(
@@ -65,12 +65,10 @@ class PatchDiscriminator(nn.Module):
 class MultiScaleDiscriminator(nn.Module):
     """One patch discriminator per entry of ``scales``, fed from an image pyramid."""
 
-    def __init__(self, params: DiscriminatorParams, num_kp: int, num_channels: int = 3):
+    def __init__(self, params: DiscriminatorParams, num_kp: int):
         super().__init__()
         self.scales = params.scales
-        self.discs = nn.ModuleDict(
-            {self._name(scale): PatchDiscriminator(params, num_kp, num_channels) for scale in params.scales}
-        )
+        self.discs = nn.ModuleDict({self._name(scale): PatchDiscriminator(params, num_kp) for scale in params.scales})
 
     @staticmethod
     def _name(scale: float) -> str:

@@ -11,9 +11,9 @@ from torch import Tensor
 from ..config.sid import TrainParams
 from ..data.augmentation import colour_view, semantic_view, similarity_view
 from ..data.frames import MIN_GAP
+from ..faces.window import aspect_of, cut_out
 from . import losses
-from .encoders import Encoders, Semantics
-from .face_window import aspect_of, cut_out
+from .encoders import Encoders, Seen, Semantics
 from .keypoints import Keypoints
 
 CONGEALED = 32  # pixels of a side of the faces that are to look alike
@@ -46,6 +46,11 @@ def _halves(both: Semantics) -> tuple[Semantics, Semantics]:
     return Semantics(expressions[0], poses[0]), Semantics(expressions[1], poses[1])
 
 
+def _view(view: Callable, seen: Seen, generator: torch.Generator) -> Seen:
+    """``view`` of what was seen; the whole face beside it, of which z_exp was taught, stays as it is."""
+    return seen._replace(picture=view(seen.picture, generator))
+
+
 class EncoderLosses:
     """The weighted losses by name; ``encoders`` belong to the model, this only asks them."""
 
@@ -55,28 +60,22 @@ class EncoderLosses:
     def embed(self, source: Tensor, driving: Tensor, generator: torch.Generator) -> Embedded:
         """Who the sources are, and the semantics of both frames, as :meth:`_shown`."""
         identity, semantic = self.encoders.identity, self.encoders.semantic
-        who, place = identity.look(source)
-        what, both = semantic.look(torch.cat([source, driving]))
-        semantics = _halves(semantic.embed(self._shown(what, generator), both))
-        places = (None, None) if both is None else both.chunk(2)
-        return Embedded(identity.embed(who, place), *semantics, place, *places)
+        who, what = identity.look(source), semantic.look(torch.cat([source, driving]))
+        semantics = _halves(semantic.embed(self._shown(what, generator)))
+        places = (None, None) if what.place is None else what.place.chunk(2)
+        return Embedded(identity.embed(who), *semantics, who.place, *places)
 
-    def _view(self, view: Callable, seen: Tensor, generator: torch.Generator) -> Tensor:
-        """``view`` of what the semantic encoder sees; a second picture beside it, of which z_exp was taught, stays."""
-        channels = self.encoders.semantic.channels
-        return torch.cat([view(seen[:, :channels], generator), seen[:, channels:]], dim=1)
-
-    def _shown(self, faces: Tensor, generator: torch.Generator) -> Tensor:
+    def _shown(self, seen: Seen, generator: torch.Generator) -> Seen:
         """Faces in other colours: source and driver are one person, and z_sem could learn to hand over how they look.
 
         What does not learn any more is asked as it will be in use.
         """
-        return self._view(colour_view, faces, generator) if self.params.lr_encoders else faces
+        return _view(colour_view, seen, generator) if self.params.lr_encoders else seen
 
     def of_pictures(
         self, batch: dict[str, Tensor], embedded: Embedded, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """What the encoders learn from pictures alone: who, what changes in a clip, and how the head turns in it."""
+        """What the encoders learn from pictures alone: who, what changes in a clip, and where the face is."""
         weights, frames, encoders, terms = self.weights, batch["frames"], self.encoders, {}
         if weights.identity_contrast:
             # the frames of one clip share a scene: only other clips show what the person is
@@ -85,35 +84,27 @@ class EncoderLosses:
             value = losses.identity_contrast(pictures, people, self.params.temperature)
             terms["identity_contrast"] = weights.identity_contrast * value
         if weights.semantic_contrast:
-            seen, place = encoders.semantic.look(frames.flatten(0, 1))
-            looks = [self._view(semantic_view, seen, generator) for _ in range(2)]
-            views = [encoders.semantic.embed(look, place).expression for look in looks]
+            seen = encoders.semantic.look(frames.flatten(0, 1))
+            looks = [_view(semantic_view, seen, generator) for _ in range(2)]
+            views = [encoders.semantic.embed(look).expression for look in looks]
             pair = [view.unflatten(0, frames.shape[:2]) for view in views]
             value = losses.semantic_contrast(*pair, batch["times"], self.params.temperature, MIN_GAP)
             terms["semantic_contrast"] = weights.semantic_contrast * value
-        if weights.independence:
-            semantics = embedded.source
-            apart = losses.cross_covariance(embedded.identity, semantics.cat()) + losses.cross_covariance(*semantics)
-            terms["independence"] = weights.independence * apart
         return terms | self._similarity_losses(frames[:, 0], embedded, generator)
 
     def _similarity_losses(self, frames: Tensor, embedded: Embedded, generator: torch.Generator) -> dict[str, Tensor]:
-        """Finders and z_pose follow a known similarity transform of the sources, z_exp ignores it."""
+        """Finders follow a known similarity transform of the sources, z_exp ignores it."""
         weights, encoders = self.weights, self.encoders
-        if not (weights.placement or weights.congealing or weights.pose_equivariance or weights.expression_invariance):
+        if not (weights.placement or weights.congealing or weights.expression_invariance):
             return {}
         view, theta = similarity_view(frames, generator)
-        seen, place = encoders.semantic.look(view)
+        seen = encoders.semantic.look(view)
         terms = {}
         if weights.placement or weights.congealing:
-            both = [(embedded.identity_place, encoders.identity.finder(view)), (embedded.source_place, place)]
+            both = [(embedded.identity_place, encoders.identity.finder(view)), (embedded.source_place, seen.place)]
             terms = self._finding_losses(frames, view, both, theta)
-        moved = encoders.semantic.embed(self._shown(seen, generator), place)
-        if weights.pose_equivariance:
-            known = theta - torch.eye(2, 3, dtype=theta.dtype, device=theta.device)  # from the view to the frame
-            error = (encoders.motion_head.shared_motion(moved, embedded.source) - known).abs().mean()
-            terms["pose_equivariance"] = weights.pose_equivariance * error
         if weights.expression_invariance:
+            moved = encoders.semantic.embed(self._shown(seen, generator))
             value = losses.relative_distance(moved.expression, embedded.source.expression)
             terms["expression_invariance"] = weights.expression_invariance * value
         return terms
@@ -139,13 +130,9 @@ class EncoderLosses:
     def of_motion(
         self, embedded: Embedded, kp_source: Keypoints, kp_driving: Keypoints
     ) -> tuple[Keypoints, dict[str, Tensor]]:
-        """The motion head's key points, which agree with the detector's; z_pose follows the motion that all share."""
+        """The motion head's key points, which agree with the detector's."""
         weights, terms = self.weights, {}
         head = self.head_keypoints(kp_source, embedded.source, embedded.driving)
-        if weights.pose_equivariance:
-            shared = self.encoders.motion_head.shared_motion(embedded.source, embedded.driving)
-            error = (shared - losses.global_affine(kp_source, kp_driving)).abs().mean()
-            terms["shared_motion"] = weights.pose_equivariance * error
         if weights.motion_value:
             terms["motion_value"] = weights.motion_value * (head.value - kp_driving.value.detach()).abs().mean()
         if weights.motion_jacobian and head.jacobian is not None:

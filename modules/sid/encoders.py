@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config.sid import EncoderParams
-from ..geometry import full_precision
-from .blocks import AntiAliasDownsample, widths
-from .face_window import aspect_of, contrast, cut_out, whole_face, whole_face_oval
+from ..faces.window import aspect_of, contrast, cut_out, whole_face, whole_face_oval
+from ..geometry import AntiAliasDownsample, full_precision
+from .blocks import widths
 from .keypoints import Keypoints
 
 GROUPS = 8  # of the group norms, which look at one image alone
@@ -21,6 +21,21 @@ FINDER_SIDE = 64  # pixels a frame is shrunk to, to find the face in it
 LARGEST_ZOOM = 0.5  # logarithm of the factor by which the window may differ from that
 FACE_FEATURES, FACE_HIDDEN = 32, 256  # numbers in each cell of the face's grid, and in the hidden layer that reads it
 Norm = Callable[[int], nn.Module]  # of so many features
+
+
+class Seen(NamedTuple):
+    """What an encoder reads of B frames.
+
+    Attributes:
+        picture: the face, cut out upright, ``[B, 3, face_pixels, face_pixels]``; if none is looked for, the frame,
+            shrunk by ``scale_factor``.
+        whole: the whole face, as large, for an expression encoder; None without one.
+        place: of the face, ``[B, 4]`` (:class:`FaceFinder`); None if it is not looked for.
+    """
+
+    picture: Tensor
+    whole: Tensor | None
+    place: Tensor | None
 
 
 class Semantics(NamedTuple):
@@ -43,18 +58,18 @@ def _group_norm(features: int) -> nn.GroupNorm:
     return nn.GroupNorm(GROUPS, features)
 
 
-def _convolutions(levels: list[int], num_channels: int, norm: Norm = _group_norm) -> list[nn.Module]:
+def _convolutions(levels: list[int], norm: Norm = _group_norm) -> list[nn.Module]:
     """A halving for each of ``levels``, which are the numbers of features."""
     layers: list[nn.Module] = []
-    for i, o in zip([num_channels, *levels[:-1]], levels, strict=True):
+    for i, o in zip([3, *levels[:-1]], levels, strict=True):
         layers += [nn.Conv2d(i, o, 4, stride=2, padding=1), norm(o), nn.SiLU()]
     return layers
 
 
-def _looking(levels: list[int], num_channels: int, norm: Norm = _group_norm) -> list[nn.Module]:
+def _looking(levels: list[int], norm: Norm = _group_norm) -> list[nn.Module]:
     """The same, and a look around each place of the last."""
     last = levels[-1]
-    return [*_convolutions(levels, num_channels, norm), nn.Conv2d(last, last, 3, padding=1), norm(last), nn.SiLU()]
+    return [*_convolutions(levels, norm), nn.Conv2d(last, last, 3, padding=1), norm(last), nn.SiLU()]
 
 
 def _face_grid(features: int) -> list[nn.Module]:
@@ -78,9 +93,9 @@ class FaceFinder(nn.Module):
     (:func:`.sid.losses.congealing`).
     """
 
-    def __init__(self, num_channels: int = 3):
+    def __init__(self):
         super().__init__()
-        self.features = nn.Sequential(*_convolutions([16, 32, 64, 64], num_channels))
+        self.features = nn.Sequential(*_convolutions([16, 32, 64, 64]))
         self.read = nn.Linear(64 * POOLED**2, 4)
         nn.init.zeros_(self.read.weight)
         nn.init.zeros_(self.read.bias)
@@ -99,50 +114,43 @@ class ImageEncoder(nn.Module):
     (lids and corners of the mouth have places of their own); else it looks at the whole frame and reads a 4x4 grid.
     """
 
-    def __init__(self, params: EncoderParams, out_dim: int, num_channels: int = 3):
+    def __init__(self, params: EncoderParams, out_dim: int):
         super().__init__()
         self.side, self.finder, self.down = params.face_pixels, None, None
         if self.side is not None:
-            self.finder = FaceFinder(num_channels)
+            self.finder = FaceFinder()
             levels = widths(params.block_expansion, params.max_features, 2)
         else:
             if params.scale_factor != 1:
-                self.down = AntiAliasDownsample(num_channels, params.scale_factor)
+                self.down = AntiAliasDownsample(params.scale_factor)
             levels = widths(params.block_expansion, params.max_features, params.num_blocks - 1)
-        self.features = self._layers(levels, num_channels)
+        self.features = nn.Sequential(*_looking(levels), *([] if self.side is None else _face_grid(levels[-1])))
         if self.side is not None:
             self.project = _reading(self.side, out_dim)
         else:
             self.project = nn.Linear(levels[-1] * POOLED**2, out_dim)
 
-    def _layers(self, levels: list[int], seen_channels: int, norm: Norm = _group_norm) -> nn.Sequential:
-        """What looks at ``seen_channels``: those that :meth:`look` gives to be read."""
-        grid = [] if self.side is None else _face_grid(levels[-1])
-        return nn.Sequential(*_looking(levels, seen_channels, norm), *grid)
-
     def forward(self, image: Tensor) -> Tensor:
-        return self.embed(*self.look(image))
+        return self.embed(self.look(image))
 
-    def look(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What is read of ``image [B, 3, H, W]``, and the place of the face (:class:`FaceFinder`) if it is looked for.
-
-        That is what :meth:`see` gives of the face, or else the whole frame, shrunk by ``scale_factor``.
-        """
+    def look(self, image: Tensor) -> Seen:
+        """What is read of ``image [B, 3, H, W]``: the face, where it is found, or the frame."""
         if self.finder is None:
-            return (image if self.down is None else self.down(image)), None
+            return Seen(image if self.down is None else self.down(image), None, None)
         place = self.finder(image)
-        return self.see(image, place.detach()), place  # what would be easy to read is no place for a face
+        # what would be easy to read is no place for a face
+        return self.see(image, place.detach())._replace(place=place)
 
-    def see(self, image: Tensor, place: Tensor) -> Tensor:
-        """The face at ``place [B, 4]``, cut out upright: ``[B, 3, face_pixels, face_pixels]``."""
-        return cut_out(image, place, self.side)
+    def see(self, image: Tensor, place: Tensor) -> Seen:
+        """The face at ``place [B, 4]``."""
+        return Seen(cut_out(image, place, self.side), None, place)
 
-    def embed(self, seen: Tensor, place: Tensor | None) -> Tensor:
+    def embed(self, seen: Seen) -> Tensor:
         """The numbers of what :meth:`look` gave, or of a view of it."""
-        features = self.features(seen)
-        with torch.autocast(seen.device.type, enabled=False):  # embeddings are compared and subtracted
+        features = self.features(seen.picture)
+        with torch.autocast(features.device.type, enabled=False):  # embeddings are compared and subtracted
             features = full_precision(features)
-            if place is None:
+            if seen.place is None:
                 features = F.adaptive_avg_pool2d(features, POOLED)
             return self.project(features.flatten(1))
 
@@ -153,14 +161,15 @@ class IdentityEncoder(ImageEncoder):
     With ``params.mirrored_identity`` it is, in evaluation mode, the mean of the found face's and its mirror image's.
     """
 
-    def __init__(self, params: EncoderParams, num_channels: int = 3):
-        super().__init__(params, params.identity_dim, num_channels)
+    def __init__(self, params: EncoderParams):
+        super().__init__(params, params.identity_dim)
         self.mirrored = params.mirrored_identity
 
-    def embed(self, seen: Tensor, place: Tensor | None) -> Tensor:
-        z = F.normalize(super().embed(seen, place), dim=-1)
+    def embed(self, seen: Seen) -> Tensor:
+        z = F.normalize(super().embed(seen), dim=-1)
         if self.mirrored and not self.training:
-            z = F.normalize(z + F.normalize(super().embed(seen.flip(-1), place), dim=-1), dim=-1)
+            mirrored = super().embed(seen._replace(picture=seen.picture.flip(-1)))
+            z = F.normalize(z + F.normalize(mirrored, dim=-1), dim=-1)
         return z
 
 
@@ -171,10 +180,10 @@ class ExpressionEncoder(nn.Module):
     picture, of dark skin and in dim light a very small one, and hair, clothes and background differ by far more.
     """
 
-    def __init__(self, params: EncoderParams, num_channels: int = 3):
+    def __init__(self, params: EncoderParams):
         super().__init__()
         levels = widths(params.block_expansion, params.max_features, 2)
-        self.features = nn.Sequential(*_looking(levels, num_channels, nn.BatchNorm2d), *_face_grid(levels[-1]))
+        self.features = nn.Sequential(*_looking(levels, nn.BatchNorm2d), *_face_grid(levels[-1]))
         self.project = _reading(params.face_pixels, params.expression_dim)
         self.register_buffer("oval", whole_face_oval(params.face_pixels), persistent=False)
 
@@ -194,13 +203,13 @@ class SemanticEncoder(ImageEncoder):
     differ.
     """
 
-    def __init__(self, params: EncoderParams, num_channels: int = 3):
+    def __init__(self, params: EncoderParams):
         together = 0 if params.own_expression else params.expression_dim
-        super().__init__(params, together + params.pose_dim, num_channels)
-        self.sizes, self.channels = (params.expression_dim, params.pose_dim), num_channels
+        super().__init__(params, together + params.pose_dim)
+        self.sizes = (params.expression_dim, params.pose_dim)
         self.expression = None
         if params.own_expression:
-            self.expression = ExpressionEncoder(params, num_channels).requires_grad_(False)
+            self.expression = ExpressionEncoder(params).requires_grad_(False)
             # what becomes of each number of z_exp in a mirror: 1 or -1, or 0 as long as nothing is taught
             self.register_buffer("in_mirror", torch.zeros(params.expression_dim))
         self.placed = None if self.finder is None else nn.Linear(4, params.pose_dim)
@@ -211,19 +220,18 @@ class SemanticEncoder(ImageEncoder):
             self.expression.eval()
         return self
 
-    def see(self, image: Tensor, place: Tensor) -> Tensor:
-        """The face, and with an expression encoder the whole face beside it: ``[B, 2 * 3, S, S]``."""
-        face = super().see(image, place)
+    def see(self, image: Tensor, place: Tensor) -> Seen:
+        """The face at ``place [B, 4]``, and with an expression encoder the whole face."""
+        seen = super().see(image, place)
         if self.expression is None:
-            return face
-        return torch.cat([face, cut_out(image, whole_face(place, aspect_of(image)), self.side)], dim=1)
+            return seen
+        return seen._replace(whole=cut_out(image, whole_face(place, aspect_of(image)), self.side))
 
-    def embed(self, seen: Tensor, place: Tensor | None) -> Semantics:
-        seen, whole = seen[:, : self.channels], seen[:, self.channels :]
-        numbers = super().embed(seen, place)
-        expression, pose = numbers[:, : -self.sizes[1]], self._placed(numbers, place)
+    def embed(self, seen: Seen) -> Semantics:
+        numbers = super().embed(seen)
+        expression, pose = numbers[:, : -self.sizes[1]], self._placed(numbers, seen.place)
         if self.expression is not None:
-            expression = self.read_expression(whole)
+            expression = self.read_expression(seen.whole)
         return Semantics(expression, pose)
 
     def read_expression(self, face: Tensor) -> Tensor:
@@ -233,9 +241,9 @@ class SemanticEncoder(ImageEncoder):
         says, mirrored = self.expression(torch.cat([face, face.flip(-1)])).chunk(2)
         return (self.in_mirror.abs() * says + self.in_mirror * mirrored) / 2
 
-    def embed_pose(self, seen: Tensor, place: Tensor | None) -> Tensor:
+    def embed_pose(self, seen: Seen) -> Tensor:
         """z_pose alone."""
-        return self._placed(super().embed(seen[:, : self.channels], place), place)
+        return self._placed(super().embed(seen), seen.place)
 
     def _placed(self, numbers: Tensor, place: Tensor | None) -> Tensor:
         pose = numbers[:, -self.sizes[1] :]
@@ -293,8 +301,8 @@ class MotionHead(nn.Module):
 class Encoders(nn.Module):
     """Everything SID adds beside the generator's FiLM layers: both encoders and the motion head."""
 
-    def __init__(self, params: EncoderParams, num_kp: int, num_channels: int, estimate_jacobian: bool):
+    def __init__(self, params: EncoderParams, num_kp: int, estimate_jacobian: bool):
         super().__init__()
-        self.identity = IdentityEncoder(params, num_channels)
-        self.semantic = SemanticEncoder(params, num_channels)
+        self.identity = IdentityEncoder(params)
+        self.semantic = SemanticEncoder(params)
         self.motion_head = MotionHead(params, num_kp, estimate_jacobian)

@@ -122,7 +122,7 @@ def start_anew(model: SID, motions: Tensor) -> None:
     for film in model.generator.film:
         film.affine.weight[:, -semantics:-pose] = 0
     dense = model.generator.dense_motion_network
-    for layer in (dense.film.scale, dense.film.shift):
+    for layer in (dense.semantic_flow.scale, dense.semantic_flow.shift):
         layer.weight[:, :expression] = 0
     dense.face_flow.motions.copy_(motions)
     dense.face_flow.more.weight.zero_()

@@ -20,9 +20,9 @@ from tqdm import tqdm
 from ..data.clips import UnreadableClip
 from ..data.frames import FrameDataset
 from ..errors import UserError
-from .encoders import Encoders, Semantics
-from .face_window import MOTION_GRID as GRID
-from .face_window import whole_face_oval
+from ..faces.window import whole_face_oval
+from .dense_motion import MOTION_GRID as GRID
+from .encoders import Encoders, Seen, Semantics
 
 # A head rests if over the clip the standard deviations, taken together, of the face's place (logarithm of the size,
 # radians, halves of the frame) and of the motion that all key points share (halves of the frame) are below this each.
@@ -75,8 +75,8 @@ def find_faces(encoders: Encoders, data: FrameDataset, moments: int) -> FoundFac
         if _rests(encoders, images, place):
             middle = place.mean(dim=0, keepdim=True).expand_as(place)
             seen = semantic.see(images, middle)
-            poses = [semantic.embed_pose(*side) for side in ((seen, middle), (seen.flip(-1), _mirrored_place(middle)))]
-            faces = (seen[:, semantic.channels :] * 255).round().byte()
+            poses = [semantic.embed_pose(side) for side in (seen, _in_mirror(seen))]
+            faces = (seen.whole * 255).round().byte()
             resting.append((faces.cpu(), torch.stack(poses).cpu()))
     if len(places) > 1 and float(torch.cat(places).std(dim=0).norm()) < STILL / 10:
         raise UserError("all faces are found at one place: the checkpoint's encoders have not learnt to find them")
@@ -90,14 +90,15 @@ def _rests(encoders: Encoders, images: Tensor, place: Tensor) -> bool:
     if float(place.std(dim=0).norm()) >= STILL:
         return False
     semantic = encoders.semantic
-    semantics = semantic.embed(semantic.see(images, place), place)
+    semantics = semantic.embed(semantic.see(images, place))
     middle = Semantics(*(z.mean(dim=0, keepdim=True) for z in semantics))
     return float(encoders.motion_head.shared_motion(middle, semantics).std(dim=0).norm()) < STILL
 
 
-def _mirrored_place(place: Tensor) -> Tensor:
-    """Of a face ``[B, 4]`` in a mirrored frame: angle and x change sign."""
-    return place * place.new_tensor([1, -1, -1, 1])
+def _in_mirror(seen: Seen) -> Seen:
+    """The same of mirrored frames: of a face's place angle and x change sign."""
+    place = seen.place * seen.place.new_tensor([1, -1, -1, 1])
+    return Seen(seen.picture.flip(-1), seen.whole.flip(-1), place)
 
 
 def face_motions(faces: Tensor) -> Tensor:

@@ -83,9 +83,7 @@ class Generator(nn.Module):
     shows stays as sharp as it is there, and the network paints the rest.
     """
 
-    def __init__(
-        self, params: GeneratorParams, num_kp: int, num_channels: int = 3, condition: ConditionSize | None = None
-    ):
+    def __init__(self, params: GeneratorParams, num_kp: int, condition: ConditionSize | None = None):
         super().__init__()
         self.skips = params.skips
         self.dense_motion_network = None
@@ -93,20 +91,19 @@ class Generator(nn.Module):
             self.dense_motion_network = DenseMotionNetwork(
                 params.dense_motion_params,
                 num_kp,
-                num_channels,
                 params.estimate_occlusion_map,
                 condition and condition.semantic_dim,
                 condition.moving_dim if condition else 0,
             )
         levels = widths(params.block_expansion, params.max_features, params.num_down_blocks)
-        self.first = SameBlock(num_channels, levels[0], kernel_size=7, padding=3)
+        self.first = SameBlock(3, levels[0], kernel_size=7, padding=3)
         self.down_blocks = nn.ModuleList(DownBlock(i, o) for i, o in zip(levels, levels[1:], strict=False))
         rising = levels[::-1]
         self.up_blocks = nn.ModuleList(UpBlock(i, o) for i, o in zip(rising, rising[1:], strict=False))
         self.bottleneck = nn.Sequential()
         for i in range(params.num_bottleneck_blocks):
             self.bottleneck.add_module(f"r{i}", ResBlock(levels[-1]))
-        self.final = nn.Conv2d(levels[0], num_channels, kernel_size=7, padding=3)
+        self.final = nn.Conv2d(levels[0], 3, kernel_size=7, padding=3)
         self.moving = None
         if self.dense_motion_network is not None and self.dense_motion_network.face_flow is not None:
             # a modulation is the same everywhere; what opens in a face opens in one place

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ..config.sid import KPDetectorParams
-from ..geometry import coordinate_grid, full_precision
-from .blocks import AntiAliasDownsample, Hourglass
+from ..geometry import AntiAliasDownsample, coordinate_grid, full_precision
+from .blocks import Hourglass
 
 
 class Keypoints(NamedTuple):
@@ -49,9 +49,9 @@ class KeypointDetector(nn.Module):
     ``[B, 3, H, W]`` in [0, 1] -> :class:`Keypoints`.
     """
 
-    def __init__(self, params: KPDetectorParams, num_kp: int, num_channels: int = 3, estimate_jacobian: bool = True):
+    def __init__(self, params: KPDetectorParams, num_kp: int, estimate_jacobian: bool = True):
         super().__init__()
-        self.predictor = Hourglass(params.block_expansion, num_channels, params.num_blocks, params.max_features)
+        self.predictor = Hourglass(params.block_expansion, 3, params.num_blocks, params.max_features)
         self.kp = nn.Conv2d(self.predictor.out_filters, num_kp, kernel_size=7, padding=params.pad)
         self.jacobian = None
         if estimate_jacobian:
@@ -60,7 +60,7 @@ class KeypointDetector(nn.Module):
             nn.init.zeros_(self.jacobian.weight)
             self.jacobian.bias.data.copy_(torch.eye(2).flatten().repeat(maps))
         self.temperature = params.temperature
-        self.down = AntiAliasDownsample(num_channels, params.scale_factor) if params.scale_factor != 1 else None
+        self.down = AntiAliasDownsample(params.scale_factor) if params.scale_factor != 1 else None
 
     def forward(self, image: Tensor) -> Keypoints:
         features = self.predictor(image if self.down is None else self.down(image))

@@ -1,6 +1,6 @@
 """SID's losses as pure functions of what the networks returned.  Every one is a mean over the global batch.
 
-Contrastive and covariance terms look at the whole global batch: :func:`gather` collects it over processes with
+Contrastive terms look at the whole global batch: :func:`gather` collects it over processes with
 gradients, so that N processes and one process descend the same function.
 """
 
@@ -13,9 +13,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..faces.window import face_oval, window
 from ..geometry import RandomTransform
-from .face_window import face_oval, window
-from .keypoints import Keypoints, shared_motion
+from .keypoints import Keypoints
 
 
 class _Gather(torch.autograd.Function):
@@ -107,13 +107,6 @@ def jacobian_distance(predicted: Tensor, target: Tensor) -> Tensor:
     """How far ``target^-1 predicted`` is from 1, for ``[B, K, 2, 2]``; the target gets no gradient."""
     ratio = torch.inverse(target.detach()) @ predicted
     return (torch.eye(2, dtype=ratio.dtype, device=ratio.device) - ratio).abs().mean()
-
-
-@in_full_precision
-def global_affine(source: Keypoints, driving: Keypoints) -> Tensor:
-    """:func:`.sid.keypoints.shared_motion` as a pseudo-label for the change of head pose: no gradient."""
-    with torch.no_grad():
-        return shared_motion(source, driving)
 
 
 # ------------------------------------------------------------------------------------------------------- embeddings
@@ -215,16 +208,3 @@ def relative_distance(a: Tensor, b: Tensor) -> Tensor:
     rows = gather(b)
     spread = (rows - rows.mean(dim=0)).square().sum(dim=1).mean()
     return (a - b).square().sum(dim=1).mean() / (2 * spread + 1e-6)
-
-
-@in_full_precision
-def cross_covariance(z_id: Tensor, z_sem: Tensor) -> Tensor:
-    """Mean squared correlation between every number of ``z_id`` and every number of ``z_sem`` over the global batch."""
-    left, right = gather(z_id), gather(z_sem)
-
-    def standard(z: Tensor) -> Tensor:
-        centred = z - z.mean(dim=0)
-        return centred / (centred.square().mean(dim=0) + 1e-6).sqrt()
-
-    correlation = standard(left).T @ standard(right) / len(left)
-    return correlation.square().mean()

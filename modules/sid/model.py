@@ -21,12 +21,10 @@ class SID(nn.Module):
     def __init__(self, params: ModelParams):
         super().__init__()
         common, encoder = params.common_params, params.encoder_params
-        self.kp_detector = KeypointDetector(
-            params.kp_detector_params, common.num_kp, common.num_channels, common.estimate_jacobian
-        )
+        self.kp_detector = KeypointDetector(params.kp_detector_params, common.num_kp, common.estimate_jacobian)
         self.condition_size = encoder and condition_size(encoder)
-        self.generator = Generator(params.generator_params, common.num_kp, common.num_channels, self.condition_size)
-        self.encoders = encoder and Encoders(encoder, common.num_kp, common.num_channels, common.estimate_jacobian)
+        self.generator = Generator(params.generator_params, common.num_kp, self.condition_size)
+        self.encoders = encoder and Encoders(encoder, common.num_kp, common.estimate_jacobian)
 
     def condition(self, z_id: Tensor, source: Semantics, shown: Semantics, place: Tensor | None) -> Condition:
         """The generator's condition: who the source is, its semantics, what it is to show, and where its face is.
@@ -47,4 +45,4 @@ def condition_size(params: EncoderParams) -> ConditionSize:
 def build_discriminator(params: ModelParams) -> MultiScaleDiscriminator:
     """The discriminator that belongs to ``SID(params)``."""
     common = params.common_params
-    return MultiScaleDiscriminator(params.discriminator_params, common.num_kp, common.num_channels)
+    return MultiScaleDiscriminator(params.discriminator_params, common.num_kp)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ..config.sid import PerceptualParams
 from ..errors import UserError
+from ..geometry import AntiAliasDownsample
 from ..training.checkpoint import load_checkpoint, restore
-from .blocks import AntiAliasDownsample
 
 VGG_TAPS = (2, 7, 12, 21, 30)  # torchvision's layers up to here end with relu1_1, relu2_1, ... relu5_1
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -101,12 +101,12 @@ def build_perceptual(params: PerceptualParams) -> PerceptualNetwork:
 
 
 class ImagePyramid(nn.Module):
-    """Anti-aliased copies of an image at several scales: ``[B, C, H, W]`` -> ``{scale: [B, C, H*scale, W*scale]}``."""
+    """Anti-aliased copies of an image at several scales: ``[B, 3, H, W]`` -> ``{scale: [B, 3, H*scale, W*scale]}``."""
 
-    def __init__(self, scales: list[float], num_channels: int = 3):
+    def __init__(self, scales: list[float]):
         super().__init__()
         self.scales = scales
-        self.downs = nn.ModuleList(AntiAliasDownsample(num_channels, scale) for scale in scales)
+        self.downs = nn.ModuleList(AntiAliasDownsample(scale) for scale in scales)
 
     def forward(self, image: Tensor) -> dict[float, Tensor]:
         return {scale: down(image) for scale, down in zip(self.scales, self.downs, strict=True)}

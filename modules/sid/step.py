@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ..config.sid import TrainParams
+from ..faces.window import aspect_of, cut_out, whole_face, whole_face_oval
 from ..geometry import RandomTransform
 from . import losses
 from .discriminator import MultiScaleDiscriminator
 from .encoder_losses import Embedded, EncoderLosses
 from .encoders import Semantics
-from .face_window import aspect_of, cut_out, whole_face, whole_face_oval
 from .generator import Generated
 from .keypoints import Keypoints
 from .model import SID
@@ -123,7 +123,7 @@ class GeneratorStep(nn.Module):
     def _motion_alone(self, frames: Tensor, embedded: Embedded) -> dict[str, Tensor]:
         """The motion head's losses on items ``[B, F, 3, H, W]``, without a picture."""
         weights = self.weights
-        if not (weights.motion_value or weights.motion_jacobian or weights.pose_equivariance):
+        if not (weights.motion_value or weights.motion_jacobian):
             return {}
         with torch.no_grad():
             kp_source, kp_driving = (self.model.kp_detector(frames[:, i]) for i in (0, 1))

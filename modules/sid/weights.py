@@ -16,6 +16,7 @@ from .model import SID
 ENCODER_ENTRY = "encoders"
 FACE_MOTIONS = "dense_motion_network.face_flow.motions"  # of the generator; what z_exp stands for
 FACE_AMOUNTS = "dense_motion_network.face_flow.more.weight"  # and how much of it is shown
+RENAMED = {"dense_motion_network.film.": "dense_motion_network.semantic_flow."}  # names begin so in earlier files
 BLUR = "down.weight"  # end of the names of AntiAliasDownsample's kernels
 
 
@@ -44,7 +45,17 @@ def state(model: SID) -> dict[str, dict[str, torch.Tensor]]:
 
 
 def _added(name: str) -> bool:
-    return name.startswith(("film.", "moving.", "dense_motion_network.film.", "dense_motion_network.face_flow."))
+    parts = ("film.", "moving.", "dense_motion_network.semantic_flow.", "dense_motion_network.face_flow.")
+    return name.startswith(parts)
+
+
+def _renamed(entries: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A network's tensors under the names of today."""
+
+    def now(name: str) -> str:
+        return next((new + name[len(old) :] for old, new in RENAMED.items() if name.startswith(old)), name)
+
+    return {now(name): value for name, value in entries.items()}
 
 
 def load_state(model: SID, checkpoint: dict[str, Any], path: str | os.PathLike, warm_start: bool = False) -> list[str]:
@@ -70,7 +81,7 @@ def load_state(model: SID, checkpoint: dict[str, Any], path: str | os.PathLike, 
             missing += [f"{entry}.{name}" for name in module.state_dict()]
             continue
         excused = _added if plain else (lambda name: False)
-        missing += [f"{entry}.{n}" for n in restore(module, checkpoint[entry], f"{path}: {entry}", excused)]
+        missing += [f"{entry}.{n}" for n in restore(module, _renamed(checkpoint[entry]), f"{path}: {entry}", excused)]
     return missing
 
 

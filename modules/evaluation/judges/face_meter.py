@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +16,10 @@ from ...bundled import bundled
 from ...config.files import config_to_dict, section_from_dict
 from ...config.sid import EncoderParams
 from ...errors import UserError
-from ...sid.encoders import IdentityEncoder, ImageEncoder, SemanticEncoder, Semantics
-from ...sid.face_window import contrast, face_oval
 from ...training.checkpoint import load_checkpoint, restore, save_checkpoint
 from ...world import ACTION_UNITS, CATEGORIES, IDENTITY, POSE
+from .ceiling import model_encoders
+from .meter_networks import ActingEncoder, PersonEncoder, PictureReader
 
 BUNDLED = "SID_Checkpoints/face-meter.pth"
 METER_PARAMS = EncoderParams(
@@ -32,8 +32,7 @@ METER_PARAMS = EncoderParams(
     own_expression=True,
     mirrored_identity=True,
 )
-SCENE_PARAMS = EncoderParams(block_expansion=24, max_features=136, num_blocks=4, scale_factor=0.5)
-LANDMARK_PARAMS = EncoderParams(block_expansion=16, max_features=96, num_blocks=4, scale_factor=0.5)
+SCENE_FEATURES, LANDMARK_FEATURES = [24, 48, 96, 136], [16, 32, 64, 96]
 POSE_UNITS = torch.tensor([45.0, 30.0, 30.0, 0.3, 0.3, 0.3])  # what counts as 1 of yaw, pitch, roll, x, y, scale
 
 
@@ -46,9 +45,10 @@ class Reading(NamedTuple):
         pose: ``[B, 6]``: yaw, pitch, roll in degrees, x, y, scale.
         landmarks: ``[B, 68, 2]`` in [-1, 1].
         z_id: ``[B, d]`` of unit length: cosine similarity is the likeness of two people.
-        semantics: embeddings of expression and pose.
+        z_exp: ``[B, e]``, the embedding of the expression.
+        z_pose: ``[B, p]``, and of the pose.
         scene: for each of the world's categories, the logits ``[B, words]`` of its words.
-        places: ``[B, 4]`` for both encoders, where they found the face, if they look for one (:class:`FaceFinder`).
+        places: ``[B, 4]`` for both encoders, where they found the face, if they look for one.
     """
 
     identity: Tensor
@@ -56,41 +56,17 @@ class Reading(NamedTuple):
     pose: Tensor
     landmarks: Tensor
     z_id: Tensor
-    semantics: Semantics
+    z_exp: Tensor
+    z_pose: Tensor
     scene: dict[str, Tensor]
     places: list[Tensor]
-
-
-class PersonEncoder(IdentityEncoder):
-    """E_id that sees the face twice, as it is and at one contrast: shape shows in any light and on any skin.
-
-    With that and batch norms it learns who people are in fewer steps (SID_Checkpoints/README.md).
-    """
-
-    def __init__(self, params: EncoderParams):
-        if params.face_pixels is None:
-            raise UserError("encoder_params.face_pixels: a measuring network needs it, to look for the face")
-        super().__init__(params)
-        self.register_buffer("oval", face_oval(params.face_pixels), persistent=False)
-
-    def _layers(self, levels: list[int], seen_channels: int) -> nn.Sequential:
-        return super()._layers(levels, 2 * seen_channels, nn.BatchNorm2d)
-
-    def see(self, image: Tensor, place: Tensor) -> Tensor:
-        """The face at ``place [B, 4]`` twice: ``[B, 2 * 3, face_pixels, face_pixels]``."""
-        face = super().see(image, place)
-        centred, deviation = contrast(face, self.oval)
-        return torch.cat([face, centred / deviation], dim=1)
 
 
 class FaceMeter(nn.Module):
     """Encoders with linear readouts of the truth; looks at ``size`` x ``size`` pixels, whatever it is given.
 
-    They are SID's, but for that of identity (:class:`PersonEncoder`).  With ``of_model`` that is SID's as well: trained
-    on the truth it is the supervised ceiling of a model with these ``params``.
-
-    With ``own_expression`` z_exp is that of the face and its mirror image, averaged: of an expression on one side it
-    tells how strong it is, and not on which.
+    With ``of_model`` the encoders are SID's own: trained on the truth they are the supervised ceiling of a model with
+    these ``params``.
 
     Landmarks depend on the person, the expression and the pose alike, so they have a small network of their own: read
     off the embeddings they would pay z_id for the pose and z_sem for the face's shape.  So has the scene.
@@ -98,24 +74,23 @@ class FaceMeter(nn.Module):
 
     def __init__(self, params: EncoderParams, size: int, of_model: bool = False):
         super().__init__()
+        if not (of_model or (params.face_pixels and params.own_expression and params.mirrored_identity)):
+            expected = "face_pixels, own_expression and mirrored_identity"
+            raise UserError(f"encoder_params: a measuring network needs {expected}")
         self.params, self.size, self.of_model = params, size, of_model
-        self.identity = IdentityEncoder(params) if of_model else PersonEncoder(params)
-        self.semantic = SemanticEncoder(params)
-        if params.own_expression:  # taught here by the truth, in SID by sid.expressions
-            self.semantic.expression.requires_grad_(True)
-            self.semantic.in_mirror.fill_(1)  # an action unit is as strong in a mirror
+        encoders = model_encoders(params) if of_model else (PersonEncoder(params), ActingEncoder(params))
+        self.identity, self.semantic = encoders
         self.read_identity = nn.Linear(params.identity_dim, len(IDENTITY))
         self.read_action_units = nn.Linear(params.expression_dim, len(ACTION_UNITS))
         self.read_pose = nn.Linear(params.pose_dim, len(POSE))
-        self.landmarks = ImageEncoder(LANDMARK_PARAMS, 68 * 2)
-        self.scene = ImageEncoder(SCENE_PARAMS, sum(map(len, CATEGORIES.values())))
+        self.landmarks = PictureReader(LANDMARK_FEATURES, 68 * 2)
+        self.scene = PictureReader(SCENE_FEATURES, sum(map(len, CATEGORIES.values())))
         self.register_buffer("pose_units", POSE_UNITS.clone())
         self.register_buffer("pose_mean", torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 1.0]))
 
     def train(self, mode: bool = True) -> FaceMeter:
         super().train(mode)
-        # SID's semantic encoder keeps it in evaluation mode, for there it has been taught before
-        if self.params.own_expression:
+        if self.params.own_expression:  # SID's semantic encoder keeps it in evaluation mode
             self.semantic.expression.train(mode)
         return self
 
@@ -128,21 +103,31 @@ class FaceMeter(nn.Module):
         if image.shape[-1] != self.size:
             image = F.interpolate(image, size=(self.size, self.size), mode="bilinear", antialias=True)
         encoders = self.identity, self.semantic
-        if places:  # what they tell goes with the place they find even so: the other would give roll and scale away
-            looks = [(e.see(image, place), e.finder(image)) for e, place in zip(encoders, places, strict=True)]
-        else:
-            looks = [encoder.look(image) for encoder in encoders]
-        z_id, semantics = self.identity.embed(*looks[0]), self.semantic.embed(*looks[1])
+        seen = [_look(encoder, image, at) for encoder, at in zip(encoders, places or (None, None), strict=True)]
+        z_id, (z_exp, z_pose) = (encoder.embed(what) for encoder, what in zip(encoders, seen, strict=True))
         return Reading(
             self.read_identity(z_id * self.params.identity_dim**0.5),  # numbers of about 1, or weights have to grow
-            self.read_action_units(semantics.expression),
-            self.pose_mean + self.pose_units * self.read_pose(semantics.pose),
+            self.read_action_units(z_exp),
+            self.pose_mean + self.pose_units * self.read_pose(z_pose),
             self.landmarks(image).unflatten(1, (68, 2)),
             z_id,
-            semantics,
+            z_exp,
+            z_pose,
             dict(zip(CATEGORIES, self.scene(image).split([len(w) for w in CATEGORIES.values()], dim=1), strict=True)),
-            [place for _, place in looks if place is not None],
+            [what.place for what in seen if what.place is not None],
         )
+
+
+def _look(encoder: nn.Module, image: Tensor, at: Tensor | None) -> Any:
+    """What an encoder sees of the face where it finds it, or ``at [B, 4]``.
+
+    What it tells goes with the place it finds even so: the other would give roll and scale away.
+    """
+    if encoder.finder is None:  # a model's, of whole frames
+        return encoder.look(image)
+    found = encoder.finder(image)
+    # what would be easy to read is no place for a face
+    return encoder.see(image, found.detach() if at is None else at)._replace(place=found)
 
 
 def save_meter(meter: FaceMeter, path: Path) -> None:

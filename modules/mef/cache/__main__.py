@@ -17,15 +17,15 @@ def main() -> None:
 
     from ...config.files import load_mef_config
     from ...training.run import build_accelerator
-    from ..train import build_cache, build_encoder, read_tables
+    from ..train import build_cache, build_frozen, read_tables
 
     config = load_mef_config(args.config)
     if config.dataset_params.cache_dir is None:
         raise UserError(f"{args.config}: dataset_params.cache_dir: set it to the folder to build the cache in")
     tables, bad = read_tables(config)
     accelerator = build_accelerator(config.train_params, args.cpu)
-    encoder = build_encoder(config, args.cpu).to(accelerator.device)
-    cache = build_cache(config, tables, encoder, accelerator)
+    frozen = build_frozen(config, args.cpu).to(accelerator.device)
+    cache = build_cache(config, tables, frozen, accelerator)
     if accelerator.is_main_process:
         rows = ", ".join(f"{len(items)} {name}" for name, items in tables.items().items())
         print(f"{cache.folder}: {rows}; {len(bad)} portraits are left out")

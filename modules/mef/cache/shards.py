@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ...config.mef import MEFConfig
 from ...errors import UserError
 from ...training.checkpoint import save_checkpoint
-from ..frozen import Encoder, Rows
+from ..frozen import FrozenNetworks, Rows
 from ..tables import Tables
 from .key import cache_key
 
@@ -86,12 +86,12 @@ class Cache:
             if not path.exists() or _reasons(_shard(path), table)
         ]
 
-    def build(self, shards: Sequence[tuple[str, int]], encoder: Encoder, progress: bool = True) -> None:
+    def build(self, shards: Sequence[tuple[str, int]], frozen: FrozenNetworks, progress: bool = True) -> None:
         """Compute what some shards lack; they appear under their name, or are replaced, when complete."""
         work: dict[str, Callable[[Sequence], Rows]] = {
-            "latents": encoder.latents,
-            "text": encoder.text,
-            "faces": encoder.embeddings,
+            "latents": frozen.latents,
+            "text": frozen.text,
+            "faces": frozen.embeddings,
         }
         for table, shard in tqdm(shards, "caching", unit="shard", disable=not (progress and shards)):
             path = self._path(table, shard)

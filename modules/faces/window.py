@@ -15,10 +15,9 @@ from ..geometry import full_precision, sample
 
 FACE_SHARE = 0.55  # of the frame's side: the window that a face is looked for with
 # The whole face in a square so found. Finders settle on what is most alike in everybody, from the eyes to the mouth
-# (losses.congealing): the mouth is then near the lower edge, and the chin beyond it.
+# (sid.losses.congealing): the mouth is then near the lower edge, and the chin beyond it.
 WIDER, LOWER = 1.15, 0.5  # times as large, and so many half sides further down
 LEAST_CONTRAST = 0.03  # added to a face's standard deviation, so that a blank one is not blown up
-MOTION_GRID = 32  # points of a side at which motion within the square is kept
 
 
 def window(place: Tensor, aspect: float = 1.0) -> Tensor:
