@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..config.mef import AdapterParams
 from ..errors import UserError
+from ..training.checkpoint import check_tensors
 from .base import quiet
 
 NAMES = ("identity", "expression")  # the order of adapters wherever diffusers wants a list
@@ -97,7 +98,11 @@ def attach(unet: UNet2DConditionModel, states: Sequence[FaceID], where: Sequence
 
 def check_fits(unet: UNet2DConditionModel, state: FaceID, where: str) -> None:
     """Raise UserError, naming ``where``, for an adapter that is not one, or is one of another base."""
-    projection, layers = state.get("image_proj", {}), state.get("ip_adapter", {})
+    projection, layers = (
+        state.get(part, {}) if isinstance(state, dict) else {} for part in ("image_proj", "ip_adapter")
+    )
+    check_tensors(projection, f"{where}: image_proj")
+    check_tensors(layers, f"{where}: ip_adapter")
     if "norm.weight" not in projection or "proj.2.weight" not in projection or not layers:
         raise UserError(f"{where}: not an IP-Adapter FaceID file (image_proj.proj.*, image_proj.norm.*, ip_adapter.*)")
     width, cross = len(projection["norm.weight"]), unet.config.cross_attention_dim

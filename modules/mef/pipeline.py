@@ -18,7 +18,7 @@ from torch import Tensor
 from ..config.files import mef_config_from_dict, section_from_dict
 from ..config.mef import BaseParams, CompoundParams
 from ..errors import UserError
-from ..training.checkpoint import load_checkpoint
+from ..training.checkpoint import averaged, load_checkpoint
 from .adapters import NAMES, Adapters, Scale, attach
 from .base import load_base
 from .embeddings import Embedder, SIDEncoders
@@ -257,8 +257,9 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
         model, crop_faces = config.model_params, config.dataset_params.crop_faces
         base_params = BaseParams(path=base, config=base_config) if base else model.base_params
         pipeline = load_base(base_params, dtype)
-        states = checkpoint.get("ema") or checkpoint
-        adapters = attach(pipeline.unet, [states[f"{name}_adapter"] for name in NAMES], [f"{path}: {n}" for n in NAMES])
+        states = averaged(checkpoint)
+        saved = [states.get(f"{name}_adapter") for name in NAMES]
+        adapters = attach(pipeline.unet, saved, [f"{path}: {name}" for name in NAMES])
         sid = SIDEncoders.from_sid(model.sid_params)
         embedder = Embedder(sid, model.compound_params, _detector(detector, crop_faces), cpu)
         return cls(pipeline, adapters, embedder, base_params, crop_faces)
