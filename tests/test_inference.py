@@ -121,6 +121,14 @@ def test_an_image_drives_a_picture_and_both_write_both(workshop, tmp_path):
     assert media.read_image(tmp_path / "three.jpg").shape == (SIZE, 3 * SIZE, 3)
 
 
+def test_names_that_the_terminal_cannot_show_are_spelt_out(workshop, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "cp1252")
+    named = {"reference_image": str(workshop / "source.png"), "result_image": "ж.png", "result_video": "ж.mp4"}
+    out = succeed(workshop, tmp_path, **named)
+    assert r"wrote \u0436.png" in out and r"wrote \u0436.mp4 (20 frames)" in out
+    assert (tmp_path / "ж.png").exists() and (tmp_path / "ж.mp4").exists()
+
+
 def test_what_is_not_written_may_be_an_input(workshop, tmp_path):
     media.write_image(tmp_path / "result.png", moving_face(0, 1, 64)[0])  # the picture of an earlier run is the source
     succeed(workshop, tmp_path, source_image="result.png")
