@@ -33,9 +33,10 @@ from modules.errors import UserError
 from modules.mef.adapters import Widths, attach_new, injected_layers
 from modules.mef.base import load_base, set_scheduler
 from modules.mef.embeddings import Embedder, SIDEncoders
+from modules.mef.folder import SID_FILE
 from modules.mef.guidance import GuidanceWeights, separate_guidance
 from modules.mef.pipeline import ADAPTER_FILES, DeepExprPipeline
-from modules.training.checkpoint import load_checkpoint
+from modules.training.checkpoint import load_checkpoint, save_checkpoint
 
 PROMPT = "a red hat"
 SAME = 1e-4  # of pixel values in [0, 1]: float32 sums in another order
@@ -367,6 +368,29 @@ def test_what_does_not_fit_is_one_line(workshop):
     wider.unet = tiny_base.unet("sd15").from_config(dict(wider.unet.config) | {"block_out_channels": (16, 48)})
     with pytest.raises(UserError, match="made for another base: mid_block"):
         ours(workshop, "sd15", base=wider)
+
+
+def test_numbers_that_are_not_finite_are_named_instead_of_drawn_black(workshop, tmp_path):
+    pipeline = ours(workshop, "sd15")
+    with pytest.raises(UserError, match="the identity embedding is not finite"):
+        pipeline(PROMPT, identity_embedding=torch.full((WIDTHS[0],), torch.nan))
+    with pytest.raises(UserError, match="sd15: its latents are not finite, though its weights are"):
+        draw(pipeline, latents=torch.full((1, 4, 16, 16), torch.nan))
+    for part, name in (("unet", "conv_out.bias"), ("vae", "post_quant_conv.bias"), ("vae", "decoder.conv_in.bias")):
+        broken = ours(workshop, "sd15")
+        getattr(broken.base, part).get_parameter(name).data[0] = torch.nan
+        with pytest.raises(UserError, match=f"sd15: {part}: {name} is not finite"):
+            draw(broken)
+    shutil.copytree(workshop / "adapters-sd15", tmp_path / "adapters")
+    for file, where in ((ADAPTER_FILES[0], "image_proj: norm.weight"), (SID_FILE, "identity: ")):
+        path = tmp_path / "adapters" / file
+        whole, entries = path.read_bytes(), load_checkpoint(path)
+        name = where.partition(": ")[2] or next(iter(entries["identity"]))
+        entries[where.partition(": ")[0]][name].view(-1)[0] = torch.inf
+        save_checkpoint(entries, path)
+        with pytest.raises(UserError, match=f"{file}: {where}.* is not finite"):
+            DeepExprPipeline.from_pretrained(tmp_path / "adapters")
+        path.write_bytes(whole)
 
 
 def test_the_hub_gets_the_folder_that_is_saved(workshop, monkeypatch, tmp_path):

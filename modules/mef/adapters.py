@@ -176,6 +176,7 @@ class Adapters(nn.Module):
         for name, own in self.state().items():
             for part, tensors in own.items():
                 saved = entries.get(name, {}).get(part, {})
+                check_tensors(saved, f"{where}: {name}.{part}")
                 if {k: v.shape for k, v in saved.items()} != {k: v.shape for k, v in tensors.items()}:
                     raise UserError(f"{where}: {name}.{part} is of another base, inject or size of adapter")
                 for key, tensor in tensors.items():

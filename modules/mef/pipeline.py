@@ -20,7 +20,7 @@ from ..config.mef import BaseParams, CompoundParams
 from ..errors import UserError
 from ..training.checkpoint import averaged, load_checkpoint
 from .adapters import NAMES, Adapters, Scale, attach
-from .base import load_base
+from .base import finite_pictures, load_base
 from .embeddings import Embedder, SIDEncoders
 from .folder import ADAPTER_FILES, BASE_KEY, CONFIG, CROP_KEY, SID_FILE, read_description, read_sid, save_adapters
 from .guidance import GuidanceWeights, separate_guidance
@@ -129,7 +129,11 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
             attention["ip_adapter_masks"] = [_mask(mask) for mask in (identity_mask, expression_mask)]
             options["cross_attention_kwargs"] = attention
         given = [self.for_diffusers(z, guided) for z in embeddings]
-        with separate_guidance(self.base.unet, weights), _handed_on(self.base, given, len(embeddings[0])):
+        with (
+            separate_guidance(self.base.unet, weights),
+            _handed_on(self.base, given, len(embeddings[0])),
+            finite_pictures(self.base, self.base_params.path),
+        ):
             return self.base(prompt, guidance_scale=guidance_scale, ip_adapter_image_embeds=given, **options)
 
     def embed(
@@ -153,6 +157,8 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
                 z = self.embedder([_pixels(images[i])], [f"the {name} picture"])[i]
             if z.shape[1] != width:
                 raise UserError(f"the {name} embedding has {z.shape[1]} numbers; this adapter takes {width}")
+            if not z.isfinite().all():
+                raise UserError(f"the {name} embedding is not finite: it would draw a black picture")
             embeddings.append(z)
         return tuple(embeddings)
 
