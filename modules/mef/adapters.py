@@ -146,6 +146,21 @@ class Adapters(nn.Module):
             if not active:
                 layer.scale = [0.0] * len(NAMES)
 
+    def put_back(self, unet: UNet2DConditionModel) -> None:
+        """Undo what attention slicing or fused projections of diffusers do to the layers that read the adapters.
+
+        They have their effect on self-attention, where the memory goes.
+
+        Raises:
+            UserError: the adapters are no more in this UNet.
+        """
+        inside = getattr(unet.encoder_hid_proj, "image_projection_layers", None)
+        if inside is not self.projections:
+            raise UserError("the adapters are no more in the base's UNet (it was replaced, or adapters loaded into it)")
+        for layer, attention in zip(self.layers, cross_attention_layers(unet).values(), strict=True):
+            if not hasattr(attention.processor, "to_k_ip"):
+                attention.set_processor(layer)
+
     def trainable(self) -> list[nn.Parameter]:
         """The parameters to train, made float32 and trainable."""
         self.float()

@@ -29,6 +29,7 @@ from transformers.utils import logging as transformers_logging
 
 from ..config.mef import BaseParams
 from ..errors import UserError
+from .hub import check_there
 
 SMALL_VOCABULARY = 10_000  # tokens; CLIP has 49,408
 Base = StableDiffusionPipeline | StableDiffusionXLPipeline
@@ -79,6 +80,7 @@ def quiet() -> Iterator[None]:
 
 
 def _load(path: Path, params: BaseParams, dtype: torch.dtype) -> Any:
+    check_there(params.path, "base")
     if path.suffix == ".safetensors":
         return _load_single_file(path, params.config, dtype)
     if path.is_file():
@@ -90,6 +92,8 @@ def _load(path: Path, params: BaseParams, dtype: torch.dtype) -> Any:
 def _load_single_file(path: Path, config: str | None, dtype: torch.dtype) -> Base:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
+    if config is not None:
+        check_there(config, "folder of a base's layout")
     with safe_open(path, framework="pt") as file:
         is_xl = any(name.startswith("conditioner.embedders.1.") for name in file.keys())  # noqa: SIM118 (no dict)
     kind = StableDiffusionXLPipeline if is_xl else StableDiffusionPipeline
