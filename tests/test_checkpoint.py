@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
+import warnings
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -42,7 +45,13 @@ def test_a_pickle_of_anything_else_is_refused_by_name(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "no such checkpoint file"), (b"not a checkpoint", "refused"), (b"", "neither a PyTorch")],
+    [
+        (None, "no such checkpoint file"),
+        (b"not a checkpoint", "refused"),
+        (b"", "neither a PyTorch"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer.*git lfs pull"),
+        (b"\n<!DOCTYPE html><html>Sign in</html>", "a web page.*download"),
+    ],
 )
 def test_unreadable_files_are_named(tmp_path, content, message):
     path = tmp_path / "x.pth"
@@ -58,6 +67,41 @@ def test_a_cut_off_checkpoint_is_named(tmp_path):
     path.write_bytes(FOMM.read_bytes()[:300_000])
     with pytest.raises(UserError, match="cut.pth.tar: neither a PyTorch nor a safetensors file"):
         load_checkpoint(path)
+
+
+def test_an_unpacked_checkpoint_is_named(tmp_path):
+    path = tmp_path / "whole.pth.tar"
+    save_checkpoint({"epoch": 1}, path)
+    zipfile.ZipFile(path).extractall(tmp_path / "unpacked.pth.tar")
+    with pytest.raises(UserError, match="unpacked.pth.tar: is a folder; an unpacked checkpoint: give the file"):
+        load_checkpoint(tmp_path / "unpacked.pth.tar")
+
+
+@pytest.mark.parametrize("kind", ["now.pth", "legacy.pth", "x.safetensors"])
+def test_damage_of_any_kind_is_one_line(tmp_path, kind):
+    params = tiny_params(encoders=False)
+    path, chance = tmp_path / kind, random.Random(0)
+    if kind == "legacy.pth":
+        torch.save(weights.state(SID(params)), path, _use_new_zipfile_serialization=False)
+    else:
+        save_checkpoint(weights.state(SID(params)), path)
+    whole, refused = path.read_bytes(), 0
+    for _ in range(150):
+        damaged = bytearray(whole)
+        if chance.random() < 0.2:
+            del damaged[chance.randrange(len(whole)) :]
+        for _ in range(chance.choice((1, 2, 8, 30))):
+            place = chance.randrange(chance.choice((len(damaged), min(len(damaged), 700))) or 1)
+            damaged[place : place + 1] = bytes([chance.randrange(256)])
+        path.write_bytes(damaged)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            try:
+                weights.load_state(SID(params), load_checkpoint(path), path)
+            except UserError as error:
+                assert str(path) in str(error) and "\n" not in str(error)
+                refused += 1
+    assert refused > 50
 
 
 def test_killed_while_writing_leaves_the_old_file_readable(tmp_path):

@@ -23,7 +23,7 @@ from modules.config.files import config_from_dict
 from modules.data.astronaut import moving_face
 from modules.sid import weights
 from modules.sid.model import SID
-from modules.training.checkpoint import save_checkpoint
+from modules.training.checkpoint import load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).parent.parent
 SIZE = 32
@@ -119,6 +119,14 @@ def test_an_image_drives_a_picture_and_both_write_both(workshop, tmp_path):
     assert media.read_image(tmp_path / "result.png").shape == (SIZE, SIZE, 3)
     succeed(workshop, tmp_path, "--side_by_side", driving_video="reference.png", result_image="three.jpg")
     assert media.read_image(tmp_path / "three.jpg").shape == (SIZE, 3 * SIZE, 3)
+
+
+def test_names_that_the_terminal_cannot_show_are_spelt_out(workshop, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "cp1252")
+    named = {"reference_image": str(workshop / "source.png"), "result_image": "ж.png", "result_video": "ж.mp4"}
+    out = succeed(workshop, tmp_path, **named)
+    assert r"wrote \u0436.png" in out and r"wrote \u0436.mp4 (20 frames)" in out
+    assert (tmp_path / "ж.png").exists() and (tmp_path / "ж.mp4").exists()
 
 
 def test_what_is_not_written_may_be_an_input(workshop, tmp_path):
@@ -289,6 +297,21 @@ def test_bad_input_is_one_line_with_status_2_and_nothing_written(workshop, tmp_p
     assert len(lines) == 1 and message in lines[0], result.stderr
     assert "Traceback" not in result.stderr
     assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_numbers_that_are_not_finite_are_named_instead_of_drawn_black(workshop, tmp_path):
+    for changed, message in (
+        ({"final.bias": torch.nan}, "broken.pth: generator: final.bias is not finite"),
+        ({"first.norm.running_var": -1}, "the model's pictures are not finite"),
+    ):
+        checkpoint = load_checkpoint(workshop / "model.pth.tar")
+        for name, value in changed.items():
+            checkpoint["generator"][name].fill_(value)
+        save_checkpoint(checkpoint, tmp_path / "broken.pth")
+        for driver in ("driving.mp4", "source.png"):
+            result = run(workshop, tmp_path, checkpoint="broken.pth", driving_video=str(workshop / driver))
+            assert result.returncode == 2 and message in result.stderr, result.stderr
+        assert [path.name for path in tmp_path.iterdir()] == ["broken.pth"]
 
 
 def test_a_terminated_run_leaves_nothing(workshop, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -33,9 +34,10 @@ from modules.errors import UserError
 from modules.mef.adapters import Widths, attach_new, injected_layers
 from modules.mef.base import load_base, set_scheduler
 from modules.mef.embeddings import Embedder, SIDEncoders
+from modules.mef.folder import SID_FILE
 from modules.mef.guidance import GuidanceWeights, separate_guidance
 from modules.mef.pipeline import ADAPTER_FILES, DeepExprPipeline
-from modules.training.checkpoint import load_checkpoint
+from modules.training.checkpoint import load_checkpoint, save_checkpoint
 
 PROMPT = "a red hat"
 SAME = 1e-4  # of pixel values in [0, 1]: float32 sums in another order
@@ -367,6 +369,116 @@ def test_what_does_not_fit_is_one_line(workshop):
     wider.unet = tiny_base.unet("sd15").from_config(dict(wider.unet.config) | {"block_out_channels": (16, 48)})
     with pytest.raises(UserError, match="made for another base: mid_block"):
         ours(workshop, "sd15", base=wider)
+
+
+def test_numbers_that_are_not_finite_are_named_instead_of_drawn_black(workshop, tmp_path):
+    pipeline = ours(workshop, "sd15")
+    with pytest.raises(UserError, match="the identity embedding is not finite"):
+        pipeline(PROMPT, identity_embedding=torch.full((WIDTHS[0],), torch.nan))
+    with pytest.raises(UserError, match="sd15: its latents are not finite, though its weights are"):
+        draw(pipeline, latents=torch.full((1, 4, 16, 16), torch.nan))
+    for part, name in (("unet", "conv_out.bias"), ("vae", "post_quant_conv.bias"), ("vae", "decoder.conv_in.bias")):
+        broken = ours(workshop, "sd15")
+        getattr(broken.base, part).get_parameter(name).data[0] = torch.nan
+        with pytest.raises(UserError, match=f"sd15: {part}: {name} is not finite"):
+            draw(broken)
+    shutil.copytree(workshop / "adapters-sd15", tmp_path / "adapters")
+    for file, where in ((ADAPTER_FILES[0], "image_proj: norm.weight"), (SID_FILE, "identity: ")):
+        path = tmp_path / "adapters" / file
+        whole, entries = path.read_bytes(), load_checkpoint(path)
+        name = where.partition(": ")[2] or next(iter(entries["identity"]))
+        entries[where.partition(": ")[0]][name].view(-1)[0] = torch.inf
+        save_checkpoint(entries, path)
+        with pytest.raises(UserError, match=f"{file}: {where}.* is not finite"):
+            DeepExprPipeline.from_pretrained(tmp_path / "adapters")
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("kind", ["sd15", "sdxl"])
+@pytest.mark.parametrize("change", ["enable_attention_slicing", "fuse_qkv_projections"])
+def test_what_diffusers_changes_about_attention_leaves_the_adapters_in(workshop, kind, change):
+    pipeline = ours(workshop, kind)
+    before = draw(pipeline)
+    getattr(pipeline.base, change)()
+    for _ in range(2):
+        assert np.abs(draw(pipeline) - before).max() <= SAME
+    pipeline.base.unet.encoder_hid_proj = None
+    with pytest.raises(UserError, match="the adapters are no more in the base's UNet"):
+        draw(pipeline)
+
+
+def test_options_are_known_by_name(workshop):
+    for name in ("torch_dtype", "dtype"):
+        assert ours(workshop, "sd15", **{name: torch.bfloat16}).base.unet.dtype == torch.bfloat16
+        with pytest.raises(UserError, match="dtype: expected one such as torch.float16, found 'half'"):
+            ours(workshop, "sd15", **{name: "half"})
+    for wrong, right in (
+        ("detectr", "detector"),
+        ("torch_type", "torch_dtype"),
+        ("local_file_only", "local_files_only"),
+    ):
+        with pytest.raises(UserError, match=f"has no option {wrong}; did you mean {right}"):
+            ours(workshop, "sd15", **{wrong: None})
+
+
+@pytest.fixture
+def no_hub(monkeypatch):
+    """Nobody may be asked for what is not there."""
+
+    def ask(*args, **options):
+        raise AssertionError("the hub was asked")
+
+    for place in ("huggingface_hub.hub_mixin.hf_hub_download", "modules.mef.pipeline.snapshot_download"):
+        monkeypatch.setattr(place, ask)
+    monkeypatch.setattr("modules.mef.base.DiffusionPipeline.download", ask)
+
+
+def test_a_relative_base_is_found_from_any_folder(workshop, tmp_path, monkeypatch, no_hub):
+    monkeypatch.chdir(workshop)
+    pipeline = ours(workshop, "sd15", base="sd15")
+    pipeline.save_pretrained(tmp_path / "adapters")
+    monkeypatch.chdir(tmp_path)
+    for adapters in ("adapters", tmp_path / "adapters"):
+        again = DeepExprPipeline.from_pretrained(adapters)
+        assert np.array_equal(draw(again), draw(pipeline))
+        assert Path(again.base_params.path).samefile(workshop / "sd15")
+    for name in ("./none", "a/b/none", str(tmp_path / "none"), "none/"):
+        with pytest.raises(UserError, match="none/?: no such (base|folder of adapters)"):
+            load_base(BaseParams(path=name))
+        with pytest.raises(UserError, match="none/?: no such (base|folder of adapters)"):
+            DeepExprPipeline.from_pretrained(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stable_diffusion": {"path": 5}}, "stable_diffusion"),
+        ({"stable_diffusion": "sd15"}, "stable_diffusion"),
+        ({"sid": {"checkpoint": 5}}, "sid: expected what save_pretrained writes"),
+        ({"sid": {"encoder_params": [], "size": [32, 32]}}, "sid: expected what save_pretrained writes"),
+        ({"compound_params": {"clip": []}}, "compound_params"),
+        ({"stable_diffusion": {"path": "SHOP/sd15"}}, "sd15, outside what came from the hub"),
+        ({"stable_diffusion": {"path": "../sd15"}}, "../sd15, outside what came from the hub"),
+        ({"sid": {"checkpoint": "../sid.pth.tar"}}, "../sid.pth.tar, outside what came from the hub"),
+        ({"compound_params": {"face_recognition": "/etc/passwd"}}, "/etc/passwd, outside what came from the hub"),
+    ],
+)
+def test_a_foreign_description_names_nothing_outside_its_folder(workshop, tmp_path, monkeypatch, change, message):
+    folder = tmp_path / "snapshot"
+    shutil.copytree(workshop / "adapters-sd15", folder)
+    description = json.loads((folder / "config.json").read_text())
+    description["stable_diffusion"]["path"] = "sd15"
+    shutil.copytree(workshop / "sd15", folder / "sd15")
+    for section, values in change.items():
+        if isinstance(values, dict) and "encoder_params" not in values:
+            values = description[section] | values
+        description[section] = values
+    (folder / "config.json").write_text(json.dumps(description).replace("SHOP", str(workshop)))
+    monkeypatch.setattr("huggingface_hub.hub_mixin.hf_hub_download", lambda **_: str(folder / "config.json"))
+    monkeypatch.setattr("modules.mef.pipeline.snapshot_download", lambda *_, **__: str(folder))
+    with pytest.raises(UserError, match=message) as error:
+        DeepExprPipeline.from_pretrained("someone/portraits")
+    assert "\n" not in str(error.value)
 
 
 def test_the_hub_gets_the_folder_that_is_saved(workshop, monkeypatch, tmp_path):

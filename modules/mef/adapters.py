@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..config.mef import AdapterParams
 from ..errors import UserError
+from ..training.checkpoint import check_tensors
 from .base import quiet
 
 NAMES = ("identity", "expression")  # the order of adapters wherever diffusers wants a list
@@ -97,7 +98,11 @@ def attach(unet: UNet2DConditionModel, states: Sequence[FaceID], where: Sequence
 
 def check_fits(unet: UNet2DConditionModel, state: FaceID, where: str) -> None:
     """Raise UserError, naming ``where``, for an adapter that is not one, or is one of another base."""
-    projection, layers = state.get("image_proj", {}), state.get("ip_adapter", {})
+    projection, layers = (
+        state.get(part, {}) if isinstance(state, dict) else {} for part in ("image_proj", "ip_adapter")
+    )
+    check_tensors(projection, f"{where}: image_proj")
+    check_tensors(layers, f"{where}: ip_adapter")
     if "norm.weight" not in projection or "proj.2.weight" not in projection or not layers:
         raise UserError(f"{where}: not an IP-Adapter FaceID file (image_proj.proj.*, image_proj.norm.*, ip_adapter.*)")
     width, cross = len(projection["norm.weight"]), unet.config.cross_attention_dim
@@ -141,6 +146,21 @@ class Adapters(nn.Module):
             if not active:
                 layer.scale = [0.0] * len(NAMES)
 
+    def put_back(self, unet: UNet2DConditionModel) -> None:
+        """Undo what attention slicing or fused projections of diffusers do to the layers that read the adapters.
+
+        They have their effect on self-attention, where the memory goes.
+
+        Raises:
+            UserError: the adapters are no more in this UNet.
+        """
+        inside = getattr(unet.encoder_hid_proj, "image_projection_layers", None)
+        if inside is not self.projections:
+            raise UserError("the adapters are no more in the base's UNet (it was replaced, or adapters loaded into it)")
+        for layer, attention in zip(self.layers, cross_attention_layers(unet).values(), strict=True):
+            if not hasattr(attention.processor, "to_k_ip"):
+                attention.set_processor(layer)
+
     def trainable(self) -> list[nn.Parameter]:
         """The parameters to train, made float32 and trainable."""
         self.float()
@@ -171,6 +191,7 @@ class Adapters(nn.Module):
         for name, own in self.state().items():
             for part, tensors in own.items():
                 saved = entries.get(name, {}).get(part, {})
+                check_tensors(saved, f"{where}: {name}.{part}")
                 if {k: v.shape for k, v in saved.items()} != {k: v.shape for k, v in tensors.items()}:
                     raise UserError(f"{where}: {name}.{part} is of another base, inject or size of adapter")
                 for key, tensor in tensors.items():

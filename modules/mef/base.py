@@ -23,11 +23,13 @@ from diffusers import (
 )
 from diffusers.utils import logging
 from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
 from transformers import CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from ..config.mef import BaseParams
 from ..errors import UserError
+from .hub import check_there
 
 SMALL_VOCABULARY = 10_000  # tokens; CLIP has 49,408
 Base = StableDiffusionPipeline | StableDiffusionXLPipeline
@@ -78,6 +80,7 @@ def quiet() -> Iterator[None]:
 
 
 def _load(path: Path, params: BaseParams, dtype: torch.dtype) -> Any:
+    check_there(params.path, "base")
     if path.suffix == ".safetensors":
         return _load_single_file(path, params.config, dtype)
     if path.is_file():
@@ -89,6 +92,8 @@ def _load(path: Path, params: BaseParams, dtype: torch.dtype) -> Any:
 def _load_single_file(path: Path, config: str | None, dtype: torch.dtype) -> Base:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
+    if config is not None:
+        check_there(config, "folder of a base's layout")
     with safe_open(path, framework="pt") as file:
         is_xl = any(name.startswith("conditioner.embedders.1.") for name in file.keys())  # noqa: SIM118 (no dict)
     kind = StableDiffusionXLPipeline if is_xl else StableDiffusionPipeline
@@ -97,6 +102,35 @@ def _load_single_file(path: Path, config: str | None, dtype: torch.dtype) -> Bas
 
 def is_xl(base: Base) -> bool:
     return isinstance(base, StableDiffusionXLPipeline)
+
+
+@contextlib.contextmanager
+def finite_pictures(base: Any, path: str) -> Iterator[None]:
+    """Within the block, raise UserError for latents or pictures that are not finite: they would come out black.
+
+    It names the weight of ``path`` that is to blame, if there is one.
+    """
+
+    def check(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        what = next(
+            (what for what, t in (("latents", inputs[0]), ("pictures", output)) if not t.isfinite().all()), None
+        )
+        if what is not None:
+            raise UserError(_why_not_finite(base, path, what))
+
+    hook = base.vae.decoder.register_forward_hook(check)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _why_not_finite(base: Any, path: str, what: str) -> str:
+    for part, network in base.components.items():
+        for name, value in network.state_dict().items() if isinstance(network, nn.Module) else ():
+            if not value.is_meta and not value.isfinite().all():
+                return f"{path}: {part}: {name} is not finite: fetch the base again, or take another"
+    return f"{path}: its {what} are not finite, though its weights are: try float32 or another scheduler"
 
 
 def set_scheduler(base: Any, name: str) -> None:

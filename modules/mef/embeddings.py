@@ -22,6 +22,7 @@ from ..sid.encoders import IdentityEncoder, SemanticEncoder
 from ..sid.weights import load_model
 from ..training.checkpoint import load_checkpoint, restore, save_checkpoint
 from .adapters import Widths
+from .hub import check_there
 
 ARCFACE_SIZE = 112  # pixels, InsightFace's networks
 
@@ -169,6 +170,7 @@ class Embedder:
 def _load_clip(path: str) -> tuple[Any, nn.Module]:
     from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
+    check_there(path, "CLIP vision model (compound_params.clip)")
     try:
         model = CLIPVisionModelWithProjection.from_pretrained(path, use_safetensors=True)
         size = model.config.image_size

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..atomic import write_text
-from ..config.files import config_to_dict
-from ..config.mef import BaseParams
+from ..config.files import config_to_dict, section_from_dict
+from ..config.mef import BaseParams, CompoundParams
 from ..errors import UserError
 from ..training.checkpoint import load_checkpoint, save_checkpoint
 from .adapters import NAMES
 from .embeddings import Embedder, SIDEncoders
+from .hub import is_path
 
 CONFIG = "config.json"
 BASE_KEY = "stable_diffusion"  # of CONFIG: where the base is found
@@ -41,7 +43,8 @@ def save_adapters(
     for name, file in zip(NAMES, ADAPTER_FILES, strict=True):
         save_checkpoint(states[f"{name}_adapter"], folder / file)
     widths = {name: states[f"{name}_adapter"]["image_proj"]["proj.0.weight"].shape[1] for name in NAMES}
-    description: dict[str, Any] = {BASE_KEY: config_to_dict(base_params), "embedding_widths": widths}
+    base = {key: _seen_from(folder, name) for key, name in config_to_dict(base_params).items()}
+    description: dict[str, Any] = {BASE_KEY: base, "embedding_widths": widths}
     description |= {CROP_KEY: crop_faces, "sid": None}
     if embedder is not None:
         description["sid"] = embedder.sid.described()
@@ -63,7 +66,22 @@ def read_adapters(folder: Path) -> dict[str, Any]:
     return {f"{name}_adapter": load_checkpoint(folder / file) for name, file in zip(NAMES, ADAPTER_FILES, strict=True)}
 
 
-def read_sid(folder: Path, description: dict[str, Any]) -> SIDEncoders | None:
+def read_base(folder: Path, description: dict[str, Any], of_hub: bool = False) -> BaseParams:
+    """Where a folder's base is found.  Raises UserError for what is no place, or none that ``of_hub`` may name."""
+    params = section_from_dict(BaseParams, description[BASE_KEY], f"{folder / CONFIG}: {BASE_KEY}", BaseParams)
+    config = params.config and _place(folder, params.config, of_hub)
+    return replace(params, path=_place(folder, params.path, of_hub), config=config)
+
+
+def read_compound(folder: Path, description: dict[str, Any], of_hub: bool = False) -> CompoundParams:
+    """What a folder's identity holds beside SID's; errors as of :func:`read_base`."""
+    values = description.get("compound_params", {})
+    params = section_from_dict(CompoundParams, values, f"{folder / CONFIG}: compound_params", CompoundParams)
+    clip, recognition = (name and _place(folder, name, of_hub) for name in (params.clip, params.face_recognition))
+    return replace(params, clip=clip, face_recognition=recognition)
+
+
+def read_sid(folder: Path, description: dict[str, Any], of_hub: bool = False) -> SIDEncoders | None:
     """The encoders whose embeddings a folder's adapters learnt to read; None if ``config.json`` names none.
 
     Raises:
@@ -72,16 +90,44 @@ def read_sid(folder: Path, description: dict[str, Any]) -> SIDEncoders | None:
     sid = description.get("sid")
     if sid is None:
         return None
-    if not isinstance(sid, dict) or not {"encoder_params", "size"} <= sid.keys():
+    size = sid.get("size") if isinstance(sid, dict) else None
+    whole = isinstance(size, list) and len(size) == 2 and all(type(length) is int and length > 0 for length in size)
+    if not whole or not isinstance(sid.get("encoder_params"), dict) or not isinstance(sid.get(SID_KEY, ""), str):
         raise UserError(f"{folder / CONFIG}: sid: expected what save_pretrained writes, with encoder_params and size")
-    return SIDEncoders.from_file((folder / sid.get(SID_KEY, SID_FILE)).resolve(), sid)
+    path = folder / SID_FILE
+    if SID_KEY in sid:
+        path = Path(_place(folder, sid[SID_KEY], of_hub, may_be_id=False))
+    return SIDEncoders.from_file(path, sid)
+
+
+def _seen_from(folder: Path, name: str | None) -> str | None:
+    """A relative path of the working folder as one of ``folder``; everything else as it is."""
+    if name is None or Path(name).is_absolute() or not Path(name).exists():
+        return name
+    relative = Path(os.path.relpath(name, folder)).as_posix()
+    return relative if relative.startswith(".") else f"./{relative}"
+
+
+def _place(folder: Path, name: str, of_hub: bool, may_be_id: bool = True) -> str:
+    """What ``config.json`` names, seen from the working folder; a hub id as it is.
+
+    Raises:
+        UserError: a folder ``of_hub``, which anybody may have written, names what lies outside it.
+    """
+    inside = Path(os.path.normpath(folder.absolute() / name))  # links are not followed: the hub's cache is made of them
+    own = inside.is_relative_to(os.path.normpath(folder.absolute()))
+    if of_hub and not (own and inside.exists()) and (is_path(name) or not may_be_id):
+        raise UserError(f"{folder / CONFIG}: names {name}, outside what came from the hub; give a base of your own")
+    if not may_be_id or name.startswith(".") or inside.exists():
+        return os.path.relpath(inside) if inside.is_relative_to(Path.cwd()) else str(inside)
+    return name
 
 
 def read_description(path: Path) -> dict[str, Any]:
     """What ``config.json`` says.  Raises UserError for a file that is not one of adapters."""
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
-        if BASE_KEY in description:
+        if isinstance(description, dict) and BASE_KEY in description:
             return description
     except (OSError, UnicodeDecodeError, json.JSONDecodeError):
         pass

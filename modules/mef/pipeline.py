@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
+import inspect
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,15 +17,26 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from PIL import Image
 from torch import Tensor
 
-from ..config.files import mef_config_from_dict, section_from_dict
-from ..config.mef import BaseParams, CompoundParams
+from ..config.files import mef_config_from_dict
+from ..config.mef import BaseParams
 from ..errors import UserError
-from ..training.checkpoint import load_checkpoint
+from ..training.checkpoint import averaged, load_checkpoint
 from .adapters import NAMES, Adapters, Scale, attach
-from .base import load_base
+from .base import finite_pictures, load_base
 from .embeddings import Embedder, SIDEncoders
-from .folder import ADAPTER_FILES, BASE_KEY, CONFIG, CROP_KEY, SID_FILE, read_description, read_sid, save_adapters
+from .folder import (
+    ADAPTER_FILES,
+    CONFIG,
+    CROP_KEY,
+    SID_FILE,
+    read_base,
+    read_compound,
+    read_description,
+    read_sid,
+    save_adapters,
+)
 from .guidance import GuidanceWeights, separate_guidance
+from .hub import check_there
 from .options import check_prompt
 
 _CARD = """---
@@ -129,7 +142,11 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
             attention["ip_adapter_masks"] = [_mask(mask) for mask in (identity_mask, expression_mask)]
             options["cross_attention_kwargs"] = attention
         given = [self.for_diffusers(z, guided) for z in embeddings]
-        with separate_guidance(self.base.unet, weights), _handed_on(self.base, given, len(embeddings[0])):
+        with (
+            separate_guidance(self.base.unet, weights),
+            _handed_on(self.base, given, len(embeddings[0])),
+            finite_pictures(self.base, self.base_params.path),
+        ):
             return self.base(prompt, guidance_scale=guidance_scale, ip_adapter_image_embeds=given, **options)
 
     def embed(
@@ -153,6 +170,8 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
                 z = self.embedder([_pixels(images[i])], [f"the {name} picture"])[i]
             if z.shape[1] != width:
                 raise UserError(f"the {name} embedding has {z.shape[1]} numbers; this adapter takes {width}")
+            if not z.isfinite().all():
+                raise UserError(f"the {name} embedding is not finite: it would draw a black picture")
             embeddings.append(z)
         return tuple(embeddings)
 
@@ -163,6 +182,7 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
 
     def set_scales(self, identity: Scale = 1.0, expression: Scale = 1.0) -> None:
         """Strength of each adapter, one number or per block."""
+        self.adapters.put_back(self.base.unet)
         try:
             self.base.set_ip_adapter_scale([identity, expression])
         except (ValueError, KeyError) as error:
@@ -178,19 +198,28 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
         Args:
             base: hub id, folder or ``.safetensors`` file of the base, or a diffusers pipeline; None: as saved.
             base_config: with a ``.safetensors`` base: hub id or folder of its layout.
-            dtype: of the base's weights.
+            dtype, or torch_dtype: of the base's weights.
             detector: face detector for pictures (:func:`.faces.load_detector`); None: ``auto`` for adapters that
                 learnt from cut-out faces, while others take pictures that are framed already.
             cpu: keep off the GPU what ``.to`` does not move: the detector and face recognition.
             options: also those of the hub: ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ...
 
         Raises:
-            UserError: nothing of that name, or adapters and base do not fit.
+            UserError: nothing of that name, an unknown option, or adapters and base do not fit.
         """
+        name = pretrained_model_name_or_path
+        known = ["torch_dtype", *inspect.getfullargspec(cls._from_pretrained).kwonlydefaults]
+        for option in options.keys() - set(known):
+            near = difflib.get_close_matches(option, known, n=1) or known
+            raise UserError(f"from_pretrained has no option {option}; did you mean {', '.join(near)}?")
+        if "torch_dtype" in options:
+            options.setdefault("dtype", options.pop("torch_dtype"))
+        if not isinstance(options.get("dtype", torch.float32), torch.dtype):
+            raise UserError(f"dtype: expected one such as torch.float16, found {options['dtype']!r}")
+        check_there(str(name), "folder of adapters")
         try:
-            return super().from_pretrained(pretrained_model_name_or_path, **options)
+            return super().from_pretrained(name, **options)
         except (HfHubHTTPError, HFValidationError, OSError) as error:
-            name = pretrained_model_name_or_path
             raise UserError(f"{name}: no folder of adapters, and nothing of that name on the hub") from error
 
     def _save_pretrained(self, save_directory: Path) -> None:
@@ -214,24 +243,23 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
         **_: Any,
     ) -> DeepExprPipeline:
         folder = Path(model_id)
-        if not folder.is_dir():
+        of_hub = not folder.is_dir()
+        if of_hub:
             hub = {"revision": revision, "cache_dir": cache_dir, "force_download": force_download, "token": token}
             names = [CONFIG, SID_FILE, *ADAPTER_FILES]
             folder = Path(snapshot_download(model_id, allow_patterns=names, local_files_only=local_files_only, **hub))
         description = read_description(folder / CONFIG)
-        base_params = section_from_dict(BaseParams, description[BASE_KEY], str(folder / CONFIG), BaseParams)
         if isinstance(base, str):
             base_params = BaseParams(path=base, config=base_config)
+        else:
+            base_params = read_base(folder, description, of_hub and base is None)
         pipeline = base if base is not None and not isinstance(base, str) else load_base(base_params, dtype)
         states = [load_checkpoint(folder / name) for name in ADAPTER_FILES]
         adapters = attach(pipeline.unet, states, [str(folder / name) for name in ADAPTER_FILES])
-        crop_faces = description.get(CROP_KEY, False)
-        embedder, sid = None, read_sid(folder, description)
+        crop_faces = description.get(CROP_KEY) is True
+        embedder, sid = None, read_sid(folder, description, of_hub)
         if sid is not None:
-            compound = section_from_dict(
-                CompoundParams, description["compound_params"], str(folder / CONFIG), CompoundParams
-            )
-            embedder = Embedder(sid, compound, _detector(detector, crop_faces), cpu)
+            embedder = Embedder(sid, read_compound(folder, description, of_hub), _detector(detector, crop_faces), cpu)
         return cls(pipeline, adapters, embedder, base_params, crop_faces)
 
     @classmethod
@@ -257,8 +285,9 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
         model, crop_faces = config.model_params, config.dataset_params.crop_faces
         base_params = BaseParams(path=base, config=base_config) if base else model.base_params
         pipeline = load_base(base_params, dtype)
-        states = checkpoint.get("ema") or checkpoint
-        adapters = attach(pipeline.unet, [states[f"{name}_adapter"] for name in NAMES], [f"{path}: {n}" for n in NAMES])
+        states = averaged(checkpoint)
+        saved = [states.get(f"{name}_adapter") for name in NAMES]
+        adapters = attach(pipeline.unet, saved, [f"{path}: {name}" for name in NAMES])
         sid = SIDEncoders.from_sid(model.sid_params)
         embedder = Embedder(sid, model.compound_params, _detector(detector, crop_faces), cpu)
         return cls(pipeline, adapters, embedder, base_params, crop_faces)

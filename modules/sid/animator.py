@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from ..media.tensors import to_images, to_tensor
 from .model import SID
 from .motion import Driver, MotionOptions, Source, pose_distance, read_driver, read_source, transfer
@@ -74,7 +75,10 @@ class Animator:
                 pose = read_driver(self.model, to_tensor(list(itertools.islice(poses, len(batch))), self.device))
                 if pose_moves and self.first_pose is None:
                     self.first_pose = _one(pose, 0)
-            yield from to_images(self.render(driver, pose))
+            pictures = self.render(driver, pose)
+            if not pictures.isfinite().all():
+                raise UserError("the model's pictures are not finite, though its weights are: take another checkpoint")
+            yield from to_images(pictures)
 
     def pairs(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield every driving frame with its result; as streamed as :meth:`animate`."""

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..config.sid import ModelParams, TrainParams
 from ..errors import UserError
-from ..training.checkpoint import load_checkpoint, restore
+from ..training.checkpoint import averaged, load_checkpoint, restore
 from .model import SID
 
 ENCODER_ENTRY = "encoders"
@@ -91,11 +91,11 @@ def to_start_from(checkpoint: dict[str, Any], params: ModelParams) -> dict[str, 
     Where the ``scale_factor`` of networks make up for a difference of size, all that depends on it is the fixed blur
     before a network looks at less than the whole frame; it is computed, not learnt, and taken from the configuration.
     """
-    averaged = checkpoint.get("ema") or checkpoint
+    trained = averaged(checkpoint)
     fitted = {name: value for name, value in checkpoint.items() if name != "ema"}
     for entry, module in networks(SID(params)).items():
         blurs = {name: value for name, value in module.state_dict().items() if name.endswith(BLUR)}
-        learnt = {name: value for name, value in averaged.get(entry, {}).items() if not name.endswith(BLUR)}
+        learnt = {name: value for name, value in trained.get(entry, {}).items() if not name.endswith(BLUR)}
         if learnt:
             fitted[entry] = learnt | blurs
     return fitted
@@ -105,5 +105,5 @@ def load_model(params: ModelParams, path: str | os.PathLike) -> SID:
     """A model for inference: evaluation mode, averaged weights where the checkpoint keeps them."""
     checkpoint = load_checkpoint(path)
     model = SID(params)
-    load_state(model, checkpoint.get("ema") or checkpoint, path)
+    load_state(model, averaged(checkpoint), path)
     return model.eval().requires_grad_(False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import zipfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -57,42 +57,74 @@ def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
             values (which is refused by name).
     """
     path = Path(path)
+    if path.is_dir():
+        unpacked = next(path.glob("**/data.pkl"), None)
+        kind = "an unpacked checkpoint: give the file as it was before" if unpacked else "give a checkpoint file"
+        raise UserError(f"{path}: is a folder; {kind}")
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint file")
     try:
         checkpoint = _load_safetensors(path) if path.suffix == ".safetensors" else _load_torch(path)
-    except pickle.UnpicklingError as error:
-        reason = next((line for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line), "")
-        raise UserError(
-            f"{path}: refused: not a file of tensors and plain values alone ({reason.strip() or 'unreadable pickle'})"
-        ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise UserError(f"{path}: neither a PyTorch nor a safetensors file that can be read ({reason})") from error
+    except Exception as error:  # of damaged bytes the readers raise anything
+        raise UserError(f"{path}: {_what_is_wrong(path, error)}") from error
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path}: not a checkpoint: holds a {type(checkpoint).__name__}, not a dict of networks")
     return checkpoint
 
 
+def _what_is_wrong(path: Path, error: Exception) -> str:
+    """What a file that cannot be read is, and what to do about it; one line."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(512)
+    except OSError as unreadable:
+        return f"cannot be read ({unreadable.strerror})"
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the file itself: fetch that with git lfs pull"
+    if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
+        return "a web page, not a checkpoint: download the file that the page offers"
+    if isinstance(error, pickle.UnpicklingError):
+        reason = next((line for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line), "")
+        return f"refused: not a file of tensors and plain values alone ({reason.strip() or 'unreadable pickle'})"
+    reason = " ".join(str(error).split())[:120] or type(error).__name__
+    return f"neither a PyTorch nor a safetensors file that can be read ({reason}): copy or download it again"
+
+
 def _load_torch(path: Path) -> Any:
-    return torch.load(path, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of a damaged pickle's strange version; the error says enough
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _load_safetensors(path: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     checkpoint: dict[str, Any] = {}
-    try:
-        with safe_open(path, framework="pt") as file:
-            for key in file.keys():  # noqa: SIM118 (a handle, not a dict)
-                part, _, name = key.partition(".")
-                checkpoint.setdefault(part, {})[name] = file.get_tensor(key)
-            config = (file.metadata() or {}).get(CONFIG_KEY)
-    except SafetensorError as error:
-        raise ValueError(str(error)) from error
+    with safe_open(path, framework="pt") as file:
+        for key in file.keys():  # noqa: SIM118 (a handle, not a dict)
+            part, _, name = key.partition(".")
+            checkpoint.setdefault(part, {})[name] = file.get_tensor(key)
+        config = (file.metadata() or {}).get(CONFIG_KEY)
     if config is not None:
         checkpoint[CONFIG_KEY] = json.loads(config)
     return checkpoint
+
+
+def averaged(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The averaged weights of a checkpoint, or those it has."""
+    ema = checkpoint.get("ema")
+    return ema if isinstance(ema, dict) and ema else checkpoint
+
+
+def check_tensors(entries: Any, what: str) -> None:
+    """UserError for what is not a dict of tensors, or holds numbers that are not finite: those draw black pictures."""
+    if not isinstance(entries, dict):
+        raise UserError(f"{what} is a {type(entries).__name__}, not a network's weights")
+    for name, value in entries.items():
+        if not isinstance(value, torch.Tensor):
+            raise UserError(f"{what}: {name} is a {type(value).__name__}, not a tensor")
+        if not value.float().isfinite().all():  # not every type can tell
+            raise UserError(f"{what}: {name} is not finite: its training went astray; take an earlier checkpoint")
 
 
 def restore(
@@ -104,11 +136,12 @@ def restore(
     """Load ``entries`` into ``module`` strictly; return the names that were missing and allowed to be.
 
     Raises:
-        UserError: a name too many, one too few that ``may_lack`` does not excuse, or another shape; ``what`` says
-            which network of which file.
+        UserError: a name too many, one too few that ``may_lack`` does not excuse, another shape, or values that are
+            not finite; ``what`` says which network of which file.
     """
     expected = module.state_dict()
     entries = entries or {}
+    check_tensors(entries, what)
     for name, value in entries.items():
         if name not in expected:
             raise UserError(f"{what} does not fit the configuration: it has {name}, which the configured model has not")
