@@ -153,8 +153,7 @@ def draw(args: argparse.Namespace) -> None:
     from modules.mef import inference
     from modules.mef.base import spelt_words
 
-    detector = args.detector if args.crop else None
-    pipeline = inference.load_pipeline(args.checkpoint, args.base, args.base_config, detector, args.cpu)
+    pipeline = inference.load_pipeline(args.checkpoint, args.base, args.base_config, args.detector, args.crop, args.cpu)
     tell_device(args.cpu)
     artist = inference.Portraitist(pipeline, options, args.source_image)
     if words := spelt_words(f"{args.prompt} {args.negative_prompt or ''}", pipeline.base.tokenizer):

@@ -310,6 +310,12 @@ def assert_compared(path: Path, figures: dict, folder: Path) -> None:
     (folder / "other.json").write_text(json.dumps(figures))
     with pytest.raises(UserError, match="measured with pairs 3"):
         compare.compare(str(path), str(folder / "other.json"))
+    figures["measured"] = json.loads(path.read_text())["measured"]
+    for row in next(iter(figures["each"].values())).values():
+        row.update({name: values[1:] for name, values in row.items()})
+    (folder / "shorter.json").write_text(json.dumps(figures))
+    with pytest.raises(UserError, match="not the same people or pairs"):
+        compare.compare(str(path), str(folder / "shorter.json"))
     (folder / "old.json").write_text("{}")
     with pytest.raises(UserError, match="old.json: holds no figures per person"):
         compare.compare(str(path), str(folder / "old.json"))

@@ -25,6 +25,7 @@ def load_pipeline(
     base: str | None = None,
     base_config: str | None = None,
     detector: str | None = None,
+    crop: bool = True,
     cpu: bool = False,
 ) -> DeepExprPipeline:
     """The pipeline of a training checkpoint, an adapters' folder or a hub id; float16 on a GPU, float32 on a CPU."""
@@ -33,6 +34,7 @@ def load_pipeline(
         "base": base,
         "base_config": base_config,
         "detector": detector,
+        "crop": crop,
         "cpu": device.type == "cpu",
         "dtype": torch.float16 if device.type == "cuda" else torch.float32,
     }
