@@ -165,6 +165,17 @@ def test_words_that_a_small_bases_vocabulary_lacks_are_named(run, capfd):
     assert "vocabulary" not in capfd.readouterr().err
 
 
+def test_how_much_of_a_long_prompt_is_read_is_one_line(run, capfd):
+    run()
+    assert "tokens" not in capfd.readouterr().err
+    run(negative_prompt="a b c d " * 20, prompt="a red hat " * 5)
+    lines = [line for line in capfd.readouterr().err.splitlines() if "token" in line.lower()]
+    assert lines == [
+        "--prompt: the base reads its first 30 tokens of 35, up to '...ed hat a red hat a red hat a r'",
+        "--negative_prompt: the base reads its first 30 tokens of 80, up to '...d a b c d a b c d a b c d a b'",
+    ]
+
+
 def test_a_large_vocabulary_may_spell_words_it_knows():
     tokenizer = build_tokenizer(["a red hat"])
     assert spelt_words("a red-hot hat, 3 times", tokenizer) == ["hot", "times"]
