@@ -172,7 +172,7 @@ def test_how_much_of_a_long_prompt_is_read_is_one_line(run, capfd):
     lines = [line for line in capfd.readouterr().err.splitlines() if "token" in line.lower()]
     assert lines == [
         "--prompt: the base reads its first 30 tokens of 35, up to '...ed hat a red hat a red hat a r'",
-        "--negative_prompt: the base reads its first 30 tokens of 80, up to '...d a b c d a b c d a b c d a b'",
+        "--negative_prompt: the base reads its first 30 tokens of 80, up to '... d a b c d a b c d a b c d a b'",
     ]
 
 

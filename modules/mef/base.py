@@ -166,9 +166,8 @@ def part_read(prompt: str, tokenizer: CLIPTokenizer) -> str | None:
     room = tokenizer.model_max_length - 2  # start and end
     if len(tokens) <= room:
         return None
-    return (
-        f"the base reads its first {room} tokens of {len(tokens)}, up to '...{tokenizer.decode(tokens[:room])[-30:]}'"
-    )
+    end = tokenizer.decode(tokens[:room])[-30:]
+    return f"the base reads its first {room} tokens of {len(tokens)}, up to '...{end}'"
 
 
 def spelt_words(prompt: str, tokenizer: CLIPTokenizer) -> list[str]:

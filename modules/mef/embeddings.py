@@ -201,10 +201,8 @@ def _load_arcface(path: str, cpu: bool):
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"compound_params.face_recognition: {path}: not a readable .onnx file ({reason})") from error
     name = session.get_inputs()[0].name
-    unaligned = (
-        "sees faces cut out, not aligned by eyes, nose and mouth as ArcFace expects: it tells people apart worse"
-    )
-    print(f"compound_params.face_recognition {unaligned}", file=sys.stderr)
+    what = "faces not aligned by eyes, nose and mouth, as ArcFace expects them: it tells people apart less well"
+    print(f"compound_params.face_recognition sees {what}", file=sys.stderr)
 
     def recognise(images: np.ndarray) -> np.ndarray:
         pixels = (images.astype(np.float32).transpose(0, 3, 1, 2) - 127.5) / 127.5

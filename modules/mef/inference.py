@@ -65,7 +65,6 @@ class Portraitist:
 
     def draw(self, expression: Tensor | None, progress: bool = False) -> list[np.ndarray]:
         """``num_images`` pictures, uint8 ``[H, W, 3]``; every call starts from the same noise."""
-        options = self.options
         self.pipeline.base.set_progress_bar_config(disable=not progress)
         with quiet():  # of prompts that are too long; what is read of them has been told
             result = self._drawn(expression)
