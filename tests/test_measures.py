@@ -310,15 +310,18 @@ def assert_compared(path: Path, figures: dict, folder: Path) -> None:
     (folder / "other.json").write_text(json.dumps(figures))
     with pytest.raises(UserError, match="measured with pairs 3"):
         compare.compare(str(path), str(folder / "other.json"))
-    figures["measured"] = json.loads(path.read_text())["measured"]
-    for row in next(iter(figures["each"].values())).values():
-        row.update({name: values[1:] for name, values in row.items()})
-    (folder / "shorter.json").write_text(json.dumps(figures))
-    with pytest.raises(UserError, match="not the same people or pairs"):
-        compare.compare(str(path), str(folder / "shorter.json"))
     (folder / "old.json").write_text("{}")
     with pytest.raises(UserError, match="old.json: holds no figures per person"):
         compare.compare(str(path), str(folder / "old.json"))
+
+
+@pytest.mark.parametrize("others", [[0.1, 0.2], [], "0.1", 0.1])
+def test_evaluations_of_other_people_are_not_compared(tmp_path, others):
+    for name, values in (("a.json", [0.1, 0.2, 0.3]), ("b.json", others)):
+        figures = {"measured": {}, "each": {"reenactment": {"embedding": {"AU": values}}}}
+        (tmp_path / name).write_text(json.dumps(figures))
+    with pytest.raises(UserError, match="reenactment: embedding: AU: not the same people or pairs"):
+        compare.compare(str(tmp_path / "a.json"), str(tmp_path / "b.json"))
 
 
 @pytest.mark.parametrize(
