@@ -151,15 +151,17 @@ def draw(args: argparse.Namespace) -> None:
         options.check_video()
 
     from modules.mef import inference
-    from modules.mef.base import spelt_words
+    from modules.mef.base import part_read, spelt_words
 
-    detector = args.detector if args.crop else None
-    pipeline = inference.load_pipeline(args.checkpoint, args.base, args.base_config, detector, args.cpu)
+    pipeline = inference.load_pipeline(args.checkpoint, args.base, args.base_config, args.detector, args.crop, args.cpu)
     tell_device(args.cpu)
     artist = inference.Portraitist(pipeline, options, args.source_image)
     if words := spelt_words(f"{args.prompt} {args.negative_prompt or ''}", pipeline.base.tokenizer):
         lacking = ", ".join(words)
         print(f"prompt: the base's vocabulary lacks {lacking}: it knows such words' letters alone", file=sys.stderr)
+    for name, prompt in chosen(args, ("prompt", "negative_prompt")).items():
+        if part := part_read(prompt, pipeline.base.tokenizer):
+            print(f"--{name}: {part}", file=sys.stderr)
     for path, is_picture in drivers.items():
         if is_picture:
             for written in inference.draw_images(artist, path, args.result_image):

@@ -163,6 +163,16 @@ class TestCrops:
         assert faces.cut(data.astronaut(), Box(100, 0, 400, 300), 64).shape == (64, 64, 3)
         assert faces.cut(data.astronaut(), Box(100, 0, 400, 300), (64, 32)).shape == (32, 64, 3)
 
+    @pytest.mark.parametrize("shape", [(64, 128), (128, 64), (64, 64), (3, 2)])
+    def test_a_crop_of_another_shape_keeps_the_whole_square(self, lbp: faces.Detector, shape: tuple[int, int]) -> None:
+        image = data.astronaut()
+        square = faces.crop_image(image, lbp)
+        crop = faces.crop_image(image, lbp, shape=shape)
+        (rows, columns), side = crop.shape[:2], len(square)
+        assert rows / columns == pytest.approx(shape[0] / shape[1], rel=0.02)
+        top, left = (rows - side) // 2, (columns - side) // 2
+        assert np.array_equal(crop[top : top + side, left : left + side], square)
+
     def test_crop_of_an_image_shows_the_whole_face(self, lbp: faces.Detector) -> None:
         crop = faces.crop_image(canvas((300, 100)), lbp)
         assert crop.shape[0] == crop.shape[1] and crop.dtype == np.uint8

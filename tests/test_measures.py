@@ -334,6 +334,15 @@ def assert_compared(path: Path, figures: dict, folder: Path) -> None:
         compare.compare(str(path), str(folder / "old.json"))
 
 
+@pytest.mark.parametrize("others", [[0.1, 0.2], [], "0.1", 0.1])
+def test_evaluations_of_other_people_are_not_compared(tmp_path, others):
+    for name, values in (("a.json", [0.1, 0.2, 0.3]), ("b.json", others)):
+        figures = {"measured": {}, "each": {"reenactment": {"embedding": {"AU": values}}}}
+        (tmp_path / name).write_text(json.dumps(figures))
+    with pytest.raises(UserError, match="reenactment: embedding: AU: not the same people or pairs"):
+        compare.compare(str(tmp_path / "a.json"), str(tmp_path / "b.json"))
+
+
 @pytest.mark.parametrize(
     ("checkpoint", "name"),
     [("run/00000059-checkpoint.pth.tar", "00000059-checkpoint"), ("sid.v2.pth", "sid.v2"), ("mix-0.7/", "mix-0.7")],

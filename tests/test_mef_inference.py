@@ -143,13 +143,15 @@ def test_adapters_that_learnt_from_cut_out_faces_are_shown_cut_out_faces(run, wo
         assert set(detectors) == {("auto", True)} and detectors["auto", True].asked == 2  # source and driver
         run("--crop", checkpoint=checkpoint, result_image=f"crop{i}.png")
         assert np.array_equal(media.read_image(f"{i}.png"), media.read_image(f"crop{i}.png"))
+        run("--detector", "lbp", checkpoint=checkpoint)
+        assert detectors.pop(("lbp", True)).asked == 2  # whichever is asked for
         detectors["auto", True].asked = 0
         run(checkpoint=checkpoint, reference_image=None, driving_video=str(workshop / "driving.mp4"))
         assert detectors["auto", True].asked > 1  # the source, and frames of the driver
     load_pipeline(str(trained / "adapters"), cpu=True).save_pretrained(tmp_path / "again")
     assert load_pipeline(str(tmp_path / "again"), cpu=True).embedder.detector is not None
     detectors.clear()
-    run()
+    run("--detector", "lbp")
     assert not detectors  # those that learnt from framed pictures are given pictures as they are
     run("--crop")
     assert set(detectors) == {("auto", True)}  # unless asked for; and --cpu keeps the detector there as well
@@ -166,6 +168,17 @@ def test_words_that_a_small_bases_vocabulary_lacks_are_named(run, capfd):
     assert "vocabulary lacks red, zeppelin, hat: it knows" in capfd.readouterr().err
     run(prompt="a b, c")
     assert "vocabulary" not in capfd.readouterr().err
+
+
+def test_how_much_of_a_long_prompt_is_read_is_one_line(run, capfd):
+    run()
+    assert "tokens" not in capfd.readouterr().err
+    run(negative_prompt="a b c d " * 20, prompt="a red hat " * 5)
+    lines = [line for line in capfd.readouterr().err.splitlines() if "token" in line.lower()]
+    assert lines == [
+        "--prompt: the base reads its first 30 tokens of 35, up to '...ed hat a red hat a red hat a r'",
+        "--negative_prompt: the base reads its first 30 tokens of 80, up to '... d a b c d a b c d a b c d a b'",
+    ]
 
 
 def test_a_large_vocabulary_may_spell_words_it_knows():

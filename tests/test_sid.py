@@ -310,6 +310,23 @@ def test_best_frame_is_the_one_posed_like_the_source():
     assert animator.start_from_best(frames) == 4
 
 
+def test_every_animation_starts_anew_unless_the_best_frame_was_found_for_it():
+    model = randomized(SID(tiny_params())).requires_grad_(False)
+    frames = list(np.random.default_rng(1).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8))
+    options = MotionOptions(relative=True, other_pose=True)
+
+    def animated(animator: Animator, driver: list[np.ndarray], poses: list[np.ndarray]) -> np.ndarray:
+        return np.stack(list(animator.animate(driver, poses, pose_moves=True)))
+
+    animator = Animator(model, frames[0], options)
+    fresh = animated(Animator(model, frames[0], options), frames[3:], frames[1:4])
+    animator.start_from_best(frames)
+    from_best = animated(animator, frames[3:], frames[1:4])
+    animated(animator, frames[:3], frames[3:])
+    assert np.array_equal(animated(animator, frames[3:], frames[1:4]), fresh)
+    assert not np.array_equal(from_best, fresh)
+
+
 # --------------------------------------------------------------------------------------------------------------- losses
 
 

@@ -36,6 +36,8 @@ def lines(first: dict[str, Any], second: dict[str, Any]) -> Iterator[list[str]]:
             others = second["each"].get(title, {}).get(row, {})
             for name in (name for name in figures if name in others):
                 a, b = figures[name], others[name]
+                if not all(isinstance(values, list) and values for values in (a, b)) or len(a) != len(b):
+                    raise UserError(f"{title}: {row}: {name}: not the same people or pairs; evaluate both models anew")
                 change, (low, high) = difference(b, a)
                 mark = " *" if low > 0 or high < 0 else "  "
                 means = (f"{sum(values) / len(values):.4f}" for values in (a, b))

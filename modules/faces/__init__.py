@@ -1,7 +1,7 @@
 """Faces in pictures and videos: found, cut out, followed.  The public names are here."""
 
 from .boxes import Box, Detection, iou
-from .crops import INCREASE, crop_box, crop_image, cut, find_face, video_box
+from .crops import INCREASE, crop_box, crop_image, cut, find_face, in_shape, video_box
 from .detectors import DETECTORS, Detector, LbpDetector, load_detector
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "crop_image",
     "cut",
     "find_face",
+    "in_shape",
     "iou",
     "load_detector",
     "video_box",

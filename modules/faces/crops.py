@@ -76,13 +76,26 @@ def cut(image: np.ndarray, box: Box, size: int | tuple[int, int] | None = None) 
     return media.resize(part, height, width)
 
 
-def crop_image(image: np.ndarray, detector: Detector, where: str = "the image") -> np.ndarray:
-    """The square crop around the main face of ``image``.  UserError, with ``where``, when there is none."""
+def in_shape(box: Box, shape: tuple[int, int]) -> Box:
+    """``box`` and what is beside or above and below it, in the shape of (height, width); in whole pixels."""
+    height, width = shape
+    wider = max(0, round((box.height * width / height - box.width) / 2))
+    taller = max(0, round((box.width * height / width - box.height) / 2))
+    return Box(box.left - wider, box.top - taller, box.right + wider, box.bottom + taller)
+
+
+def crop_image(
+    image: np.ndarray, detector: Detector, where: str = "the image", shape: tuple[int, int] = (1, 1)
+) -> np.ndarray:
+    """The square crop around the main face of ``image``, and its surroundings :func:`in_shape`.
+
+    UserError, with ``where``, when there is no face.
+    """
     face = find_face(image, detector)
     if face is None:
         raise _no_face(where)
     height, width = image.shape[:2]
-    return cut(image, crop_box(face, (width, height)))
+    return cut(image, in_shape(crop_box(face, (width, height)), shape))
 
 
 def video_box(path: str | Path, detector: Detector) -> Box:

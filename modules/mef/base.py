@@ -159,6 +159,17 @@ def training_noise(base: Base) -> DDPMScheduler:
     return scheduler
 
 
+def part_read(prompt: str, tokenizer: CLIPTokenizer) -> str | None:
+    """How much of a prompt the base reads, where that is not all of it."""
+    with quiet():
+        tokens = tokenizer(prompt, add_special_tokens=False, truncation=False).input_ids
+    room = tokenizer.model_max_length - 2  # start and end
+    if len(tokens) <= room:
+        return None
+    end = tokenizer.decode(tokens[:room])[-30:]
+    return f"the base reads its first {room} tokens of {len(tokens)}, up to '...{end}'"
+
+
 def spelt_words(prompt: str, tokenizer: CLIPTokenizer) -> list[str]:
     """Words of a prompt that the vocabulary of a base trained on few captions lacks, so that it spells them.
 

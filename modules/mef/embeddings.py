@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,8 @@ class Embedder:
     """Pictures -> the embeddings that the adapters take.
 
     The identity is a compound ``[z_id | clip | face recognition]`` of what the parameters name; each part is of unit
-    length before its weight.
+    length before its weight.  Face recognition is shown the picture's centre: ArcFace was trained on faces aligned by
+    five points (eyes, nose, corners of the mouth), which detectors of boxes do not give; a line on stderr says so.
 
     Args:
         detector: find the face in every picture with it (:func:`.faces.load_detector`) and cut it out; None:
@@ -145,7 +147,7 @@ class Embedder:
         Raises:
             UserError: there is no face in it; ``name`` says in which.
         """
-        return picture if self.detector is None else faces.crop_image(picture, self.detector, name)
+        return picture if self.detector is None else faces.crop_image(picture, self.detector, name, self.sid.size)
 
     @torch.no_grad()
     def expression(self, frames: Sequence[np.ndarray]) -> Tensor:
@@ -161,8 +163,8 @@ class Embedder:
             z = model(pixels).image_embeds.float()
             parts.append(self.compound.clip_weight * F.normalize(z, dim=1))
         if self._recognise is not None:
-            aligned = np.stack([media.fit(picture, ARCFACE_SIZE, ARCFACE_SIZE) for picture in pictures])
-            z = torch.from_numpy(self._recognise(aligned)).to(self.device)
+            centres = np.stack([media.fit(picture, ARCFACE_SIZE, ARCFACE_SIZE) for picture in pictures])
+            z = torch.from_numpy(self._recognise(centres)).to(self.device)
             parts.append(self.compound.face_recognition_weight * F.normalize(z, dim=1))
         return parts
 
@@ -199,6 +201,8 @@ def _load_arcface(path: str, cpu: bool):
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"compound_params.face_recognition: {path}: not a readable .onnx file ({reason})") from error
     name = session.get_inputs()[0].name
+    what = "faces not aligned by eyes, nose and mouth, as ArcFace expects them: it tells people apart less well"
+    print(f"compound_params.face_recognition sees {what}", file=sys.stderr)
 
     def recognise(images: np.ndarray) -> np.ndarray:
         pixels = (images.astype(np.float32).transpose(0, 3, 1, 2) - 127.5) / 127.5

@@ -119,7 +119,8 @@ def _place(folder: Path, name: str, of_hub: bool, may_be_id: bool = True) -> str
     if of_hub and not (own and inside.exists()) and (is_path(name) or not may_be_id):
         raise UserError(f"{folder / CONFIG}: names {name}, outside what came from the hub; give a base of your own")
     if not may_be_id or name.startswith(".") or inside.exists():
-        return os.path.relpath(inside) if inside.is_relative_to(Path.cwd()) else str(inside)
+        near = inside.exists() and inside.is_relative_to(Path.cwd())
+        return os.path.relpath(inside) if near else str(inside)
     return name
 
 

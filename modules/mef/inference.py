@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from .. import media
 from ..devices import best_device
 from ..errors import UserError
 from ..sid.inference import Framing
-from .base import check_steps, set_scheduler
+from .base import check_steps, quiet, set_scheduler
 from .options import PortraitOptions
 from .pipeline import DeepExprPipeline
 
@@ -25,6 +26,7 @@ def load_pipeline(
     base: str | None = None,
     base_config: str | None = None,
     detector: str | None = None,
+    crop: bool = True,
     cpu: bool = False,
 ) -> DeepExprPipeline:
     """The pipeline of a training checkpoint, an adapters' folder or a hub id; float16 on a GPU, float32 on a CPU."""
@@ -33,6 +35,7 @@ def load_pipeline(
         "base": base,
         "base_config": base_config,
         "detector": detector,
+        "crop": crop,
         "cpu": device.type == "cpu",
         "dtype": torch.float16 if device.type == "cuda" else torch.float32,
     }
@@ -62,9 +65,14 @@ class Portraitist:
 
     def draw(self, expression: Tensor | None, progress: bool = False) -> list[np.ndarray]:
         """``num_images`` pictures, uint8 ``[H, W, 3]``; every call starts from the same noise."""
-        options = self.options
         self.pipeline.base.set_progress_bar_config(disable=not progress)
-        result = self.pipeline(
+        with quiet():  # of prompts that are too long; what is read of them has been told
+            result = self._drawn(expression)
+        return [np.asarray(image.convert("RGB")) for image in result.images]
+
+    def _drawn(self, expression: Tensor | None) -> Any:
+        options = self.options
+        return self.pipeline(
             options.prompt,
             identity_embedding=self.identity,
             expression_embedding=expression,
@@ -78,7 +86,6 @@ class Portraitist:
             num_images_per_prompt=options.num_images,
             generator=[torch.Generator().manual_seed(options.seed + i) for i in range(options.num_images)],
         )
-        return [np.asarray(image.convert("RGB")) for image in result.images]
 
     def shown(self, driver: np.ndarray | None, pictures: list[np.ndarray]) -> np.ndarray:
         """Source | driver | pictures, as far as there are any."""

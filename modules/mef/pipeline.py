@@ -201,6 +201,7 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
             dtype, or torch_dtype: of the base's weights.
             detector: face detector for pictures (:func:`.faces.load_detector`); None: ``auto`` for adapters that
                 learnt from cut-out faces, while others take pictures that are framed already.
+            crop: False leaves pictures to those others as they are, whatever the detector.
             cpu: keep off the GPU what ``.to`` does not move: the detector and face recognition.
             options: also those of the hub: ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ...
 
@@ -239,6 +240,7 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
         base_config: str | None = None,
         dtype: torch.dtype = torch.float32,
         detector: str | None = None,
+        crop: bool = True,
         cpu: bool = False,
         **_: Any,
     ) -> DeepExprPipeline:
@@ -259,7 +261,9 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
         crop_faces = description.get(CROP_KEY) is True
         embedder, sid = None, read_sid(folder, description, of_hub)
         if sid is not None:
-            embedder = Embedder(sid, read_compound(folder, description, of_hub), _detector(detector, crop_faces), cpu)
+            embedder = Embedder(
+                sid, read_compound(folder, description, of_hub), _detector(detector, crop, crop_faces), cpu
+            )
         return cls(pipeline, adapters, embedder, base_params, crop_faces)
 
     @classmethod
@@ -271,6 +275,7 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
         base_config: str | None = None,
         dtype: torch.dtype = torch.float32,
         detector: str | None = None,
+        crop: bool = True,
         cpu: bool = False,
     ) -> DeepExprPipeline:
         """The (averaged) adapters of a training checkpoint, on the base and SID they were trained with.
@@ -289,13 +294,13 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
         saved = [states.get(f"{name}_adapter") for name in NAMES]
         adapters = attach(pipeline.unet, saved, [f"{path}: {name}" for name in NAMES])
         sid = SIDEncoders.from_sid(model.sid_params)
-        embedder = Embedder(sid, model.compound_params, _detector(detector, crop_faces), cpu)
+        embedder = Embedder(sid, model.compound_params, _detector(detector, crop, crop_faces), cpu)
         return cls(pipeline, adapters, embedder, base_params, crop_faces)
 
 
-def _detector(named: str | None, crop_faces: bool) -> str | None:
+def _detector(named: str | None, crop: bool, crop_faces: bool) -> str | None:
     """Adapters that learnt from cut-out faces are shown nothing else."""
-    return named or ("auto" if crop_faces else None)
+    return named or "auto" if crop_faces else named if crop else None
 
 
 def _for_prompts(embeddings: Sequence[Tensor], prompt: Any, images: int) -> list[Tensor]:

@@ -38,19 +38,21 @@ class Animator:
         self.device = next(model.parameters()).device
         with torch.inference_mode():
             self.source: Source = read_source(model, to_tensor([source], self.device))
-        self.first: Driver | None = None
-        self.first_pose: Driver | None = None
+        self.best: Driver | None = None
 
     @torch.inference_mode()
     def start_from_best(self, frames: Iterable[np.ndarray]) -> int:
-        """Take the driving frame posed most like the source as the origin of relative motion; return its index."""
+        """Find the driving frame posed most like the source, the origin of the next :meth:`animate`'s relative motion.
+
+        Return its index.
+        """
         best, index = float("inf"), 0
         for number, batch in enumerate(_batches(frames, self.batch_size)):
             driver = read_driver(self.model, to_tensor(batch, self.device))
             distances = pose_distance(driver.keypoints, self.source.keypoints).tolist()
             for i, distance in enumerate(distances):
                 if distance < best:
-                    best, index, self.first = distance, number * self.batch_size + i, _one(driver, i)
+                    best, index, self.best = distance, number * self.batch_size + i, _one(driver, i)
         return index
 
     @torch.inference_mode()
@@ -65,17 +67,18 @@ class Animator:
         ``pose_frames``, as many as ``frames``, give the head pose in place of the driver's; where ``pose_moves``, they
         are a video's, and relative motion starts from the first of them.
         """
+        first, self.best = self.best, None
+        first_pose = None
         poses = None if pose_frames is None else iter(pose_frames)
         for batch in _batches(frames, self.batch_size):
             driver = read_driver(self.model, to_tensor(batch, self.device))
-            if self.first is None:
-                self.first = _one(driver, 0)
+            first = first or _one(driver, 0)
             pose = None
             if poses is not None:
                 pose = read_driver(self.model, to_tensor(list(itertools.islice(poses, len(batch))), self.device))
-                if pose_moves and self.first_pose is None:
-                    self.first_pose = _one(pose, 0)
-            pictures = self.render(driver, pose)
+                if pose_moves:
+                    first_pose = first_pose or _one(pose, 0)
+            pictures = self._render(driver, first, pose, first_pose)
             if not pictures.isfinite().all():
                 raise UserError("the model's pictures are not finite, though its weights are: take another checkpoint")
             yield from to_images(pictures)
@@ -92,10 +95,10 @@ class Animator:
         for picture in self.animate(remembered()):
             yield waiting.popleft(), picture
 
-    def render(self, driver: Driver, pose: Driver | None = None) -> Tensor:
-        """The source as the driver has it, ``[B, 3, H, W]``; ``self.first`` must be set."""
+    def _render(self, driver: Driver, first: Driver, pose: Driver | None, first_pose: Driver | None) -> Tensor:
+        """The source as the driver has it, ``[B, 3, H, W]``."""
         source = self.source
-        keypoints, condition = transfer(self.model, source, driver, self.first, self.options, pose, self.first_pose)
+        keypoints, condition = transfer(self.model, source, driver, first, self.options, pose, first_pose)
         count = len(keypoints.value)
         return self.model.generator(
             source.image.expand(count, -1, -1, -1),

@@ -36,14 +36,14 @@ class Framing:
         """The picture at ``path``, cropped and resized: uint8 ``[H, W, 3]``."""
         image = media.read_image(path)
         if self.crop:
-            image = faces.crop_image(image, faces.load_detector(self.detector, self.cpu), str(path))
+            image = faces.crop_image(image, faces.load_detector(self.detector, self.cpu), str(path), self.size)
         return media.fit(image, *self.size)
 
     def video(self, path: str | Path) -> Fit:
         """The function that crops and resizes every frame of the video at ``path``."""
         if not self.crop:
             return lambda image: media.fit(image, *self.size)
-        box = faces.video_box(path, faces.load_detector(self.detector, self.cpu))
+        box = faces.in_shape(faces.video_box(path, faces.load_detector(self.detector, self.cpu)), self.size)
         return lambda image: media.fit(faces.cut(image, box), *self.size)
 
 
