@@ -26,7 +26,7 @@ class _Stream:
         self.stream = open(os.devnull, "w") if stream is None else stream  # noqa: SIM115 (None: closed by the caller)
         self.failure: OSError | None = None
         self.at_line_start = True
-        self.stream.reconfigure(errors="backslashreplace")
+        self.stream.reconfigure(errors="backslashreplace")  # type: ignore[attr-defined]  # a TextIOWrapper
 
     def write(self, text: str) -> int:
         self._try(self.stream.write, text)

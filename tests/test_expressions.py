@@ -33,7 +33,7 @@ from modules.sid.face_motion import (
     principal_motions,
 )
 from modules.sid.model import SID
-from modules.training.checkpoint import load_checkpoint, save_checkpoint
+from modules.training.checkpoint import save_checkpoint
 
 ROOT = Path(__file__).parent.parent
 CHECKPOINT, CONFIG = ROOT / "SID_Checkpoints/sid-adv-cpk.pth", ROOT / "config/synthetic-128-encoders.yaml"
@@ -67,7 +67,8 @@ def config(roots, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def checkpoint(config, tmp_path_factory) -> Path:
     """The bundled weights as they were before they were taught expressions."""
-    params, found = load_config(config).model_params, load_checkpoint(CHECKPOINT)
+    params = load_config(config).model_params
+    found = weights.state(weights.load_model(params, CHECKPOINT))
     torch.manual_seed(0)
     model = SID(params)
     new = ("semantic.expression.", "semantic.in_mirror", "moving.", "dense_motion_network.face_flow.")

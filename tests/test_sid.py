@@ -13,6 +13,7 @@ from tiny import OWN_EXPRESSION, tiny
 
 from modules.config.files import config_from_dict, config_to_dict, section_from_dict
 from modules.config.sid import EncoderParams, ModelParams, PerceptualParams
+from modules.contrast import identity_contrast
 from modules.errors import UserError
 from modules.faces.window import FACE_SHARE, cut_out, whole_face, window
 from modules.geometry import coordinate_grid, sample
@@ -339,13 +340,13 @@ def test_identity_contrast_against_a_plain_loop():
         positives = [math.exp(float(z[i] @ z[j]) / 0.1) for j in range(6) if j != i and labels[j] == labels[i]]
         terms = [-math.log(p / (p + others)) for p in positives]
         expected.append(sum(terms) / max(1, len(terms)))
-    value = losses.identity_contrast(z, labels, 0.1)
+    value = identity_contrast(z, labels, 0.1)
     assert value.item() == pytest.approx(sum(expected) / 6, rel=1e-9)
 
 
 def test_identity_contrast_has_a_gradient_when_everybody_is_one_person():
     z = torch.randn(4, 3, requires_grad=True)
-    losses.identity_contrast(z, torch.zeros(4, dtype=torch.long), 0.1).backward()
+    identity_contrast(z, torch.zeros(4, dtype=torch.long), 0.1).backward()
     assert torch.isfinite(z.grad).all()
 
 

@@ -58,11 +58,12 @@ def _check_learners(config: Config) -> None:
     if not any([*learning, *([train.lr_encoders, train.lr_motion_head] if has_encoders else [])]):
         where = "lr_encoders" if has_encoders else "lr_generator"
         raise BadValue(f"train_params.{where}", "above 0 where no other network learns", "0")
-    weights = vars(train.loss_weights)
-    if not any(any(w) if isinstance(w, list) else w for name, w in weights.items() if name not in _DISCRIMINATORS):
+    weights = train.loss_weights
+    if not any(
+        any(w) if isinstance(w, list) else w for name, w in vars(weights).items() if name not in _DISCRIMINATORS
+    ):
         raise BadValue("train_params.loss_weights", "one at least that is not 0", "0 for all")
     if has_encoders and train.lr_motion_head:
-        weights = train.loss_weights
         shown = train.rendered_share and (train.head_probability or weights.cycle_identity or weights.cycle_semantics)
         if not any([shown, weights.motion_value, weights.motion_jacobian]):
             expected = "0 or null where nothing asks for its key points: head_probability, motion_value, ..."

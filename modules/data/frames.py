@@ -176,7 +176,7 @@ def test_clips(params: DatasetParams) -> list[Clip]:
     return clips
 
 
-test_clips.__test__ = False  # its name is no invitation to pytest
+test_clips.__test__ = False  # type: ignore[attr-defined]  # its name is no invitation to pytest
 
 
 def _report_bad(root: str, good: int, bad: dict) -> None:
@@ -218,10 +218,11 @@ def _spread(times: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarr
     else:
         return rng.choice(len(times), count, replace=False)
     for _ in range(20):  # most clips are long: the first or second draw will do
-        chosen = np.sort(rng.choice(len(times), count, replace=False))
-        if np.all(times[chosen[1:]] > ends[chosen[:-1]]):
-            return chosen
-    chosen, first = [], 0
+        drawn = np.sort(rng.choice(len(times), count, replace=False))
+        if np.all(times[drawn[1:]] > ends[drawn[:-1]]):
+            return drawn
+    chosen: list[int] = []
+    first = 0
     for last in latest:  # each late enough after the one before, and early enough for the others
         chosen.append(int(rng.integers(first, last + 1)))
         first = int(np.searchsorted(times, ends[chosen[-1]], side="right"))

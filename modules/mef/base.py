@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from diffusers import (
@@ -32,7 +32,7 @@ from ..errors import UserError
 from .hub import check_there
 
 SMALL_VOCABULARY = 10_000  # tokens; CLIP has 49,408
-Base = StableDiffusionPipeline | StableDiffusionXLPipeline
+Base: TypeAlias = StableDiffusionPipeline | StableDiffusionXLPipeline
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SCHEDULERS = {
     # said here, since bases whose own scheduler has no such options do not say it: latents are of any size

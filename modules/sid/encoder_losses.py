@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..config.sid import TrainParams
+from ..contrast import identity_contrast
 from ..data.augmentation import colour_view, semantic_view, similarity_view
 from ..data.frames import MIN_GAP
 from ..faces.window import aspect_of, cut_out
@@ -81,7 +82,7 @@ class EncoderLosses:
             # the frames of one clip share a scene: only other clips show what the person is
             other = encoders.identity(batch.get("elsewhere", frames[:, 1]))
             pictures, people = torch.cat([embedded.identity, other]), batch["identity"].repeat(2)
-            value = losses.identity_contrast(pictures, people, self.params.temperature)
+            value = identity_contrast(pictures, people, self.params.temperature)
             terms["identity_contrast"] = weights.identity_contrast * value
         if weights.semantic_contrast:
             seen = encoders.semantic.look(frames.flatten(0, 1))

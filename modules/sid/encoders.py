@@ -120,14 +120,13 @@ class ImageEncoder(nn.Module):
         if self.side is not None:
             self.finder = FaceFinder()
             levels = widths(params.block_expansion, params.max_features, 2)
+            self.features = nn.Sequential(*_looking(levels), *_face_grid(levels[-1]))
+            self.project = _reading(self.side, out_dim)
         else:
             if params.scale_factor != 1:
                 self.down = AntiAliasDownsample(params.scale_factor)
             levels = widths(params.block_expansion, params.max_features, params.num_blocks - 1)
-        self.features = nn.Sequential(*_looking(levels), *([] if self.side is None else _face_grid(levels[-1])))
-        if self.side is not None:
-            self.project = _reading(self.side, out_dim)
-        else:
+            self.features = nn.Sequential(*_looking(levels))
             self.project = nn.Linear(levels[-1] * POOLED**2, out_dim)
 
     def forward(self, image: Tensor) -> Tensor:

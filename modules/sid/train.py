@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import cast
 
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
 from ..config.files import config_to_dict
 from ..config.sid import Config
+from ..data.frames import FrameDataset
 from ..data.sampling import build_loader
 from ..errors import UserError
 from ..training.launch import one_voice, share_of_work
@@ -89,7 +91,7 @@ def _loader(config: Config, accelerator: Accelerator) -> DataLoader:
     first = accelerator.local_main_process_first() if data.cache_dir else nullcontext()
     with first:
         loader = build_loader(data, config.train_params, rank=rank, world_size=world, progress=rank == 0)
-    loader.dataset.prepare_cache(*share_of_work(rank, world), progress=rank == 0)
+    cast(FrameDataset, loader.dataset).prepare_cache(*share_of_work(rank, world), progress=rank == 0)
     accelerator.wait_for_everyone()
     return loader
 
@@ -117,7 +119,7 @@ def _check_share(config: Config, processes: int) -> None:
 
 def _announce(config: Config, folder: Path, loader: DataLoader, start: Start, loaded: Loaded | None) -> None:
     """Say what is worth knowing of the start."""
-    left_out(folder, (f"{path}: {reason}" for path, reason in loader.dataset.bad_clips.items()))
+    left_out(folder, (f"{path}: {reason}" for path, reason in cast(FrameDataset, loader.dataset).bad_clips.items()))
     if loaded is not None and loaded.missing:
         print(f"warm start from {start.path}: {len(loaded.missing)} tensors (encoders and what shows them) are new")
     if loaded is not None and "discriminator" in loaded.fresh and config.train_params.loss_weights.generator_gan:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ...config.sid import EncoderParams
+from ...contrast import identity_contrast
 from ...faces.window import within_whole_face
-from ...sid.losses import identity_contrast
 from ...world import CATEGORIES, Faces, category
 from ..people import TRAINING_SEED, portraits, render_all
 from .face_meter import FaceMeter
