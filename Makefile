@@ -1,12 +1,15 @@
-# `make demo` and `make test` are all a new user needs: each makes .venv and installs requirements.txt on first use.
+# `make demo` and `make test` are all a new user needs: each makes .venv and installs what it needs on first use.
 
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+# one thread a process: tests run in as many processes as there are cores
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto
 DEMO := build/demo
 PROMPT := a portrait photo of a person with curly red hair, wearing a blue hoodie, in front of a brick wall, in warm light from the left
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-fast lint types clean
 
 demo: $(VENV)/installed
 	$(PY) Inference.py --side_by_side --find_best_frame --driving_video "Inputs/driving videos/driver-1.mp4" \
@@ -16,17 +19,29 @@ demo: $(VENV)/installed
 	$(PY) Inference.py --grid --num_images 4 --guidance_scale 3 --prompt "$(PROMPT)" --result_image $(DEMO)/portrait.png
 	@echo "Look at $(DEMO)/result.mp4, $(DEMO)/result.png and $(DEMO)/portrait.png (source | driver | result)."
 
-test: $(VENV)/installed
-	$(PY) -m pytest
+test: $(VENV)/developing
+	$(PYTEST)
 
-lint: $(VENV)/installed
-	$(VENV)/bin/pip install --quiet ruff
+# without those that train or start whole programs
+test-fast: $(VENV)/developing
+	$(PYTEST) tests/test_architecture.py tests/test_arguments.py tests/test_checkpoint.py tests/test_config.py \
+	    tests/test_data.py tests/test_fomm_parity.py tests/test_media.py tests/test_sid.py tests/test_updates.py
+
+lint: $(VENV)/developing
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/developing
+	$(VENV)/bin/mypy
 
 $(VENV)/installed: requirements.txt
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(PIP) -r requirements.txt
+	touch $@
+
+$(VENV)/developing: $(VENV)/installed requirements-dev.txt
+	$(PIP) -r requirements-dev.txt
 	touch $@
 
 clean:
-	rm -rf build .pytest_cache .ruff_cache
+	rm -rf build .pytest_cache .ruff_cache .mypy_cache
