@@ -632,3 +632,16 @@ def test_resize_and_fit_are_antialiased_unbiased_and_centred():
     wide[:, 100:200] = 200
     assert fit(wide, 50, 50)[:, 2:-2].min() >= 199  # the middle third, but for rounding and the filter's reach
     assert fit(PHOTO[:301, :200], 33, 57).shape == (33, 57, 3)
+
+
+@pytest.mark.parametrize("side", [112, 176, 224])
+@pytest.mark.parametrize("shape", [(225, 225), (4032, 3024), (3024, 4032)])
+def test_a_box_that_rounding_puts_outside_the_picture_is_its_edge(tmp_path, side, shape):
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(PHOTO).resize(shape[::-1]).save(path)
+    picture = read_image(path)
+    least = min(shape)
+    top, left = (shape[0] - least) // 2, (shape[1] - least) // 2
+    middle = np.ascontiguousarray(picture[top : top + least, left : left + least])
+    error = np.abs(fit(picture, side, side).astype(int) - resize(middle, side, side))
+    assert error.mean() < 0.5 and error.max() < 12  # pixels beside the box have their part in its edge

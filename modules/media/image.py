@@ -82,8 +82,10 @@ def fit(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Crop ``uint8 [H, W, 3]`` about its centre to the shape of the target, then resize with antialiasing."""
     rows, columns = image.shape[:2]
     scale = min(rows / height, columns / width)
-    left, top = (columns - width * scale) / 2, (rows - height * scale) / 2
-    return _resample(image, height, width, (left, top, left + width * scale, top + height * scale))
+    left, top = max(0.0, (columns - width * scale) / 2), max(0.0, (rows - height * scale) / 2)
+    # min and max: rounding may leave the box a hair outside the picture
+    right, bottom = min(columns, left + width * scale), min(rows, top + height * scale)
+    return _resample(image, height, width, (left, top, right, bottom))
 
 
 def _resample(image: np.ndarray, height: int, width: int, box: tuple[float, float, float, float]) -> np.ndarray:
