@@ -11,12 +11,14 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from skimage.data import astronaut
 
 from modules.errors import UserError
 from modules.media import (
     VideoWriter,
+    as_image,
     fit,
     is_image,
     is_video,
@@ -645,3 +647,72 @@ def test_a_box_that_rounding_puts_outside_the_picture_is_its_edge(tmp_path, side
     middle = np.ascontiguousarray(picture[top : top + least, left : left + least])
     error = np.abs(fit(picture, side, side).astype(int) - resize(middle, side, side))
     assert error.mean() < 0.5 and error.max() < 12  # pixels beside the box have their part in its edge
+
+
+@pytest.mark.parametrize("mode", ["turned", "grey16", "alpha", "palette"])
+def test_a_picture_given_to_python_is_what_its_file_is(tmp_path, mode):
+    path = tmp_path / "picture.png"
+    if mode == "turned":
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.fromarray(scene(0)).save(path, exif=exif)
+    elif mode == "grey16":
+        Image.fromarray(scene(0)[..., 0].astype(np.uint16) * 257).save(path)
+    elif mode == "alpha":
+        alpha = np.linspace(0, 255, 128).astype(np.uint8)[None, :, None].repeat(96, axis=0)
+        Image.fromarray(np.concatenate([scene(0), alpha], axis=2)).save(path)
+    else:
+        palette = Image.fromarray(scene(0)).quantize(16)
+        palette.save(path, transparency=3)
+    with Image.open(path) as picture:
+        np.testing.assert_array_equal(as_image(picture), read_image(path))
+        if mode != "palette" and mode != "turned":
+            np.testing.assert_array_equal(as_image(np.array(picture)), read_image(path))
+    np.testing.assert_array_equal(as_image(path), read_image(path))
+    np.testing.assert_array_equal(as_image(str(path)), read_image(path))
+
+
+def test_arrays_and_tensors_are_pictures_of_their_values():
+    rgb = scene(0)
+    grey = rgb[..., 0]
+    wide = rgb.astype(np.uint16) * 257
+    tensor = torch.from_numpy(rgb).permute(2, 0, 1) / 255
+    for given in (rgb, wide, rgb / 255, (rgb / 255).astype(np.float32), rgb[:, ::-1][:, ::-1], tensor):
+        np.testing.assert_array_equal(as_image(given), rgb)
+    as_rgb = np.repeat(grey[..., None], 3, axis=2)
+    for given in (grey, grey[..., None], grey / 255, grey.astype(np.uint16) * 257):
+        np.testing.assert_array_equal(as_image(given), as_rgb)
+    np.testing.assert_array_equal(as_image(grey > 99)[..., 0], (grey > 99) * 255)
+    unseen = np.zeros((96, 128, 1))
+    assert (as_image(np.concatenate([rgb / 255, unseen], axis=2)) == 255).all()
+    assert as_image(tensor.requires_grad_().bfloat16()).shape == rgb.shape
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ([scene(0)], "a list; give one path"),
+        (None, "a NoneType"),
+        (np.zeros((2, 8, 8, 3), np.uint8), "uint8 .2, 8, 8, 3."),
+        (np.zeros((8, 8, 2), np.uint8), "uint8 .8, 8, 2."),
+        (np.zeros((0, 8, 3), np.uint8), "uint8 .0, 8, 3."),
+        (scene(0).astype(np.float32), "from .* to .*; floats go from 0 to 1"),
+        (np.full((8, 8), np.nan), "from nan"),
+        (scene(0).astype(np.int64), "type int64"),
+        (torch.zeros(8, 8, 3), "torch.float32 .8, 8, 3."),
+        (torch.zeros(3, 8, 8, dtype=torch.uint8), "torch.uint8"),
+        ("missing.png", "missing.png: no such file"),
+    ],
+)
+def test_what_is_no_picture_in_python_is_one_line(given, match):
+    with pytest.raises(UserError, match=match) as caught:
+        as_image(given, "identity_image")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 160
+    assert str(caught.value).startswith(("identity_image: ", "missing.png: "))
+
+
+def test_a_picture_cut_off_is_one_line_in_python_too(tmp_path):
+    write_image(tmp_path / "cut.jpg", PHOTO)
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:20000])
+    with Image.open(tmp_path / "cut.jpg") as picture, pytest.raises(UserError, match="source: the picture cannot"):
+        as_image(picture, "source")
