@@ -19,6 +19,7 @@ from modules.errors import UserError
 from modules.media import (
     VideoWriter,
     as_image,
+    first_time,
     fit,
     is_image,
     is_video,
@@ -716,3 +717,65 @@ def test_a_picture_cut_off_is_one_line_in_python_too(tmp_path):
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:20000])
     with Image.open(tmp_path / "cut.jpg") as picture, pytest.raises(UserError, match="source: the picture cannot"):
         as_image(picture, "source")
+
+
+# ---- tracks that cannot be decoded
+
+CENC = {
+    "encryption_scheme": "cenc-aes-ctr",
+    "encryption_key": "00112233445566778899aabbccddeeff",
+    "encryption_kid": "00112233445566778899aabbccddeeff",
+}
+
+
+def renamed_codec(path: Path, code: bytes) -> Path:
+    """The first track of a MP4 file named ``code``, in place of H.264."""
+    data = path.read_bytes()
+    place = data.index(b"avc1", data.index(b"stsd"))
+    path.write_bytes(data[:place] + code + data[place + 4 :])
+    return path
+
+
+@pytest.mark.parametrize("kind", ["zzzz", "encv", "cenc"])
+def test_a_track_that_cannot_be_decoded_is_one_line(tmp_path, kind):
+    path = encode(tmp_path / "locked.mp4", 10, container=CENC if kind == "cenc" else None, sound=("aac", 0.0, 0.4))
+    if kind != "cenc":
+        renamed_codec(path, kind.encode())
+    for read in (probe_video, images_of, first_time, lambda path: read_frames(path, [0])):
+        with pytest.raises(UserError, match="locked.mp4: its video is encrypted") as caught:
+            read(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_another_track_that_can_be_decoded_is_taken(tmp_path):
+    path = tmp_path / "two.mp4"
+    with av.open(str(path), "w") as file:
+        streams = [file.add_stream("libx264", rate=25) for _ in range(2)]
+        for stream in streams:
+            stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for index in range(5):
+            for number, stream in enumerate(streams):
+                frame = av.VideoFrame.from_ndarray(scene(index + 30 * number), format="rgb24")
+                file.mux(stream.encode(frame))
+        for stream in streams:
+            file.mux(stream.encode(None))
+    first = images_of(path)
+    frames = images_of(renamed_codec(path, b"zzzz"))
+    assert len(frames) == len(first) == len(probe_video(path).times) == 5
+    assert np.abs(first[0].astype(int) - scene(0)).mean() < 8 < np.abs(first[0].astype(int) - scene(30)).mean()
+    assert np.abs(frames[0].astype(int) - scene(30)).mean() < 8
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".gif", ".webp", ".tif", ".bmp", ".ico", ".tga", ".qoi"])
+@pytest.mark.filterwarnings("ignore")  # Pillow tells of damage in TIFF files so as well
+def test_no_damage_makes_a_picture_raise_anything_else(tmp_path, suffix):
+    path, random = tmp_path / f"damaged{suffix}", np.random.default_rng(0)
+    Image.fromarray(scene(0)[:24, :32]).save(path)
+    whole = path.read_bytes()
+    for _ in range(150):
+        data = bytearray(whole)
+        for place in random.integers(0, min(len(data), 200), 4):
+            data[place] = random.integers(256)
+        path.write_bytes(bytes(data))
+        with contextlib.suppress(UserError):
+            read_image(path)

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 from ..atomic import check_place, replacing
 from ..errors import UserError
+from .file import cause
 from .writer import WRITABLE_VIDEOS, check_video_name, writing_errors
 
 VIDEO_SUFFIXES = WRITABLE_VIDEOS | {".avi", ".mpg", ".mpeg", ".m2ts", ".ts", ".wmv", ".flv", ".3gp", ".ogv"}
@@ -59,6 +60,12 @@ def read_image(path: str | Path) -> np.ndarray:
     with _image_errors(path), Image.open(path) as image:
         image.load()
         return np.array(_to_rgb(ImageOps.exif_transpose(image)))
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """(width, height) from a picture's header, before it is turned; the pixels are left alone.  Raises UserError."""
+    with _image_errors(path), Image.open(path) as image:
+        return image.size
 
 
 def as_image(picture: Any, name: str = "the picture") -> np.ndarray:
@@ -168,6 +175,7 @@ def _image_errors(path: str | Path) -> Iterator[None]:
         raise UserError(f"{path}: is a folder; give the name of a picture") from None
     except Image.UnidentifiedImageError:
         raise UserError(f"{path}: is not a picture that can be read; use .png or .jpg") from None
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        cause = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path}: the picture cannot be read ({cause}); is the file complete?") from None
+    except UserError:
+        raise
+    except Exception as error:  # Pillow's plugins raise anything: struct.error, KeyError, IndexError, MemoryError, ...
+        raise UserError(f"{path}: the picture cannot be read ({cause(error)}); is the file complete?") from None
