@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import test_media as media_tests
 import torch
 from skimage.data import astronaut
 from torch.utils.data import DataLoader
@@ -455,6 +456,18 @@ def test_clips_that_break_while_reading_are_replaced_and_named(damaged, cached):
     if cached:
         made = sorted(file.suffix for file in (damaged.parent / "cache").iterdir())
         assert made == [".npy", ".npz"], "nothing half-written"
+
+
+def test_a_clip_of_an_unknown_codec_is_left_out_and_named(clips, tmp_path):
+    shutil.copytree(clips / "train", tmp_path / "train")
+    good = sorted(path.name for path in (tmp_path / "train").iterdir())
+    for number, code in enumerate((b"zzzz", b"encv")):
+        path = media_tests.encode(tmp_path / "train" / f"locked{number}.mp4", 10)
+        media_tests.renamed_codec(path, code)
+    dataset = FrameDataset(params(tmp_path))
+    assert sorted(clip.path.name for clip in dataset.clips) == good
+    assert {Path(path).name for path in dataset.bad_clips} == {"locked0.mp4", "locked1.mp4"}
+    assert all("encrypted or of an unknown codec" in reason for reason in dataset.bad_clips.values())
 
 
 def test_a_root_of_bad_clips_only_is_refused(damaged):

@@ -11,12 +11,15 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from skimage.data import astronaut
 
 from modules.errors import UserError
 from modules.media import (
     VideoWriter,
+    as_image,
+    first_time,
     fit,
     is_image,
     is_video,
@@ -632,3 +635,147 @@ def test_resize_and_fit_are_antialiased_unbiased_and_centred():
     wide[:, 100:200] = 200
     assert fit(wide, 50, 50)[:, 2:-2].min() >= 199  # the middle third, but for rounding and the filter's reach
     assert fit(PHOTO[:301, :200], 33, 57).shape == (33, 57, 3)
+
+
+@pytest.mark.parametrize("side", [112, 176, 224])
+@pytest.mark.parametrize("shape", [(225, 225), (4032, 3024), (3024, 4032)])
+def test_a_box_that_rounding_puts_outside_the_picture_is_its_edge(tmp_path, side, shape):
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(PHOTO).resize(shape[::-1]).save(path)
+    picture = read_image(path)
+    least = min(shape)
+    top, left = (shape[0] - least) // 2, (shape[1] - least) // 2
+    middle = np.ascontiguousarray(picture[top : top + least, left : left + least])
+    error = np.abs(fit(picture, side, side).astype(int) - resize(middle, side, side))
+    assert error.mean() < 0.5 and error.max() < 12  # pixels beside the box have their part in its edge
+
+
+@pytest.mark.parametrize("mode", ["turned", "grey16", "alpha", "palette"])
+def test_a_picture_given_to_python_is_what_its_file_is(tmp_path, mode):
+    path = tmp_path / "picture.png"
+    if mode == "turned":
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.fromarray(scene(0)).save(path, exif=exif)
+    elif mode == "grey16":
+        Image.fromarray(scene(0)[..., 0].astype(np.uint16) * 257).save(path)
+    elif mode == "alpha":
+        alpha = np.linspace(0, 255, 128).astype(np.uint8)[None, :, None].repeat(96, axis=0)
+        Image.fromarray(np.concatenate([scene(0), alpha], axis=2)).save(path)
+    else:
+        palette = Image.fromarray(scene(0)).quantize(16)
+        palette.save(path, transparency=3)
+    with Image.open(path) as picture:
+        np.testing.assert_array_equal(as_image(picture), read_image(path))
+        if mode != "palette" and mode != "turned":
+            np.testing.assert_array_equal(as_image(np.array(picture)), read_image(path))
+    np.testing.assert_array_equal(as_image(path), read_image(path))
+    np.testing.assert_array_equal(as_image(str(path)), read_image(path))
+
+
+def test_arrays_and_tensors_are_pictures_of_their_values():
+    rgb = scene(0)
+    grey = rgb[..., 0]
+    wide = rgb.astype(np.uint16) * 257
+    tensor = torch.from_numpy(rgb).permute(2, 0, 1) / 255
+    for given in (rgb, wide, rgb / 255, (rgb / 255).astype(np.float32), rgb[:, ::-1][:, ::-1], tensor):
+        np.testing.assert_array_equal(as_image(given), rgb)
+    as_rgb = np.repeat(grey[..., None], 3, axis=2)
+    for given in (grey, grey[..., None], grey / 255, grey.astype(np.uint16) * 257):
+        np.testing.assert_array_equal(as_image(given), as_rgb)
+    np.testing.assert_array_equal(as_image(grey > 99)[..., 0], (grey > 99) * 255)
+    unseen = np.zeros((96, 128, 1))
+    assert (as_image(np.concatenate([rgb / 255, unseen], axis=2)) == 255).all()
+    assert as_image(tensor.requires_grad_().bfloat16()).shape == rgb.shape
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ([scene(0)], "a list; give one path"),
+        (None, "a NoneType"),
+        (np.zeros((2, 8, 8, 3), np.uint8), "uint8 .2, 8, 8, 3."),
+        (np.zeros((8, 8, 2), np.uint8), "uint8 .8, 8, 2."),
+        (np.zeros((0, 8, 3), np.uint8), "uint8 .0, 8, 3."),
+        (scene(0).astype(np.float32), "from .* to .*; floats go from 0 to 1"),
+        (np.full((8, 8), np.nan), "from nan"),
+        (scene(0).astype(np.int64), "type int64"),
+        (torch.zeros(8, 8, 3), "torch.float32 .8, 8, 3."),
+        (torch.zeros(3, 8, 8, dtype=torch.uint8), "torch.uint8"),
+        ("missing.png", "missing.png: no such file"),
+    ],
+)
+def test_what_is_no_picture_in_python_is_one_line(given, match):
+    with pytest.raises(UserError, match=match) as caught:
+        as_image(given, "identity_image")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 160
+    assert str(caught.value).startswith(("identity_image: ", "missing.png: "))
+
+
+def test_a_picture_cut_off_is_one_line_in_python_too(tmp_path):
+    write_image(tmp_path / "cut.jpg", PHOTO)
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:20000])
+    with Image.open(tmp_path / "cut.jpg") as picture, pytest.raises(UserError, match="source: the picture cannot"):
+        as_image(picture, "source")
+
+
+# ---- tracks that cannot be decoded
+
+CENC = {
+    "encryption_scheme": "cenc-aes-ctr",
+    "encryption_key": "00112233445566778899aabbccddeeff",
+    "encryption_kid": "00112233445566778899aabbccddeeff",
+}
+
+
+def renamed_codec(path: Path, code: bytes) -> Path:
+    """The first track of a MP4 file named ``code``, in place of H.264."""
+    data = path.read_bytes()
+    place = data.index(b"avc1", data.index(b"stsd"))
+    path.write_bytes(data[:place] + code + data[place + 4 :])
+    return path
+
+
+@pytest.mark.parametrize("kind", ["zzzz", "encv", "cenc"])
+def test_a_track_that_cannot_be_decoded_is_one_line(tmp_path, kind):
+    path = encode(tmp_path / "locked.mp4", 10, container=CENC if kind == "cenc" else None, sound=("aac", 0.0, 0.4))
+    if kind != "cenc":
+        renamed_codec(path, kind.encode())
+    for read in (probe_video, images_of, first_time, lambda path: read_frames(path, [0])):
+        with pytest.raises(UserError, match="locked.mp4: its video is encrypted") as caught:
+            read(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_another_track_that_can_be_decoded_is_taken(tmp_path):
+    path = tmp_path / "two.mp4"
+    with av.open(str(path), "w") as file:
+        streams = [file.add_stream("libx264", rate=25) for _ in range(2)]
+        for stream in streams:
+            stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for index in range(5):
+            for number, stream in enumerate(streams):
+                frame = av.VideoFrame.from_ndarray(scene(index + 30 * number), format="rgb24")
+                file.mux(stream.encode(frame))
+        for stream in streams:
+            file.mux(stream.encode(None))
+    first = images_of(path)
+    frames = images_of(renamed_codec(path, b"zzzz"))
+    assert len(frames) == len(first) == len(probe_video(path).times) == 5
+    assert np.abs(first[0].astype(int) - scene(0)).mean() < 8 < np.abs(first[0].astype(int) - scene(30)).mean()
+    assert np.abs(frames[0].astype(int) - scene(30)).mean() < 8
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".gif", ".webp", ".tif", ".bmp", ".ico", ".tga", ".qoi"])
+@pytest.mark.filterwarnings("ignore")  # Pillow tells of damage in TIFF files so as well
+def test_no_damage_makes_a_picture_raise_anything_else(tmp_path, suffix):
+    path, random = tmp_path / f"damaged{suffix}", np.random.default_rng(0)
+    Image.fromarray(scene(0)[:24, :32]).save(path)
+    whole = path.read_bytes()
+    for _ in range(150):
+        data = bytearray(whole)
+        for place in random.integers(0, min(len(data), 200), 4):
+            data[place] = random.integers(256)
+        path.write_bytes(bytes(data))
+        with contextlib.suppress(UserError):
+            read_image(path)

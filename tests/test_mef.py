@@ -350,6 +350,29 @@ def test_pictures_and_their_embeddings_draw_the_same(workshop):
     assert np.array_equal(none, pipeline(PROMPT, **arguments()).images)  # what is not given is zero
 
 
+def test_pictures_of_any_kind_are_read_as_files_are(workshop, tmp_path):
+    pipeline = ours(workshop, "sd15")
+    path, exif = tmp_path / "turned.png", Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(media.read_image(workshop / "portraits" / "p0_0.png")[:, :40]).save(path, exif=exif)
+    z = pipeline.embed(path, path)
+    upright = media.read_image(path)
+    grey = np.repeat(upright[..., :1], 3, axis=2)
+    with Image.open(path) as picture:
+        same = [(picture, z), (upright / 255, z), (torch.from_numpy(upright).permute(2, 0, 1) / 255, z)]
+        same.append((grey[..., 0], pipeline.embed(grey, grey)))
+        for given, expected in same:
+            for actual, wanted in zip(pipeline.embed(given, given), expected, strict=True):
+                torch.testing.assert_close(actual, wanted)
+    half().convert("L").save(tmp_path / "mask.png")
+    drawn = draw(pipeline, identity_mask=half())
+    for given in (tmp_path / "mask.png", np.asarray(half().convert("L")), np.asarray(half().convert("L")) > 127):
+        assert np.array_equal(draw(pipeline, identity_mask=given), drawn)
+    for name in ("identity_image", "expression_image", "identity_mask", "expression_mask"):
+        with pytest.raises(UserError, match=f"{name}: cannot be a list"):
+            draw(pipeline, **{name: [upright]}) if "mask" in name else pipeline(PROMPT, **{name: [upright]})
+
+
 def test_what_does_not_fit_is_one_line(workshop):
     pipeline = ours(workshop, "sd15")
     with pytest.raises(UserError, match="expression embedding has 5 numbers; this adapter takes 12"):

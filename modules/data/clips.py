@@ -21,7 +21,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from .. import media
@@ -237,7 +236,7 @@ def _video(path: Path, frame_shape: tuple[int, int, int], info: PackedInfo) -> C
 
 
 def _strip_or_photograph(path: Path, frame_shape: tuple[int, int, int]) -> Clip | None:
-    count = strip_length(*_image_size(path), frame_shape)
+    count = strip_length(*media.image_size(path), frame_shape)
     if count is None:
         return None
     return Clip(path, path.stem, identity_of(path.stem), _even_times(count), FRAME_RATE, frame_shape)
@@ -260,15 +259,6 @@ def _photographs(person: str, files: list[Path], frame_shape: tuple[int, int, in
     times = PHOTO_GAP * np.arange(len(files))
     rate = Fraction(1) / Fraction(PHOTO_GAP)
     return Clip(files[0], person, person, times, rate, frame_shape, _packed([f.name for f in files]), is_photos=True)
-
-
-def _image_size(path: Path) -> tuple[int, int]:
-    """(width, height) from the file's header; the pixels are left alone."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: is not a picture that can be read") from error
 
 
 @lru_cache(maxsize=1000)  # clips of equal length share them

@@ -4,7 +4,7 @@ An image is ``uint8 [H, W, 3]`` RGB, upright, as a viewer shows it.
 """
 
 from .checks import check_inputs
-from .image import check_result, fit, is_image, is_video, read_image, resize, write_image
+from .image import as_image, check_result, fit, image_size, is_image, is_video, read_image, resize, write_image
 from .video import Frame, VideoInfo, first_time, probe_video, read_frames, read_video
 from .writer import VideoWriter
 
@@ -12,10 +12,12 @@ __all__ = [
     "Frame",
     "VideoInfo",
     "VideoWriter",
+    "as_image",
     "check_inputs",
     "check_result",
     "first_time",
     "fit",
+    "image_size",
     "is_image",
     "is_video",
     "probe_video",

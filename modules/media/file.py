@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ def open_container(path: str | Path) -> av.container.InputContainer:
         raise UserError(f"{path}: is a folder; give the name of a video")
     try:
         return av.open(str(path), metadata_errors="replace")
-    except (av.FFmpegError, OSError) as error:
+    except Exception as error:  # not FFmpeg's alone: PyAV has Python's own for what it does not know
         raise UserError(f"{path}: is not a video that can be read ({cause(error)}); is the file complete?") from None
 
 
@@ -33,12 +34,34 @@ def cause(error: Exception) -> str:
 def opened(path: str | Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     """Open a video file and choose its picture stream; the errors of opening are one line."""
     with open_container(path) as container:
-        # Music files carry their cover as a video stream of one picture.
-        covers = av.stream.Disposition.attached_pic
-        streams = [stream for stream in container.streams.video if not stream.disposition & covers]
+        streams = readable(path, container, "video")
         if not streams:
             raise UserError(f"{path}: has no video stream; is it a sound file?")
         yield container, streams[0]
+
+
+def readable(path: str | Path, container: av.container.InputContainer, kind: str) -> list[av.stream.Stream]:
+    """The container's streams of a kind, ``video`` or ``audio``, that can be decoded.  Empty where there are none.
+
+    Raises:
+        UserError: there are some, and none can be decoded.
+    """
+    # Music files carry their cover as a video stream of one picture.
+    covers = av.stream.Disposition.attached_pic
+    streams = [stream for stream in getattr(container.streams, kind) if not stream.disposition & covers]
+    known = [stream for stream in streams if stream.codec_context is not None]
+    if "mp4" in container.format.name and (len(known) > 1 or kind == "audio"):
+        known = [stream for stream in known if not _is_encrypted(path, stream.index)]
+    if streams and not known:
+        raise UserError(f"{path}: its {kind} is encrypted or of an unknown codec; convert the file to MP4 with H.264")
+    return known
+
+
+def _is_encrypted(path: str | Path, index: int) -> bool:
+    """Whether the first packet of a stream says so."""
+    with contextlib.suppress(av.FFmpegError), open_container(path) as container:  # damage is told by who reads on
+        return any(packet.has_sidedata("encryption_info") for packet in itertools.islice(container.demux(index), 1))
+    return False
 
 
 def clock_of(path: str | Path) -> str:
@@ -74,6 +97,8 @@ def _whole(path: str | Path, container: av.container.InputContainer, stream: av.
     count, time, longest, end = 0, 0.0, 0.0, 0.0
     try:
         for packet in container.demux(stream):
+            if packet.has_sidedata("encryption_info"):
+                raise UserError(f"{path}: its video is encrypted; give a file without copy protection")
             if packet.is_corrupt:
                 raise UserError(f"{path}: the video is damaged or cut off after {time:.2f} s; get the file again")
             if packet.size:
@@ -82,7 +107,9 @@ def _whole(path: str | Path, container: av.container.InputContainer, stream: av.
                 longest, time = max(longest, now - time), now
                 end = max(end, float(((packet.pts or 0) + (packet.duration or 0)) * packet.time_base))
             yield packet
-    except av.FFmpegError as error:
+    except UserError:
+        raise
+    except Exception as error:
         message = f"{path}: the video is damaged after {time:.2f} s ({cause(error)}); get the file again"
         raise UserError(message) from None
     if count == 0:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from ..atomic import check_place, replacing
 from ..errors import UserError
+from .file import cause
 from .writer import WRITABLE_VIDEOS, check_video_name, writing_errors
 
 VIDEO_SUFFIXES = WRITABLE_VIDEOS | {".avi", ".mpg", ".mpeg", ".m2ts", ".ts", ".wmv", ".flv", ".3gp", ".ogv"}
@@ -59,6 +62,60 @@ def read_image(path: str | Path) -> np.ndarray:
         return np.array(_to_rgb(ImageOps.exif_transpose(image)))
 
 
+def image_size(path: str | Path) -> tuple[int, int]:
+    """(width, height) from a picture's header, before it is turned; the pixels are left alone.  Raises UserError."""
+    with _image_errors(path), Image.open(path) as image:
+        return image.size
+
+
+def as_image(picture: Any, name: str = "the picture") -> np.ndarray:
+    """What Python code calls a picture, as ``uint8 [H, W, 3]`` RGB; all of it as :func:`read_image` reads files.
+
+    Args:
+        picture: a path, a PIL image, an array ``[H, W]`` or ``[H, W, 1, 3 or 4]`` (uint8, uint16, bool, or float in
+            [0, 1]), or a tensor, float ``[3, H, W]`` in [0, 1].
+        name: what errors call it.
+
+    Raises:
+        UserError: it is none of these, or its file cannot be read.
+    """
+    if isinstance(picture, str | os.PathLike):
+        return read_image(os.fspath(picture))
+    if isinstance(picture, Image.Image):
+        with _image_errors(name):
+            picture.load()
+            return np.array(_to_rgb(ImageOps.exif_transpose(picture)))
+    is_tensor = hasattr(picture, "detach")  # without importing torch, which takes a second
+    if is_tensor and picture.is_floating_point():
+        pixels = picture.detach().float().cpu().numpy()
+        if pixels.ndim == 3 and len(pixels) == 3:
+            return np.array(_to_rgb(Image.fromarray(_eight_bits(pixels.transpose(1, 2, 0), name))))
+    if isinstance(picture, np.ndarray) and picture.size:
+        pixels = picture[..., 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture
+        if pixels.ndim == 2 or pixels.ndim == 3 and pixels.shape[2] in (3, 4):
+            return np.array(_to_rgb(Image.fromarray(_eight_bits(pixels, name))))
+    shape = f" {picture.dtype} {list(picture.shape)}" if hasattr(picture, "shape") else ""
+    raise UserError(
+        f"{name}: cannot be a {type(picture).__name__}{shape}; give one path, PIL image, array [H, W] or [H, W, 3], "
+        "or float tensor [3, H, W]"
+    )
+
+
+def _eight_bits(pixels: np.ndarray, name: str) -> np.ndarray:
+    """Values of any type that :func:`as_image` takes, as uint8."""
+    if pixels.dtype == np.uint8:
+        return np.ascontiguousarray(pixels)
+    if pixels.dtype == bool:
+        return pixels * np.uint8(255)
+    if pixels.dtype == np.uint16:
+        return (pixels / 257).round().astype(np.uint8)
+    if not np.issubdtype(pixels.dtype, np.floating):
+        raise UserError(f"{name}: has values of type {pixels.dtype}; give uint8, uint16, or float in [0, 1]")
+    if not (pixels.min() >= 0 and pixels.max() <= 1):
+        raise UserError(f"{name}: has values from {pixels.min():.4g} to {pixels.max():.4g}; floats go from 0 to 1")
+    return (pixels * 255.0).round().astype(np.uint8)
+
+
 def write_image(path: str | Path, image: np.ndarray) -> None:
     """Write ``uint8 [H, W, 3]`` as ``.png`` or ``.jpg``; the file appears complete or not at all."""
     options = _save_options(path)
@@ -82,8 +139,10 @@ def fit(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Crop ``uint8 [H, W, 3]`` about its centre to the shape of the target, then resize with antialiasing."""
     rows, columns = image.shape[:2]
     scale = min(rows / height, columns / width)
-    left, top = (columns - width * scale) / 2, (rows - height * scale) / 2
-    return _resample(image, height, width, (left, top, left + width * scale, top + height * scale))
+    left, top = max(0.0, (columns - width * scale) / 2), max(0.0, (rows - height * scale) / 2)
+    # min and max: rounding may leave the box a hair outside the picture
+    right, bottom = min(columns, left + width * scale), min(rows, top + height * scale)
+    return _resample(image, height, width, (left, top, right, bottom))
 
 
 def _resample(image: np.ndarray, height: int, width: int, box: tuple[float, float, float, float]) -> np.ndarray:
@@ -116,6 +175,7 @@ def _image_errors(path: str | Path) -> Iterator[None]:
         raise UserError(f"{path}: is a folder; give the name of a picture") from None
     except Image.UnidentifiedImageError:
         raise UserError(f"{path}: is not a picture that can be read; use .png or .jpg") from None
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        cause = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path}: the picture cannot be read ({cause}); is the file complete?") from None
+    except UserError:
+        raise
+    except Exception as error:  # Pillow's plugins raise anything: struct.error, KeyError, IndexError, MemoryError, ...
+        raise UserError(f"{path}: the picture cannot be read ({cause(error)}); is the file complete?") from None

@@ -76,7 +76,7 @@ def probe_video(path: str | Path) -> VideoInfo:
         time_base, has_audio, rate = stream.time_base, bool(container.streams.audio), stream.average_rate
         is_anamorphic = (stream.sample_aspect_ratio or 1) != 1
     with contextlib.closing(_decoded(path)) as frames:
-        shape = _as_displayed(*next(frames)[1:]).shape
+        shape = _picture(path, *next(frames)).shape
     if has_pts:
         index.sort(key=lambda packet: packet[0])
     stamps = [pts if has_pts else dts for pts, dts, *_ in index]
@@ -109,7 +109,7 @@ def read_video(path: str | Path) -> Iterator[Frame]:
     first = None
     for seconds, frame, screen in _decoded(path):
         first = seconds if first is None else first
-        yield Frame(_as_displayed(frame, screen), seconds - first)
+        yield Frame(_picture(path, seconds, frame, screen), seconds - first)
 
 
 def read_frames(path: str | Path, indices: Sequence[int], info: VideoInfo | None = None) -> list[np.ndarray]:
@@ -147,10 +147,10 @@ def _read_group(path: str | Path, info: VideoInfo, start: int | None, wanted: li
     index_of = {info.pts[index] if info.pts else index: index for index in wanted}
     images: dict[int, np.ndarray] = {}
     with contextlib.closing(_decoded(path, start)) as frames:
-        for count, (_, frame, screen) in enumerate(frames):
+        for count, (seconds, frame, screen) in enumerate(frames):
             place = frame.pts if info.pts else count
             if place in index_of:
-                images[index_of[place]] = _as_displayed(frame, screen)
+                images[index_of[place]] = _picture(path, seconds, frame, screen)
             if len(images) == len(wanted) or place is None or place > max(index_of):
                 break
     return images
@@ -193,7 +193,9 @@ def _decoded(path: str | Path, start: int | None = None) -> Iterator[tuple[float
                         screen = _screen(stream, frame)
                     count += 1
                     yield now, frame, screen
-        except av.FFmpegError as error:
+        except UserError:
+            raise
+        except Exception as error:
             message = f"{path}: the video is damaged after {now:.2f} s ({cause(error)}); get the file again"
             raise UserError(message) from None
         if count == 0:
@@ -205,6 +207,16 @@ def _frames(packet: av.Packet, is_strict: bool) -> list[av.VideoFrame]:
     with contextlib.nullcontext() if is_strict else contextlib.suppress(av.FFmpegError):
         return packet.decode()
     return []
+
+
+def _picture(path: str | Path, seconds: float, frame: av.VideoFrame, screen: _Screen) -> np.ndarray:
+    """The frame as displayed; what cannot be converted is one line."""
+    try:
+        return _as_displayed(frame, screen)
+    except Exception as error:
+        raise UserError(
+            f"{path}: the frame at {seconds:.2f} s cannot be shown ({cause(error)}); convert the file to MP4"
+        ) from None
 
 
 def _as_displayed(frame: av.VideoFrame, screen: _Screen) -> np.ndarray:

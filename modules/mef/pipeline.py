@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers.image_processor import IPAdapterMaskProcessor
 from huggingface_hub import ModelHubMixin, snapshot_download
@@ -17,6 +16,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from PIL import Image
 from torch import Tensor
 
+from .. import media
 from ..config.files import mef_config_from_dict
 from ..config.mef import BaseParams
 from ..errors import UserError
@@ -91,8 +91,8 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
     def __call__(
         self,
         prompt: str | list[str] | None = None,
-        identity_image: Image.Image | np.ndarray | None = None,
-        expression_image: Image.Image | np.ndarray | None = None,
+        identity_image: Any = None,
+        expression_image: Any = None,
         *,
         identity_embedding: Tensor | None = None,
         expression_embedding: Tensor | None = None,
@@ -101,8 +101,8 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
         guidance_scale: float = 5.0,
         identity_guidance: float | None = None,
         expression_guidance: float | None = None,
-        identity_mask: Image.Image | None = None,
-        expression_mask: Image.Image | None = None,
+        identity_mask: Any = None,
+        expression_mask: Any = None,
         **options: Any,
     ) -> Any:
         """Generate images; returns what ``base`` returns.
@@ -110,19 +110,21 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
         The unconditional branch of guidance drops text, identity and expression together.
 
         Args:
-            identity_image, expression_image: the faces; without one its adapter is given "none" (zeros).
+            identity_image, expression_image: the faces, as :func:`.media.as_image` takes them; without one its adapter
+                is given "none" (zeros).
             identity_embedding, expression_embedding: ``[width]`` or ``[1, width]``, instead of the pictures; or
                 ``[B, width]``, one for each of B prompts in a list.
             identity_scale, expression_scale: 0 (off) up; or a dict of scales per block, such as
                 ``{"mid": 1.0, "up": {"block_1": [1.0, 0.5, 0.5]}}``, as diffusers' ``set_ip_adapter_scale`` takes.
             guidance_scale: of all conditions together, none at 1.
             identity_guidance, expression_guidance: weights of their own; four UNet passes a step instead of two.
-            identity_mask, expression_mask: white where the adapter may act.
+            identity_mask, expression_mask: pictures too, white where the adapter may act.
             options: for ``base``: ``num_inference_steps``, ``num_images_per_prompt``, ``negative_prompt``,
                 ``generator``, ``height``, ``width``, ...
 
         Raises:
-            UserError: an empty prompt, an embedding of the wrong width, guidance that cannot be split.
+            UserError: an empty prompt, what is no picture, an embedding of the wrong width, guidance that cannot be
+                split.
         """
         if "prompt_embeds" not in options:
             check_prompt(prompt)
@@ -139,7 +141,9 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
         self.set_scales(identity_scale, expression_scale)
         if identity_mask is not None or expression_mask is not None:
             attention = dict(options.pop("cross_attention_kwargs", None) or {})
-            attention["ip_adapter_masks"] = [_mask(mask) for mask in (identity_mask, expression_mask)]
+            attention["ip_adapter_masks"] = [
+                _mask(mask, f"{name}_mask") for name, mask in zip(NAMES, (identity_mask, expression_mask), strict=True)
+            ]
             options["cross_attention_kwargs"] = attention
         given = [self.for_diffusers(z, guided) for z in embeddings]
         with (
@@ -151,8 +155,8 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
 
     def embed(
         self,
-        identity_image: Image.Image | np.ndarray | None = None,
-        expression_image: Image.Image | np.ndarray | None = None,
+        identity_image: Any = None,
+        expression_image: Any = None,
         identity_embedding: Tensor | None = None,
         expression_embedding: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -167,7 +171,7 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
             elif self.embedder is None:
                 raise UserError(f"this pipeline has no encoders: give {name}_embedding instead of a picture")
             else:
-                z = self.embedder([_pixels(images[i])], [f"the {name} picture"])[i]
+                z = self.embedder([media.as_image(images[i], f"{name}_image")], [f"the {name} picture"])[i]
             if z.shape[1] != width:
                 raise UserError(f"the {name} embedding has {z.shape[1]} numbers; this adapter takes {width}")
             if not z.isfinite().all():
@@ -334,10 +338,8 @@ def _handed_on(base: Any, embeddings: list[Tensor], pictures: int) -> Iterator[N
         del base.prepare_ip_adapter_image_embeds
 
 
-def _pixels(image: Image.Image | np.ndarray) -> np.ndarray:
-    return np.asarray(image.convert("RGB")) if isinstance(image, Image.Image) else image
-
-
-def _mask(mask: Image.Image | None) -> Tensor | None:
+def _mask(mask: Any, name: str) -> Tensor | None:
     """``[1, 1, h, w]``, as the processors want it."""
-    return None if mask is None else IPAdapterMaskProcessor().preprocess([mask])
+    if mask is None:
+        return None
+    return IPAdapterMaskProcessor().preprocess([Image.fromarray(media.as_image(mask, name))])

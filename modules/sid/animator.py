@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .. import media
 from ..errors import UserError
 from ..media.tensors import to_images, to_tensor
 from .model import SID
@@ -27,17 +29,17 @@ class Animator:
 
     Args:
         model: in evaluation mode, on its device.
-        source: uint8 ``[H, W, 3]`` at the model's size.
+        source: a picture, as :func:`.media.as_image` takes it, at the model's size.
         batch_size: driving frames computed together; results do not depend on it.
     """
 
-    def __init__(self, model: SID, source: np.ndarray, options: MotionOptions | None = None, batch_size: int = 8):
+    def __init__(self, model: SID, source: Any, options: MotionOptions | None = None, batch_size: int = 8):
         options = options or MotionOptions()
         options.resolved(model.encoders is not None)  # say at once what cannot work
         self.model, self.options, self.batch_size = model, options, batch_size
         self.device = next(model.parameters()).device
         with torch.inference_mode():
-            self.source: Source = read_source(model, to_tensor([source], self.device))
+            self.source: Source = read_source(model, to_tensor([media.as_image(source, "source")], self.device))
         self.best: Driver | None = None
 
     @torch.inference_mode()
