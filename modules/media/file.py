@@ -10,7 +10,8 @@ from pathlib import Path
 
 import av
 
-from ..errors import UserError
+from ..errors import UserError, cause
+from .pillow import is_heif
 
 
 def open_container(path: str | Path) -> av.container.InputContainer:
@@ -25,14 +26,11 @@ def open_container(path: str | Path) -> av.container.InputContainer:
         raise UserError(f"{path}: is not a video that can be read ({cause(error)}); is the file complete?") from None
 
 
-def cause(error: Exception) -> str:
-    """What an exception of the system or of FFmpeg says, on one line, without the path."""
-    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-
-
 @contextlib.contextmanager
 def opened(path: str | Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     """Open a video file and choose its picture stream; the errors of opening are one line."""
+    if is_heif(path):
+        raise UserError(f"{path}: is a single HEIC or AVIF picture, not a video; choose another file")
     with open_container(path) as container:
         streams = readable(path, container, "video")
         if not streams:
