@@ -30,6 +30,7 @@ from modules.media import (
     resize,
     write_image,
 )
+from modules.media.file import open_container, readable
 
 PHOTO = np.asarray(astronaut())  # uint8 [512, 512, 3]
 
@@ -764,6 +765,23 @@ def test_another_track_that_can_be_decoded_is_taken(tmp_path):
     assert len(frames) == len(first) == len(probe_video(path).times) == 5
     assert np.abs(first[0].astype(int) - scene(0)).mean() < 8 < np.abs(first[0].astype(int) - scene(30)).mean()
     assert np.abs(frames[0].astype(int) - scene(30)).mean() < 8
+
+
+@pytest.mark.parametrize("kind", ["unknown", "cenc"])
+def test_sound_that_cannot_be_decoded_is_passed_over_or_one_line(tmp_path, kind):
+    path = tmp_path / ("locked.mp4" if kind == "cenc" else "locked.mkv")
+    encode(path, 10, container=CENC if kind == "cenc" else None, sound=("aac", 0.0, 0.4))
+    if kind == "unknown":
+        path.write_bytes(path.read_bytes().replace(b"A_AAC", b"A_ZZZ"))
+    with open_container(path) as container, pytest.raises(UserError, match="locked.*: its audio is encrypted or of an"):
+        readable(path, container, "audio")
+    two = tmp_path / "two.mkv"
+    with av.open(str(two), "w") as file:
+        for tone in [file.add_stream(codec, rate=16000, layout="mono") for codec in ("aac", "mp3")]:
+            file.mux(tone_packets(tone, 0.0, 0.4))
+    two.write_bytes(two.read_bytes().replace(b"A_AAC", b"A_ZZZ"))
+    with open_container(two) as container:
+        assert [stream.codec.canonical_name for stream in readable(two, container, "audio")] == ["mp3"]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".gif", ".webp", ".tif", ".bmp", ".ico", ".tga", ".qoi"])

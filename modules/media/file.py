@@ -51,7 +51,7 @@ def readable(path: str | Path, container: av.container.InputContainer, kind: str
     if "mp4" in container.format.name and (len(known) > 1 or kind == "audio"):
         known = [stream for stream in known if not _is_encrypted(path, stream.index)]
     if streams and not known:
-        raise UserError(f"{path}: its {kind} is encrypted or of an unknown codec; convert the file to MP4 with H.264")
+        raise UserError(f"{path}: its {kind} is encrypted or of an unknown codec; convert the file to MP4 (H.264, AAC)")
     return known
 
 
