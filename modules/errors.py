@@ -84,6 +84,11 @@ def _tell(line: str) -> None:
     print("" if sys.stderr.at_line_start else "\n", line, sep="", file=sys.stderr)
 
 
+def cause(error: Exception) -> str:
+    """What an exception of the system, of FFmpeg or of Pillow says, on one line, without the path."""
+    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+
+
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's ``main``; turn a :class:`UserError` into one line on stderr and exit status 2.
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny import OWN_EXPRESSION, tiny
 
 from modules.config.files import config_from_dict, config_to_dict, section_from_dict
@@ -271,6 +272,20 @@ def test_relative_pose_of_a_second_video_starts_from_its_own_first_frame():
     # z + (z' - z') is z but for rounding, which may turn a grey level of the result
     assert np.abs(results["video"] - unmoved).max() <= 1
     assert np.abs(results["picture"] - unmoved).max() > 1
+
+
+@torch.no_grad()
+def test_a_source_may_be_any_picture(tmp_path):
+    model = randomized(SID(tiny_params()))
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    Image.fromarray(np.ascontiguousarray(np.rot90(pixels))).save(tmp_path / "turned.png", exif=exif)
+    with Image.open(tmp_path / "turned.png") as picture:
+        for given in (picture, tmp_path / "turned.png", pixels, pixels / 255, torch.tensor(pixels.T / 255).mT):
+            assert torch.equal(Animator(model, given).source.image, to_tensor([pixels]))
+    with pytest.raises(UserError, match="source: cannot be a list"):
+        Animator(model, [pixels])
 
 
 def test_options_that_cannot_work_are_refused():

@@ -186,7 +186,7 @@ def _entries(root: Path, split: str, seed: int) -> list[Path]:
 
 def _listing(folder: Path) -> list[Path]:
     paths = [p for p in folder.iterdir() if not p.name.startswith(".")]
-    entries = (p for p in paths if p.is_dir() or media.is_video(p) or media.is_image(p))
+    entries = (p for p in paths if p.is_dir() or media.names_video(p) or media.names_image(p))
     return sorted(entries, key=lambda p: natural_order(p.name))
 
 
@@ -220,7 +220,7 @@ def _probe_or_reason(path: Path, frame_shape: tuple[int, int, int], videos: Prob
 
 
 def _folder(path: Path, frame_shape: tuple[int, int, int]) -> Clip:
-    names = sorted((n for n in os.listdir(path) if media.is_image(n) and not n.startswith(".")), key=natural_order)
+    names = sorted((n for n in os.listdir(path) if media.names_image(n) and not n.startswith(".")), key=natural_order)
     if not names:
         raise UserError("a folder without frames")
     times = _even_times(len(names))

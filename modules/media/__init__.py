@@ -4,7 +4,19 @@ An image is ``uint8 [H, W, 3]`` RGB, upright, as a viewer shows it.
 """
 
 from .checks import check_inputs
-from .image import as_image, check_result, fit, image_size, is_image, is_video, read_image, resize, write_image
+from .image import (
+    as_image,
+    check_result,
+    fit,
+    image_size,
+    is_image,
+    is_video,
+    names_image,
+    names_video,
+    read_image,
+    resize,
+    write_image,
+)
 from .video import Frame, VideoInfo, first_time, probe_video, read_frames, read_video
 from .writer import VideoWriter
 
@@ -20,6 +32,8 @@ __all__ = [
     "image_size",
     "is_image",
     "is_video",
+    "names_image",
+    "names_video",
     "probe_video",
     "read_frames",
     "read_image",

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import av
 
-from ..errors import UserError
+from ..errors import UserError, cause
+from .pillow import is_heif
 
 
 def open_container(path: str | Path) -> av.container.InputContainer:
@@ -25,14 +26,11 @@ def open_container(path: str | Path) -> av.container.InputContainer:
         raise UserError(f"{path}: is not a video that can be read ({cause(error)}); is the file complete?") from None
 
 
-def cause(error: Exception) -> str:
-    """What an exception of the system or of FFmpeg says, on one line, without the path."""
-    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-
-
 @contextlib.contextmanager
 def opened(path: str | Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     """Open a video file and choose its picture stream; the errors of opening are one line."""
+    if is_heif(path):
+        raise UserError(f"{path}: is a single HEIC or AVIF picture, not a video; choose another file")
     with open_container(path) as container:
         streams = readable(path, container, "video")
         if not streams:
@@ -53,7 +51,7 @@ def readable(path: str | Path, container: av.container.InputContainer, kind: str
     if "mp4" in container.format.name and (len(known) > 1 or kind == "audio"):
         known = [stream for stream in known if not _is_encrypted(path, stream.index)]
     if streams and not known:
-        raise UserError(f"{path}: its {kind} is encrypted or of an unknown codec; convert the file to MP4 with H.264")
+        raise UserError(f"{path}: its {kind} is encrypted or of an unknown codec; convert the file to MP4 (H.264, AAC)")
     return known
 
 

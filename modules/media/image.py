@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,11 @@ from PIL import Image, ImageOps
 
 from ..atomic import check_place, replacing
 from ..errors import UserError
-from .file import cause
+from .file import open_container
+from .pillow import NO_PICTURES, image_errors, to_rgb, told_kind
 from .writer import WRITABLE_VIDEOS, check_video_name, writing_errors
 
 VIDEO_SUFFIXES = WRITABLE_VIDEOS | {".avi", ".mpg", ".mpeg", ".m2ts", ".ts", ".wmv", ".flv", ".3gp", ".ogv"}
-_NO_PICTURES = {"BUFR", "EPS", "FLI", "GRIB", "HDF5", "MPEG", "WMF"}  # Pillow knows them, but needs more to read them
 _SAVE_OPTIONS = {
     ".png": {"format": "PNG"},
     ".jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
@@ -27,19 +26,43 @@ _SAVE_OPTIONS = {
 
 
 def is_video(path: str | Path) -> bool:
-    """Whether the name says that this is a video (an animated ``.gif`` is one)."""
-    return Path(path).suffix.lower() in VIDEO_SUFFIXES
+    """Whether this is a video: what the file holds (also a picture that moves), or the name of one that is not yet."""
+    told = told_kind(path)
+    if told is None and not names_video(path):
+        return _plays(path)
+    return told != "picture"
 
 
 def is_image(path: str | Path) -> bool:
-    """Whether the name says that this is a picture."""
-    return Path(path).suffix.lower() in _image_suffixes()
+    """Whether this is a picture that stands still: what the file holds, or the name of one that is not there yet."""
+    told = told_kind(path)
+    if told is None and names_image(path):
+        return not _plays(path)
+    return told == "picture"
+
+
+def names_video(name: str | Path) -> bool:
+    """Whether the mere name is a video's."""
+    return Path(name).suffix.lower() in VIDEO_SUFFIXES
+
+
+def names_image(name: str | Path) -> bool:
+    """Whether the mere name is a picture's."""
+    return Path(name).suffix.lower() in _image_suffixes()
+
+
+def _plays(path: str | Path) -> bool:
+    """Whether FFmpeg finds a video in the file, other than by its name."""
+    with contextlib.suppress(UserError), open_container(path) as container:
+        kind = container.format.name
+        return not kind.endswith("_pipe") and kind not in ("image2", "tty") and bool(container.streams.video)
+    return False
 
 
 @functools.cache
 def _image_suffixes() -> set[str]:
     known = Image.registered_extensions().items()
-    return {suffix for suffix, kind in known if kind in Image.OPEN and kind not in _NO_PICTURES} - VIDEO_SUFFIXES
+    return {suffix for suffix, kind in known if kind in Image.OPEN and kind not in NO_PICTURES} - VIDEO_SUFFIXES
 
 
 def check_result(path: str | Path, is_picture: bool) -> None:
@@ -57,14 +80,14 @@ def read_image(path: str | Path) -> np.ndarray:
     Raises:
         UserError: the file is missing, is no picture, or is cut off.
     """
-    with _image_errors(path), Image.open(path) as image:
+    with image_errors(path), Image.open(path) as image:
         image.load()
-        return np.array(_to_rgb(ImageOps.exif_transpose(image)))
+        return np.array(to_rgb(ImageOps.exif_transpose(image)))
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
     """(width, height) from a picture's header, before it is turned; the pixels are left alone.  Raises UserError."""
-    with _image_errors(path), Image.open(path) as image:
+    with image_errors(path), Image.open(path) as image:
         return image.size
 
 
@@ -82,18 +105,18 @@ def as_image(picture: Any, name: str = "the picture") -> np.ndarray:
     if isinstance(picture, str | os.PathLike):
         return read_image(os.fspath(picture))
     if isinstance(picture, Image.Image):
-        with _image_errors(name):
+        with image_errors(name):
             picture.load()
-            return np.array(_to_rgb(ImageOps.exif_transpose(picture)))
+            return np.array(to_rgb(ImageOps.exif_transpose(picture)))
     is_tensor = hasattr(picture, "detach")  # without importing torch, which takes a second
     if is_tensor and picture.is_floating_point():
         pixels = picture.detach().float().cpu().numpy()
         if pixels.ndim == 3 and len(pixels) == 3:
-            return np.array(_to_rgb(Image.fromarray(_eight_bits(pixels.transpose(1, 2, 0), name))))
+            return np.array(to_rgb(Image.fromarray(_eight_bits(pixels.transpose(1, 2, 0), name))))
     if isinstance(picture, np.ndarray) and picture.size:
         pixels = picture[..., 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture
         if pixels.ndim == 2 or pixels.ndim == 3 and pixels.shape[2] in (3, 4):
-            return np.array(_to_rgb(Image.fromarray(_eight_bits(pixels, name))))
+            return np.array(to_rgb(Image.fromarray(_eight_bits(pixels, name))))
     shape = f" {picture.dtype} {list(picture.shape)}" if hasattr(picture, "shape") else ""
     raise UserError(
         f"{name}: cannot be a {type(picture).__name__}{shape}; give one path, PIL image, array [H, W] or [H, W, 3], "
@@ -150,32 +173,3 @@ def _resample(image: np.ndarray, height: int, width: int, box: tuple[float, floa
         return image
     # A large reduction is begun with a box filter (reducing_gap): many times faster, and not visibly different.
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS, box, reducing_gap=3.0))
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        # Pillow's own conversion clips 16 bits at 255, which turns nearly everything white.
-        grey = np.asarray(image).astype(np.float64) / 257
-        image = Image.fromarray(grey.round().clip(0, 255).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
-
-
-@contextlib.contextmanager
-def _image_errors(path: str | Path) -> Iterator[None]:
-    """Turn what Pillow raises into one line with the path."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; check the name") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: is a folder; give the name of a picture") from None
-    except Image.UnidentifiedImageError:
-        raise UserError(f"{path}: is not a picture that can be read; use .png or .jpg") from None
-    except UserError:
-        raise
-    except Exception as error:  # Pillow's plugins raise anything: struct.error, KeyError, IndexError, MemoryError, ...
-        raise UserError(f"{path}: the picture cannot be read ({cause(error)}); is the file complete?") from None

@@ -20,8 +20,9 @@ import av
 import numpy as np
 from av.video.reformatter import Colorspace
 
-from ..errors import UserError
-from .file import cause, clock_of, opened, packets, packets_from
+from ..errors import UserError, cause
+from .file import clock_of, opened, packets, packets_from
+from .pillow import is_animation, read_animation
 
 # swscale's fast paths round down, which darkens every picture by a level; this is exact on average.
 # SWS_AREA | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT | SWS_FULL_CHR_H_INP, which PyAV names from version 18 on.
@@ -65,6 +66,8 @@ def probe_video(path: str | Path) -> VideoInfo:
     Raises:
         UserError: the file is missing, is no video, has no frame, or is cut off.
     """
+    if is_animation(path):
+        return _probe_animation(path)
     with opened(path) as (container, stream):
         index = [
             (packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe)
@@ -100,12 +103,25 @@ def probe_video(path: str | Path) -> VideoInfo:
     )
 
 
+def _probe_animation(path: str | Path) -> VideoInfo:
+    shape, times, end = (0, 0), [], 0.0
+    for image, time, duration in read_animation(path):
+        shape, end = image.shape, time + duration
+        times.append(time)
+    rate = Fraction(len(times) / end).limit_denominator(1001)
+    return VideoInfo(shape[1], shape[0], rate, tuple(times), (0,), False, end, False, ())
+
+
 def read_video(path: str | Path) -> Iterator[Frame]:
     """Stream the frames of a video; memory does not grow with its length.
 
     Raises:
         UserError: the file is missing, is no video, has no frame, is damaged or cut off.
     """
+    if is_animation(path):
+        for image, time, _ in read_animation(path):
+            yield Frame(image, time)
+        return
     first = None
     for seconds, frame, screen in _decoded(path):
         first = seconds if first is None else first
@@ -125,9 +141,11 @@ def read_frames(path: str | Path, indices: Sequence[int], info: VideoInfo | None
     info = info or probe_video(path)
     if any(not 0 <= index < len(info.times) for index in indices):
         raise IndexError(f"{path}: frames {list(indices)} wanted, there are {len(info.times)}")
-    images: dict[int, np.ndarray] = {}
     wanted = sorted(set(indices))
-    if info.pts:
+    images: dict[int, np.ndarray] = {}
+    if is_animation(path):
+        images = {number: image for number, (image, *_) in enumerate(read_animation(path)) if number in wanted}
+    elif info.pts:
         for key, group in itertools.groupby(wanted, lambda index: bisect.bisect_right(info.keyframes, index) - 1):
             # Where seeking fails, what is missing is read from the start; damage is found and told there.
             with contextlib.suppress(UserError):
@@ -158,6 +176,8 @@ def _read_group(path: str | Path, info: VideoInfo, start: int | None, wanted: li
 
 def first_time(path: str | Path) -> float:
     """When the first frame is shown, in seconds of the file's own clock (which its sound shares)."""
+    if is_animation(path):
+        return 0.0
     with contextlib.closing(_decoded(path)) as frames:
         return next(frames)[0]
 

@@ -14,7 +14,7 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from ..atomic import replacing
 from ..errors import UserError
-from .file import cause, open_container
+from .file import cause, open_container, readable
 from .video import EXACT, first_time
 
 
@@ -234,9 +234,10 @@ class _Audio(contextlib.AbstractContextManager):
         self._source = open_container(path)
         self._waiting = None
         self._packets: Iterator[av.Packet] = iter(())
-        if not self._source.streams.audio:
+        streams = readable(path, self._source, "audio")
+        if not streams:
             return
-        stream = self._source.streams.audio[0]
+        stream = streams[0]
         video_time = first_time(path) if self._source.streams.video else 0.0
         audio_time = float((stream.start_time or 0) * stream.time_base)
         # Time 0 is the first video frame; sound from before it is kept by letting the video start later.
