@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -304,7 +305,7 @@ def test_the_cache_command_does_what_training_would(workshop, tmp_path, monkeypa
     changes = {"dataset_params.cache_dir": str(tmp_path / "cache"), "train_params.num_epochs": 1}
     config = write_config(tmp_path / "run.yaml", workshop, **changes)
     monkeypatch.setattr(sys, "argv", ["cache", "--config", str(config), "--cpu"])
-    cache.main()
+    runpy.run_module("modules.mef.cache", run_name="__main__")
     assert "8 latents, 3 text, 8 faces; 0 portraits are left out" in capsys.readouterr().out
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").glob("*/*")}
     train(config, log_dir=str(tmp_path / "log"))
