@@ -299,7 +299,7 @@ def test_the_mask_is_the_face():
 
 
 def test_a_detector_trained_on_photographs_finds_the_faces():
-    from synthetic import detected, near_frontal
+    from benchmarks.synthetic import detected, near_frontal
 
     found = detected(render(near_frontal(40, 3)))
     assert np.mean(found) >= 0.9  # of 300 it is 97 % or so: in 40 three misses are within chance, more are not
