@@ -14,7 +14,7 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from ..atomic import replacing
 from ..errors import UserError
-from .file import cause, open_container
+from .file import cause, ffmpeg_name, open_container
 from .video import EXACT, first_time
 
 
@@ -118,7 +118,7 @@ class VideoWriter(contextlib.AbstractContextManager):
 
     def _open(self, stack: contextlib.ExitStack, temporary: Path, audio_from: str | Path | None) -> None:
         fast_start = {"movflags": "+faststart"} if self._format is _MP4 else {}
-        self._container = av.open(str(temporary), "w", options=fast_start)
+        self._container = av.open(ffmpeg_name(temporary), "w", options=fast_start)
         stack.callback(self._abandon)
         self._is_gif = self._format.codec == "gif"
         stream = self._container.add_stream(self._format.codec, rate=self.frame_rate, options=self._options)
