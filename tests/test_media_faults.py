@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import av
+import pytest
 from test_crop_video import run_printed
 from test_media import encode, scene
 
@@ -25,3 +27,14 @@ def test_a_colon_in_a_name_is_no_protocol(tmp_path, monkeypatch):
     track = tracks.Track(box, 0, 0.0, 4, 0.16, box)
     run_printed(tmp_path, tracks.ffmpeg_command("a:b.mp4", track, info, box, (64, 64), "crop.mp4"))
     assert len(probe_video("crop.mp4").times) == 5
+
+
+@pytest.mark.parametrize("rate", [25, 50, 60, 100, 240])
+def test_no_delay_of_a_gif_is_under_20_ms(tmp_path, rate):
+    with VideoWriter(tmp_path / "a.gif", 128, 96, rate, duration=0.5) as writer:
+        for index in range(rate // 2):
+            writer.write(scene(index % 60), index / rate)
+    with av.open(str(tmp_path / "a.gif")) as file:
+        delays = [float(packet.duration * packet.time_base) for packet in file.demux(video=0) if packet.size]
+    assert min(delays) > 0.0199 and sum(delays) == pytest.approx(0.5, abs=0.021)  # one frame of 20 ms
+    assert writer.count == len(delays) == len(list(read_video(tmp_path / "a.gif")))
