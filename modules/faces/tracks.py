@@ -6,6 +6,7 @@ The video is streamed; what is kept of it is a few numbers per track.
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -151,7 +152,8 @@ def ffmpeg_command(
     crop = f"crop={box.width}:{box.height}:{box.left}:{box.top}, scale={size[0]}:{size[1]}"
     if info.is_anamorphic:  # ffmpeg turns pictures upright by itself, but crops in the file's own pixels
         crop = f"scale={info.width}:{info.height}, setsar=1, {crop}"
-    source, result = shlex.quote(str(path)), shlex.quote(str(out))
+    # "file:" because a colon in a name, or a minus at its begin, means something else to ffmpeg
+    source, result = (shlex.quote(f"file:{p}" if re.search("^-|:", str(p)) else str(p)) for p in (path, out))
     return f'ffmpeg -i {source} -ss {start:.3f} -t {duration:.3f} -filter:v "{crop}" {result}'
 
 

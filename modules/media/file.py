@@ -21,9 +21,14 @@ def open_container(path: str | Path) -> av.container.InputContainer:
     if os.path.isdir(path):
         raise UserError(f"{path}: is a folder; give the name of a video")
     try:
-        return av.open(str(path), metadata_errors="replace")
+        return av.open(ffmpeg_name(path), metadata_errors="replace")
     except Exception as error:  # not FFmpeg's alone: PyAV has Python's own for what it does not know
         raise UserError(f"{path}: is not a video that can be read ({cause(error)}); is the file complete?") from None
+
+
+def ffmpeg_name(path: str | Path) -> str:
+    """The name for FFmpeg, which would take what comes before a colon for a protocol."""
+    return f"file:{path}"
 
 
 @contextlib.contextmanager

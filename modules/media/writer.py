@@ -14,7 +14,7 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from ..atomic import replacing
 from ..errors import UserError
-from .file import cause, open_container, readable
+from .file import cause, ffmpeg_name, open_container, readable
 from .video import EXACT, first_time
 
 
@@ -28,6 +28,7 @@ class _Format:
     time_base: Fraction = Fraction(1, 90000)  # fine enough for any rate
     audio_codec: str | None = "aac"  # what sound is encoded to where it cannot be copied; None: no sound
     copied_audio: frozenset[str] = frozenset()  # the sound codecs that players accept in this container
+    shortest: int = 1  # how long a frame is shown at least, in units of time_base
 
 
 # MP4 stores how long a frame lasts in decoding order: only without B-frames is that right for the last frame too.
@@ -45,7 +46,8 @@ _FORMATS = {
         audio_codec="libopus",
         copied_audio=frozenset({"opus", "vorbis"}),
     ),
-    ".gif": _Format("gif", {}, pix_fmt="pal8", time_base=Fraction(1, 100), audio_codec=None),
+    # Browsers show a frame that is to last 10 ms for 100.
+    ".gif": _Format("gif", {}, pix_fmt="pal8", time_base=Fraction(1, 100), audio_codec=None, shortest=2),
 }
 # What all encoders take, by the number of channels; anything else becomes stereo.  Not the source's own name for it:
 # uncompressed sound is often just "2 channels", and AC-3 has "5.1(side)", which not all take.
@@ -107,6 +109,8 @@ class VideoWriter(contextlib.AbstractContextManager):
         self._format = _FORMATS[self.path.suffix.lower()]
         self._options = self._format.options | ({} if crf is None else {"crf": str(crf)})
         self._pending: tuple[np.ndarray, int] | None = None  # waits until its duration is known
+        self._latest = 0  # the time of the last frame given, in units of the format's time_base
+        self.count = 0
         self._durations: dict[int, int] = {}  # by pts, of the frames inside the encoder
         self._stack = contextlib.ExitStack()
         with contextlib.ExitStack() as stack:  # undone if anything here fails
@@ -118,7 +122,7 @@ class VideoWriter(contextlib.AbstractContextManager):
 
     def _open(self, stack: contextlib.ExitStack, temporary: Path, audio_from: str | Path | None) -> None:
         fast_start = {"movflags": "+faststart"} if self._format is _MP4 else {}
-        self._container = av.open(str(temporary), "w", options=fast_start)
+        self._container = av.open(ffmpeg_name(temporary), "w", options=fast_start)
         stack.callback(self._abandon)
         self._is_gif = self._format.codec == "gif"
         stream = self._container.add_stream(self._format.codec, rate=self.frame_rate, options=self._options)
@@ -138,20 +142,22 @@ class VideoWriter(contextlib.AbstractContextManager):
     def write(self, image: np.ndarray, time: float) -> None:
         """Add ``image``, ``uint8 [height, width, 3]``, shown from ``time`` on: seconds, not before the last.
 
-        Of frames within one time step (10 ms in a ``.gif``, 11 microseconds elsewhere) the last is kept.
+        Of frames within the shortest time that one is shown (20 ms in a ``.gif``, 11 microseconds elsewhere) the last
+        is kept.  ``count`` is the number of those written.
         """
         if image.shape != (self.height, self.width, 3) or image.dtype != np.uint8:
             expected = f"uint8 {(self.height, self.width, 3)}"
             raise ValueError(f"{self.path}: {expected} expected, {image.dtype} {image.shape} given")
         pts = self._ticks(time)
         if self._pending is not None:
-            if pts < self._pending[1]:
+            if pts < self._latest:
                 raise UserError(f"{self.path}: the frame times of the input go back at {time:.4f} s; convert it to MP4")
-            if pts == self._pending[1]:  # finer than the format's time step: the later frame stands for both
-                self._pending = (image.copy(), pts)
+            if pts < self._pending[1] + self._format.shortest:  # the later frame stands for both
+                self._pending = (image.copy(), self._pending[1])
+                self._latest = pts
                 return
             self._encode_pending(pts - self._pending[1])
-        self._pending = (image.copy(), pts)
+        self._pending, self._latest = (image.copy(), pts), pts
 
     def _ticks(self, time: float) -> int:
         shift = self._audio.video_start if self._audio else 0.0
@@ -160,6 +166,7 @@ class VideoWriter(contextlib.AbstractContextManager):
     def _encode_pending(self, duration: int) -> None:
         image, pts = self._pending
         self._durations[pts] = duration
+        self.count += 1
         self._mux(self._stream.encode(self._frame(image, pts)))
 
     def _frame(self, image: np.ndarray, pts: int) -> av.VideoFrame:
@@ -190,9 +197,9 @@ class VideoWriter(contextlib.AbstractContextManager):
             return
         if self._pending is None:
             raise UserError(f"{self.path}: no frame was given to write; check the input")
-        usual = max(1, round(1 / (self.frame_rate * self._format.time_base)))
+        usual = max(self._format.shortest, round(1 / (self.frame_rate * self._format.time_base)))
         rest = self._ticks(self.duration) - self._pending[1] if self.duration else usual
-        self._encode_pending(rest if rest > 0 else usual)
+        self._encode_pending(max(rest, self._format.shortest) if rest > 0 else usual)
         self._mux(self._stream.encode(None))
         with writing_errors(self.path):
             if self._audio:

@@ -129,9 +129,7 @@ def draw_video(artist: Portraitist, driver: str, result: str, crop: bool = False
     frames = drawn()
     first = next(frames)
     height, width = first[0].shape[:2]
-    count = 0
     with media.VideoWriter(result, width, height, info.frame_rate, audio_from=driver, duration=info.duration) as writer:
         for image, time in itertools.chain([first], frames):
             writer.write(image, time)
-            count += 1
-    return count
+    return writer.count

@@ -104,14 +104,12 @@ def animate_video(
             waiting.append((fit(frame.image), frame.time))
             yield waiting[-1][0]
 
-    count = 0
     with media.VideoWriter(result, *shape, info.frame_rate, audio_from=driver, duration=info.duration) as writer:
         for picture in animator.animate(driving(), pose_frames, pose_moves):
             image, time = waiting.pop(0)
             shown = [source_image, image, picture] if framing.side_by_side else [picture]
             writer.write(np.concatenate(shown, axis=1), time)
-            count += 1
-    return count
+    return writer.count
 
 
 def poses_at(path: str, framing: Framing, times: Iterator[float]) -> Iterator[np.ndarray]:
