@@ -168,6 +168,10 @@ def test_a_finished_run_says_so_and_finetune_begins_a_new_one(clips, uninterrupt
     last = str(folder / "00000001-checkpoint.pth.tar")
     result = train(config, tmp_path / "log", "--checkpoint", last)
     assert result.returncode == 2 and "all 2 epochs are done" in result.stderr
+    foreign = {name: value for name, value in load_checkpoint(last).items() if name != "training"}
+    save_checkpoint(foreign, tmp_path / "fomm.pth.tar")  # which tells its last epoch alone
+    result = train(config, tmp_path / "log", "--checkpoint", str(tmp_path / "fomm.pth.tar"))
+    assert result.returncode == 2 and "all 2 epochs are done" in result.stderr
     result = train(config, uninterrupted, "--resume", "auto")  # asked to go on if there is something to go on with
     assert result.returncode == 0 and "nothing left to train" in result.stdout
     values = yaml.safe_load(config.read_text())

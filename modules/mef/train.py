@@ -20,7 +20,16 @@ from ..errors import UserError
 from ..training.checkpoint import load_checkpoint
 from ..training.launch import one_voice
 from ..training.log import left_out
-from ..training.run import Run, all_done, close, is_complete, nothing_left, open_folder, start_processes, starting_point
+from ..training.run import (
+    Run,
+    close,
+    continue_from,
+    is_complete,
+    nothing_left,
+    open_folder,
+    start_processes,
+    starting_point,
+)
 from ..training.trainer import Trainer
 from . import objectives
 from .adapters import NAMES
@@ -128,10 +137,7 @@ def train_mef(config: MEFConfig, run: Run) -> Path:
         accumulation=train.gradient_accumulation,
     )
 
-    if entries is not None:
-        trainer.restore(entries, start.path, run.finetune)
-        if trainer.is_over and complete:
-            raise all_done(start, train)
+    continue_from(trainer, start, entries, complete, run.finetune)
     del entries
 
     folder = open_folder(run, start, config, accelerator)

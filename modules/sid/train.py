@@ -19,8 +19,8 @@ from ..training.log import left_out
 from ..training.run import (
     Run,
     Start,
-    all_done,
     close,
+    continue_from,
     is_complete,
     nothing_left,
     open_folder,
@@ -63,15 +63,11 @@ def train_sid(config: Config, run: Run) -> Path:
         notes={"model_params": config_to_dict(config.model_params)},
         picture=lambda rendered, _: Visualizer(config.visualizer_params).sheet(rendered),
     )
-    loaded = None
-    if entries is not None:
-        if run.finetune:
-            entries = to_start_from(entries, config.model_params)
-        loaded = trainer.restore(entries, start.path, run.finetune)
-        if trainer.is_over and complete:
-            raise all_done(start, train)
-        if targets is not None and (run.finetune or "targets" in loaded.fresh):
-            targets.load_state_dict(learning.model.encoders.state_dict())  # a new run's judge starts as they are
+    if run.finetune:
+        entries = to_start_from(entries, config.model_params)
+    loaded = continue_from(trainer, start, entries, complete, run.finetune)
+    if loaded is not None and targets is not None and (run.finetune or "targets" in loaded.fresh):
+        targets.load_state_dict(learning.model.encoders.state_dict())  # a new run's judge starts as they are
     del entries  # as large as the model and its optimisers
 
     folder = open_folder(run, start, config, accelerator)

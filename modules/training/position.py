@@ -36,7 +36,7 @@ class Clock:
         return self.before + time.monotonic() - self.began
 
 
-def is_over(position: dict[str, Any], params: LoopParams) -> bool:
-    """Whether a run at this ``training`` entry of a checkpoint has nothing left to do."""
-    spent = params.minutes is not None and position.get("seconds", 0.0) >= params.minutes * 60
-    return spent or position.get("epoch", 0) >= params.num_epochs
+def is_over(epoch: int, seconds: float, params: LoopParams) -> bool:
+    """Whether a run has nothing left to do that has done ``epoch`` epochs and trained for so many seconds."""
+    spent = params.minutes is not None and seconds >= params.minutes * 60
+    return spent or epoch >= params.num_epochs

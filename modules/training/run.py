@@ -23,6 +23,7 @@ from ..errors import UserError
 from .checkpoint import load_checkpoint
 from .launch import launched, spawn
 from .position import is_over
+from .trainer import Loaded, Trainer
 
 Entries = dict[str, Any]  # what a checkpoint holds
 
@@ -95,22 +96,41 @@ def is_complete(start: Start, params: LoopParams, left: Path | None = None) -> b
 
     ``left`` is the file that it writes last, after its last checkpoint: it may have been killed between the two.
     """
-    over = bool(start.position) and is_over(start.position, params)
+    done, seconds = start.position.get("epoch", 0), start.position.get("seconds", 0.0)
+    over = bool(start.position) and is_over(done, seconds, params)
     return over and (start.folder is None or left is None or _is_newer(left, start.path))
 
 
 def nothing_left(start: Start) -> Path:
     """Say that a run that was to go on, if there is something to go on with, is complete; return its folder."""
-    print(f"nothing left to train: {start.path} has all {start.position['epoch']} epochs")
+    print(f"nothing left to train: {start.path} is the end of its run, after {start.position['epoch']} epochs")
     return start.path.parent
 
 
-def all_done(start: Start, params: LoopParams) -> UserError:
-    """What to say where a complete run was to go on."""
+def continue_from(
+    trainer: Trainer, start: Start, entries: Entries | None, complete: bool, finetune: bool
+) -> Loaded | None:
+    """Let a trainer go on, or begin, from what :func:`starting_point` has read; say what that could not give.
+
+    Raises:
+        UserError: it does not fit, or is of a run that is ``complete``.
+    """
+    if entries is None:
+        return None
+    loaded = trainer.restore(entries, start.path, finetune)
+    if trainer.is_over and (complete or start.is_new):  # FOMM's files tell their epoch alone
+        raise _all_done(start.path, trainer)
+    return loaded
+
+
+def _all_done(path: Path | None, trainer: Trainer) -> UserError:
+    params = trainer.params
     again = " (its rates then jump up again along the longer cosine)" if params.cosine else ""
+    epochs = trainer.position.epoch >= params.num_epochs
+    done = f"all {params.num_epochs} epochs are done" if epochs else f"its {params.minutes:g} minutes are spent"
+    more = "num_epochs" if epochs else "minutes"
     return UserError(
-        f"{start.path}: all {start.position['epoch']} epochs are done: raise train_params.num_epochs{again}, or start "
-        "a new run from its weights with --finetune"
+        f"{path}: {done}: raise train_params.{more}{again}, or start a new run from its weights with --finetune"
     )
 
 

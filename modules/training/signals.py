@@ -54,7 +54,7 @@ class Agreement:
         wanted = max(1, min(1000, round(AGREE_EVERY / max(pace, 1e-6))))
         main = self.accelerator.is_main_process
         own = [float(due and main), float(received), seconds * main, float(wanted * main)]
-        values = torch.tensor(own, dtype=torch.float64 if self.accelerator.device.type != "mps" else torch.float32)
+        values = torch.tensor(own, dtype=torch.float64)
         told = self.accelerator.gather(values.to(self.accelerator.device)[None]).amax(dim=0).tolist()
         self.steps, self.next, self.asked = 0, int(told[3]), now
         return bool(told[0]), int(told[1]), told[2]

@@ -29,7 +29,7 @@ from .. import media
 from ..config.training import LoopParams
 from ..errors import UserError
 from .averages import Average
-from .checkpoint import restore, save_checkpoint
+from .checkpoint import averaged, restore, save_checkpoint
 from .log import TrainingLog, left_out
 from .position import Clock, Position, is_over
 from .schedule import learning_rate_factor
@@ -116,9 +116,7 @@ class Trainer:
         if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
             for objective in objectives:  # there is no synchronised batch norm on a CPU
                 objective.module = nn.SyncBatchNorm.convert_sync_batchnorm(objective.module)
-        self.updates = [
-            Updates(accelerator, o.module, o.optimizers, params.gradient_clip, accumulation) for o in objectives
-        ]
+        self.updates = [Updates(accelerator, o.module, o.optimizers, params.gradient_clip) for o in objectives]
         self.optimizers = {name: o for update in self.updates for name, o in update.optimizers.items()}
         self.base_lr = {name: o.defaults["lr"] for name, o in self.optimizers.items()}
 
@@ -130,7 +128,7 @@ class Trainer:
     @property
     def is_over(self) -> bool:
         """Whether all epochs are done, or the time budget is spent."""
-        return is_over(asdict(self.position), self.params)
+        return is_over(self.position.epoch, self.position.seconds, self.params)
 
     # --------------------------------------------------------------------------------------------------- checkpoints
 
@@ -143,7 +141,7 @@ class Trainer:
         Raises:
             UserError: it does not fit.
         """
-        missing = self.layout.load(self.model, weights_alone and entries.get("ema") or entries, path)
+        missing = self.layout.load(self.model, averaged(entries) if weights_alone else entries, path)
         fresh = [name for name, network in self.beside.items() if not _restored(network, entries.get(name))]
         is_new = bool(missing) or weights_alone
         if self.average is not None:

@@ -35,9 +35,8 @@ class Updates:
         module: nn.Module,
         optimizers: dict[str, Optimizer],
         clip: float | None,
-        accumulation: int,
     ):
-        self.accelerator, self.accumulation = accelerator, accumulation
+        self.accelerator = accelerator
         self.clip = float("inf") if clip is None else clip
         self.name = "+".join(name.removeprefix("optimizer_") for name in optimizers)
         # prepared ones know float16's loss scale
@@ -79,24 +78,21 @@ class Updates:
         self._remember(sums, norm, bad)
         return sums, outputs, bad
 
-    def _is_bad(self, loss: Tensor, norm: Tensor | None) -> Tensor:
+    def _is_bad(self, loss: Tensor, norm: Tensor) -> Tensor:
         """1 where the loss, or without float16's scale the gradient, is not finite on any process; else 0."""
         finite = loss.isfinite()
-        if self.accelerator.scaler is None and norm is not None:
-            finite = finite & torch.as_tensor(norm, device=loss.device).isfinite()
+        if self.accelerator.scaler is None:
+            finite = finite & norm.isfinite()
         bad = (~finite).float()
         if self.accelerator.num_processes > 1:
             torch.distributed.all_reduce(bad, torch.distributed.ReduceOp.MAX)
         return bad
 
-    def _remember(self, sums: dict[str, Tensor], norm: Tensor | None, bad: Tensor) -> None:
+    def _remember(self, sums: dict[str, Tensor], norm: Tensor, bad: Tensor) -> None:
         for name, value in sums.items():
             self.recent[name] = self.recent.get(name, 0.0) + value
-        good = 1 - bad
-        if norm is not None:
-            norm = torch.as_tensor(norm, device=bad.device).float()
-            self.norms += torch.where(bad > 0, 0.0, norm)
-        self.count += good
+        self.norms += norm.nan_to_num(0.0, 0.0, 0.0)  # under float16's scale infinite now and then
+        self.count += 1 - bad
         self.in_a_row = (self.in_a_row + 1) * bad
         self.longest = torch.maximum(self.longest, self.in_a_row)
 

@@ -26,8 +26,8 @@ from ...training.log import left_out
 from ...training.run import (
     Run,
     Start,
-    all_done,
     close,
+    continue_from,
     is_complete,
     nothing_left,
     open_folder,
@@ -76,7 +76,7 @@ def train_autoencoder(config: SmallBaseConfig, out: Path, run: Run) -> Path:
     loader = _loader(autoencoder.Pictures(portraits, resolution, shape, train), train, config, accelerator)
     notes = {"small_base": config_to_dict(config)}
     trainer = Trainer(network, LAYOUT, objectives, loader, train, accelerator, notes=notes, picture=autoencoder.picture)
-    _restore(trainer, entries, start, run, complete)
+    continue_from(trainer, start, entries, complete, run.finetune)
     del entries
 
     folder = open_folder(run, start, config, accelerator)
@@ -137,7 +137,7 @@ def train_denoiser(config: SmallBaseConfig, out: Path, run: Run) -> Path:
     trainer = Trainer(
         training.network, LAYOUT, training.objectives, loader, train, accelerator, notes=notes, picture=training.picture
     )
-    _restore(trainer, entries, start, run, complete)
+    continue_from(trainer, start, entries, complete, run.finetune)
     del entries
 
     folder = open_folder(run, start, config, accelerator)
@@ -171,13 +171,6 @@ def _base_of(start: Start) -> Path | None:
 def _loader(dataset: Dataset, train: LoopParams, config: SmallBaseConfig, accelerator: Accelerator) -> DataLoader:
     workers = config.dataset_params.num_workers
     return loader_of(dataset, train, workers, accelerator.process_index, accelerator.num_processes)
-
-
-def _restore(trainer: Trainer, entries: dict[str, Any] | None, start: Start, run: Run, complete: bool) -> None:
-    if entries is not None:
-        trainer.restore(entries, start.path, run.finetune)
-        if trainer.is_over and complete:
-            raise all_done(start, trainer.params)
 
 
 def _announce(
