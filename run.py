@@ -1,49 +1,7 @@
 """Train SID on a data set, rebuild its test clips, animate them by one another; measure it or MEF on the face world."""
 
-from __future__ import annotations
-
-import argparse
-
-from modules.arguments import training_options, training_parser
-from modules.errors import UserError, run_script
-
-
-def parse() -> argparse.Namespace:
-    parser = training_parser(__doc__, "config/vox-256.yaml")
-    modes = ["train", "reconstruction", "animate", "evaluate"]
-    parser.add_argument("--mode", choices=modes, default="train", help="what to do")
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = parse()
-    if args.mode == "train":
-        from modules.config.files import load_config
-        from modules.sid.train import train_sid
-        from modules.training.run import Run
-
-        train_sid(load_config(args.config), Run(**training_options(args)))
-        return
-    if args.checkpoint is None:
-        raise UserError(f"--mode {args.mode} needs --checkpoint")
-
-    from modules.config.files import load_config, stage_of
-    from modules.config.schema import read_yaml
-    from modules.devices import device_list, select_devices
-
-    select_devices(device_list(args.device_ids), args.cpu)
-    if args.mode == "evaluate" and stage_of(read_yaml(args.config)) == "MEF":
-        from modules.evaluation.evaluate_mef import evaluate_mef
-
-        evaluate_mef(args.config, args.checkpoint, args.cpu)
-        return
-    from modules.evaluation.animation import animate_pairs
-    from modules.evaluation.evaluate import evaluate
-    from modules.evaluation.reconstruction import reconstruct
-
-    work = {"reconstruction": reconstruct, "animate": animate_pairs, "evaluate": evaluate}[args.mode]
-    work(load_config(args.config), args.checkpoint, args.cpu)
-
+from modules.errors import run_script
+from modules.evaluation.__main__ import main
 
 if __name__ == "__main__":
     run_script(main)

@@ -1,19 +1,7 @@
 """Train MEF: identity and expression adapters for a frozen Stable Diffusion, from captioned portraits."""
 
-from __future__ import annotations
-
-from modules.arguments import training_options, training_parser
 from modules.errors import run_script
-
-
-def main() -> None:
-    args = training_parser(__doc__, "config/mef-sd15.yaml").parse_args()
-    from modules.config.files import load_mef_config
-    from modules.mef.train import train_mef
-    from modules.training.run import Run
-
-    train_mef(load_mef_config(args.config), Run(**training_options(args)))
-
+from modules.mef.__main__ import main
 
 if __name__ == "__main__":
     run_script(main)

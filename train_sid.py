@@ -1,19 +1,7 @@
 """Train SID: expression, pose and identity from videos and photographs, self-supervised."""
 
-from __future__ import annotations
-
-from modules.arguments import training_options, training_parser
 from modules.errors import run_script
-
-
-def main() -> None:
-    args = training_parser(__doc__, "config/sid-128.yaml").parse_args()
-    from modules.config.files import load_config
-    from modules.sid.train import train_sid
-    from modules.training.run import Run
-
-    train_sid(load_config(args.config), Run(**training_options(args)))
-
+from modules.sid.__main__ import main
 
 if __name__ == "__main__":
     run_script(main)

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+PACKAGE = __name__.rpartition(".")[0]  # the package has one name in a checkout, another where it is installed
+
 
 def started_module() -> str | None:
     """The name of the module that was started with ``python -m``, if one was: its file's name does not start it."""
@@ -15,8 +17,8 @@ def started_module() -> str | None:
 
 
 def command_line(module: str) -> str:
-    """How to run ``module``: the package has one name in a checkout, another where it is installed."""
-    return f"python -m {__name__.rpartition('.')[0]}.{module}"
+    """How to run ``module`` of this package."""
+    return f"python -m {PACKAGE}.{module}"
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):

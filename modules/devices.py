@@ -46,6 +46,15 @@ def best_device(cpu: bool = False) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() and not cpu else "cpu")
 
 
+def native_precision(cpu: bool = False) -> str:
+    """``"bf16"`` where the device computes in it natively, else ``"fp32"``: emulated, it takes ten times as long."""
+    import torch
+
+    if best_device(cpu).type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
+
+
 def share_of_batch(batch_size: int, processes: int) -> int:
     """Items of a batch for each process.  Raises UserError where it cannot be shared out evenly."""
     if batch_size % processes:

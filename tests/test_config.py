@@ -234,7 +234,7 @@ def test_unknown_key_like_no_other_lists_the_choice():
         ("train_params.num_epochs", 10**400, "expected a whole number >= 1, found 1000"),
         ("train_params.ema_decay", 1, "expected a number >= 0 and < 1 or null, found 1"),
         ("train_params.head_probability", 1.5, "expected a number >= 0 and <= 1, found 1.5"),
-        ("train_params.precision", "fp16", "expected fp32 or bf16, found 'fp16'"),
+        ("train_params.precision", "fp16", "expected auto or fp32 or bf16, found 'fp16'"),
         (
             "train_params.epoch_milestones",
             [90, 60],

@@ -51,25 +51,32 @@ def read_yaml(path: str | os.PathLike) -> Any:
     Raises:
         UserError: one line, for a file that is missing or not YAML, or bases that go round in a circle.
     """
-    return _with_bases(Path(path), ())
+    return with_base(_parse(Path(path)), Path(path))
 
 
-def _with_bases(path: Path, above: tuple[Path, ...]) -> Any:
-    values = _parse(path)
+def with_base(values: Any, path: Path, above: tuple[Path, ...] = ()) -> Any:
+    """Plain values that stand in the file ``path``, upon those of the file that their ``base`` names, if they do.
+
+    Raises:
+        UserError: as :func:`read_yaml`; ``above`` are the files on the way to this one.
+    """
     if not isinstance(values, dict) or "base" not in values:
         return values
-    base = values.pop("base")
+    base = values["base"]
     if not isinstance(base, str):
         raise UserError(f"{path}: base: expected the path of a YAML file, found {base!r}")
     if path.resolve() in above:
         raise UserError(f"{path}: base: {base} is based on this file again; remove one of the two")
-    return _merged(_with_bases(path.parent / base, (*above, path.resolve())), values)
+    below = path.parent / base
+    own = {key: value for key, value in values.items() if key != "base"}
+    return merged(with_base(_parse(below), below, (*above, path.resolve())), own)
 
 
-def _merged(below: Any, above: Any) -> Any:
+def merged(below: Any, above: Any) -> Any:
+    """Plain values upon others: mappings key by key, anything else as ``above`` has it."""
     if not (isinstance(below, dict) and isinstance(above, dict)):
         return above
-    return below | {key: _merged(below[key], value) if key in below else value for key, value in above.items()}
+    return below | {key: merged(below[key], value) if key in below else value for key, value in above.items()}
 
 
 def _parse(path: Path) -> Any:

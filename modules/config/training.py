@@ -21,7 +21,8 @@ class LoopParams:
     checkpoint_freq: int = option(50, low=1)  # epochs between numbered checkpoints
     checkpoint_minutes: float = option(30.0, above=0)  # minutes between the checkpoints to resume from
     seed: int = option(0, low=0)  # of initialisation, sampling and augmentation
-    precision: Literal["fp32", "bf16"] = "fp32"  # of the networks' arithmetic; geometry stays fp32
+    # of the networks' arithmetic; geometry stays fp32.  auto: bf16 where the device computes in it natively
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
     gradient_clip: float | None = option(None, above=0)  # largest gradient norm; null = not clipped
     ema_decay: float | None = option(None, low=0, below=1)  # of the weights' moving average; null = none kept
     visualize_every: int = option(1, low=1)  # epochs between pictures in train-vis

@@ -18,7 +18,7 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 
 from ..config.files import save_config
 from ..config.training import LoopParams
-from ..devices import device_list, select_devices, share_of_batch
+from ..devices import device_list, native_precision, select_devices, share_of_batch
 from ..errors import UserError
 from .checkpoint import load_checkpoint
 from .launch import launched, spawn
@@ -159,10 +159,12 @@ def build_accelerator(params: LoopParams, cpu: bool = False) -> Accelerator:
     # NCCL gives up after 10 minutes; shares of a cache that is built for hours are not done at the same moment, nor is
     # what the main process does alone.  Where a process dies its launcher ends the others.
     patient = InitProcessGroupKwargs(timeout=timedelta(hours=2))
-    precision = {"fp32": "no"}.get(params.precision, params.precision)
+    precision = native_precision(cpu) if params.precision == "auto" else params.precision
     try:
         cpu = cpu or not torch.cuda.is_available()
-        return Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=[unused, patient])
+        return Accelerator(
+            mixed_precision={"fp32": "no"}.get(precision, precision), cpu=cpu, kwargs_handlers=[unused, patient]
+        )
     except ValueError as error:
         raise UserError(f"train_params.precision: {params.precision} does not work on this device ({error})") from error
 

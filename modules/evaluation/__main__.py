@@ -1,0 +1,49 @@
+"""Train SID on a data set, rebuild its test clips, animate them by one another; measure it or MEF on the face world."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..arguments import training_options, training_parser
+from ..errors import UserError, run_script
+
+
+def parse() -> argparse.Namespace:
+    parser = training_parser(__doc__, "config/vox-256.yaml")
+    modes = ["train", "reconstruction", "animate", "evaluate"]
+    parser.add_argument("--mode", choices=modes, default="train", help="what to do")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse()
+    if args.mode == "train":
+        from ..config.files import load_config
+        from ..sid.train import train_sid
+        from ..training.run import Run
+
+        train_sid(load_config(args.config), Run(**training_options(args)))
+        return
+    if args.checkpoint is None:
+        raise UserError(f"--mode {args.mode} needs --checkpoint")
+
+    from ..config.files import load_config, stage_of
+    from ..config.schema import read_yaml
+    from ..devices import device_list, select_devices
+
+    select_devices(device_list(args.device_ids), args.cpu)
+    if args.mode == "evaluate" and stage_of(read_yaml(args.config)) == "MEF":
+        from .evaluate_mef import evaluate_mef
+
+        evaluate_mef(args.config, args.checkpoint, args.cpu)
+        return
+    from .animation import animate_pairs
+    from .evaluate import evaluate
+    from .reconstruction import reconstruct
+
+    work = {"reconstruction": reconstruct, "animate": animate_pairs, "evaluate": evaluate}[args.mode]
+    work(load_config(args.config), args.checkpoint, args.cpu)
+
+
+if __name__ == "__main__":
+    run_script(main)
