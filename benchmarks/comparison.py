@@ -18,25 +18,16 @@ scenes are no pairs to render.  Every model is then measured by run.py --mode ev
 stills, which are trained half as long, as are those with everything that they are set against.  What these tell is
 measured as --mode evaluate does; they show nothing yet.
 
-Each run is a folder, <out>/<seed>/<name>; what is done is not done again, what was interrupted goes on.  Several
-processes may share the work by ``--parts``, ablations after SID.  Time is the processors' on a CPU (set
-OMP_NUM_THREADS=1 and give each process a core: waiting threads count too) and the clock's with a GPU, where processes
-that share it lengthen each other's: there one at a time.
+All runs of a seed are one recipe (:mod:`modules.recipe`) in <out>/<seed>: what is done is not done again, what was
+interrupted goes on.  Time is the processors' on a CPU (set
+OMP_NUM_THREADS=1: waiting threads count too) and the clock's with a GPU.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import hashlib
 import json
-import resource
-import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +35,6 @@ import torch
 import yaml
 
 from modules.arguments import Parser, number
-from modules.atomic import replacing, write_text
 from modules.config.files import config_from_dict
 from modules.config.sid import Config
 from modules.data.frames import FrameDataset
@@ -54,6 +44,8 @@ from modules.evaluation import disentanglement
 from modules.evaluation.evaluate import embeddings_of, measured_by
 from modules.evaluation.judges.face_meter import find_meter
 from modules.evaluation.output import write_json
+from modules.recipe.reading import Recipe, Step, recipe_from
+from modules.recipe.running import Kept, run_recipe
 from modules.sid.inference import prepare_model
 from modules.sid.model import SID
 
@@ -103,7 +95,8 @@ ABLATED = {  # what is left out of a step
     "encoders": ("identity_contrast", "congealing", STILLS),
     "generator": ("face",),
 }
-CHECKPOINT, SETTINGS, SPENT = "checkpoint.pth.tar", "settings.yaml", "seconds.json"  # of a run
+CHECKPOINT = "checkpoint.pth"  # of a run, as exported
+FOMM_START = "fomm"  # what both of FOMM's runs begin with
 
 
 def main() -> None:
@@ -130,16 +123,17 @@ def main() -> None:
         runs = Runs(args, seed)
         if "fomm" in parts:
             runs.fomm()
-        if "sid" in parts:
+        if "sid" in parts or "ablations" in parts:
             runs.sid()
         if "ablations" in parts and seed in args.ablated_seeds:
             runs.ablations()
+        runs.run()
     if "table" in parts:
         show(args.out, args.seeds)
 
 
 class Runs:
-    """The runs of one seed: a folder each, with ``settings.yaml``, the checkpoint and, when done, ``done.json``."""
+    """The runs of one seed, as steps of a recipe; what is added by its methods :meth:`run` does."""
 
     def __init__(self, args: argparse.Namespace, seed: int):
         self.args, self.seed, self.folder = args, seed, (args.out / str(seed)).resolve()
@@ -148,39 +142,39 @@ class Runs:
         config = _config(self.base)
         self.params, self.size = config.evaluate_params, config.dataset_params.frame_shape[0]
         self.measured = measured_by(self.params, find_meter(None), self.size)
+        self.steps: list[dict[str, Any]] = []
+        self.unseen: list[str] = []  # runs of encoders alone, which show nothing
 
     def fomm(self) -> None:
-        """The long run, and from before its rates fall, a shorter one's end."""
+        """Full rates to where the shorter run's fall; from there both runs."""
         short = sum(map(self.epochs, RENDERED.values()))
-        long = max(self.epochs(EQUAL_TIME), short)
-        kept = _decays(short)
-        self.train(FOMM_TIME, self.settings(FOMM_TIME, long, checkpoint_freq=kept))
-        before = self.folder / FOMM_TIME / "before.pth.tar"  # apart from its run: what goes on from it is another
-        if not before.is_file():
-            with replacing(before) as whole:
-                shutil.copy(_newest(self.folder / FOMM_TIME / "log", f"{kept - 1:08d}-"), whole)
-        seconds = self.result(FOMM_TIME)["seconds"] * kept / long
-        self.train(FOMM_STEPS, self.settings(FOMM_STEPS, short), before, resumed=seconds)
-        for name in (FOMM_TIME, FOMM_STEPS):
+        long, kept = max(self.epochs(EQUAL_TIME), short), _decays(short)
+        self.train(FOMM_START, self.settings(FOMM_TIME, kept, epoch_milestones=[]))
+        for name, epochs in ((FOMM_STEPS, short), (FOMM_TIME, long)):
+            self.train(name, self.settings(name, epochs), resume=FOMM_START)
             self.evaluate(name)
 
     def sid(self) -> None:
         self.train("keypoints", self.settings("keypoints", RENDERED["keypoints"]))
-        self.train("encoders", self.settings("encoders", ENCODERS), self.checkpoint("keypoints"))
-        self.teach(self.checkpoint("encoders"))
-        self.train("generator", self.settings("generator", RENDERED["generator"]), self.checkpoint("expressions"))
+        self.train("encoders", self.settings("encoders", ENCODERS), start="keypoints")
+        self.teach("encoders")
+        self.train("generator", self.settings("generator", RENDERED["generator"]), start="expressions")
         self.evaluate("generator")
 
     def ablations(self) -> None:
         """One thing left out at a time: of the encoders to see what they still tell, of the generator what it shows."""
         encoders = {BRIEFLY: None} | {f"encoders without {term}": term for term in ABLATED["encoders"]}
         for name, term in encoders.items():
-            self.train(name, self.settings("encoders", ABLATED_ENCODERS, without=term), self.checkpoint("keypoints"))
-        self.embeddings(list(encoders))
+            self.train(name, self.settings("encoders", ABLATED_ENCODERS, without=term), start="keypoints")
+            self.export(name)
+        self.unseen += encoders
         for term in ABLATED["generator"]:
-            settings = self.settings("generator", RENDERED["generator"], without=term)
-            self.train(f"generator without {term}", settings, self.checkpoint("expressions"))
-            self.evaluate(f"generator without {term}")
+            name, settings = (
+                f"generator without {term}",
+                self.settings("generator", RENDERED["generator"], without=term),
+            )
+            self.train(name, settings, start="expressions")
+            self.evaluate(name)
 
     def epochs(self, usual: int) -> int:
         return max(2, round(usual * self.args.length))
@@ -228,86 +222,62 @@ class Runs:
             train |= {"lr_kp_detector": 0, "lr_encoders": 0, "lr_motion_head": 1e-3}
         return settings | {"train_params": train | more}
 
-    def train(self, name: str, settings: Settings, start: Path | None = None, resumed: float | None = None) -> None:
-        """A run of train_sid.py from the weights of ``start``; or on from its position, which took so many seconds."""
+    def train(self, name: str, settings: Settings, start: str | None = None, resume: str | None = None) -> None:
+        """A run of train_sid.py, from the weights of ``start`` or on from where ``resume`` ended."""
+        begun = {"start": start, "resume": resume}
+        self.steps.append({"name": name, "run": "sid", "share": 0, "config": settings} | begun)
 
-        def run(file: Path) -> Path:
-            log = self.folder / name / "log"
-            on = [] if start is None else ["--checkpoint", start, *(["--finetune"] if resumed is None else [])]
-            if _newest(log) is None:
-                file.with_name(SPENT).unlink(missing_ok=True)
-            else:
-                on = ["--resume", "auto"]
-            with _counted(file.with_name(SPENT)):
-                _run("train_sid.py", "--config", file, "--log_dir", log, *on)
-            return _newest(log)
-
-        # decoding is nobody's training time
-        FrameDataset(_config(settings).dataset_params, seed=self.seed, progress=True).prepare_cache(progress=True)
-        self._once(name, settings, start, run, resumed)
-
-    def teach(self, start: Path) -> None:
+    def teach(self, start: str) -> None:
         """Expressions, on the clips with resting heads."""
         settings = self.settings("generator", RENDERED["generator"])
         settings["dataset_params"]["root_dir"] = [{"path": str(self.args.calm), "weight": 1}]
         steps = max(20, round(TAUGHT * self.args.length))
+        command = f"sid.expressions --checkpoint {{{start}}} --out {{out}} --steps {steps} --seed {self.seed}"
+        self.steps.append(
+            {"name": "expressions", "run": command, "makes": "taught.pth", "share": 0, "config": settings}
+        )
 
-        def run(file: Path) -> Path:
-            made = file.with_name("taught.pth")
-            file.with_name(SPENT).unlink(missing_ok=True)  # it always begins anew
-            command = ("-m", "modules.sid.expressions", "--config", file, "--checkpoint", start, "--out", made)
-            with _counted(file.with_name(SPENT)):
-                _run(*command, "--steps", steps, "--seed", self.seed)
-            return made
-
-        self._once("expressions", settings, start, run, more=steps)
-
-    def _once(
-        self,
-        name: str,
-        settings: Settings,
-        start: Path | None,
-        run: Callable[[Path], Path],
-        resumed: float | None = None,
-        more: Any = None,
-    ) -> None:
-        """``run(settings.yaml)`` unless that was done; refuse what was done otherwise.
-
-        Its seconds are counted with those of the run that it starts from, or those it is told to go on from.
-        """
-        folder = self.folder / name
-        if start is not None and resumed is None and not (start.parent / DONE).is_file():
-            raise UserError(f"{start.parent}: is not done yet; run the parts before this one first")
-        of, begun = _digest(settings, more, start), folder / "of.json"
-        if begun.is_file() and json.loads(begun.read_text(encoding="utf-8")) != of:
-            raise UserError(f"{folder}: was begun with other settings or from another start; remove it")
-        if (folder / DONE).is_file():
-            return
-        file = folder / SETTINGS
-        write_text(file, yaml.safe_dump(settings))
-        write_json(begun, of)
-        if resumed is None:
-            resumed = 0.0 if start is None else self.result(start.parent.name)["seconds"]
-        made = run(file)
-        with replacing(folder / CHECKPOINT) as whole:
-            shutil.copy(made, whole)
-        seconds = resumed + json.loads((folder / SPENT).read_text(encoding="utf-8"))
-        count = sum(p.numel() for p in _load(folder).parameters())  # of the networks inference uses
-        write_json(folder / DONE, {"seconds": seconds, "parameters": count})
+    def export(self, name: str) -> None:
+        """What inference needs, into the run's own folder."""
+        command = f"sid.export --config '{{{name}.config}}' --checkpoint '{{{name}}}' --out {{out}}"
+        self.steps.append({"name": f"export {name}", "run": command, "makes": f"../{name}/{CHECKPOINT}"})
 
     def evaluate(self, name: str) -> None:
-        """Pictures and embeddings, unless that is done."""
-        if self.is_measured(name):
+        """Pictures and embeddings."""
+        self.export(name)
+        settings = next(step["config"] for step in self.steps if step["name"] == name)
+        config = settings | {"evaluate_params": self.base["evaluate_params"]}
+        command = f"evaluation --mode evaluate --checkpoint '{{export {name}}}'"
+        made = f"../{name}/{METRICS}"
+        self.steps.append({"name": f"evaluate {name}", "run": command, "makes": made, "config": config})
+
+    @property
+    def recipe(self) -> Recipe:
+        return recipe_from({"minutes": 1, "steps": self.steps}, Path("benchmarks/comparison.py"))
+
+    def run(self) -> None:
+        """Do all steps; of every run that is measured, write what it cost."""
+        if not self.steps:
             return
-        folder = self.folder / name
-        settings = yaml.safe_load((folder / SETTINGS).read_text(encoding="utf-8"))
-        config, evaluate_params = folder / "evaluate.yaml", self.base["evaluate_params"]
-        config.write_text(yaml.safe_dump(settings | {"evaluate_params": evaluate_params}), encoding="utf-8")
-        _run("run.py", "--mode", "evaluate", "--config", config, "--checkpoint", folder / CHECKPOINT)
+        recipe = self.recipe
+        for step in recipe.steps:
+            if step.run == "sid":  # decoding is nobody's training time
+                data = _config(recipe.configs[step.name]).dataset_params
+                FrameDataset(data, seed=self.seed, progress=True).prepare_cache(progress=True)
+        run_recipe(recipe, self.folder)
+        self.embeddings(self.unseen)
+        records, steps = Kept(self.folder).records, {step.name: step for step in recipe.steps}
+        for step in recipe.steps:
+            if step.name.startswith("export "):
+                name = step.name.removeprefix("export ")
+                clock = "seconds" if torch.cuda.is_available() else "cpu_seconds"
+                seconds = sum(getattr(records[each], clock) for each in lineage(steps, name))
+                count = sum(p.numel() for p in self.model(name).parameters())  # of the networks inference uses
+                write_json(self.folder / name / DONE, {"seconds": seconds, "parameters": count})
 
     def embeddings(self, names: list[str]) -> None:
         """What encoders that show nothing yet tell, all of the same pictures."""
-        embeds = {name: embeddings_of(_load(self.folder / name)) for name in names if not self.is_measured(name)}
+        embeds = {name: embeddings_of(self.model(name)) for name in names if not self.is_measured(name)}
         if not embeds:
             return
         params = self.params
@@ -321,25 +291,17 @@ class Runs:
         metrics = self.folder / name / METRICS
         return metrics.is_file() and json.loads(metrics.read_text(encoding="utf-8"))["measured"] == self.measured
 
-    def checkpoint(self, name: str) -> Path:
-        return self.folder / name / CHECKPOINT
-
-    def result(self, name: str) -> dict[str, Any]:
-        return json.loads((self.folder / name / DONE).read_text(encoding="utf-8"))
-
-
-def _digest(settings: Settings, more: Any, start: Path | None) -> str:
-    """What a run's results depend on."""
-    data = {k: v for k, v in settings["dataset_params"].items() if k not in ("cache_dir", "num_workers")}
-    began = start and hashlib.sha256(start.read_bytes()).hexdigest()
-    of = json.dumps([settings | {"dataset_params": data}, more, began], sort_keys=True)
-    return hashlib.sha256(of.encode()).hexdigest()
+    def model(self, name: str) -> SID:
+        """A run's model, ready to use."""
+        settings = yaml.safe_load((self.folder / name / "config.yaml").read_text(encoding="utf-8"))
+        return prepare_model(_config(settings).model_params, self.folder / name / CHECKPOINT, best_device(cpu=False))
 
 
-def _newest(log: Path, name: str = "*-") -> Path | None:
-    """The last checkpoint of a run."""
-    found = log.glob(f"*/{name}checkpoint.pth.tar")
-    return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
+def lineage(steps: dict[str, Step], name: str) -> list[str]:
+    """A run and all that it came from, one from the other."""
+    step = steps[name]
+    before = step.start or step.resume or ("encoders" if name == "expressions" else None)
+    return [name, *([] if before is None else lineage(steps, before))]
 
 
 def _decays(epochs: int) -> int:
@@ -348,47 +310,6 @@ def _decays(epochs: int) -> int:
 
 def _config(settings: Settings) -> Config:
     return config_from_dict(settings, where="benchmarks/comparison.py")
-
-
-def _load(folder: Path) -> SID:
-    """A run's model, ready to use."""
-    settings = yaml.safe_load((folder / SETTINGS).read_text(encoding="utf-8"))
-    return prepare_model(_config(settings).model_params, folder / CHECKPOINT, best_device(cpu=False))
-
-
-@contextmanager
-def _counted(file: Path) -> Iterator[None]:
-    """Add the seconds of what is done inside to those in ``file``, also where it ends early."""
-    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else 0.0
-    began = _seconds()
-    try:
-        yield
-    finally:
-        write_json(file, before + _seconds() - began)
-
-
-def _seconds() -> float:
-    """Of all commands so far: a GPU's by the clock, a CPU's by the processor, which other work does not lengthen."""
-    if torch.cuda.is_available():
-        return time.monotonic()
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
-def _run(*command: object) -> None:
-    print("$", *command, flush=True)
-    process = subprocess.Popen([sys.executable, *map(str, command)], cwd=ROOT)
-    try:
-        status = process.wait()
-    except SystemExit:  # told to stop: the command may have something to save
-        process.terminate()
-        process.wait()
-        raise
-    except KeyboardInterrupt:  # which it has got as well
-        process.wait()
-        raise
-    if status:
-        raise SystemExit(status)  # the command has said why
 
 
 if __name__ == "__main__":

@@ -7,12 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from benchmarks import comparison, comparison_table
 from modules.config.files import config_from_dict
 from modules.errors import UserError
-from modules.sid import weights
 from modules.sid.model import SID
 
 
@@ -64,45 +62,23 @@ def test_without_stills_an_epoch_has_as_many_items(runs):
     assert without == whole
 
 
-def finish(runs: comparison.Runs, name: str, step: str, start: Path | None = None, epochs: int = 4) -> int:
-    """A run that takes a second and leaves untrained weights; how often it was run."""
-    settings, done = runs.settings(step, epochs), []
-
-    def run(file: Path) -> Path:
-        made = file.with_name("made.pth.tar")
-        torch.save(weights.state(SID(config_from_dict(settings, where=step).model_params)), made)
-        file.with_name(comparison.SPENT).write_text("1.0")
-        done.append(file)
-        return made
-
-    runs._once(name, settings, start, run)
-    return len(done)
+def test_all_runs_are_one_recipe(runs):
+    runs.fomm()
+    runs.sid()
+    runs.ablations()
+    recipe = runs.recipe
+    steps = {step.name: step for step in recipe.steps}
+    assert {"fomm", "expressions", "generator", "evaluate generator", "encoders without stills"} <= steps.keys()
+    assert "evaluate encoders without stills" not in steps and "export encoders without stills" in steps
+    assert all(recipe.minutes_of(step, 1) is None for step in recipe.steps)  # epochs end them
+    for name in (comparison.FOMM_STEPS, comparison.FOMM_TIME):
+        assert recipe.configs["fomm"]["train_params"]["num_epochs"] < recipe.configs[name]["train_params"]["num_epochs"]
 
 
-def test_what_is_done_is_kept_and_other_settings_are_refused(runs):
-    assert finish(runs, "keypoints", "keypoints") == 1
-    assert finish(runs, "keypoints", "keypoints") == 0
-    with pytest.raises(UserError, match="was begun with other settings"):
-        finish(runs, "keypoints", "keypoints", epochs=5)
-
-
-def test_seconds_are_those_of_all_that_a_run_starts_from(runs):
-    with pytest.raises(UserError, match="keypoints: is not done yet"):
-        finish(runs, "encoders", "encoders", runs.checkpoint("keypoints"))
-    finish(runs, "keypoints", "keypoints")
-    finish(runs, "encoders", "encoders", runs.checkpoint("keypoints"))
-    assert runs.result("keypoints")["seconds"] == 1 and runs.result("encoders")["seconds"] == 2
-
-
-def test_seconds_of_an_interrupted_run_are_not_lost(tmp_path, monkeypatch):
-    now = iter([10.0, 13.0, 20.0, 21.5])
-    monkeypatch.setattr(comparison, "_seconds", lambda: next(now))
-    file = tmp_path / "seconds.json"
-    with pytest.raises(KeyboardInterrupt), comparison._counted(file):
-        raise KeyboardInterrupt
-    with comparison._counted(file):
-        pass
-    assert json.loads(file.read_text()) == 4.5
+def test_time_is_that_of_all_that_a_run_came_from(runs):
+    runs.sid()
+    steps = {step.name: step for step in runs.recipe.steps}
+    assert comparison.lineage(steps, "generator") == ["generator", "expressions", "encoders", "keypoints"]
 
 
 def measured(folder: Path, ways: dict[str, list[float]], by: str = "meter") -> None:

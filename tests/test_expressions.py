@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from tiny import OWN_EXPRESSION, tiny, write_tiny
+from torch.utils.data import default_collate
 
 from modules.config.files import config_from_dict, load_config
 from modules.data.frames import FrameDataset
@@ -21,7 +22,7 @@ from modules.errors import UserError
 from modules.faces.window import cut_out, whole_face, window
 from modules.sid import expressions, face_motion, objectives, weights
 from modules.sid.encoders import Encoders, Seen
-from modules.sid.expressions import Teaching, teach
+from modules.sid.expressions import Moments, Teaching, teach
 from modules.sid.face_motion import (
     GRID,
     FoundFaces,
@@ -34,6 +35,7 @@ from modules.sid.face_motion import (
 )
 from modules.sid.model import SID
 from modules.training.checkpoint import save_checkpoint
+from modules.training.run import build_accelerator
 
 ROOT = Path(__file__).parent.parent
 CHECKPOINT, CONFIG = ROOT / "SID_Checkpoints/sid-adv-cpk.pth", ROOT / "config/synthetic-128-encoders.yaml"
@@ -231,7 +233,9 @@ def test_mirrored_faces_are_to_tell_mirrored_motions(monkeypatch):
     ramp = torch.linspace(0, 200, 64).byte().expand(3, 64, 64)
     faces = torch.stack([ramp + number for number in range(5)])[None]
     targets = torch.arange(10.0).reshape(2, 1, 5, 1)  # mirrored ones are 5 more
-    shown, pose, wanted = expressions._batch(FoundFaces(faces, targets + 100), targets, clips=12)
+    moments = Moments(FoundFaces(faces, targets + 100), targets, Teaching(steps=3, batch_size=4))
+    items = default_collate([moments[0, index] for index in range(len(moments))])
+    shown, pose, wanted = (items[name].flatten(0, 1) for name in ("faces", "pose", "targets"))
     assert shown.shape == (48, 3, 64, 64) and wanted.shape == (48, 1)
     is_mirrored = shown[:, 0, 0, 0] > shown[:, 0, 0, -1]
     assert is_mirrored.any() and not is_mirrored.all()
@@ -248,7 +252,7 @@ def test_the_mirrored_place_is_where_a_mirrored_frame_shows_the_face():
     torch.testing.assert_close(seen, cut_out(frame, place, 32).flip(-1), atol=1e-4, rtol=0)
 
 
-def test_teaching_tells_expressions_and_leaves_the_pose_alone(found, model):
+def test_teaching_tells_expressions_and_leaves_the_pose_alone(found, model, tmp_path):
     """Of faces that slide as a whole, which 100 steps tell; z_pose tells it too, so here nothing keeps them apart."""
     encoder = model.encoders.semantic
     shifts = torch.linspace(-10, 10, MOMENTS).round()
@@ -260,7 +264,8 @@ def test_teaching_tells_expressions_and_leaves_the_pose_alone(found, model):
     with torch.no_grad():
         before, untaught = encoder(frames), encoder.read_expression(faces)
     assert not untaught.any() and not before.expression.any()
-    told = teach(encoder, found, motions, Teaching(steps=100, clips=8, apart=0))
+    teaching = Teaching(steps=100, batch_size=8, apart=0)
+    told = teach(encoder, found, motions, teaching, build_accelerator(teaching, cpu=True), tmp_path)
     with torch.no_grad():
         after, taught = encoder(frames), encoder.read_expression(faces)
     wanted = (motions.flatten(2) @ halves_motions(motions, encoder.sizes[0], Teaching().whitening)).flatten(0, 1)
@@ -314,8 +319,13 @@ def run(*options) -> subprocess.CompletedProcess:
 def test_the_command_changes_z_exp_and_what_depended_on_it(roots, checkpoint, tmp_path):
     """The rest of the file is the checkpoint's, and z_exp now moves the face as it is told, and nothing else."""
     config, out = config_of(tmp_path / "c.yaml", roots["resting"]), tmp_path / "taught.pth"
-    done = run("--config", config, "--checkpoint", checkpoint, "--out", out, "--moments", MOMENTS, "--steps", 20)
+    options = ("--config", config, "--checkpoint", checkpoint, "--out", out, "--moments", MOMENTS, "--steps", 20)
+    done = run(*options, "--log_dir", tmp_path / "log")
     assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "log/expressions").iterdir()
+    assert {"log.txt", "log.jsonl", "00000000-checkpoint.pth.tar"} <= {path.name for path in folder.iterdir()}
+    again = run(*options, "--log_dir", tmp_path / "log", "--resume", "auto")
+    assert again.returncode == 0 and "nothing left to train" in again.stdout
     params = load_config(config).model_params
     before, model = (weights.load_model(params, path) for path in (checkpoint, out))
     old, new = before.state_dict(), model.state_dict()

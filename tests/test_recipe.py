@@ -49,8 +49,9 @@ def test_bundled_recipes_have_valid_configurations_and_options(path):
 
 def test_minutes_are_shared_out():
     steps = [{"name": name, "run": "sid", "share": share, "config": {}} for name, share in (("a", 1), ("b", 3))]
-    known = recipe(*steps, {"name": "c", "run": "sid.export"})
-    assert [known.minutes_of(step, 20) for step in known.steps] == [5, 15, None]
+    others = {"name": "c", "run": "sid.export"}, {"name": "d", "run": "sid", "share": 0, "config": {}}
+    known = recipe(*steps, *others)
+    assert [known.minutes_of(step, 20) for step in known.steps] == [5, 15, None, None]
 
 
 def test_a_step_s_configuration_is_the_recipe_s_but_for_what_it_names(tmp_path):
@@ -65,12 +66,13 @@ def test_a_step_s_configuration_is_the_recipe_s_but_for_what_it_names(tmp_path):
     ("steps", "words"),
     [
         ([], "steps: expected a list"),
-        ([{"name": "a b", "run": "sid"}], "a name is a letter"),
+        ([{"name": "a/b", "run": "sid"}], "a name is a letter"),
         ([{"name": "a", "run": "sid"}] * 2, "two steps of this name"),
         ([{"name": "a", "run": "sid.export --checkpoint {b}"}], "needs b, which is no step before it"),
         ([{"name": "a", "run": "sid", "config": {"x": ["{c}"]}}], "needs c, which is no step before it"),
         ([{"name": "a", "run": "sid {"}], "a brace that names no step"),
         ([{"name": "a", "run": "sid", "share": 1}], "a training needs a config"),
+        ([{"name": "a", "run": "sid"}, {"name": "b", "run": "sid", "start": "a"}], "which have a share"),
         ([{"name": "a", "run": "sid", "config": 3}], "config: expected a mapping, found 3"),
         ([{"name": "a", "run": "sid", "shar": 1}], "steps[0].shar: expected a known key such as steps[0].share"),
     ],

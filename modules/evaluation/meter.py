@@ -24,6 +24,8 @@ def main() -> None:
     parser.add_argument("--people", type=many, default=19200, help="to learn from; a thousand take 0.2 GB of memory")
     parser.add_argument("--steps", type=many, default=6500, help="batches of 64 pictures")
     parser.add_argument("--workers", type=number(int, 0, 1000), default=0, help="processes that render them, on a CPU")
+    parser.add_argument("--resume", choices=("auto",), help="continue the newest run of this kind, if there is one")
+    parser.add_argument("--log_dir", default="log", help="folder of the runs")
     parser.add_argument("--cpu", action="store_true", help="do not use a GPU, even if there is one")
     args = parser.parse_args()
     params, size = None, args.size
@@ -34,18 +36,15 @@ def main() -> None:
             raise UserError(f"{args.config}: has no model_params.encoder_params: there is nothing to train")
     check_place(args.out)
     # torch is imported here, so that --help answers at once
-    from ..devices import best_device
+    from ..training.run import Run
     from .judges.face_meter import METER_PARAMS, save_meter
-    from .judges.training import train_meter
+    from .judges.training import MeterParams, train_meter
 
+    kind = "meter.yaml" if args.config is None else f"ceiling-{Path(args.config).name}"
+    run = Run(kind, log_dir=args.log_dir, resume=args.resume, cpu=args.cpu)
+    training = MeterParams(steps=args.steps, warmup_steps=args.steps // 10)
     meter = train_meter(
-        params or METER_PARAMS,
-        size,
-        args.people,
-        args.steps,
-        device=best_device(args.cpu),
-        workers=args.workers,
-        of_model=params is not None,
+        params or METER_PARAMS, size, args.people, training, run, args.workers, of_model=params is not None
     )
     save_meter(meter, Path(args.out))
     print(f"wrote {args.out}")

@@ -27,13 +27,13 @@ class Step:
     ``{out}`` in ``run`` is the place of what it makes, ``{name}`` what the step of that name made, and
     ``{name.config}`` that step's configuration.  With a ``config`` it is also given ``--config``: what it differs in
     from the recipe's own ``config``, or from the file that its ``base`` names.  With a ``share`` it is a training,
-    which has that share of the minutes.
+    which is continued where it was interrupted and has that share of the minutes; at 0 it ends by its configuration.
     """
 
     name: str
     run: str
     makes: str | None = None  # file or folder, seen from the step's folder; of a training null = its newest checkpoint
-    share: float | None = option(None, above=0)
+    share: float | None = option(None, low=0)
     start: str | None = None  # a step whose weights the training starts from
     resume: str | None = None  # a step whose run it continues
 
@@ -60,8 +60,8 @@ class Recipe:
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def minutes_of(self, step: Step, minutes: float) -> float | None:
-        """A step's part of all ``minutes``; None for one that is no training by the clock."""
-        return None if step.share is None else minutes * step.share / sum(s.share or 0 for s in self.steps)
+        """A step's part of all ``minutes``; None for one that the clock does not end."""
+        return None if not step.share else minutes * step.share / sum(s.share or 0 for s in self.steps)
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -102,8 +102,8 @@ def _check(recipe: Recipe) -> None:
     known: set[str] = set()
     for step in recipe.steps:
         where = f"{recipe.where}: step {step.name}"
-        if not re.fullmatch(r"[A-Za-z][\w-]*", step.name) or step.name == "out":
-            raise UserError(f"{where}: a name is a letter, then letters, digits, - and _; and not 'out'")
+        if not re.fullmatch(r"[A-Za-z][\w -]*", step.name) or step.name == "out":
+            raise UserError(f"{where}: a name is a letter, then letters, digits, spaces, - and _; and not 'out'")
         if step.name in known:
             raise UserError(f"{where}: there are two steps of this name; rename one")
         for other in needed(recipe, step):
@@ -111,7 +111,9 @@ def _check(recipe: Recipe) -> None:
                 raise UserError(f"{where}: needs {other}, which is no step before it")
         if step.start and step.resume:
             raise UserError(f"{where}: start and resume contradict each other; give one of them")
-        if (step.share or step.start or step.resume) and step.name not in recipe.configs:
+        if (step.start or step.resume) and step.share is None:
+            raise UserError(f"{where}: start and resume are of trainings, which have a share")
+        if step.share is not None and step.name not in recipe.configs:
             raise UserError(f"{where}: a training needs a config")
         known.add(step.name)
 

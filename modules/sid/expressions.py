@@ -10,22 +10,43 @@ same in the whole clip.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from torch import Tensor, nn
-from tqdm import tqdm
+from torch.utils.data import Dataset
 
 from ..arguments import Parser, number
 from ..atomic import check_place
 from ..config.files import config_to_dict, load_config
+from ..config.schema import option, section
+from ..config.sid import Config
+from ..config.training import LoopParams
 from ..data.augmentation import colour_view, warp
 from ..data.frames import FrameDataset
-from ..devices import best_device
+from ..data.sampling import loader_of
 from ..errors import UserError, run_script
+from ..geometry import full_precision
 from ..training.checkpoint import save_checkpoint
+from ..training.launch import one_voice
+from ..training.layout import ONE_NETWORK
+from ..training.log import left_out
+from ..training.run import (
+    Run,
+    close,
+    continue_from,
+    is_complete,
+    nothing_left,
+    open_folder,
+    start_processes,
+    starting_point,
+)
+from ..training.trainer import Objective, Trainer
 from . import weights
 from .encoders import SemanticEncoder
 from .face_motion import FoundFaces, face_motions, find_faces, halves_motions, mirror_signs, mirrored
@@ -36,60 +57,110 @@ FITTED = 1000  # clips, evenly among those found, that tell how a face moves wit
 SHAKE = 0.05  # of the window: a face is not always found at the very same place
 
 
-@dataclass(frozen=True)
-class Teaching:
-    """How long, and of what."""
+@section
+class Teaching(LoopParams):
+    """How z_exp is taught.  An epoch is all of it."""
 
-    steps: int = 6000
-    clips: int = 32  # in a batch, MOMENTS_PER_CLIP of each
+    steps: int = option(6000, low=1)
+    batch_size: int = option(32, low=1)  # clips a step, MOMENTS_PER_CLIP of each
     whitening: float = 0.75  # see principal_motions
-    apart: float = 30.0  # weight of what z_exp shares with z_pose
+    apart: float = option(30.0, low=0)  # weight of what z_exp shares with z_pose
     lr: float = 2e-3
-    seed: int = 0
+    num_epochs: int = 1
+    cosine: bool = True
+    gradient_clip: float | None = 5.0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    checkpoint_minutes: float = 10.0
 
 
-def teach(encoder: SemanticEncoder, found: FoundFaces, motions: Tensor, teaching: Teaching) -> Tensor:
-    """Train ``encoder.expression`` anew, on its device and in bfloat16, on ``motions [N, T, 2, G, G]`` of found faces.
+class Moments(Dataset):
+    """Some moments of a clip an item, with z_pose and what z_exp is to be; drawn by (seed, epoch, index) alone.
 
-    Losses: the mean squared error of z_exp against as many principal motions of the clip
-    (:func:`.sid.face_motion.halves_motions`), and its covariance with z_pose.  The encoder is left in
-    evaluation mode.
+    Args:
+        targets: ``[2, N, T, K]``, of the faces and of their mirror images.
+    """
+
+    def __init__(self, found: FoundFaces, targets: Tensor, teaching: Teaching):
+        self.found, self.targets, self.teaching = found, targets, teaching
+
+    def __len__(self) -> int:
+        return self.teaching.steps * self.teaching.batch_size
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+        """``faces [4, 3, S, S]``, their ``pose [4, P]`` and their ``targets [4, K]``."""
+        clips, moments = self.found.faces.shape[:2]
+        rng = np.random.default_rng(np.random.SeedSequence([self.teaching.seed, *key]))
+        who, mirror = key[1] % clips, int(rng.random() < 0.5)
+        when = torch.from_numpy(rng.permutation(moments)[:MOMENTS_PER_CLIP])
+        faces = self.found.faces[who, when].float() / 255
+        faces = _shaken(faces.flip(-1) if mirror else faces, rng)
+        return {"faces": faces, "pose": self.found.poses[mirror, who, when], "targets": self.targets[mirror, who, when]}
+
+
+class ExpressionStep(nn.Module):
+    """The losses: the squared error of z_exp, and its covariance with z_pose."""
+
+    def __init__(self, expression: nn.Module, apart: float):
+        super().__init__()
+        self.expression, self.apart = expression, apart
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], None]:
+        faces, pose, targets = (batch[name].flatten(0, 1) for name in ("faces", "pose", "targets"))
+        seed = int(torch.randint(2**62, ()))  # the step's
+        told = self.expression(colour_view(faces, torch.Generator(faces.device).manual_seed(seed)))
+        with torch.autocast(faces.device.type, enabled=False):
+            told = full_precision(told)
+            return {"expression": F.mse_loss(told, targets), "apart": self.apart * _shared(told, pose)}, None
+
+
+def build(
+    encoder: SemanticEncoder, found: FoundFaces, motions: Tensor, teaching: Teaching
+) -> tuple[Objective, Moments]:
+    """Make ``encoder.expression`` new, to learn from ``motions [N, T, 2, G, G]`` of found faces: z_exp is to be as many
+    principal motions of the clip (:func:`.sid.face_motion.halves_motions`).
+
+    Raises:
+        UserError: nothing moves.
+    """
+    reader = halves_motions(motions, encoder.sizes[0], teaching.whitening)
+    signs, told = mirror_signs(reader), motions.flatten(2) @ reader
+    encoder.eval().requires_grad_(False)
+    encoder.in_mirror.copy_(signs)
+    torch.manual_seed(teaching.seed)
+    learner = encoder.expression.requires_grad_(True)
+    learner.apply(lambda layer: layer.reset_parameters() if hasattr(layer, "reset_parameters") else None)
+    optimizer = torch.optim.AdamW(learner.parameters(), lr=teaching.lr, weight_decay=1e-2, fused=True)
+    objective = Objective(ExpressionStep(learner, teaching.apart), {"optimizer_expression": optimizer})
+    return objective, Moments(found, torch.stack([told, signs * told]), teaching)
+
+
+def teach(
+    encoder: SemanticEncoder,
+    found: FoundFaces,
+    motions: Tensor,
+    teaching: Teaching,
+    accelerator: Accelerator,
+    folder: Path,
+    resume: Callable[[Trainer], object] = lambda trainer: None,
+) -> Tensor:
+    """Train ``encoder.expression`` anew; the encoder is left in evaluation mode.
+
+    Args:
+        motions: of the found faces, ``[N, T, 2, G, G]``.
+        folder: of the run's log and checkpoints.
+        resume: brings the trainer to where an earlier run stopped.
 
     Returns:
         the motion that each number of z_exp stands for, ``[K, 2, G, G]``.
 
     Raises:
-        UserError: nothing moves, or the weights are not finite any more.
+        UserError: nothing moves, or losses are not finite any more.
     """
-    device = next(encoder.parameters()).device
-    torch.manual_seed(teaching.seed)
-    generator = torch.Generator(device).manual_seed(teaching.seed)
-    reader = halves_motions(motions, encoder.sizes[0], teaching.whitening)
-    signs, told = mirror_signs(reader), motions.flatten(2) @ reader
-    targets = torch.stack([told, signs * told])  # [2, N, T, K], also of the mirror images
-    encoder.eval().requires_grad_(False)
-    learner = encoder.expression.train().requires_grad_(True)
-    learner.apply(lambda layer: layer.reset_parameters() if hasattr(layer, "reset_parameters") else None)
-    optimizer = torch.optim.AdamW(learner.parameters(), lr=teaching.lr, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, teaching.lr, teaching.steps, pct_start=0.1)
-    bar = tqdm(range(teaching.steps), desc="teaching expressions", unit="step")
-    for _ in bar:
-        faces, pose, wanted = (t.to(device) for t in _batch(found, targets, teaching.clips))
-        with torch.autocast(device.type, torch.bfloat16):
-            expression = learner(colour_view(faces, generator))
-        terms = {
-            "expression": F.mse_loss(expression, wanted),
-            "apart": teaching.apart * _shared(expression, pose),
-        }
-        optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(terms.values())).sum().backward()
-        nn.utils.clip_grad_norm_(learner.parameters(), 5.0)
-        optimizer.step()
-        schedule.step()
-        bar.set_postfix({name: f"{float(value.detach()):.3f}" for name, value in terms.items()}, refresh=False)
-    if not all(t.isfinite().all() for t in learner.state_dict().values()):
-        raise UserError("the encoder's weights are not finite any more: nothing is written; try other --seed")
-    encoder.in_mirror.copy_(signs)
+    objective, moments = build(encoder, found, motions, teaching)
+    loader = loader_of(moments, teaching)
+    trainer = Trainer(encoder.expression, ONE_NETWORK, [objective], loader, teaching, accelerator)
+    resume(trainer)
+    trainer.fit(folder)
     encoder.eval().requires_grad_(False)
     return _motions_told(encoder, found, motions)
 
@@ -128,18 +199,6 @@ def start_anew(model: SID, motions: Tensor) -> None:
     dense.face_flow.more.weight.zero_()
 
 
-def _batch(found: FoundFaces, targets: Tensor, clips: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Faces ``[clips * 4, 3, S, S]``, their z_pose ``[clips * 4, P]`` and their targets ``[clips * 4, K]``."""
-    count, moments = found.faces.shape[:2]
-    who = torch.randint(count, (clips, 1))
-    when = torch.rand(clips, moments).argsort(dim=1)[:, :MOMENTS_PER_CLIP]
-    mirror = torch.rand(clips, 1) < 0.5
-    faces = found.faces[who, when].float() / 255
-    faces = torch.where(mirror[..., None, None, None], faces.flip(-1), faces).flatten(0, 1)
-    told = (each[mirror.long(), who, when].flatten(0, 1) for each in (found.poses, targets))
-    return _shaken(faces), *told
-
-
 def _shared(expression: Tensor, pose: Tensor) -> Tensor:
     """Mean squared covariance of ``[B, d]`` with ``[B, e]`` brought to variance 1.
 
@@ -150,12 +209,52 @@ def _shared(expression: Tensor, pose: Tensor) -> Tensor:
     return (left.T @ right / len(left)).square().mean()
 
 
-def _shaken(faces: Tensor) -> Tensor:
+def _shaken(faces: Tensor, rng: np.random.Generator) -> Tensor:
     """Each of ``[B, 3, S, S]`` cut out a little beside its place, turned and scaled a little."""
-    turn, scale = SHAKE * torch.randn(len(faces)), 1 + SHAKE * torch.randn(len(faces))
+    drawn = SHAKE * torch.from_numpy(rng.standard_normal((4, len(faces)), dtype=np.float32))
+    turn, scale = drawn[0], 1 + drawn[1]
     rows = torch.stack([scale, -turn, turn, scale], dim=1).unflatten(1, (2, 2))
-    theta = torch.cat([rows, SHAKE * torch.randn(len(faces), 2, 1)], dim=2)
+    theta = torch.cat([rows, drawn[2:].T[:, :, None]], dim=2)
     return warp(faces, F.affine_grid(theta, list(faces.shape), align_corners=True))
+
+
+@one_voice()
+def teach_expressions(config: Config, checkpoint: str, out: Path, moments: int, teaching: Teaching, run: Run) -> Path:
+    """Teach a checkpoint's encoders expressions, on the clips of ``config``; write ``out``, return the run's folder.
+
+    Args:
+        moments: looked at in each clip.
+
+    Raises:
+        UserError: nothing can be taught to them, or of those clips.
+    """
+    encoders = config.model_params.encoder_params
+    if encoders is None or not encoders.own_expression:
+        where = f"{run.config_path}: model_params.encoder_params.own_expression"
+        raise UserError(f"{where} is not set: nothing can be taught")
+    check_place(out)
+    start, entries = starting_point(run)
+    complete = is_complete(start, teaching, out)
+    if complete and run.resume == "auto":
+        return nothing_left(start)
+    model = weights.load_model(config.model_params, checkpoint)
+    accelerator = start_processes(run, teaching)
+    model.to(accelerator.device)
+    data = FrameDataset(config.dataset_params, progress=True)
+    found = find_faces(model.encoders, data, moments)
+    print(f"{len(found.faces)} clips show heads that keep still")
+    folder = open_folder(run, start, config, accelerator)
+    left_out(folder, (f"{path}: {reason}" for path, reason in data.bad_clips.items()))
+
+    def resume(trainer: Trainer) -> None:
+        continue_from(trainer, start, entries, complete=False, finetune=False)
+
+    motions = face_motions(found.faces)
+    start_anew(model, teach(model.encoders.semantic, found, motions, teaching, accelerator, folder, resume))
+    save_checkpoint(weights.state(model) | {"model_params": config_to_dict(config.model_params)}, out)
+    print(f"wrote {out}")
+    close(accelerator)
+    return folder
 
 
 def main() -> None:
@@ -163,28 +262,17 @@ def main() -> None:
     add, defaults = parser.add_argument, Teaching()
     add("--config", required=True, help="YAML file with the clips (dataset_params) and the encoders")
     add("--checkpoint", required=True, help="whose encoders find faces and tell poses already")
-    add("--out", required=True, help="checkpoint to write; its generator has not seen any expression yet")
+    add("--out", type=Path, required=True, help="checkpoint to write; its generator has not seen any expression yet")
     add("--moments", type=number(int, MOMENTS_PER_CLIP, 1000), default=12, help="looked at in each clip")
-    add("--steps", type=number(int, 20, 10**7), default=defaults.steps, help=f"each of {defaults.clips} clips")
+    add("--steps", type=number(int, 20, 10**7), default=defaults.steps, help=f"each of {defaults.batch_size} clips")
     add("--seed", type=number(int, 0, 2**31), default=defaults.seed, help="of everything that is random")
+    add("--resume", choices=("auto",), help="continue the newest run of this configuration, if there is one")
+    add("--log_dir", default="log", help="folder of the runs; theirs lie in expressions/")
     add("--cpu", action="store_true", help="do not use a GPU, even if there is one")
     args = parser.parse_args()
-    config = load_config(args.config)
-    encoders = config.model_params.encoder_params
-    if encoders is None or not encoders.own_expression:
-        raise UserError(f"{args.config}: model_params.encoder_params.own_expression is not set: nothing can be taught")
-    check_place(args.out)
-    model = weights.load_model(config.model_params, args.checkpoint).to(best_device(args.cpu))
-    data = FrameDataset(config.dataset_params, progress=True)
-    found = find_faces(model.encoders, data, args.moments)
-    print(f"{len(found.faces)} clips show heads that keep still")
-    for path, reason in data.bad_clips.items():
-        print(f"left out: {path}: {reason}")
-    teaching = Teaching(steps=args.steps, seed=args.seed)
-    motions = teach(model.encoders.semantic, found, face_motions(found.faces), teaching)
-    start_anew(model, motions)
-    save_checkpoint(weights.state(model) | {"model_params": config_to_dict(config.model_params)}, Path(args.out))
-    print(f"wrote {args.out}")
+    teaching = Teaching(steps=args.steps, seed=args.seed, warmup_steps=args.steps // 10)
+    run = Run(args.config, log_dir=str(Path(args.log_dir) / "expressions"), resume=args.resume, cpu=args.cpu)
+    teach_expressions(load_config(args.config), args.checkpoint, args.out, args.moments, teaching, run)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from ..config.training import LoopParams
 from ..errors import UserError
 from .averages import Average
 from .checkpoint import averaged, restore, save_checkpoint
+from .layout import Layout
 from .log import TrainingLog, left_out
 from .position import Clock, Position, is_over
 from .schedule import learning_rate_factor
@@ -37,18 +38,6 @@ from .signals import Agreement, Signals
 from .updates import Updates
 
 LATEST = "latest-checkpoint.pth.tar"  # written by the clock and on signals; numbered ones are written by epochs
-
-
-class Layout(NamedTuple):
-    """How checkpoints hold a network, and its average under ``ema``.
-
-    Attributes:
-        state: the network -> its entries.
-        load: ``(network, entries, path)`` -> the names of tensors that they lacked and may lack.  Raises UserError.
-    """
-
-    state: Callable[[Any], dict[str, Any]]
-    load: Callable[[Any, dict[str, Any], str | os.PathLike], list[str]]
 
 
 @dataclass

@@ -98,7 +98,7 @@ class FaceMeter(nn.Module):
         """Read ``image [B, 3, H, W]`` in [0, 1].
 
         ``places``: where the encoders are to look, identity's ``[B, 4]`` and semantics', instead of where they find
-        the face.
+        the face; NaN leaves that to them.
         """
         if image.shape[-1] != self.size:
             image = F.interpolate(image, size=(self.size, self.size), mode="bilinear", antialias=True)
@@ -127,7 +127,8 @@ def _look(encoder: nn.Module, image: Tensor, at: Tensor | None) -> Any:
         return encoder.look(image)
     found = encoder.finder(image)
     # what would be easy to read is no place for a face
-    return encoder.see(image, found.detach() if at is None else at)._replace(place=found)
+    at = found.detach() if at is None else torch.where(at.isnan(), found.detach(), at)
+    return encoder.see(image, at)._replace(place=found)
 
 
 def save_meter(meter: FaceMeter, path: Path) -> None:

@@ -12,24 +12,19 @@ from torch import Tensor, nn
 from ... import media
 from ...data.portraits import Portrait
 from ...media.tensors import to_tensor
-from ...training.checkpoint import restore
-from ...training.trainer import Layout
+from ...training.layout import ONE_NETWORK
 
 Batch = dict[str, Tensor]
-
-
-def _state(network: nn.Module) -> dict[str, Any]:
-    return {"network": network.state_dict()}
 
 
 def _load(network: nn.Module, entries: dict[str, Any], path: str | os.PathLike) -> list[str]:
     """``entries`` of a checkpoint, or an average's alone, which had no name in files of version 0.1."""
     if "training" not in entries and "network" not in entries:
         entries = {"network": entries}
-    return restore(network, entries.get("network"), f"{path}: network")
+    return ONE_NETWORK.load(network, entries, path)
 
 
-LAYOUT = Layout(_state, _load)
+LAYOUT = ONE_NETWORK._replace(load=_load)
 
 
 def read_picture(portrait: Portrait, resolution: int) -> Tensor:
