@@ -120,8 +120,8 @@ class Breaks:
 def _breaks_as_joined(path: str | Path, position: int | None) -> bool:
     """Whether the first break of a transport stream after byte ``position`` is one between two files.
 
-    Between files everything begins as a file does: with a table of programs, and after it the data of each stream at the
-    start of a unit.
+    Between files everything begins as a file does: with a table of programs, and after it the data of each stream at
+    the start of a unit.
     """
     if position is None:
         return False

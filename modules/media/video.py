@@ -190,6 +190,18 @@ def first_time(path: str | Path) -> float:
         return next(frames)[0]
 
 
+def lead_in(path: str | Path) -> float:
+    """Seconds from the file's start, from which the ffmpeg program counts, to the first video frame.
+
+    More than 0 where sound begins before the picture.
+    """
+    if is_animation(path):
+        return 0.0
+    with opened(path) as (container, _):
+        start = (container.start_time or 0) / av.time_base
+    return max(0.0, first_time(path) - start)
+
+
 def _decoded(path: str | Path, start: int | None = None) -> Iterator[tuple[float, av.VideoFrame, _Screen]]:
     """Decode a video, from its begin or from the key frame at ``start`` (a pts).
 
