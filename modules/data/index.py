@@ -19,7 +19,7 @@ from ..atomic import replacing
 from ..errors import UserError
 from ..media import VideoInfo, probe_video
 
-FORMAT = 1  # raise it when probing says something else of the same file
+FORMAT = 2  # raise it when probing says something else of the same file
 
 
 @dataclass(frozen=True, eq=False)

@@ -145,16 +145,19 @@ def _assign(
 def ffmpeg_command(
     path: str | Path, track: Track, info: media.VideoInfo, box: Box, size: tuple[int, int], out: str | Path
 ) -> str:
-    """The shell command that cuts ``track`` out of the video at ``path`` with sound: ``box`` scaled to ``size``."""
+    """The shell command that cuts ``track`` out of the video at ``path`` with sound: ``box`` scaled to ``size``.
+
+    The result is what phones and browsers play: 8 bits, 4:2:0.
+    """
     # Down to milliseconds: rounding up would lose the first frame, and the last one has a whole frame's time to spare.
-    start = math.floor(track.start_time * 1000) / 1000
+    start = math.floor((media.lead_in(path) + track.start_time) * 1000) / 1000
     duration = math.floor((track.end_time - track.start_time + float(1 / info.frame_rate)) * 1000) / 1000
     crop = f"crop={box.width}:{box.height}:{box.left}:{box.top}, scale={size[0]}:{size[1]}"
     if info.is_anamorphic:  # ffmpeg turns pictures upright by itself, but crops in the file's own pixels
         crop = f"scale={info.width}:{info.height}, setsar=1, {crop}"
     # "file:" because a colon in a name, or a minus at its begin, means something else to ffmpeg
     source, result = (shlex.quote(f"file:{p}" if re.search("^-|:", str(p)) else str(p)) for p in (path, out))
-    return f'ffmpeg -i {source} -ss {start:.3f} -t {duration:.3f} -filter:v "{crop}" {result}'
+    return f'ffmpeg -i {source} -ss {start:.3f} -t {duration:.3f} -filter:v "{crop}" -pix_fmt yuv420p {result}'
 
 
 def write_crops(

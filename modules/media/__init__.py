@@ -17,7 +17,7 @@ from .image import (
     resize,
     write_image,
 )
-from .video import Frame, VideoInfo, first_time, probe_video, read_frames, read_video
+from .video import Frame, VideoInfo, first_time, lead_in, probe_video, read_frames, read_video
 from .writer import VideoWriter
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "image_size",
     "is_image",
     "is_video",
+    "lead_in",
     "names_image",
     "names_video",
     "probe_video",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import itertools
 import os
@@ -11,7 +12,10 @@ from pathlib import Path
 import av
 
 from ..errors import UserError, cause
+from .joints import JOINABLE, Breaks, OneClock
 from .pillow import is_heif
+
+_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # codec -> the decoder that shows transparency
 
 
 def open_container(path: str | Path) -> av.container.InputContainer:
@@ -60,6 +64,27 @@ def readable(path: str | Path, container: av.container.InputContainer, kind: str
     return known
 
 
+def decoder_of(path: str | Path, stream: av.VideoStream) -> av.VideoCodecContext:
+    """What decodes a video with all that is in it: FFmpeg's own decoders of VP8 and VP9 leave out transparency."""
+    name = _WITH_ALPHA.get(stream.codec.canonical_name)
+    if name is None or stream.metadata.get("alpha_mode") != "1":
+        return stream.codec_context
+    try:
+        return av.CodecContext.create(name, "r")
+    except av.codec.codec.UnknownCodecError:
+        raise UserError(
+            f"{path}: is transparent, which needs FFmpeg's {name}, and PyAV has none here; install PyPI's wheel of av"
+        ) from None
+
+
+def decode(decoder: av.codec.CodecContext, packet: av.Packet) -> list[av.VideoFrame] | list[av.AudioFrame]:
+    """The frames that a packet completes; after an empty one the decoder can begin another part."""
+    frames = decoder.decode(packet)
+    if not packet.size:
+        decoder.flush_buffers()
+    return frames
+
+
 def _is_encrypted(path: str | Path, index: int) -> bool:
     """Whether the first packet of a stream says so."""
     with contextlib.suppress(av.FFmpegError), open_container(path) as container:  # damage is told by who reads on
@@ -81,14 +106,25 @@ def clock_of(path: str | Path) -> str:
             return "dts"
         stamps = []
         with contextlib.suppress(av.FFmpegError):  # damage is told by who reads the pictures
-            stamps = [(packet.pts, packet.dts) for packet in Shown(container.demux(stream)) if packet.size]
+            demuxed = Shown(OneClock(container.demux(stream), container))
+            stamps = [(packet.pts, packet.dts) for packet in demuxed if packet.size]
     if all(pts is not None for pts, _ in stamps):
         return "pts"
     return "dts" if all(dts is not None for _, dts in stamps) else "rate"
 
 
+def joint_offsets(path: str | Path, container: av.container.InputContainer) -> list[float]:
+    """Seconds to add to the clocks of a file's later parts, if it was joined, so that the video goes on."""
+    if container.format.name not in JOINABLE or not container.streams.video:
+        return []
+    with opened(path) as (another, stream):
+        clock = OneClock(another.demux(stream), another)
+        collections.deque(clock, maxlen=0)
+        return clock.offsets
+
+
 def packets(path: str | Path, container: av.container.InputContainer, stream: av.VideoStream) -> Shown:
-    """Demux the video from the start to the end, the empty packet that flushes the decoder included."""
+    """Demux the video from the start to the end, the empty packets that flush the decoder included."""
     return Shown(_whole(path, container, stream))
 
 
@@ -98,27 +134,37 @@ def _whole(path: str | Path, container: av.container.InputContainer, stream: av.
     FFmpeg ends quietly where a file is cut off.  So what came is compared with what the file says of itself.
     """
     count, time, longest, end = 0, 0.0, 0.0, 0.0
+    first: float | None = None  # when the first frame is shown: times are told from there on
+    breaks = Breaks(path)
     try:
-        for packet in container.demux(stream):
+        for packet in OneClock(container.demux(stream), container):
             if packet.has_sidedata("encryption_info"):
                 raise UserError(f"{path}: its video is encrypted; give a file without copy protection")
-            if packet.is_corrupt:
-                raise UserError(f"{path}: the video is damaged or cut off after {time:.2f} s; get the file again")
+            if breaks.show_loss(packet):
+                break
             if packet.size:
                 count += 1
-                now = float((packet.dts or packet.pts or 0) * packet.time_base)
+                stamp = packet.pts if packet.dts is None else packet.dts
+                now = float((stamp or 0) * packet.time_base)
                 longest, time = max(longest, now - time), now
                 end = max(end, float(((packet.pts or 0) + (packet.duration or 0)) * packet.time_base))
+                if first is None and packet.is_keyframe and packet.pts is not None:
+                    first = float(packet.pts * packet.time_base)
             yield packet
     except UserError:
         raise
     except Exception as error:
-        message = f"{path}: the video is damaged after {time:.2f} s ({cause(error)}); get the file again"
+        told = max(0.0, time - (first or 0.0))
+        message = f"{path}: the video is damaged after {told:.2f} s ({cause(error)}); get the file again"
         raise UserError(message) from None
+    if breaks.is_lost:
+        told = max(0.0, time - (first or 0.0))
+        raise UserError(f"{path}: the video is damaged or cut off after {told:.2f} s; get the file again")
     if count == 0:
         raise UserError(f"{path}: the video has no frame; choose another file")
     if _is_cut_off(path, container, stream, count, end, longest):
-        raise UserError(f"{path}: the file is cut off, the video ends after {end:.2f} s; get the file again")
+        told = max(0.0, end - (first or 0.0))
+        raise UserError(f"{path}: the file is cut off, the video ends after {told:.2f} s; get the file again")
 
 
 def _is_cut_off(
@@ -165,10 +211,12 @@ class Shown(Iterable[av.Packet]):
     """The packets that a decoder can show, where a file (or what is read of it) begins within another's frames.
 
     Left out is what comes before the first key frame, and what is shown before it ("open GOP"): it refers to frames
-    that are not there.  Where no packet is said to be a key frame, all are passed on.
+    that are not there.  Where no packet is said to be a key frame, all are passed on.  An empty packet ends a part of
+    a file that was joined; the next part begins as a file does.
     """
 
-    left_out = False  # whether there were others, so far
+    left_out = False  # whether there were others in this part, so far
+    parts = 0  # that have ended, so far
 
     def __init__(self, packets: Iterator[av.Packet]):
         self._packets = packets
@@ -176,7 +224,13 @@ class Shown(Iterable[av.Packet]):
     def __iter__(self) -> Iterator[av.Packet]:
         waiting, first = [], None
         for packet in self._packets:
-            if first is None and packet.size and packet.is_keyframe:
+            if not packet.size:
+                yield from waiting
+                yield packet
+                waiting, first, self.left_out = [], None, False
+                self.parts += 1
+                continue
+            if first is None and packet.is_keyframe:
                 self.left_out, waiting, first = bool(waiting), [], packet
             if first is None:
                 waiting.append(packet)
@@ -184,7 +238,6 @@ class Shown(Iterable[av.Packet]):
                 yield packet
             else:
                 self.left_out = True
-        yield from waiting
 
 
 def packets_from(container: av.container.InputContainer, stream: av.VideoStream, start: int) -> Shown:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from ..errors import UserError, cause
 
@@ -68,15 +70,58 @@ def read_animation(path: str | Path) -> Iterator[tuple[np.ndarray, float, float]
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
+    """A picture of any mode as RGB: in sRGB's colours, transparency over white, each value in 8 bits.
+
+    A colour profile that the picture brings is applied; one that is broken or of another kind of picture is passed
+    over, as browsers do.  Of whole numbers of more than 8 bits 65535 is taken for white.  Floats are taken for levels
+    as a screen takes them, not for light: from 0 to 1 where none is above 2 (filters overshoot), else from 0 to 255;
+    what is outside is clipped.
+    """
+    profile = image.info.get("icc_profile")
     if image.mode.startswith("I"):
         # Pillow's own conversion clips 16 bits at 255, which turns nearly everything white.
         grey = np.asarray(image).astype(np.float64) / 257
         image = Image.fromarray(grey.round().clip(0, 255).astype(np.uint8))
+    elif image.mode == "F":
+        levels = np.nan_to_num(np.asarray(image).astype(np.float64))
+        levels = levels * 255 if levels.max() <= 2 else levels
+        image = Image.fromarray(levels.round().clip(0, 255).astype(np.uint8))
+    alpha = None
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
+        image = image.convert("LA" if image.mode in ("1", "L", "LA", "La") else "RGBA")
+        alpha = image.getchannel("A")
+    if image.mode not in ("L", "RGB", "CMYK"):
+        image = image.convert("L" if image.mode in ("1", "LA") else "RGB")
+    image = (_in_srgb(image, profile) if profile else image).convert("RGB")
+    if alpha is not None:
+        image.putalpha(alpha)
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image
+
+
+def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """The picture (L, RGB or CMYK) converted from its colour profile to sRGB, as RGB; as it is if that cannot be."""
+    # The profile may be any bytes: Pillow raises what it likes.
+    with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        change = _to_srgb(profile, image.mode)
+        return image if change is None else ImageCms.applyTransform(image, change)
+    return image
+
+
+@functools.lru_cache(maxsize=8)
+def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """What converts to sRGB; None where that changes no level by more than rounding does, as with sRGB itself."""
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    change = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+    if mode == "CMYK":
+        return change
+    steps = np.linspace(0, 255, 18).round().astype(np.uint8)
+    cube = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(18, -1, 3)
+    sample = Image.fromarray(cube if mode == "RGB" else cube[..., 0])
+    before, after = (
+        np.asarray(s.convert("RGB")).astype(int) for s in (sample, ImageCms.applyTransform(sample, change))
+    )
+    return None if np.abs(before - after).max() <= 1 else change
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ import numpy as np
 from av.video.reformatter import Colorspace
 
 from ..errors import UserError, cause
-from .file import clock_of, opened, packets, packets_from
+from .file import clock_of, decode, decoder_of, opened, packets, packets_from, readable
 from .pillow import is_animation, read_animation
 
 # swscale's fast paths round down, which darkens every picture by a level; this is exact on average.
@@ -54,10 +54,12 @@ class VideoInfo:
     frame_rate: Fraction  # average frames per second
     times: tuple[float, ...]  # seconds from the first frame, one per frame, sorted; the first is 0
     keyframes: tuple[int, ...]  # indices of the frames where decoding can start
-    has_audio: bool
+    has_audio: bool  # which can be decoded
     duration: float  # seconds, from the first frame's start to the last frame's end
     is_anamorphic: bool  # the file's pixels are not square
-    pts: tuple[int, ...] = field(repr=False)  # the same times as the file has them; empty if it has none
+    pts: tuple[int, ...] = field(
+        repr=False
+    )  # the same times as the file has them; empty if it has none that can be sought
 
 
 def probe_video(path: str | Path) -> VideoInfo:
@@ -69,17 +71,22 @@ def probe_video(path: str | Path) -> VideoInfo:
     if is_animation(path):
         return _probe_animation(path)
     with opened(path) as (container, stream):
+        demuxed = packets(path, container, stream)
         index = [
             (packet.pts, packet.dts, packet.duration or 0, packet.is_keyframe)
-            for packet in packets(path, container, stream)
+            for packet in demuxed
             if packet.size and not packet.is_discard
         ]
         clock = clock_of(path)
         has_pts = clock == "pts" or all(pts is not None and pts == dts for pts, dts, *_ in index)
-        time_base, has_audio, rate = stream.time_base, bool(container.streams.audio), stream.average_rate
+        time_base, rate = stream.time_base, stream.average_rate
+        has_audio = False
+        with contextlib.suppress(UserError):  # sound that cannot be decoded is none
+            has_audio = bool(readable(path, container, "audio"))
         is_anamorphic = (stream.sample_aspect_ratio or 1) != 1
     with contextlib.closing(_decoded(path)) as frames:
-        shape = _picture(path, *next(frames)).shape
+        _, frame, screen = next(frames)
+        shape = _picture(path, 0.0, frame, screen).shape
     if has_pts:
         index.sort(key=lambda packet: packet[0])
     stamps = [pts if has_pts else dts for pts, dts, *_ in index]
@@ -99,7 +106,7 @@ def probe_video(path: str | Path) -> VideoInfo:
         has_audio=has_audio,
         duration=times[-1] + (last or float(1 / rate)),
         is_anamorphic=is_anamorphic,
-        pts=tuple(stamps) if has_pts else (),
+        pts=tuple(stamps) if has_pts and demuxed.parts == 1 else (),  # a place in a later part is not found by them
     )
 
 
@@ -123,9 +130,9 @@ def read_video(path: str | Path) -> Iterator[Frame]:
             yield Frame(image, time)
         return
     first = None
-    for seconds, frame, screen in _decoded(path):
-        first = seconds if first is None else first
-        yield Frame(_picture(path, seconds, frame, screen), seconds - first)
+    for now, frame, screen in _decoded(path):
+        first = now if first is None else first
+        yield Frame(_picture(path, now - first, frame, screen), now - first)
 
 
 def read_frames(path: str | Path, indices: Sequence[int], info: VideoInfo | None = None) -> list[np.ndarray]:
@@ -165,10 +172,11 @@ def _read_group(path: str | Path, info: VideoInfo, start: int | None, wanted: li
     index_of = {info.pts[index] if info.pts else index: index for index in wanted}
     images: dict[int, np.ndarray] = {}
     with contextlib.closing(_decoded(path, start)) as frames:
-        for count, (seconds, frame, screen) in enumerate(frames):
+        for count, (_, frame, screen) in enumerate(frames):
             place = frame.pts if info.pts else count
             if place in index_of:
-                images[index_of[place]] = _picture(path, seconds, frame, screen)
+                index = index_of[place]
+                images[index] = _picture(path, info.times[index], frame, screen)
             if len(images) == len(wanted) or place is None or place > max(index_of):
                 break
     return images
@@ -182,50 +190,67 @@ def first_time(path: str | Path) -> float:
         return next(frames)[0]
 
 
+def lead_in(path: str | Path) -> float:
+    """Seconds from the file's start, from which the ffmpeg program counts, to the first video frame.
+
+    More than 0 where sound begins before the picture.
+    """
+    if is_animation(path):
+        return 0.0
+    with opened(path) as (container, _):
+        start = (container.start_time or 0) / av.time_base
+    return max(0.0, first_time(path) - start)
+
+
 def _decoded(path: str | Path, start: int | None = None) -> Iterator[tuple[float, av.VideoFrame, _Screen]]:
     """Decode a video, from its begin or from the key frame at ``start`` (a pts).
 
     Yields (seconds on the file's own clock, frame, how it is shown).
     """
     with opened(path) as (container, stream):
+        decoder = decoder_of(path, stream)
         # Without "explode" the decoder paints over what is damaged and says nothing.
-        stream.codec_context.options = {"err_detect": "explode"}
+        decoder.options = {"err_detect": "explode"}
         demuxed = packets(path, container, stream) if start is None else packets_from(container, stream, start)
         clock = clock_of(path) if start is None else "pts"
         begin, rate = float((stream.start_time or 0) * stream.time_base), stream.average_rate or 25
-        stamps, count, now = collections.deque(), 0, 0.0
+        stamps, count, now, first, part = collections.deque(), 0, 0.0, 0.0, 0
+        is_at_start = True  # of a part: no frame of it has come
         try:
             for packet in demuxed:
-                if not stream.codec_context.is_open:
+                if not decoder.is_open:
                     # Threads decode ahead: right for a stream, wasted on a few frames.  They also never recover from a
                     # complaint, which there is where frames refer to what was left out.
-                    stream.thread_type = "AUTO" if start is None and not demuxed.left_out else "SLICE"
+                    decoder.thread_type = "AUTO" if start is None and not demuxed.left_out else "SLICE"
+                if demuxed.parts > part:
+                    part, is_at_start = demuxed.parts, True
                 if clock == "dts" and packet.size:
                     stamps.append(float(packet.dts * packet.time_base))
-                for frame in _frames(packet, is_strict=count > 0 or not demuxed.left_out):
+                for frame in _frames(decoder, packet, is_strict=not (is_at_start and demuxed.left_out)):
                     if frame.is_corrupt:
-                        raise UserError(f"{path}: the video is damaged after {now:.2f} s; get the file again")
+                        told = now - first
+                        raise UserError(f"{path}: the video is damaged after {told:.2f} s; get the file again")
                     if clock == "pts" and frame.pts is not None:
-                        now = frame.time
+                        now = float(frame.pts * stream.time_base)
                     else:
                         now = stamps.popleft() if stamps else begin + float(count / rate)
                     if count == 0:
-                        screen = _screen(stream, frame)
-                    count += 1
+                        first, screen = now, _screen(stream, frame)
+                    count, is_at_start = count + 1, False
                     yield now, frame, screen
         except UserError:
             raise
         except Exception as error:
-            message = f"{path}: the video is damaged after {now:.2f} s ({cause(error)}); get the file again"
+            message = f"{path}: the video is damaged after {now - first:.2f} s ({cause(error)}); get the file again"
             raise UserError(message) from None
         if count == 0:
             raise UserError(f"{path}: the video has no frame; choose another file")
 
 
-def _frames(packet: av.Packet, is_strict: bool) -> list[av.VideoFrame]:
+def _frames(decoder: av.VideoCodecContext, packet: av.Packet, is_strict: bool) -> list[av.VideoFrame]:
     """Decode; unless ``is_strict``, complaints are of frames that the file lacks at its begin, and lose nothing."""
     with contextlib.nullcontext() if is_strict else contextlib.suppress(av.FFmpegError):
-        return packet.decode()
+        return decode(decoder, packet)
     return []
 
 

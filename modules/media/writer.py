@@ -14,7 +14,8 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from ..atomic import replacing
 from ..errors import UserError
-from .file import cause, ffmpeg_name, open_container, readable
+from .file import cause, decode, ffmpeg_name, joint_offsets, open_container, readable
+from .joints import OneClock
 from .video import EXACT, first_time
 
 
@@ -245,6 +246,7 @@ class _Audio(contextlib.AbstractContextManager):
         if not streams:
             return
         stream = streams[0]
+        read = OneClock(self._source.demux(stream), self._source, joint_offsets(path, self._source))
         video_time = first_time(path) if self._source.streams.video else 0.0
         audio_time = float((stream.start_time or 0) * stream.time_base)
         # Time 0 is the first video frame; sound from before it is kept by letting the video start later.
@@ -255,14 +257,15 @@ class _Audio(contextlib.AbstractContextManager):
             # Sound that an edit list hides stays hidden in MP4 alone; elsewhere it would be heard.
             packets = (
                 packet
-                for packet in self._undamaged(self._source.demux(stream))
+                for packet in self._undamaged(read)
                 if packet.dts is not None and (target is _MP4 or not packet.is_discard)
             )
         else:
             rate = stream.rate if stream.rate in av.Codec(target.audio_codec, "w").audio_rates else 48000
             layout = _LAYOUTS.get(stream.layout.nb_channels, "stereo")
             output = container.add_stream(target.audio_codec, rate=rate, layout=layout)
-            packets = _encoded(self._undamaged(self._source.decode(stream)), output)
+            decoded = (frame for packet in read for frame in decode(stream.codec_context, packet))
+            packets = _encoded(self._undamaged(decoded), output)
             if target.audio_codec == "aac" and (target is not _MP4 or audio_time + self._offset > 0):
                 # The encoder's run-in of one frame is hidden by MP4's edit list before time 0, and heard elsewhere.
                 packets = (packet for packet in packets if packet.pts * packet.time_base > audio_time - 0.005)
