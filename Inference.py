@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from modules.arguments import Parser
+from modules.arguments import Parser, number
 from modules.errors import UserError, run_script
 
 ROOT = Path(__file__).parent
@@ -29,6 +29,11 @@ SID_ONLY = (
     "adapt_scale",
     "find_best_frame",
     "side_by_side",
+    "face",
+    "paste_back",
+    "track",
+    "faceless",
+    "result_size",
 )
 MEF_ONLY = (
     "negative_prompt",
@@ -57,8 +62,10 @@ def parse() -> argparse.Namespace:
     add("--reference_image", "--Reference_image", help="driving picture; with --driving_video both results are written")
     add("--result_video", default=RESULT_VIDEO, help=".mp4, .mov, .mkv, .webm or .gif")
     add("--result_image", default=RESULT_IMAGE, help=".png or .jpg")
-    add("--crop", action="store_true", help="find and cut out the face in source and driver")
-    add("--detector", choices=["auto", "retinaface", "face-alignment"], default="auto", help="face detector of --crop")
+    what = "find and cut out the face in source and driver (default: as the model's configuration has it)"
+    add("--crop", action=argparse.BooleanOptionalAction, help=what)
+    what = "face detector of --crop, where the configuration has no framing of its own"
+    add("--detector", choices=["auto", "retinaface", "face-alignment"], default="auto", help=what)
     add("--cpu", action="store_true", help="do not use a GPU")
     add = parser.add_argument_group("animating the photograph (SID)").add_argument
     add("--motion", choices=["embedding", "keypoints"], help="our motion head (default: with encoders), or FOMM's way")
@@ -69,6 +76,14 @@ def parse() -> argparse.Namespace:
     add("--adapt_scale", action="store_true", help="with --relative key points: scale movements to the source's face")
     add("--find_best_frame", action="store_true", help="--relative to the driver's frame posed most like the source")
     add("--side_by_side", action="store_true", help="show source | driver | result")
+    add("--face", type=face, help="of several faces: largest (default), left, right, or a number, from the left")
+    what = "put the moved face back into the whole source picture (default: where the configuration has a framing)"
+    add("--paste_back", action=argparse.BooleanOptionalAction, help=what)
+    add("--track", action="store_true", help="let a driving video's crop follow the face instead of resting")
+    what = "driving frames without a face: keep shows the face before (default), skip leaves them and the sound out"
+    add("--faceless", choices=["keep", "skip"], help=what)
+    what = "longest side of the result, in pixels (default: the source picture's)"
+    add("--result_size", type=number(int, 16, 16384), help=what)
     add = parser.add_argument_group("drawing new portraits (MEF): --prompt selects it").add_argument
     add("--prompt", help="what the portrait shows: scene, clothes, style")
     add("--negative_prompt", help="what it should not show")
@@ -85,6 +100,12 @@ def parse() -> argparse.Namespace:
     add("--base", help="Stable Diffusion: hub id, folder or .safetensors file (default: the adapters' own)")
     add("--base_config", help="with a .safetensors base: hub id or folder of its layout")
     return parser.parse_args()
+
+
+def face(text: str) -> str:
+    if text not in ("largest", "left", "right") and not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not largest, left, right or a number from 1 up")
+    return text
 
 
 def main() -> None:
@@ -153,7 +174,8 @@ def draw(args: argparse.Namespace) -> None:
     from modules.mef import inference
     from modules.mef.base import part_read, spelt_words
 
-    pipeline = inference.load_pipeline(args.checkpoint, args.base, args.base_config, args.detector, args.crop, args.cpu)
+    crop = bool(args.crop)
+    pipeline = inference.load_pipeline(args.checkpoint, args.base, args.base_config, args.detector, crop, args.cpu)
     tell_device(args.cpu)
     artist = inference.Portraitist(pipeline, options, args.source_image)
     if words := spelt_words(f"{args.prompt} {args.negative_prompt or ''}", pipeline.base.tokenizer):
@@ -167,7 +189,7 @@ def draw(args: argparse.Namespace) -> None:
             for written in inference.draw_images(artist, path, args.result_image):
                 print(f"wrote {written}")
         else:
-            count = inference.draw_video(artist, path, args.result_video, args.crop, args.detector)
+            count = inference.draw_video(artist, path, args.result_video, crop, args.detector)
             print(f"wrote {args.result_video} ({count} frames)")
 
 
@@ -206,6 +228,7 @@ def animate(args: argparse.Namespace) -> None:
     from modules.config.files import load_config
     from modules.devices import best_device
     from modules.sid import inference
+    from modules.sid.framing import Framing
     from modules.sid.motion import MotionOptions
 
     drivers = drivers_of(args, [args.result_image])
@@ -222,8 +245,16 @@ def animate(args: argparse.Namespace) -> None:
         print("--adapt_scale: embedding motion is built on the source's own key points and needs no scaling")
     model = inference.prepare_model(config.model_params, args.checkpoint, best_device(args.cpu))
     tell_device(args.cpu)
-    size = config.dataset_params.frame_shape[:2]
-    framing = inference.Framing(size, args.crop, args.detector, args.side_by_side, args.cpu)
+    framing = Framing(
+        config.dataset_params.frame_shape[:2],
+        args.crop,
+        args.detector,
+        args.side_by_side,
+        args.cpu,
+        config.framing_params,
+        **chosen(args, ("face", "track", "faceless", "result_size")),
+        paste_back=args.paste_back,
+    )
     for path, is_picture in drivers.items():
         if is_picture:
             if options.relative:

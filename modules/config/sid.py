@@ -210,6 +210,15 @@ class VisualizerParams:
 
 
 @section
+class FramingParams:
+    """Which part of a picture a model's frames are: a square around the face, by its landmarks."""
+
+    size: float = option(2.2, low=1, high=10)  # its side, in faces from brows to chin
+    above: float = option(0.0, low=-0.5, high=0.5)  # its middle above the face's, in its sides
+    upright: bool = True  # in a source picture it is turned as the head leans
+
+
+@section
 class Config:
     dataset_params: DatasetParams
     model_params: ModelParams
@@ -218,3 +227,4 @@ class Config:
     animate_params: AnimateParams = AnimateParams()
     evaluate_params: EvaluateParams = EvaluateParams()
     visualizer_params: VisualizerParams = VisualizerParams()
+    framing_params: FramingParams | None = None  # null = pictures as they are, or cut out in FOMM's way with --crop

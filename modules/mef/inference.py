@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tqdm import tqdm
 from .. import media
 from ..devices import best_device
 from ..errors import UserError
-from ..sid.inference import Framing
+from ..sid.framing import Framing
 from .base import check_steps, quiet, set_scheduler
 from .options import PortraitOptions
 from .pipeline import DeepExprPipeline
@@ -118,13 +119,14 @@ def draw_video(artist: Portraitist, driver: str, result: str, crop: bool = False
     embedder = artist.pipeline.embedder
     crop = crop or artist.pipeline.crop_faces
     framing = Framing(embedder.sid.size, crop, detector, cpu=artist.pipeline.base.device.type == "cpu")
-    info, fit = media.probe_video(driver), framing.video(driver)
+    video = framing.video(driver)
+    info = video.info
 
     def drawn() -> Iterator[tuple[np.ndarray, float]]:
-        for frame in tqdm(media.read_video(driver), total=len(info.times), unit="frame", desc=Path(result).name):
-            face = fit(frame.image)
-            pictures = artist.draw(embedder.expression([face]))
-            yield (artist.shown(face, pictures) if artist.options.grid else pictures[0]), frame.time
+        bar = partial(tqdm, total=len(info.times), unit="frame", desc=Path(result).name)
+        for frame in video.frames(bar):
+            pictures = artist.draw(embedder.expression([frame.image]))
+            yield (artist.shown(frame.image, pictures) if artist.options.grid else pictures[0]), frame.time
 
     frames = drawn()
     first = next(frames)

@@ -14,6 +14,9 @@ from torch import Tensor
 from .. import media
 from ..errors import UserError
 from ..media.tensors import to_images, to_tensor
+from .detail import Detail
+from .generator import Condition, Generated
+from .keypoints import Keypoints
 from .model import SID
 from .motion import Driver, MotionOptions, Source, pose_distance, read_driver, read_source, transfer
 
@@ -31,9 +34,17 @@ class Animator:
         model: in evaluation mode, on its device.
         source: a picture, as :func:`.media.as_image` takes it, at the model's size.
         batch_size: driving frames computed together; results do not depend on it.
+        large: the same picture, larger: results then come in its size, with its detail (:mod:`.detail`).
     """
 
-    def __init__(self, model: SID, source: Any, options: MotionOptions | None = None, batch_size: int = 8):
+    def __init__(
+        self,
+        model: SID,
+        source: Any,
+        options: MotionOptions | None = None,
+        batch_size: int = 8,
+        large: Any = None,
+    ):
         options = options or MotionOptions()
         options.resolved(model.encoders is not None)  # say at once what cannot work
         self.model, self.options, self.batch_size = model, options, batch_size
@@ -41,6 +52,10 @@ class Animator:
         with torch.inference_mode():
             self.source: Source = read_source(model, to_tensor([media.as_image(source, "source")], self.device))
         self.best: Driver | None = None
+        self.detail: Detail | None = None
+        if large is not None:
+            with torch.inference_mode():
+                self.detail = Detail(to_tensor([media.as_image(large, "large")], self.device), self._unmoved())
 
     @torch.inference_mode()
     def start_from_best(self, frames: Iterable[np.ndarray]) -> int:
@@ -80,10 +95,10 @@ class Animator:
                 pose = read_driver(self.model, to_tensor(list(itertools.islice(poses, len(batch))), self.device))
                 if pose_moves:
                     first_pose = first_pose or _one(pose, 0)
-            pictures = self._render(driver, first, pose, first_pose)
-            if not pictures.isfinite().all():
+            made = self._render(driver, first, pose, first_pose)
+            if not made.prediction.isfinite().all():
                 raise UserError("the model's pictures are not finite, though its weights are: take another checkpoint")
-            yield from to_images(pictures)
+            yield from to_images(made.prediction) if self.detail is None else self.detail.images(made)
 
     def pairs(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield every driving frame with its result; as streamed as :meth:`animate`."""
@@ -97,10 +112,21 @@ class Animator:
         for picture in self.animate(remembered()):
             yield waiting.popleft(), picture
 
-    def _render(self, driver: Driver, first: Driver, pose: Driver | None, first_pose: Driver | None) -> Tensor:
-        """The source as the driver has it, ``[B, 3, H, W]``."""
+    def _render(self, driver: Driver, first: Driver, pose: Driver | None, first_pose: Driver | None) -> Generated:
+        """The source as the driver has it."""
+        moved = transfer(self.model, self.source, driver, first, self.options, pose, first_pose)
+        return self._generate(*moved)
+
+    def _unmoved(self) -> Tensor:
+        """The model's picture of the source as it is, ``[1, 3, H, W]``."""
         source = self.source
-        keypoints, condition = transfer(self.model, source, driver, first, self.options, pose, first_pose)
+        condition = None
+        if source.semantics is not None:
+            condition = self.model.condition(source.z_id, source.semantics, source.semantics, source.place)
+        return self._generate(source.keypoints, condition).prediction
+
+    def _generate(self, keypoints: Keypoints, condition: Condition | None) -> Generated:
+        source = self.source
         count = len(keypoints.value)
         return self.model.generator(
             source.image.expand(count, -1, -1, -1),
@@ -108,7 +134,7 @@ class Animator:
             keypoints,
             condition,
             [level.expand(count, -1, -1, -1) for level in source.features],
-        ).prediction
+        )
 
 
 def _batches(frames: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:

@@ -3,48 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from .. import faces, media
+from .. import media
 from ..config.sid import ModelParams
 from .animator import Animator
+from .framing import Framing
 from .model import SID
 from .motion import MotionOptions
 from .weights import load_model
 
-Fit = Callable[[np.ndarray], np.ndarray]
 CLOCK_SLACK = 1e-3  # seconds: times of equal frame rates differ by rounding
-
-
-@dataclass(frozen=True)
-class Framing:
-    """How files become frames of the model's size, and how results are shown."""
-
-    size: tuple[int, int]  # height and width of the model's frames
-    crop: bool = False  # find the face and cut it out, instead of the picture's centre
-    detector: str = "auto"  # of --crop: auto, retinaface, face-alignment
-    side_by_side: bool = False  # source | driver | result
-    cpu: bool = False  # keep the face detector off the GPU
-
-    def image(self, path: str | Path) -> np.ndarray:
-        """The picture at ``path``, cropped and resized: uint8 ``[H, W, 3]``."""
-        image = media.read_image(path)
-        if self.crop:
-            image = faces.crop_image(image, faces.load_detector(self.detector, self.cpu), str(path), self.size)
-        return media.fit(image, *self.size)
-
-    def video(self, path: str | Path) -> Fit:
-        """The function that crops and resizes every frame of the video at ``path``."""
-        if not self.crop:
-            return lambda image: media.fit(image, *self.size)
-        box = faces.in_shape(faces.video_box(path, faces.load_detector(self.detector, self.cpu)), self.size)
-        return lambda image: media.fit(faces.cut(image, box), *self.size)
 
 
 def prepare_model(params: ModelParams, checkpoint: str | Path, device: torch.device) -> SID:
@@ -62,11 +38,10 @@ def animate_image(
     pose: str | None = None,
 ) -> None:
     """Write the source with the face of one driving picture, and the pose of another picture or video's first frame."""
-    source_image, driving_image = framing.image(source), framing.image(driver)
+    person, driving_image = framing.source(source), framing.image(driver)
     pose_frames = None if pose is None else poses_at(pose, framing, iter([0.0]))
-    (picture,) = Animator(model, source_image, options).animate([driving_image], pose_frames)
-    shown = [source_image, driving_image, picture] if framing.side_by_side else [picture]
-    media.write_image(result, np.concatenate(shown, axis=1))
+    (picture,) = Animator(model, person.image, options, large=person.large).animate([driving_image], pose_frames)
+    media.write_image(result, framing.shown(person, driving_image, person.finisher()(picture)))
 
 
 def animate_video(
@@ -84,31 +59,46 @@ def animate_video(
     Frames are read, rendered and written as they come: memory does not grow with the video's length.  ``pose`` is a
     second driver, video or picture, for the head pose; it runs by the clock, whatever the two frame rates.
     """
-    source_image = framing.image(source)
-    info, fit = media.probe_video(driver), framing.video(driver)
-    animator = Animator(model, source_image, options)
+    person, video = framing.source(source), framing.video(driver)
+    finish, info = person.finisher(), video.info
+    animator = Animator(model, person.image, options, large=person.large)
     if find_best_frame:
-        index = animator.start_from_best(_fitted(driver, fit, len(info.times), "searching"))
+        bar = partial(tqdm, total=len(info.times), unit="frame", desc="searching")
+        index = animator.start_from_best(frame.image for frame in video.frames(bar))
         print(f"relative to the driver's frame {index}, which is posed most like the source", file=sys.stderr)
-    pose_frames = None if pose is None else poses_at(pose, framing, iter(info.times))
+    times: deque[float] = deque()  # of driving frames, for those of the pose
+    pose_frames = None if pose is None else poses_at(pose, framing, iter(times.popleft, None))
     pose_moves = pose is not None and not media.is_image(pose)
-    height, width = framing.size
-    shape = ((3 if framing.side_by_side else 1) * width, height)
-    waiting: list[tuple[np.ndarray, float]] = []  # driving frames whose results are still being computed
+    blank = np.zeros((*framing.size, 3), np.uint8)
+    example = person.image if person.large is None else person.picture
+    height, width = framing.shown(person, blank, example).shape[:2]
+    waiting: list[media.Frame] = []  # driving frames whose results are still being computed
 
     # before a file is begun: a bar that a signal meets half made complains of it
-    frames = tqdm(media.read_video(driver), total=len(info.times), unit="frame", desc=Path(result).name)
+    bar = tqdm(total=len(info.times), unit="frame", desc=Path(result).name)
+
+    def read(frames: Iterator[media.Frame]) -> Iterator[media.Frame]:
+        for frame in frames:
+            yield frame
+            bar.update()
 
     def driving() -> Iterator[np.ndarray]:
-        for frame in frames:
-            waiting.append((fit(frame.image), frame.time))
-            yield waiting[-1][0]
+        for frame in video.frames(read):
+            waiting.append(frame)
+            times.append(frame.time)
+            yield frame.image
 
-    with media.VideoWriter(result, *shape, info.frame_rate, audio_from=driver, duration=info.duration) as writer:
+    sound = None if framing.faceless == "skip" and framing.is_close else driver  # what is cut would be heard
+    with (
+        bar,
+        media.VideoWriter(result, width, height, info.frame_rate, audio_from=sound, duration=info.duration) as writer,
+    ):
         for picture in animator.animate(driving(), pose_frames, pose_moves):
-            image, time = waiting.pop(0)
-            shown = [source_image, image, picture] if framing.side_by_side else [picture]
-            writer.write(np.concatenate(shown, axis=1), time)
+            frame = waiting.pop(0)
+            writer.write(framing.shown(person, frame.image, finish(picture)), frame.time)
+    if video.faceless:
+        done = "left out, with the sound" if framing.faceless == "skip" else "show the face before"
+        print(f"{driver}: {video.faceless} frames without a face {done}", file=sys.stderr)
     return writer.count
 
 
@@ -117,18 +107,12 @@ def poses_at(path: str, framing: Framing, times: Iterator[float]) -> Iterator[np
     if media.is_image(path):
         image = framing.image(path)
         return (image for _ in times)
-    return _frames_at(path, framing.video(path), times)
+    return _frames_at(framing.video(path).frames(), times)
 
 
-def _frames_at(path: str, fit: Fit, times: Iterator[float]) -> Iterator[np.ndarray]:
-    frames = media.read_video(path)
+def _frames_at(frames: Iterator[media.Frame], times: Iterator[float]) -> Iterator[np.ndarray]:
     shown = following = next(frames)
     for time in times:
         while following is not None and following.time <= time + CLOCK_SLACK:
             shown, following = following, next(frames, None)
-        yield fit(shown.image)
-
-
-def _fitted(path: str, fit: Fit, total: int, what: str) -> Iterator[np.ndarray]:
-    for frame in tqdm(media.read_video(path), total=total, unit="frame", desc=what):
-        yield fit(frame.image)
+        yield shown.image

@@ -1,0 +1,132 @@
+"""Where the face of a picture or a video is, as a close crop: chosen, steady or followed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from .. import media
+from ..devices import best_device
+from ..errors import UserError
+from ..media.tensors import to_tensor
+from .analysis import Face, FaceAnalyser
+from .framing import Crop, face_crop, steady_crop
+
+SAMPLES = 48  # frames of a video, at most, that tell where its face is
+CLOSE = 160  # pixels of a close crop in which a face is looked for: it is large there
+FOLLOWING = 0.25  # seconds in which a crop that follows a face goes two thirds of the way
+
+
+@lru_cache(maxsize=2)
+def analyser(cpu: bool = False) -> FaceAnalyser:
+    """The bundled face networks, read once."""
+    return FaceAnalyser().to(best_device(cpu)).eval()
+
+
+def chosen(faces: list[Face], which: str, where: str) -> Face:
+    """One of a picture's faces.
+
+    Args:
+        faces: the main one first.
+        which: ``"largest"`` (large and central), ``"left"``, ``"right"``, or a number, which counts from the left.
+        where: what an error names as the place.
+
+    Raises:
+        UserError: there is no face, or not so many.
+    """
+    if not faces:
+        raise UserError(
+            f"no face found in {where}: choose a picture with a clear face, or take all of it with --no-crop"
+        )
+    if which == "largest":
+        return faces[0]
+    across = sorted(faces, key=lambda face: face.box.left + face.box.right)
+    number = {"left": 1, "right": len(across)}.get(which) or int(which)
+    if number > len(across):
+        found = "one face is" if len(across) == 1 else f"{len(across)} faces are"
+        raise UserError(f"--face {which}: {found} found in {where}")
+    return across[number - 1]
+
+
+class Framer:
+    """Finds the crops that a model's frames are.
+
+    Args:
+        size: of a crop, in faces from brows to chin.
+        above: its middle above the face's, in its sides.
+        which: of several faces, as :func:`chosen` takes it; in a video those of its sampled frames are counted.
+        cpu: leave a GPU alone.
+    """
+
+    def __init__(self, size: float, above: float = 0.0, which: str = "largest", cpu: bool = False):
+        self.size, self.above, self.which = size, above, which
+        self._analyser = analyser(cpu)
+
+    def picture(self, image: np.ndarray, where: str, upright: bool) -> Crop:
+        """The crop of a uint8 picture ``[H, W, 3]``; ``upright``: turned as the head leans.  Raises UserError."""
+        face = chosen(self._analyser.analyse(image), self.which, where)
+        return _crop(face, upright).wider(self.size, self.above)
+
+    def video(self, path: str | Path) -> Crop:
+        """One crop for all of a video, by frames spread over it.  Raises UserError where they show no face."""
+        info = media.probe_video(path)
+        count = len(info.times)
+        samples = np.linspace(0, count - 1, min(count, max(8, min(SAMPLES, round(2 * info.duration))))).round()
+        found = []
+        for index in sorted(set(samples.astype(int).tolist())):
+            (image,) = media.read_frames(path, [index], info)
+            if faces := self._analyser.analyse(image):
+                found.append(faces)
+        if not found:
+            raise UserError(
+                f"no face found in {path}: choose a video with a clear face, or take all of it with --no-crop"
+            )
+        enough = [faces for faces in found if not self.which.isdigit() or int(self.which) <= len(faces)]
+        faces = [chosen(each, self.which, str(path)) for each in enough or found]
+        return steady_crop([_crop(face, upright=False) for face in faces], self.size, self.above)
+
+    def follow(self, frames: Iterator[media.Frame]) -> Iterator[tuple[media.Frame, Crop | None]]:
+        """Every frame with a crop that follows its face smoothly; None while the face is not there."""
+        crop: Crop | None = None
+        before = 0.0
+        for frame in frames:
+            faces = self._analyser.analyse(frame.image)
+            is_there = bool(faces) and (crop is not None or self._has(faces))
+            if is_there:
+                face = chosen(faces, self.which, "") if crop is None else _nearest(faces, crop)
+                aim = _crop(face, upright=False).wider(self.size, self.above)
+                crop = aim if crop is None else _towards(crop, aim, frame.time - before)
+            before = frame.time
+            yield frame, crop if is_there else None
+
+    def shows_face(self, image: np.ndarray) -> bool:
+        """Whether there is a face in a crop, uint8 ``[S, S, 3]``."""
+        detector = self._analyser.detector
+        device = next(detector.buffers()).device
+        (found,) = detector.detect(to_tensor([image], device), longest=CLOSE)
+        return len(found.scores) > 0
+
+    def _has(self, faces: list[Face]) -> bool:
+        return not self.which.isdigit() or int(self.which) <= len(faces)
+
+
+def _crop(face: Face, upright: bool) -> Crop:
+    return face_crop(face.landmarks68.cpu().numpy(), upright)
+
+
+def _nearest(faces: list[Face], crop: Crop) -> Face:
+    """The face that goes on in a crop's place: who it is counted as may change from frame to frame."""
+
+    def distance(face: Face) -> float:
+        x, y = face.box.centre
+        return (x - crop.x) ** 2 + (y - crop.y) ** 2
+
+    return min(faces, key=distance)
+
+
+def _towards(crop: Crop, aim: Crop, seconds: float) -> Crop:
+    step = 1 - float(np.exp(-max(0.0, seconds) / FOLLOWING))
+    return Crop(*(was + step * (now - was) for was, now in zip(crop, aim, strict=True)))
