@@ -255,11 +255,13 @@ class TestTracks:
         assert holds(Box(0, 0, 161, 91), box)
         assert box.width == box.height == 90 and holds(box, Box(60, 5, 140, 85))
 
-    def test_command(self, tmp_path: Path) -> None:
+    def test_command(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
         path = write_video(tmp_path / "my clip.mp4", [frame.image for frame in numbered(5)], rate=30)
         (track,) = tracks.follow_faces(media.read_video(path), Scripted([[]] + [[Box(60, 20, 100, 60)]] * 4))
         info = media.probe_video(path)
         command = tracks.ffmpeg_command("my clip.mp4", track, info, track.crop((160, 90)), (256, 256), "crop-0.mp4")
         assert command == (
-            "ffmpeg -i 'my clip.mp4' -ss 0.033 -t 0.133 -filter:v \"crop=72:72:44:4, scale=256:256\" crop-0.mp4"
+            "ffmpeg -i 'my clip.mp4' -ss 0.033 -t 0.133 "
+            '-filter:v "crop=72:72:44:4, scale=256:256" -pix_fmt yuv420p crop-0.mp4'
         )

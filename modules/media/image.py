@@ -75,7 +75,7 @@ def check_result(path: str | Path, is_picture: bool) -> None:
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Read a picture as ``uint8 [H, W, 3]`` RGB: turned as its EXIF says, transparency over white, 16 bits scaled to 8.
+    """Read a picture as ``uint8 [H, W, 3]`` RGB, turned as its EXIF says, its values as ``pillow.to_rgb`` tells.
 
     Raises:
         UserError: the file is missing, is no picture, or is cut off.
