@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scripts
 import torch
 import yaml
 from tiny import OWN_EXPRESSION, tiny, write_tiny
@@ -307,8 +307,7 @@ def test_a_taught_expression_stays_as_it_is_while_the_rest_learns():
 
 
 def run(*options) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "modules.sid.expressions", "--cpu", *map(str, options)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return scripts.run("-m", "modules.sid.expressions", "--cpu", *options)
 
 
 def test_the_command_changes_z_exp_and_what_depended_on_it(roots, checkpoint, tmp_path):

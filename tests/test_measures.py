@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scripts
 import torch
 import yaml
 from tiny import tiny
@@ -371,9 +370,9 @@ def test_evaluate_writes_figures_tables_and_a_report(tmp_path):
         "clip_frames": 3,
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
-    command = [sys.executable, "run.py", "--config", str(tmp_path / "config.yaml"), "--mode", "evaluate", "--cpu"]
-    command += ["--checkpoint", str(tmp_path / "model.pth")]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    command = ["run.py", "--config", tmp_path / "config.yaml", "--mode", "evaluate", "--cpu"]
+    command += ["--checkpoint", tmp_path / "model.pth"]
+    result = scripts.run(*command, fresh=True)
     assert result.returncode == 0, result.stderr
     figures = json.loads((tmp_path / "evaluation" / "model" / "metrics.json").read_text())
     rows = {"embedding", "absolute", "relative", "relative, scaled", "no motion", "truth"}
@@ -407,8 +406,8 @@ def test_evaluate_writes_figures_tables_and_a_report(tmp_path):
     larger = replace(config.model_params.encoder_params, head_features=40)
     save_meter(FaceMeter(larger, 32, of_model=True), tmp_path / "other.pth")
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    result = scripts.run(*command)
     assert result.returncode == 2 and "of other encoders than the configuration's; train these" in result.stderr
     (tmp_path / "meter.pth").unlink()
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    result = scripts.run(*command)
     assert result.returncode == 2 and "meter.pth: no such file; train it: python -m" in result.stderr

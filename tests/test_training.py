@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+import scripts
 import torch
 import yaml
 from tiny import tiny, trainer_of, write_tiny
@@ -43,13 +44,11 @@ def environment() -> dict[str, str]:
 
 
 def command(config: Path, log_dir: Path, *extra: str) -> list[str]:
-    script = str(ROOT / "train_sid.py")
-    return [sys.executable, script, "--config", str(config), "--log_dir", str(log_dir), "--cpu", *extra]
+    return [str(ROOT / "train_sid.py"), "--config", str(config), "--log_dir", str(log_dir), "--cpu", *extra]
 
 
-def train(config: Path, log_dir: Path, *extra: str) -> subprocess.CompletedProcess:
-    options = {"env": environment(), "capture_output": True, "text": True, "timeout": 300}
-    return subprocess.run(command(config, log_dir, *extra), **options)
+def train(config: Path, log_dir: Path, *extra: str, fresh: bool = False) -> subprocess.CompletedProcess:
+    return scripts.run(*command(config, log_dir, *extra), fresh=fresh)
 
 
 def final_checkpoint(log_dir: Path, epoch: int = 1) -> dict:
@@ -77,7 +76,7 @@ def newest(log_dir: Path) -> int:
 def uninterrupted(clips, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("uninterrupted")
     config = write_tiny(folder / "tiny.yaml", **{"dataset_params.root_dir": str(clips)} | LENGTH)
-    result = train(config, folder / "log")
+    result = train(config, folder / "log", fresh=True)
     assert result.returncode == 0, result.stderr
     return folder / "log"
 
@@ -108,13 +107,7 @@ def test_killed_again_and_again_it_ends_bit_identical(clips, uninterrupted, tmp_
     config = write_tiny(tmp_path / "tiny.yaml", **changes | LENGTH)
     rng = random.Random(0)
     for kills in range(KILLS + 1):
-        run = subprocess.Popen(
-            command(config, tmp_path / "log", "--resume", "auto"),
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        run = scripts.start(*command(config, tmp_path / "log", "--resume", "auto"), new_session=True)
         if kills == KILLS:
             assert run.wait(timeout=300) == 0
             break
@@ -270,9 +263,7 @@ def test_sigterm_saves_and_says_how_to_continue(clips, tmp_path):
     config = write_tiny(
         tmp_path / "tiny.yaml", **{"dataset_params.root_dir": str(clips), "train_params.num_epochs": 500}
     )
-    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
-    options = {"env": environment(), "cwd": tmp_path, "start_new_session": True}  # run from anywhere
-    run = subprocess.Popen(command(config, tmp_path / "log"), **options, **pipes)
+    run = scripts.start(*command(config, tmp_path / "log"), cwd=tmp_path, new_session=True)  # run from anywhere
     try:
         deadline = time.monotonic() + 120
         while not any(log.stat().st_size for log in (tmp_path / "log").glob("*/log.txt")):  # the first epoch is done
@@ -356,7 +347,8 @@ def test_two_processes_descend_like_one(clips, tmp_path):
     config = write_tiny(tmp_path / "tiny.yaml", **{"dataset_params.root_dir": str(clips)} | changes)
     script = tmp_path / "gradients.py"
     script.write_text(GRADIENTS.format(config=str(config), out=str(tmp_path / "g")))
-    subprocess.run([sys.executable, str(script)], env=environment(), check=True, timeout=120)
+    alone = scripts.run(script)
+    assert alone.returncode == 0, alone.stderr
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", str(script)]
     subprocess.run(launcher, env=environment(), check=True, timeout=120, capture_output=True)
     one = torch.load(tmp_path / "g-1-0.pth", weights_only=True)

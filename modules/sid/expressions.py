@@ -49,7 +49,7 @@ class Teaching:
 
 
 def teach(encoder: SemanticEncoder, found: FoundFaces, motions: Tensor, teaching: Teaching) -> Tensor:
-    """Train ``encoder.expression`` anew, on its device and in bfloat16, on ``motions [N, T, 2, G, G]`` of found faces.
+    """Train ``encoder.expression`` anew, on its device, on ``motions [N, T, 2, G, G]`` of found faces.
 
     Losses: the mean squared error of z_exp against as many principal motions of the clip
     (:func:`.sid.face_motion.halves_motions`), and its covariance with z_pose.  The encoder is left in
@@ -75,7 +75,7 @@ def teach(encoder: SemanticEncoder, found: FoundFaces, motions: Tensor, teaching
     bar = tqdm(range(teaching.steps), desc="teaching expressions", unit="step")
     for _ in bar:
         faces, pose, wanted = (t.to(device) for t in _batch(found, targets, teaching.clips))
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):  # most CPUs only emulate it
             expression = learner(colour_view(faces, generator))
         terms = {
             "expression": F.mse_loss(expression, wanted),

@@ -67,7 +67,7 @@ def teach(meter: FaceMeter, pictures: Pictures, steps: int) -> FaceMeter:
         index = (who[:, None] * PICTURES_PER_PERSON + torch.arange(PICTURES_PER_PERSON)).flatten().to(device)
         person = index // PICTURES_PER_PERSON
         batch = _blemish(pictures.images[index].float() / 255)
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):  # most CPUs only emulate it
             terms = meter_losses(
                 meter, batch, pictures.faces.take(index), pictures.landmarks[index], person, led=step < LED * steps
             )
