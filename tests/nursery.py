@@ -16,7 +16,7 @@ import socket
 import sys
 import threading
 import traceback
-from typing import Any, NoReturn
+from typing import Any
 
 # What scripts import late. No module that is run with -m is among them: it is to be imported as __main__ first.
 PRELOADED = (
@@ -88,6 +88,7 @@ def become(request: dict[str, Any], stdout: int, stderr: int) -> None:
     os.environ.update(request["env"])
     np.random.seed()  # NumPy's numbers alone are not drawn anew after a fork
     program, *arguments = request["args"]
+    status = 0
     try:
         if program == "-m":
             program, *arguments = arguments
@@ -96,18 +97,15 @@ def become(request: dict[str, Any], stdout: int, stderr: int) -> None:
         else:
             sys.argv, sys.path[0] = [program, *arguments], os.path.dirname(os.path.abspath(program))
             runpy.run_path(program, run_name="__main__")
-        end(0)
     except SystemExit as stop:
         if isinstance(stop.code, str):
             print(stop.code, file=sys.stderr)
-        end(stop.code if isinstance(stop.code, int) else int(stop.code is not None))
+        status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BaseException:
         traceback.print_exc()
-        end(1)
-
-
-def end(status: int) -> NoReturn:
-    """As Python ends, without taking apart every module first: half a second where all are imported."""
+        status = 1
+    # from here as Python ends, the exception and what it held on to forgotten; but without taking apart every module:
+    # half a second where all are imported
     threading._shutdown()
     atexit._run_exitfuncs()
     sys.stdout.flush()
