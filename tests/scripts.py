@@ -21,6 +21,14 @@ FRESH = os.environ.get("DEEPEXPR_FRESH") == "1"  # whether every script is a Pyt
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
 
 
+def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
+    """What Python and PyTorch look at when they start, and never again."""
+    return {name: value for name, value in environment.items() if name.startswith(("PYTHON", "OMP_"))}
+
+
+NURSERY = _read_at_start(os.environ | ENVIRONMENT)  # whose processes can be had from the nursery
+
+
 class Script:
     """A running script, to be used as a ``subprocess.Popen``; what it writes is kept in files, not in pipes."""
 
@@ -110,10 +118,10 @@ def start(
     Args:
         env: added to the environment, which has no GPU, one thread, and the project among the places to import from.
         new_session: as a group of its own, to which signals can be sent.
-        fresh: by a new Python, which imports everything itself.
+        fresh: by a new Python, which imports everything itself; as when the environment asks for another Python.
     """
     words, environment = [str(arg) for arg in args], os.environ | ENVIRONMENT | (env or {})
-    if fresh or FRESH or sys.platform != "linux":
+    if fresh or FRESH or sys.platform != "linux" or _read_at_start(environment) != NURSERY:
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen(
             [sys.executable, *words], cwd=cwd, env=environment, start_new_session=new_session, **pipes
