@@ -50,7 +50,9 @@ def write_video(path: Path, times: list[float], size: int = 64, frame_rate: Frac
     return path
 
 
-def run(workshop: Path, cwd: Path, *options: str, script: str = "Inference.py", **replaced: str | None):
+def run(
+    workshop: Path, cwd: Path, *options: str, script: str = "Inference.py", fresh: bool = False, **replaced: str | None
+):
     """Run the script in ``cwd``; named options have defaults from the workshop, None leaves one out."""
     defaults = {
         "config": str(workshop / "tiny.yaml"),
@@ -59,7 +61,7 @@ def run(workshop: Path, cwd: Path, *options: str, script: str = "Inference.py", 
         "driving_video": str(workshop / "driving.mp4"),
     }
     named = [part for name, value in (defaults | replaced).items() if value for part in (f"--{name}", value)]
-    return scripts.run(ROOT / script, *named, *options, cwd=cwd, timeout=120)
+    return scripts.run(ROOT / script, *named, *options, cwd=cwd, timeout=120, fresh=fresh)
 
 
 def succeed(*args, **options) -> str:

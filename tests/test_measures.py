@@ -185,9 +185,15 @@ def test_masked_figures_look_at_the_mask_alone():
     assert reenactment.masked_ssim(outside, target, mask).max() < 0.999
 
 
-def test_a_meter_learns_from_the_truth_and_is_read_back_from_its_file(tmp_path):
+@pytest.fixture(scope="module")
+def taught() -> FaceMeter:
+    torch.manual_seed(0)
+    return train_meter(SMALL, 32, people=16, steps=100)
+
+
+def test_a_meter_learns_from_the_truth_and_is_read_back_from_its_file(taught, tmp_path):
     """A few steps on sixteen people teach nothing of others; on them it must do better than the mean face."""
-    meter = train_meter(SMALL, 32, people=16, steps=100)
+    meter = taught
     save_meter(meter, tmp_path / "meter.pth")
     again = load_meter(tmp_path / "meter.pth")
     images, _, landmarks = render(portraits(16, PICTURES_PER_PERSON, TRAINING_SEED).take(torch.arange(16)), 32)
@@ -206,9 +212,11 @@ def test_a_meter_learns_from_the_truth_and_is_read_back_from_its_file(tmp_path):
     [({}, False), ({}, True), ({"face_pixels": None, "own_expression": False}, True)],
     ids=["meter", "ceiling", "ceiling that looks at the whole frame"],
 )
-def test_a_meter_learns_what_the_face_does(changes, of_model):
+def test_a_meter_learns_what_the_face_does(taught, changes, of_model):
     """With an expression encoder of its own too, which in SID nothing but flow teaches: a meter has the truth."""
-    meter = train_meter(replace(SMALL, **changes), 32, people=16, steps=100, of_model=of_model)
+    meter = taught
+    if of_model:
+        meter = train_meter(replace(SMALL, **changes), 32, people=16, steps=100, of_model=True)
     faces = portraits(16, PICTURES_PER_PERSON, TRAINING_SEED)
     images, roll = render(faces, 32).image, faces.pose[:, 2]
     read = meter(images)

@@ -112,12 +112,12 @@ def trained(tmp_path_factory) -> Path:
     return folder
 
 
-def evaluate(folder: Path, *options: str, config: str = "mef.yaml") -> subprocess.CompletedProcess:
-    return scripts.run("run.py", "--config", folder / config, "--cpu", *options)
+def evaluate(folder: Path, *options: str, config: str = "mef.yaml", fresh: bool = False) -> subprocess.CompletedProcess:
+    return scripts.run("run.py", "--config", folder / config, "--cpu", *options, fresh=fresh)
 
 
 def test_the_command_prints_table_3_and_writes_a_report(trained):
-    result = evaluate(trained, "--mode", "evaluate", "--checkpoint", str(trained / "run" / "adapters"))
+    result = evaluate(trained, "--mode", "evaluate", "--checkpoint", str(trained / "run" / "adapters"), fresh=True)
     assert result.returncode == 0, result.stderr
     folder = trained / "run" / "evaluation" / "adapters"
     figures = json.loads((folder / "metrics.json").read_text())
