@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
-# one thread a process: tests run in as many processes as there are cores
-PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto
+# One thread a process: tests run in as many processes as there are cores. A file's tests stay together, since they
+# share what it trained; the longest files come first (tests/conftest.py).
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 DEMO := build/demo
 PROMPT := a portrait photo of a person with curly red hair, wearing a blue hoodie, in front of a brick wall, in warm light from the left
 

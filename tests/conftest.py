@@ -13,6 +13,23 @@ import pytest
 import torch
 
 DATA = Path(__file__).parent / "data"
+LONGEST = (
+    "training",
+    "small_base",
+    "mef_training",
+    "expressions",
+    "measures",
+    "inference",
+    "portraits",
+    "bundled",
+    "mef",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: none is then left to one process alone while the others have nothing to do."""
+    places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture(autouse=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scripts
 import torch
 from diffusers import StableDiffusionPipeline
 
@@ -86,16 +85,17 @@ def test_all_bundled_weights_together_are_small():
 def test_a_prompt_alone_draws_a_portrait_with_the_bundled_base(tmp_path):
     """What the prompt says of the background is what the picture's upper corners show."""
 
-    def corners(prompt: str) -> np.ndarray:
-        command = [sys.executable, str(ROOT / "Inference.py"), "--cpu", "--steps", "10", "--prompt", prompt]
-        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    def corners(prompt: str, fresh: bool = False) -> np.ndarray:
+        options = ("--cpu", "--steps", "10", "--prompt", prompt)
+        result = scripts.run(ROOT / "Inference.py", *options, cwd=tmp_path, fresh=fresh)
         assert result.returncode == 0, result.stderr
         picture = media.read_image(tmp_path / "result.png").astype(float)
         assert picture.shape == (128, 128, 3)
         return np.concatenate([picture[:24, :24], picture[:24, -24:]]).mean(axis=(0, 1))
 
     sentence = "a portrait photo of a person with short black hair, wearing a red shirt, in front of {}, in cool light"
-    green, night = corners(sentence.format("a green wall")), corners(sentence.format("city lights at night"))
+    green = corners(sentence.format("a green wall"), fresh=True)
+    night = corners(sentence.format("city lights at night"))
     assert green[1] > green[0] + 15 and green.mean() > night.mean() + 20
 
 
@@ -116,9 +116,7 @@ def test_the_bundled_folders_load_in_a_stock_pipeline_and_draw_the_same_picture(
 
 def test_the_command_alone_animates_the_bundled_face(tmp_path):
     """The result moves with its driver: it is nearer to what it shows at the time than to its own mean picture."""
-    result = subprocess.run(
-        [sys.executable, str(ROOT / "Inference.py"), "--cpu"], cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
+    result = scripts.run(ROOT / "Inference.py", "--cpu", cwd=tmp_path, fresh=True)
     assert result.returncode == 0, result.stderr
     frames = np.stack([frame.image for frame in media.read_video(tmp_path / "result.mp4")]).astype(float)
     assert frames.shape == (100, 128, 128, 3)

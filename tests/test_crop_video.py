@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import shutil
 import subprocess
-import sys
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +13,7 @@ import av
 import imageio_ffmpeg
 import numpy as np
 import pytest
+import scripts
 from test_faces import canvas, write_video
 from test_media import encode
 
@@ -24,9 +24,8 @@ SCRIPT = Path(__file__).parents[1] / "crop-video.py"
 OPTIONS = ("--min_frames", "40", "--image_shape", "128,128", "--detector", "retinaface")
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+def run(folder: Path, *arguments: str, fresh: bool = False) -> subprocess.CompletedProcess[str]:
+    return scripts.run(SCRIPT, *arguments, cwd=folder, fresh=fresh)
 
 
 def run_printed(folder: Path, line: str) -> Path:
@@ -59,7 +58,7 @@ def two_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def printed(two_faces: Path) -> list[Path]:
     """The files that the printed commands make of it."""
-    done = run(two_faces.parent, "--inp", two_faces.name, *OPTIONS)
+    done = run(two_faces.parent, "--inp", two_faces.name, *OPTIONS, fresh=True)
     assert done.returncode == 0, done.stderr
     return [run_printed(two_faces.parent, line) for line in done.stdout.splitlines()]
 
@@ -147,7 +146,7 @@ def test_bad_options(tmp_path: Path, option: list[str]) -> None:
 
 def test_help_is_quick(tmp_path: Path) -> None:
     begin = time.monotonic()
-    done = run(tmp_path, "--help")
+    done = run(tmp_path, "--help", fresh=True)
     assert done.returncode == 0 and "--iou_with_initial" in done.stdout
     assert time.monotonic() - begin < 1
 

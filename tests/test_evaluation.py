@@ -44,7 +44,7 @@ def trained(tmp_path_factory) -> Path:
     return folder
 
 
-def work(trained: Path, mode: str, config: str = "tiny.yaml"):
+def work(trained: Path, mode: str, config: str = "tiny.yaml", fresh: bool = False):
     return run(
         trained,
         trained,
@@ -52,6 +52,7 @@ def work(trained: Path, mode: str, config: str = "tiny.yaml"):
         mode,
         "--cpu",
         script="run.py",
+        fresh=fresh,
         config=str(trained / config),
         checkpoint=str(trained / "model.pth.tar"),
         source_image=None,
@@ -60,7 +61,7 @@ def work(trained: Path, mode: str, config: str = "tiny.yaml"):
 
 
 def test_reconstruction_writes_videos_strips_figures_and_a_table(trained):
-    result = work(trained, "reconstruction")
+    result = work(trained, "reconstruction", fresh=True)
     assert result.returncode == 0, result.stderr
     folder = trained / "reconstruction"
     clips = sorted(path.stem for path in (trained / "clips" / "test").iterdir())

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scripts
 import torch
 import yaml
 from tiny import OWN_EXPRESSION, tiny, write_tiny
@@ -311,9 +311,8 @@ def test_a_taught_expression_stays_as_it_is_while_the_rest_learns():
     assert changed and not any(name.startswith(("expression.", "in_mirror")) for name in changed)
 
 
-def run(*options) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "modules.sid.expressions", "--cpu", *map(str, options)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+def run(*options, fresh: bool = False) -> subprocess.CompletedProcess:
+    return scripts.run("-m", "modules.sid.expressions", "--cpu", *options, fresh=fresh)
 
 
 def test_the_command_changes_z_exp_and_what_depended_on_it(roots, checkpoint, tmp_path):
@@ -362,7 +361,8 @@ def test_the_command_changes_z_exp_and_what_depended_on_it(roots, checkpoint, tm
 def test_what_cannot_be_taught_is_one_line(config, checkpoint, tmp_path):
     short = run("--config", config, "--checkpoint", checkpoint, "--out", tmp_path / "x.pth", "--moments", 100)
     assert short.returncode == 2 and "head that keeps still" in short.stderr.strip().splitlines()[-1]
-    joint = run("--config", write_tiny(tmp_path / "t.yaml"), "--checkpoint", checkpoint, "--out", tmp_path / "x.pth")
+    config_of_both, out = write_tiny(tmp_path / "t.yaml"), tmp_path / "x.pth"
+    joint = run("--config", config_of_both, "--checkpoint", checkpoint, "--out", out, fresh=True)
     assert joint.returncode == 2 and "nothing can be taught" in joint.stderr
     assert len(joint.stderr.strip().splitlines()) == 1
     nowhere = run("--config", config, "--checkpoint", checkpoint, "--out", tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scripts
 import torch
 from PIL import Image
 from skimage.data import astronaut
@@ -50,7 +50,9 @@ def write_video(path: Path, times: list[float], size: int = 64, frame_rate: Frac
     return path
 
 
-def run(workshop: Path, cwd: Path, *options: str, script: str = "Inference.py", **replaced: str | None):
+def run(
+    workshop: Path, cwd: Path, *options: str, script: str = "Inference.py", fresh: bool = False, **replaced: str | None
+):
     """Run the script in ``cwd``; named options have defaults from the workshop, None leaves one out."""
     defaults = {
         "config": str(workshop / "tiny.yaml"),
@@ -59,15 +61,7 @@ def run(workshop: Path, cwd: Path, *options: str, script: str = "Inference.py", 
         "driving_video": str(workshop / "driving.mp4"),
     }
     named = [part for name, value in (defaults | replaced).items() if value for part in (f"--{name}", value)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(
-        [sys.executable, str(ROOT / script), *named, *options],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    return scripts.run(ROOT / script, *named, *options, cwd=cwd, timeout=120, fresh=fresh)
 
 
 def succeed(*args, **options) -> str:
@@ -318,12 +312,7 @@ def test_a_terminated_run_leaves_nothing(workshop, tmp_path):
     driver = write_video(tmp_path / "driver.mp4", [i / 25 for i in range(1000)], size=32)
     options = {"config": "tiny.yaml", "checkpoint": "model.pth.tar", "source_image": "source.png"}
     named = [part for name, file in options.items() for part in (f"--{name}", str(workshop / file))]
-    script = subprocess.Popen(
-        [sys.executable, str(ROOT / "Inference.py"), "--cpu", *named, "--driving_video", str(driver)],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    script = scripts.start(ROOT / "Inference.py", "--cpu", *named, "--driving_video", driver, cwd=tmp_path)
     deadline = time.monotonic() + 100
     while not list(tmp_path.glob("*.partial*")) and script.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)

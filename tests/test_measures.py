@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scripts
 import torch
 import yaml
 from tiny import tiny
@@ -187,15 +186,20 @@ def test_masked_figures_look_at_the_mask_alone():
     assert reenactment.masked_ssim(outside, target, mask).max() < 0.999
 
 
-def taught(folder: Path, params: EncoderParams = SMALL, of_model: bool = False) -> FaceMeter:
-    run = Run("meter.yaml", log_dir=str(folder / "log"), cpu=True)
+def teach(folder: Path, params: EncoderParams = SMALL, of_model: bool = False) -> FaceMeter:
+    run = Run("meter.yaml", log_dir=str(folder), cpu=True)
     steps = 100 if params.face_pixels else 150  # a head that is not held upright is learnt more slowly
     return train_meter(params, 32, 16, MeterParams(steps=steps, warmup_steps=10), run, of_model=of_model)
 
 
-def test_a_meter_learns_from_the_truth_and_is_read_back_from_its_file(tmp_path):
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory) -> FaceMeter:
+    return teach(tmp_path_factory.mktemp("meter"))
+
+
+def test_a_meter_learns_from_the_truth_and_is_read_back_from_its_file(taught, tmp_path):
     """A few steps on sixteen people teach nothing of others; on them it must do better than the mean face."""
-    meter = taught(tmp_path)
+    meter = taught
     save_meter(meter, tmp_path / "meter.pth")
     again = load_meter(tmp_path / "meter.pth")
     images, _, landmarks = render(portraits(16, PICTURES_PER_PERSON, TRAINING_SEED).take(torch.arange(16)), 32)
@@ -214,9 +218,9 @@ def test_a_meter_learns_from_the_truth_and_is_read_back_from_its_file(tmp_path):
     [({}, False), ({}, True), ({"face_pixels": None, "own_expression": False}, True)],
     ids=["meter", "ceiling", "ceiling that looks at the whole frame"],
 )
-def test_a_meter_learns_what_the_face_does(changes, of_model, tmp_path):
+def test_a_meter_learns_what_the_face_does(taught, changes, of_model, tmp_path):
     """With an expression encoder of its own too, which in SID nothing but flow teaches: a meter has the truth."""
-    meter = taught(tmp_path, replace(SMALL, **changes), of_model)
+    meter = teach(tmp_path, replace(SMALL, **changes), True) if of_model else taught
     faces = portraits(16, PICTURES_PER_PERSON, TRAINING_SEED)
     images, roll = render(faces, 32).image, faces.pose[:, 2]
     read = meter(images)
@@ -378,9 +382,9 @@ def test_evaluate_writes_figures_tables_and_a_report(tmp_path):
         "clip_frames": 3,
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
-    command = [sys.executable, "run.py", "--config", str(tmp_path / "config.yaml"), "--mode", "evaluate", "--cpu"]
-    command += ["--checkpoint", str(tmp_path / "model.pth")]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    command = ["run.py", "--config", tmp_path / "config.yaml", "--mode", "evaluate", "--cpu"]
+    command += ["--checkpoint", tmp_path / "model.pth"]
+    result = scripts.run(*command, fresh=True)
     assert result.returncode == 0, result.stderr
     figures = json.loads((tmp_path / "evaluation" / "model" / "metrics.json").read_text())
     rows = {"embedding", "absolute", "relative", "relative, scaled", "no motion", "truth"}
@@ -414,8 +418,8 @@ def test_evaluate_writes_figures_tables_and_a_report(tmp_path):
     larger = replace(config.model_params.encoder_params, head_features=40)
     save_meter(FaceMeter(larger, 32, of_model=True), tmp_path / "other.pth")
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    result = scripts.run(*command)
     assert result.returncode == 2 and "of other encoders than the configuration's; train these" in result.stderr
     (tmp_path / "meter.pth").unlink()
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    result = scripts.run(*command)
     assert result.returncode == 2 and "meter.pth: no such file; train it: python -m" in result.stderr

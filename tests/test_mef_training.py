@@ -7,17 +7,17 @@ import os
 import runpy
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scripts
 import torch
 from accelerate import Accelerator
 from safetensors import safe_open
-from test_training import ROOT, assert_identical, environment, newest
+from test_training import ROOT, assert_identical, newest
 from tiny_mef import values, write_config, write_workshop
 from torch.utils.data import default_collate
 
@@ -493,8 +493,7 @@ def test_a_configuration_of_sid_is_named_for_what_it_is():
 
 
 def command(config: Path, log_dir: Path, *extra: str) -> list[str]:
-    script = [sys.executable, str(ROOT / "train_mef.py"), "--config", str(config), "--log_dir", str(log_dir)]
-    return [*script, "--cpu", *extra]
+    return [str(ROOT / "train_mef.py"), "--config", str(config), "--log_dir", str(log_dir), "--cpu", *extra]
 
 
 LENGTH = {"train_params.num_repeats": 10}  # steps to be killed among
@@ -572,11 +571,11 @@ def test_killed_and_stopped_it_ends_bit_identical(workshop, uninterrupted, tmp_p
     """kill -9 while checkpoints are written, then SIGTERM, then to the end: every weight and average is the same."""
     config = write_config(tmp_path / "tiny.yaml", workshop, **LENGTH | {"train_params.checkpoint_minutes": 1e-6})
     for number in (signal.SIGKILL, signal.SIGTERM):
-        pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
-        run = subprocess.Popen(command(config, tmp_path / "log", "--resume", "auto"), env=environment(), **pipes)
+        fresh = number == signal.SIGTERM  # a run of another Python, whose sets and hashes are others, goes on
+        run = scripts.start(*command(config, tmp_path / "log", "--resume", "auto"), fresh=fresh)
         before = newest(tmp_path / "log")
         while newest(tmp_path / "log") == before:  # at least one more step is done and saved
-            assert run.poll() is None, run.stderr.read()
+            assert run.poll() is None, run.communicate()
             time.sleep(0.01)
         os.kill(run.pid, number)
         _, stderr = run.communicate(timeout=60)
@@ -623,8 +622,7 @@ def test_two_processes_share_the_work_and_step_like_one(workshop, tmp_path, cach
     config = write_config(tmp_path / "tiny.yaml", workshop, **changes)
     script = tmp_path / "parameters.py"
     script.write_text(PARAMETERS.format(config=str(config), out=str(tmp_path / "p")))
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", str(script)]
-    subprocess.run(launcher, env=environment(), check=True, timeout=600, capture_output=True)
+    scripts.run_together(2, script)
     exec(compile(script.read_text(), str(script), "exec"), {})  # one process: this one
     one, two, other = (torch.load(tmp_path / f"p-{name}.pth", weights_only=True) for name in ("1-0", "2-0", "2-1"))
     assert_identical(two, other)

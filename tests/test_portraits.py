@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import scripts
 import torch
 import torch.nn.functional as F
 import yaml
 from test_measures import SMALL
-from test_training import ROOT, environment
 from tiny_mef import write_config, write_workshop
 
 from modules import media
@@ -113,13 +112,12 @@ def trained(tmp_path_factory) -> Path:
     return folder
 
 
-def evaluate(folder: Path, *options: str, config: str = "mef.yaml") -> subprocess.CompletedProcess:
-    command = [sys.executable, "run.py", "--config", str(folder / config), "--cpu", *options]
-    return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
+def evaluate(folder: Path, *options: str, config: str = "mef.yaml", fresh: bool = False) -> subprocess.CompletedProcess:
+    return scripts.run("run.py", "--config", folder / config, "--cpu", *options, fresh=fresh)
 
 
 def test_the_command_prints_table_3_and_writes_a_report(trained):
-    result = evaluate(trained, "--mode", "evaluate", "--checkpoint", str(trained / "run" / "adapters"))
+    result = evaluate(trained, "--mode", "evaluate", "--checkpoint", str(trained / "run" / "adapters"), fresh=True)
     assert result.returncode == 0, result.stderr
     folder = trained / "run" / "evaluation" / "adapters"
     figures = json.loads((folder / "metrics.json").read_text())

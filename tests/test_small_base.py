@@ -6,16 +6,16 @@ import copy
 import os
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import scripts
 import torch
 import yaml
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
-from test_training import ROOT, assert_identical, environment
+from test_training import assert_identical
 from tiny_mef import CAPTIONS, write_portraits
 
 from modules import media
@@ -49,10 +49,9 @@ def write_config(folder: Path) -> Path:
     return path
 
 
-def train(folder: Path, part: str, *options: str) -> subprocess.CompletedProcess:
+def train(folder: Path, part: str, *options: str, fresh: bool = False) -> subprocess.CompletedProcess:
     places = ("--config", folder / "base.yaml", "--out", folder / "base", "--log_dir", folder / "log")
-    command = [sys.executable, "-m", "modules.mef.small_base", "--part", part, *map(str, places), "--cpu", *options]
-    return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
+    return scripts.run("-m", "modules.mef.small_base", "--part", part, *places, "--cpu", *options, fresh=fresh)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +60,7 @@ def trained(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("small")
     write_config(folder)
     for part in ("autoencoder", "denoiser"):
-        result = train(folder, part)
+        result = train(folder, part, fresh=part == "autoencoder")
         assert result.returncode == 0, result.stderr
     return folder
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scripts
 import torch
 
 from modules import media
@@ -366,8 +367,7 @@ def test_captions_name_the_scene_and_not_the_person():
 
 
 def run(*arguments: str, code: int = 0) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "modules.data.synthetic", *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    result = scripts.run("-m", "modules.data.synthetic", *arguments)
     assert result.returncode == code, result.stderr
     return result
 

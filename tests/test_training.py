@@ -10,11 +10,11 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+import scripts
 import torch
 import yaml
 from tiny import tiny, trainer_of, write_tiny
@@ -43,13 +43,11 @@ def environment() -> dict[str, str]:
 
 
 def command(config: Path, log_dir: Path, *extra: str) -> list[str]:
-    script = str(ROOT / "train_sid.py")
-    return [sys.executable, script, "--config", str(config), "--log_dir", str(log_dir), "--cpu", *extra]
+    return [str(ROOT / "train_sid.py"), "--config", str(config), "--log_dir", str(log_dir), "--cpu", *extra]
 
 
-def train(config: Path, log_dir: Path, *extra: str) -> subprocess.CompletedProcess:
-    options = {"env": environment(), "capture_output": True, "text": True, "timeout": 300}
-    return subprocess.run(command(config, log_dir, *extra), **options)
+def train(config: Path, log_dir: Path, *extra: str, fresh: bool = False) -> subprocess.CompletedProcess:
+    return scripts.run(*command(config, log_dir, *extra), fresh=fresh)
 
 
 def final_checkpoint(log_dir: Path, epoch: int = 1) -> dict:
@@ -77,7 +75,7 @@ def newest(log_dir: Path) -> int:
 def uninterrupted(clips, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("uninterrupted")
     config = write_tiny(folder / "tiny.yaml", **{"dataset_params.root_dir": str(clips)} | LENGTH)
-    result = train(config, folder / "log")
+    result = train(config, folder / "log", fresh=True)
     assert result.returncode == 0, result.stderr
     return folder / "log"
 
@@ -108,13 +106,7 @@ def test_killed_again_and_again_it_ends_bit_identical(clips, uninterrupted, tmp_
     config = write_tiny(tmp_path / "tiny.yaml", **changes | LENGTH)
     rng = random.Random(0)
     for kills in range(KILLS + 1):
-        run = subprocess.Popen(
-            command(config, tmp_path / "log", "--resume", "auto"),
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        run = scripts.start(*command(config, tmp_path / "log", "--resume", "auto"), new_session=True)
         if kills == KILLS:
             assert run.wait(timeout=300) == 0
             break
@@ -175,7 +167,8 @@ def test_a_finished_run_says_so_and_finetune_begins_a_new_one(clips, uninterrupt
     result = train(config, uninterrupted, "--resume", "auto")  # asked to go on if there is something to go on with
     assert result.returncode == 0 and "nothing left to train" in result.stdout
     values = yaml.safe_load(config.read_text())
-    values["train_params"] |= {"cosine": True, "warmup_steps": 1}
+    values["train_params"] |= {"cosine": True, "warmup_steps": 1, "num_repeats": 4}
+    values["dataset_params"]["num_workers"] = 0
     config.write_text(yaml.safe_dump(values))
     result = train(config, tmp_path / "log", "--checkpoint", last, "--finetune")
     assert result.returncode == 0, result.stderr
@@ -238,8 +231,8 @@ def test_a_finished_run_without_encoders_starts_one_with_them(clips, tmp_path):
     save_checkpoint(
         trainer_of(config_from_dict(tiny(**plain))).state() | {"training": position}, tmp_path / "plain.pth.tar"
     )
-    changes = {"dataset_params.root_dir": str(clips), "train_params.num_epochs": 2}
-    config = write_tiny(tmp_path / "tiny.yaml", **changes)
+    changes = {"dataset_params.root_dir": str(clips), "dataset_params.num_workers": 0, "train_params.num_epochs": 2}
+    config = write_tiny(tmp_path / "tiny.yaml", **changes | {"train_params.num_repeats": 2})
     result = train(config, tmp_path / "log", "--checkpoint", str(tmp_path / "plain.pth.tar"))
     assert result.returncode == 0 and "warm start from" in result.stdout, result.stderr
 
@@ -270,9 +263,7 @@ def test_sigterm_saves_and_says_how_to_continue(clips, tmp_path):
     config = write_tiny(
         tmp_path / "tiny.yaml", **{"dataset_params.root_dir": str(clips), "train_params.num_epochs": 500}
     )
-    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
-    options = {"env": environment(), "cwd": tmp_path, "start_new_session": True}  # run from anywhere
-    run = subprocess.Popen(command(config, tmp_path / "log"), **options, **pipes)
+    run = scripts.start(*command(config, tmp_path / "log"), cwd=tmp_path, new_session=True)  # run from anywhere
     try:
         deadline = time.monotonic() + 120
         while not any(log.stat().st_size for log in (tmp_path / "log").glob("*/log.txt")):  # the first epoch is done
@@ -356,14 +347,15 @@ def test_two_processes_descend_like_one(clips, tmp_path):
     config = write_tiny(tmp_path / "tiny.yaml", **{"dataset_params.root_dir": str(clips)} | changes)
     script = tmp_path / "gradients.py"
     script.write_text(GRADIENTS.format(config=str(config), out=str(tmp_path / "g")))
-    subprocess.run([sys.executable, str(script)], env=environment(), check=True, timeout=120)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", str(script)]
-    subprocess.run(launcher, env=environment(), check=True, timeout=120, capture_output=True)
+    alone = scripts.run(script)
+    assert alone.returncode == 0, alone.stderr
+    together = scripts.run("-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", script)
+    assert together.returncode == 0, together.stderr
     one = torch.load(tmp_path / "g-1-0.pth", weights_only=True)
     two = [torch.load(tmp_path / f"g-2-{rank}.pth", weights_only=True) for rank in (0, 1)]
-    together = [tuple(key) for part in two for key in part["keys"]]
-    assert len(set(together)) == len(together)  # no index twice on any rank
-    assert set(together) == {tuple(key) for key in one["keys"]}
+    keys = [tuple(key) for part in two for key in part["keys"]]
+    assert len(set(keys)) == len(keys)  # no index twice on any rank
+    assert set(keys) == {tuple(key) for key in one["keys"]}
     assert one["gradients"].keys() == two[0]["gradients"].keys()
     for name, parameter in two[0]["parameters"].items():  # after an epoch of steps, norms and adversary at work
         assert torch.equal(parameter, two[1]["parameters"][name]), name
@@ -428,12 +420,11 @@ def test_processes_say_what_is_wrong_with_one_voice(damaged, tmp_path):
 
     script = tmp_path / "one.py"
     script.write_text(ONE_FAILS)
-    launcher = [
-        sys.executable,
-        "-c",
-        f"import sys; sys.argv = [{str(script)!r}]\nfrom modules.training.launch import spawn; spawn(2)",
-    ]
-    result = subprocess.run(launcher, env=environment(), capture_output=True, text=True, timeout=60)
+    launcher = tmp_path / "launcher.py"
+    launcher.write_text(
+        f"import sys\nfrom modules.training.launch import spawn\nsys.argv = [{str(script)!r}]\nspawn(2)"
+    )
+    result = scripts.run(launcher, timeout=60)
     assert result.returncode == 2 and result.stderr.strip() == "error: of the second alone", result.stderr
 
 

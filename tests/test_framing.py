@@ -1,0 +1,231 @@
+"""Close crops, and results that are put back into the whole picture."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage.data import astronaut
+
+from modules import media
+from modules.config.sid import FramingParams
+from modules.errors import UserError
+from modules.evaluation.people import portraits
+from modules.faces.framer import Framer, analyser, chosen
+from modules.faces.framing import Crop, cut_crop, face_crop, steady_crop
+from modules.faces.paste import RIM, Paster
+from modules.geometry import coordinate_grid
+from modules.sid.dense_motion import DenseMotion
+from modules.sid.detail import Detail, enlarged_grid
+from modules.sid.framing import DrivingVideo, Framing
+from modules.world import project_landmarks
+
+ROOT = Path(__file__).parent.parent
+FACE = Crop(224, 131, 90)  # the astronaut's, brows to chin
+PARAMS = FramingParams(size=2.2)
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return float(-10 * np.log10(((a.astype(float) - b) ** 2).mean() / 255**2 + 1e-12))
+
+
+def test_a_crop_rests_as_the_mouth_opens_and_turns_as_the_head_leans():
+    faces = portraits(1, 3, seed=3)
+    faces = faces._replace(identity=faces.identity[:1].expand(3, -1), action_units=torch.zeros_like(faces.action_units))
+    pose = torch.tensor([0, 0, 0, 0, 0, 1.0]).repeat(3, 1)
+    pose[2, 2] = 20  # roll, clockwise
+    units = faces.action_units.clone()
+    units[1, -4:] = 0
+    from modules.world import ACTION_UNITS
+
+    units[1, [ACTION_UNITS.index("AU26"), ACTION_UNITS.index("AU27")]] = 1
+    marks = (project_landmarks(faces._replace(pose=pose, action_units=units)).numpy() + 1) * 128
+    calm, open_mouth, leaning = (face_crop(each) for each in marks)
+    assert np.abs(np.array(open_mouth[:3]) - calm[:3]).max() < 0.06 * calm.side
+    assert np.ptp(marks[1][:, 1]) > 1.1 * np.ptp(marks[0][:, 1])  # which did open
+    assert np.rad2deg(leaning.angle - calm.angle) == pytest.approx(20, abs=1)
+    assert leaning.side == pytest.approx(calm.side, rel=0.02)
+    assert face_crop(marks[2], upright=False).angle == 0
+
+
+def test_the_crop_of_a_photograph_shows_the_face_from_brows_to_chin():
+    crop = Framer(1.0).picture(astronaut(), "astronaut", upright=False)
+    assert np.abs(np.array(crop[:3]) - FACE[:3]).max() < 6
+    wider = crop.wider(2.0, above=0.1)
+    assert wider.side == 2 * crop.side and wider.y == pytest.approx(crop.y - 0.2 * crop.side)
+
+
+def test_a_crop_is_cut_as_its_matrix_says():
+    """A ramp of x and y: each pixel of the crop tells where it comes from."""
+    y, x = np.mgrid[:200, :200].astype(np.uint8)
+    ramp = np.stack([x, y, x], axis=-1)
+    for crop, size in (Crop(100, 90, 60, 0.3), 30), (Crop(100.5, 90, 40, -0.2), 40), (Crop(90, 100, 20), 60):
+        cut = cut_crop(ramp, crop, size)
+        for row, column in ((3, 5), (size // 2, size - 4), (size - 3, 2)):
+            place = crop.matrix @ [(column + 0.5) / size, (row + 0.5) / size, 1]
+            assert cut[row, column, :2].astype(float) + 0.5 == pytest.approx(place, abs=1)
+    outside = cut_crop(ramp, Crop(0, 100, 40), 40)
+    assert (outside[:, :20, 0] == 0).all()  # the edge goes on
+
+
+def test_what_is_not_changed_is_pasted_back_as_it_was():
+    picture = astronaut()
+    crop = FACE.wider(2.2)._replace(angle=0.15)
+    side = round(crop.side)
+    paster = Paster((512, 512), crop, side)
+    pasted = paster.paste(picture, cut_crop(picture, crop, side))
+    box = crop.bounds
+    outside = np.ones((512, 512), bool)
+    outside[int(box.top) : int(box.bottom), int(box.left) : int(box.right)] = False
+    assert (pasted[outside] == picture[outside]).all()
+    inside = slice(int(box.top), int(box.bottom)), slice(int(box.left), int(box.right))
+    assert psnr(pasted[inside], picture[inside]) > 38  # it was turned there and back: two interpolations
+    black = paster.paste(picture, np.zeros((side, side, 3), np.uint8))
+    assert (black[131, 224] == 0).all() and (black[outside] == picture[outside]).all()
+    # the rim fades without a step: nowhere steeper than a smooth ramp over its width
+    white = Paster((512, 512), FACE.wider(2.2), side).paste(
+        np.zeros_like(picture), np.full((side, side, 3), 255, np.uint8)
+    )
+    steps = np.abs(np.diff(white[131, :, 0].astype(int)))
+    assert steps.max() <= 255 * 1.5 / (RIM * side) + 2
+    half = paster.paste(picture, np.zeros((side, side, 3), np.uint8), np.full((side, side), 0.5))
+    assert half[131, 224] == pytest.approx(picture[131, 224] / 2, abs=1)
+
+
+def test_one_square_holds_a_face_that_moves():
+    faces = [Crop(100 + 4 * i, 80, 50) for i in range(21)]
+    square = steady_crop(faces, 2.0)
+    assert square.x == pytest.approx(140) and 100 + 72 - 4 <= square.side <= 100 + 80
+    assert steady_crop([*faces, Crop(5000, 80, 50)], 2.0).side < 250  # one mistake does not count
+
+
+def test_detail_moves_as_the_model_moves_its_picture():
+    torch.manual_seed(0)
+    source = torch.rand(1, 3, 96, 96)
+    small = torch.nn.functional.interpolate(source, (24, 24), mode="bilinear", antialias=True)
+    detail = Detail(source, small)
+    still = DenseMotion(coordinate_grid(24, 24, source)[None], None, None, None, None)
+    torch.testing.assert_close(detail.add(small, still), source)  # whatever the model's picture of it is
+    wrong = Detail(source, small * 0.8)
+    torch.testing.assert_close(wrong.add(small * 0.8, still), source)
+    # by three of its pixels, which are twelve of the source's, as the picture is moved
+    grid = coordinate_grid(24, 24, source)[None] + torch.tensor([6 / 23, 0.0])
+    moved = detail.add(torch.roll(small, -3, dims=3), DenseMotion(grid, None, None, None, None))
+    inner = slice(20, 72)
+    torch.testing.assert_close(moved[..., inner], torch.roll(source, -12, dims=3)[..., inner], atol=2e-3, rtol=0)
+    hidden = DenseMotion(grid, torch.zeros(1, 1, 24, 24), None, None, None)
+    blurred = torch.nn.functional.interpolate(small, (96, 96), mode="bicubic").clamp(0, 1)
+    torch.testing.assert_close(detail.add(small, hidden), blurred)  # what is painted has none
+
+
+def test_a_grid_is_enlarged_about_the_edges_pictures_have_in_common():
+    grid = coordinate_grid(16, 16, torch.zeros(1))[None]
+    torch.testing.assert_close(enlarged_grid(grid, 64, 48), coordinate_grid(64, 48, torch.zeros(1))[None])
+
+
+@pytest.fixture(scope="module")
+def two_people() -> np.ndarray:
+    """A small face on the left of a large one, 600 x 300."""
+    face = cut_crop(astronaut(), FACE.wider(2.2), 300)
+    small = media.resize(face, 150, 150)
+    picture = np.full((300, 600, 3), 200, np.uint8)
+    picture[100:250, 50:200], picture[:, 300:] = small, face[:, ::-1]
+    return picture
+
+
+def test_one_of_several_faces_is_chosen(two_people):
+    faces = analyser(cpu=True).analyse(two_people)
+    assert len(faces) == 2
+    middles = {which: chosen(faces, which, "x").box.centre[0] for which in ("largest", "left", "right", "1", "2")}
+    assert middles["left"] == middles["1"] < 200 and middles["right"] == middles["2"] == middles["largest"] > 300
+    with pytest.raises(UserError, match="--face 3: 2 faces are found in group.jpg"):
+        chosen(faces, "3", "group.jpg")
+    with pytest.raises(UserError, match="no face found in wall.jpg"):
+        chosen([], "largest", "wall.jpg")
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory) -> Path:
+    """Two frames of a wall, three of a face, two of a wall, two of the face elsewhere: 25 a second."""
+    path = tmp_path_factory.mktemp("video") / "driver.mp4"
+    wall, face = np.full((160, 160, 3), 120, np.uint8), cut_crop(astronaut(), FACE.wider(3.2), 160)
+    frames = [wall] * 2 + [face] * 3 + [wall] * 2 + [np.roll(face, 8, axis=1)] * 2
+    with media.VideoWriter(path, 160, 160, 25) as writer:
+        for number, image in enumerate(frames):
+            writer.write(image, number / 25)
+    return path
+
+
+@pytest.mark.parametrize("track", [False, True])
+def test_frames_without_a_face_are_held_over_or_skipped(video, track):
+    kept = DrivingVideo(video, Framing((64, 64), params=PARAMS, track=track, cpu=True))
+    frames = list(kept.frames())
+    assert [frame.time for frame in frames] == pytest.approx([n / 25 for n in range(9)]) and kept.faceless == 4
+    assert all(
+        (frame.image == frames[0].image).all() for frame in frames[:2]
+    )  # the first face is shown before it comes
+    assert (frames[5].image == frames[4].image).all() and (frames[6].image == frames[4].image).all()
+    skipped = DrivingVideo(video, Framing((64, 64), params=PARAMS, track=track, faceless="skip", cpu=True))
+    frames = list(skipped.frames())
+    assert [frame.time for frame in frames] == pytest.approx([n / 25 for n in range(5)], abs=1e-3)
+    assert skipped.faceless == 4
+
+
+def test_a_crop_that_tracks_goes_where_the_face_goes(tmp_path):
+    face = cut_crop(astronaut(), FACE.wider(3.0), 120)
+    with media.VideoWriter(tmp_path / "walk.mp4", 320, 120, 25) as writer:
+        for number in range(20):
+            image = np.full((120, 320, 3), 120, np.uint8)
+            image[:, 10 * number : 10 * number + 120] = face
+            writer.write(image, number / 25)
+    rests, follows = (Framing((64, 64), params=PARAMS, track=track, cpu=True) for track in (False, True))
+    wide, close = ([f.image for f in DrivingVideo(tmp_path / "walk.mp4", each).frames()] for each in (rests, follows))
+    change = [float(np.abs(frames[-1].astype(float) - frames[4]).mean()) for frames in (wide, close)]
+    assert change[1] < 0.7 * change[0]
+
+
+def test_a_source_keeps_its_size_and_what_is_around_its_face(tmp_path):
+    Image.fromarray(astronaut()).save(tmp_path / "me.png")
+    framing = Framing((64, 64), params=PARAMS, side_by_side=True, cpu=True)
+    source = framing.source(tmp_path / "me.png")
+    assert source.image.shape == (64, 64, 3) and len(source.large) == round(source.crop.side)
+    result = source.finisher()(source.large)
+    assert psnr(result, astronaut()) > 40
+    assert framing.shown(source, source.image, result).shape == (512, 3 * 512, 3)
+    bare = Framing((64, 64), params=PARAMS, paste_back=False, cpu=True).source(tmp_path / "me.png")
+    assert bare.large is None and bare.finisher()(bare.image) is bare.image
+    assert max(Framing((64, 64), params=PARAMS, result_size=200).source(tmp_path / "me.png").picture.shape) == 200
+    whole = Framing((64, 64), params=PARAMS, crop=False).source(tmp_path / "me.png")
+    assert (whole.image == media.fit(astronaut(), 64, 64)).all() and whole.crop is None
+
+
+def test_a_photograph_comes_out_whole_with_its_face_moved(tmp_path):
+    """The bundled weights, and no option but the files."""
+    Image.fromarray(astronaut()).save(tmp_path / "me.png")
+    Image.fromarray(np.full((300, 300, 3), 90, np.uint8)).save(tmp_path / "wall.png")
+
+    def run(source: str, *options: str) -> subprocess.CompletedProcess:
+        driver = str(ROOT / "Inputs/driving static images/surprise.png")
+        command = [sys.executable, str(ROOT / "Inference.py"), "--cpu", "--source_image", source]
+        return subprocess.run(
+            [*command, "--driving_video", driver, *options], cwd=tmp_path, capture_output=True, text=True
+        )
+
+    done = run("me.png")
+    assert done.returncode == 0, done.stderr
+    result, own = media.read_image(tmp_path / "result.png"), astronaut()
+    assert result.shape == own.shape and (result[300:] == own[300:]).all() and (result[:, 400:] == own[:, 400:]).all()
+    assert np.abs(result[80:180, 180:270].astype(float) - own[80:180, 180:270]).mean() > 2
+    wall = run("wall.png")
+    assert wall.returncode == 2 and "no face found in wall.png" in wall.stderr and wall.stderr.count("\n") == 2
+    for which, said in (
+        ("2", "--face 2: one face is found in me.png"),
+        ("0", "'0' is not largest, left, right or a number"),
+    ):
+        refused = run("me.png", "--face", which)
+        assert refused.returncode == 2 and said in refused.stderr
