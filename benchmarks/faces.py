@@ -202,7 +202,7 @@ def speed(analyser: FaceAnalyser, batch: int = 8) -> None:
     """Milliseconds of processor time per picture of 512 pixels, in batches, the best of three rounds."""
     images = torch.nn.functional.interpolate(render(random_faces(batch, 5), 256).image, scale_factor=2.0)
     found = analyser.detector.detect(images)
-    boxes, points = (torch.stack([each[0] for each in values]) for values in zip(*((f.boxes, f.points) for f in found)))
+    boxes, points = torch.stack([each.boxes[0] for each in found]), torch.stack([each.points[0] for each in found])
     mesh = analyser.mesh.from_points(images, boxes, points).points
     matte, expressions, small, judge = PersonMatte(), Expressions(), MobileFace(), FaceRes()
     tasks: dict[str, Callable[[], object]] = {

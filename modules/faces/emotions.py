@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -31,10 +30,7 @@ class Expressions(FrozenNetwork):
             owner: int64 [N], the picture of each face; None: one face per picture.
         """
         squares = upright_square(landmarks[..., :2], LEFT_EYE, RIGHT_EYE, ROOM)
-        return self.of_faces(cut_squares(images, squares.matrix(SIZE), SIZE, owner))
-
-    def of_faces(self, faces: Tensor) -> Tensor:
-        """Logits ``[N, 7]`` of faces cut out already, ``[N, 3, 112, 112]`` in [0, 1]."""
+        faces = cut_squares(images, squares.matrix(SIZE), SIZE, owner)
         x = faces - faces.new_tensor(MEAN).view(1, 3, 1, 1) / 255
         for block in range(4):
             x = self._block(x, f"dense.{block}", first=block == 0)
@@ -54,8 +50,3 @@ class Expressions(FrozenNetwork):
     def _separable(self, x: Tensor, name: str, stride: int = 1) -> Tensor:
         x = self.conv(pad_same(x, (3, 3), (stride, stride)), f"{name}.depth", stride, padding=0)
         return self.conv(x, f"{name}.point")
-
-
-def probabilities(logits: Tensor) -> Tensor:
-    """Logits ``[N, 7]`` -> probabilities ``[N, 7]``."""
-    return torch.softmax(logits, dim=1)
