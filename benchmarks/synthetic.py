@@ -14,7 +14,9 @@ import torch
 from modules.arguments import Parser
 from modules.data.synthetic.sheet import random_faces
 from modules.errors import run_script
+from modules.faces.retinaface import RetinaFace
 from modules.world import Faces, Render, render
+from modules.world.camera import pixels
 from modules.world.parameters import set_category
 
 TURN = 10.0  # degrees: near frontal
@@ -30,26 +32,16 @@ def near_frontal(n: int, seed: int) -> Faces:
 
 
 def detected(result: Render) -> list[bool]:
-    """Whether the largest box of scikit-image's frontal cascade is centred on each face."""
-    from skimage.data import lbp_frontal_face_cascade_filename
-    from skimage.feature import Cascade
-
-    cascade = Cascade(lbp_frontal_face_cascade_filename())
-    images = (result.image.cpu() * 255).round().byte().permute(0, 2, 3, 1).numpy()
-    size = images.shape[1]
-    middles = ((result.landmarks.cpu().mean(1) + 1) / 2 * (size - 1)).numpy()
-    found = []
-    for image, middle in zip(images, middles, strict=True):
-        boxes = cascade.detect_multi_scale(
-            image, scale_factor=1.1, step_ratio=1, min_size=(size // 3, size // 3), max_size=(size, size)
-        )
-        best = max(boxes, key=lambda box: box["width"], default=None)
-        if best is None:
-            found.append(False)
-            continue
-        centre = np.array([best["c"] + best["width"] / 2, best["r"] + best["height"] / 2])
-        found.append(bool(np.abs(centre - middle).max() < OFF_CENTRE * best["width"]))
-    return found
+    """Whether the largest face that RetinaFace finds, which never saw a render, is where each face is."""
+    size = result.image.shape[3]
+    middles = pixels(result.landmarks.mean(1), size)
+    hits = []
+    for found, middle in zip(RetinaFace().to(middles.device).detect(result.image), middles, strict=True):
+        centres, sides = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2, found.boxes[:, 2] - found.boxes[:, 0]
+        largest = sides.argmax() if len(sides) else None
+        near = largest is not None and (centres[largest] - middle).abs().max() < OFF_CENTRE * sides[largest]
+        hits.append(bool(near))
+    return hits
 
 
 def frames_per_second(faces: Faces, clock: Callable[[], float], rounds: int = 3) -> float:
@@ -81,7 +73,7 @@ def main() -> None:
         print(f"{speed:.1f} frames per second of processor time, which other programs on the machine do not count in")
     if args.faces:
         found = detected(render(near_frontal(args.faces, 1).to(args.device)))
-        print(f"the frontal cascade finds {sum(found)} of {len(found)} faces ({sum(found) / len(found):.1%})")
+        print(f"RetinaFace finds {sum(found)} of {len(found)} faces ({sum(found) / len(found):.1%})")
 
 
 if __name__ == "__main__":

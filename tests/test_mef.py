@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import skimage
 import tiny_base
 import torch
 from diffusers import (
@@ -585,6 +586,35 @@ def test_face_recognition_leaves_the_gpu_alone_where_it_should(workshop, tmp_pat
     assert used == (there[1:] if cpu else there)
 
 
+def test_face_recognition_sees_aligned_faces(workshop, tmp_path, monkeypatch):
+    """With a stand-in that embeds a face as its pixels: they hardly change where the picture is turned or shrunk."""
+
+    class Session:
+        def __init__(self, path, providers):
+            pass
+
+        def get_inputs(self):
+            return [SimpleNamespace(name="input")]
+
+        def run(self, outputs, inputs):
+            (chip,) = inputs.values()
+            return [chip.reshape(1, -1)]
+
+    stand_in = SimpleNamespace(InferenceSession=Session, get_available_providers=lambda: ["CPUExecutionProvider"])
+    monkeypatch.setitem(sys.modules, "onnxruntime", stand_in)
+    (tmp_path / "face.onnx").touch()
+    compound = embedder(workshop, face_recognition=str(tmp_path / "face.onnx"))
+    assert compound.widths == (WIDTHS[0] + 3 * 112 * 112, WIDTHS[1])
+    picture = Image.fromarray(skimage.data.astronaut())
+    changed = [picture, picture.rotate(30, Image.Resampling.BICUBIC), picture.resize((400, 400))]
+    z = compound([np.asarray(p) for p in changed])[0][:, WIDTHS[0] :]
+    centred = z - z.mean(dim=1, keepdim=True)
+    assert torch.nn.functional.cosine_similarity(centred[:1], centred[1:]).min() > 0.95  # measured: 0.98
+    grey = np.full((50, 40, 3), 200, np.uint8)
+    with pytest.raises(UserError, match="no face found in grey.png"):
+        compound([grey], ["grey.png"])
+
+
 def test_a_face_recognition_network_joins_the_identity(workshop, tmp_path):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
@@ -598,8 +628,9 @@ def test_a_face_recognition_network_joins_the_identity(workshop, tmp_path):
     )
     onnx.save(model, tmp_path / "face.onnx")
     compound = embedder(workshop, face_recognition=str(tmp_path / "face.onnx"), face_recognition_weight=2)
-    grey = np.full((50, 40, 3), 200, np.uint8)
-    assert torch.allclose(compound([grey])[0][0, WIDTHS[0] :], torch.full((3,), 2 / 3**0.5))
+    assert compound.widths == (WIDTHS[0] + 3, WIDTHS[1])
+    z = compound([skimage.data.astronaut()])[0][0, WIDTHS[0] :]
+    assert z.norm() == pytest.approx(2) and z[0] > z[2] > -2  # a face is redder than blue
     (tmp_path / "broken.onnx").write_bytes(b"no")
     for name, message in (("none.onnx", "no such file"), ("broken.onnx", "not a readable .onnx file")):
         with pytest.raises(UserError, match=message):

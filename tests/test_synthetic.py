@@ -303,7 +303,7 @@ def test_a_detector_trained_on_photographs_finds_the_faces():
     from benchmarks.synthetic import detected, near_frontal
 
     found = detected(render(near_frontal(40, 3)))
-    assert np.mean(found) >= 0.9  # of 300 it is 97 % or so: in 40 three misses are within chance, more are not
+    assert np.mean(found) > 0.93  # of 300 it is all: three misses in 40 are not chance
 
 
 def test_basic_expressions_are_apart():

@@ -4,7 +4,7 @@ Landmarks, pose, matte, expression and identity: :mod:`.analysis` and the module
 """
 
 from .boxes import Box, Detection, iou
-from .crops import INCREASE, crop_box, crop_image, cut, find_face, in_shape, main_face, video_box
+from .crops import INCREASE, crop_box, crop_image, cut, find_face, in_shape, video_box
 from .detectors import DETECTORS, Detector, load_detector
 
 __all__ = [
@@ -20,6 +20,5 @@ __all__ = [
     "in_shape",
     "iou",
     "load_detector",
-    "main_face",
     "video_box",
 ]

@@ -66,6 +66,16 @@ def upright_square(points: Tensor, left: int, right: int, scale: float) -> Squar
     return Squares(torch.stack([x * cos - y * sin, y * cos + x * sin], -1), side, angle)
 
 
+def square_of_points(boxes: Tensor, points: Tensor, scale: float) -> Squares:
+    """The square of a detected face, along its eyes, its middle between that of the box and that of the points.
+
+    ``boxes [N, 4]``, of which ``scale`` times the longer sides are the square's, and ``points [N, 5, 2]``.
+    """
+    across = points[:, 1] - points[:, 0]
+    centre = (points.mean(1) + (boxes[:, :2] + boxes[:, 2:]) / 2) / 2
+    return Squares(centre, scale * (boxes[:, 2:] - boxes[:, :2]).amax(1), torch.atan2(across[:, 1], across[:, 0]))
+
+
 def similarity(points: Tensor, targets: Tensor) -> Tensor:
     """The maps ``[N, 2, 3]`` (turned, scaled, moved) of ``targets [K, 2]`` that are nearest to ``points [N, K, 2]``."""
     mean, aim = points.mean(1, keepdim=True), targets.mean(0)
@@ -74,7 +84,7 @@ def similarity(points: Tensor, targets: Tensor) -> Tensor:
     cos = (a * b).sum((1, 2)) / spread
     sin = (a[:, 0] * b[..., 1] - a[:, 1] * b[..., 0]).sum(1) / spread
     turn = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], 1)
-    return torch.cat([turn, mean.transpose(1, 2) - (turn @ aim)[..., None]], 2)
+    return torch.cat([turn, mean.transpose(1, 2) - (turn * aim).sum(2, keepdim=True)], 2)
 
 
 def cut_squares(

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
 
 class Box(NamedTuple):
     """Left, top (inside) and right, bottom (outside) edges, in pixels."""
@@ -43,18 +41,10 @@ class Box(NamedTuple):
 
 
 class Detection(NamedTuple):
-    """A face that a detector has found.
-
-    Attributes:
-        box: where it is.
-        score: in [0, 1], how sure the detector is.
-        points: float32 [5, 2], eyes, tip of the nose and corners of the mouth in pixels, each pair from the left of an
-            upright face; None of a detector that has none.
-    """
+    """A face box and how sure the detector is of it, in [0, 1]."""
 
     box: Box
     score: float
-    points: np.ndarray | None = None
 
 
 def iou(a: Box, b: Box) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import media
 from ..errors import UserError
-from .boxes import Box, Detection, iou
+from .boxes import Box, iou
 from .detectors import Detector
 
 # Room on each side of the face box, in face sizes.  In crops made in the way of VoxCeleb for FOMM the box takes 0.59 of
@@ -24,15 +24,9 @@ LIKELY = 0.6  # score of a face in a picture that was chosen for its face
 
 def find_face(image: np.ndarray, detector: Detector) -> Box | None:
     """The box of the main face of ``image`` (large and central), or None."""
-    main = main_face(image, detector)
-    return None if main is None else main.box
-
-
-def main_face(image: np.ndarray, detector: Detector) -> Detection | None:
-    """The main face of ``image``, large and central, or None."""
     height, width = image.shape[:2]
-    likely = [d for d in detector(image) if d.score >= LIKELY]
-    return max(likely, key=lambda d: prominence(d.box, (width, height)), default=None)
+    likely = [detection.box for detection in detector(image) if detection.score >= LIKELY]
+    return max(likely, key=lambda box: prominence(box, (width, height)), default=None)
 
 
 def prominence(box: Box, image_size: tuple[int, int]) -> float:

@@ -29,7 +29,7 @@ class Detector(Protocol):
 
 
 class RetinaFaceDetector:
-    """RetinaFace, which comes with the project: all poses, five points of each face."""
+    """RetinaFace, which comes with the project: all poses."""
 
     SMALLEST = 320 / 12  # pixels of the smallest face to look for, at the size that the network sees
 
@@ -50,7 +50,7 @@ class RetinaFaceDetector:
         longest = max(320, min(longer, round(self.SMALLEST * longer / min_size)))
         (found,) = self._network.detect(to_tensor([image], self._device), longest, LEAST)
         boxes = [Box.of_face(*box) for box in found.boxes.tolist()]
-        detections = map(Detection, boxes, found.scores.tolist(), found.points.cpu().numpy())
+        detections = map(Detection, boxes, found.scores.tolist())
         return [detection for detection in detections if detection.box.width >= min_size]
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .alignment import Squares, cut_squares, upright_square
+from .alignment import Squares, cut_squares, square_of_points, upright_square
 from .graph import GraphNetwork
 
 SIZE = 192  # pixels of the square that the network sees
@@ -58,16 +58,8 @@ class FaceMesh(nn.Module):
     def from_points(self, images: Tensor, boxes: Tensor, points: Tensor, owner: Tensor | None = None) -> Mesh:
         """Landmarks of detected faces, in two passes: ``boxes [N, 4]`` and ``points [N, 5, 2]`` of a detector."""
         with torch.no_grad():
-            first = self(images, square_of_points(boxes, points), owner)
+            first = self(images, square_of_points(boxes, points, FROM_BOX), owner)
         return self.refine(images, first.points, owner)
-
-
-def square_of_points(boxes: Tensor, points: Tensor) -> Squares:
-    """Where to look for the landmarks of detected faces: around box and points, along the eyes."""
-    across = points[:, 1] - points[:, 0]
-    centre = (points.mean(1) + (boxes[:, :2] + boxes[:, 2:]) / 2) / 2
-    side = FROM_BOX * (boxes[:, 2:] - boxes[:, :2]).amax(1)
-    return Squares(centre, side, torch.atan2(across[:, 1], across[:, 0]))
 
 
 def square_of_landmarks(landmarks: Tensor) -> Squares:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,8 @@ from ..sid.encoders import IdentityEncoder, SemanticEncoder
 from ..sid.weights import load_model
 from ..training.checkpoint import load_checkpoint, restore, save_checkpoint
 from .adapters import Widths
+from .arcface import ArcFace
 from .hub import check_there
-
-ARCFACE_SIZE = 112  # pixels, InsightFace's networks
 
 
 class SIDEncoders(nn.Module):
@@ -89,8 +87,7 @@ class Embedder:
     """Pictures -> the embeddings that the adapters take.
 
     The identity is a compound ``[z_id | clip | face recognition]`` of what the parameters name; each part is of unit
-    length before its weight.  Face recognition is shown the picture's centre: ArcFace was trained on faces aligned by
-    five points (eyes, nose, corners of the mouth), which detectors of boxes do not give; a line on stderr says so.
+    length before its weight.  Face recognition is shown the main face aligned by five points, whatever the others see.
 
     Args:
         detector: find the face in every picture with it (:func:`.faces.load_detector`) and cut it out; None:
@@ -111,7 +108,7 @@ class Embedder:
         self.device = torch.device("cpu")
         self._clip = _load_clip(self.compound.clip) if self.compound.clip else None
         arcface = self.compound.face_recognition
-        self._recognise = _load_arcface(arcface, cpu) if arcface else None
+        self._recognise = ArcFace(arcface, cpu) if arcface else None
 
     def to(self, device: torch.device | str) -> Embedder:
         self.device = torch.device(device)
@@ -122,10 +119,10 @@ class Embedder:
 
     @property
     def widths(self) -> Widths:
-        """Numbers in each embedding, found by embedding a grey picture."""
+        """Numbers in each embedding."""
         params = self.sid.params
-        grey = [np.full((*self.sid.size, 3), 128, np.uint8)]
-        extra = sum(part.shape[1] for part in self._extra_parts(grey))
+        extra = self._clip[1].config.projection_dim if self._clip is not None else 0
+        extra += self._recognise.width if self._recognise is not None else 0
         return Widths(params.identity_dim + extra, params.expression_dim + params.pose_dim)
 
     @torch.no_grad()
@@ -133,13 +130,13 @@ class Embedder:
         """uint8 ``[H, W, 3]`` pictures of any sizes -> identity ``[B, widths[0]]``, expression ``[B, widths[1]]``.
 
         Raises:
-            UserError: a detector finds no face; ``names`` says in which picture.
+            UserError: a face is looked for and not found; ``names`` says in which picture.
         """
         names = names or [f"picture {i}" for i in range(len(pictures))]
         pictures = [self.cut_out(picture, name) for picture, name in zip(pictures, names, strict=True)]
         fitted = [media.fit(picture, *self.sid.size) for picture in pictures]
         identity, expression = self.sid(to_tensor(fitted, self.device))
-        return torch.cat([identity, *self._extra_parts(pictures)], dim=1), expression
+        return torch.cat([identity, *self._extra_parts(pictures, names)], dim=1), expression
 
     def cut_out(self, picture: np.ndarray, name: str) -> np.ndarray:
         """The part of a picture that is looked at: its face, or all of it without a detector.
@@ -155,7 +152,7 @@ class Embedder:
         return self.sid(to_tensor(list(frames), self.device))[1]
 
     @torch.no_grad()
-    def _extra_parts(self, pictures: Sequence[np.ndarray]) -> list[Tensor]:
+    def _extra_parts(self, pictures: Sequence[np.ndarray], names: Sequence[str]) -> list[Tensor]:
         parts = []
         if self._clip is not None:
             processor, model = self._clip
@@ -163,8 +160,7 @@ class Embedder:
             z = model(pixels).image_embeds.float()
             parts.append(self.compound.clip_weight * F.normalize(z, dim=1))
         if self._recognise is not None:
-            centres = np.stack([media.fit(picture, ARCFACE_SIZE, ARCFACE_SIZE) for picture in pictures])
-            z = torch.from_numpy(self._recognise(centres)).to(self.device)
+            z = self._recognise(pictures, names).to(self.device)
             parts.append(self.compound.face_recognition_weight * F.normalize(z, dim=1))
         return parts
 
@@ -184,28 +180,3 @@ def _load_clip(path: str) -> tuple[Any, nn.Module]:
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"compound_params.clip: {path}: no CLIP vision model can be loaded ({reason})") from error
     return processor, model.eval().requires_grad_(False)
-
-
-def _load_arcface(path: str, cpu: bool):
-    """InsightFace's ``.onnx`` networks: uint8 ``[B, 112, 112, 3]`` -> float32 ``[B, d]``."""
-    if not Path(path).is_file():
-        raise UserError(f"compound_params.face_recognition: {path}: no such file")
-    try:
-        import onnxruntime
-    except ImportError:
-        raise UserError("compound_params.face_recognition needs onnxruntime: pip install onnxruntime") from None
-    try:
-        providers = ["CPUExecutionProvider"] if cpu else onnxruntime.get_available_providers()
-        session = onnxruntime.InferenceSession(path, providers=providers)
-    except Exception as error:  # onnxruntime's own exception types are not importable from one public place
-        reason = " ".join(str(error).split())[:160]
-        raise UserError(f"compound_params.face_recognition: {path}: not a readable .onnx file ({reason})") from error
-    name = session.get_inputs()[0].name
-    what = "faces not aligned by eyes, nose and mouth, as ArcFace expects them: it tells people apart less well"
-    print(f"compound_params.face_recognition sees {what}", file=sys.stderr)
-
-    def recognise(images: np.ndarray) -> np.ndarray:
-        pixels = (images.astype(np.float32).transpose(0, 3, 1, 2) - 127.5) / 127.5
-        return np.concatenate([session.run(None, {name: pixel[None]})[0] for pixel in pixels])
-
-    return recognise
