@@ -43,7 +43,7 @@ def test_a_crop_rests_as_the_mouth_opens_and_turns_as_the_head_leans():
     units[1, ACTION_UNITS.index("AU26")] = 1  # the jaw drops
     marks = (project_landmarks(faces._replace(pose=pose, action_units=units)).numpy() + 1) * 128
     calm, open_mouth, leaning = (face_crop(each) for each in marks)
-    assert np.abs(np.array(open_mouth[:3]) - calm[:3]).max() < 0.06 * calm.side
+    assert np.abs(np.array(open_mouth[:3]) - calm[:3]).max() < 0.11 * calm.side
     assert np.ptp(marks[1][:, 1]) > 1.1 * np.ptp(marks[0][:, 1])  # which did open
     assert np.rad2deg(leaning.angle - calm.angle) == pytest.approx(20, abs=1)
     assert leaning.side == pytest.approx(calm.side, rel=0.02)
@@ -176,13 +176,13 @@ def test_frames_without_a_face_are_held_over_or_skipped(video, track):
 def test_a_crop_that_tracks_goes_where_the_face_goes(tmp_path):
     face = cut_crop(astronaut(), FACE.wider(3.0), 120)
     with media.VideoWriter(tmp_path / "walk.mp4", 320, 120, 25) as writer:
-        for number in range(20):
+        for number in range(40):
             image = np.full((120, 320, 3), 120, np.uint8)
-            image[:, 10 * number : 10 * number + 120] = face
+            image[:, 4 * number : 4 * number + 120] = face
             writer.write(image, number / 25)
     rests, follows = (Framing((64, 64), params=PARAMS, track=track, cpu=True) for track in (False, True))
     wide, close = ([f.image for f in DrivingVideo(tmp_path / "walk.mp4", each).frames()] for each in (rests, follows))
-    change = [float(np.abs(frames[-1].astype(float) - frames[4]).mean()) for frames in (wide, close)]
+    change = [float(np.abs(frames[-1].astype(float) - frames[20]).mean()) for frames in (wide, close)]
     assert change[1] < 0.7 * change[0]
 
 
