@@ -259,8 +259,8 @@ def test_bad_portraits_are_left_out_and_named(workshop, tmp_path, cached):
 @pytest.mark.parametrize("cached", [True, False])
 def test_portraits_without_a_face_are_left_out_where_it_is_looked_for(workshop, tmp_path, monkeypatch, cached):
     class Detector:
-        def __call__(self, image, min_size=None, tilt=0.0):
-            return [faces.Detection(faces.Box(8, 8, 40, 40), 2.0)] if image.std() else []
+        def __call__(self, image, min_size=None):
+            return [faces.Detection(faces.Box(8, 8, 40, 40), 1.0)] if image.std() else []
 
     monkeypatch.setattr(faces, "load_detector", lambda name, cpu: Detector())
     root = shutil.copytree(workshop / "portraits", tmp_path / "portraits")

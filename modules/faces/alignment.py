@@ -106,7 +106,7 @@ def cut_squares(
         y, x = torch.meshgrid(centres, centres, indexing="ij")
         places = transform(torch.stack([x, y], -1).view(1, -1, 2), matrix).view(-1, size, size, 2)
         # Where a square is shrunk, pixels are averaged first: bilinear sampling alone would leave most of them out
-        scale = matrix[:, :, 0].detach().norm(dim=1).floor().clamp(min=1).int()
+        scale = (matrix[:, :, 0].detach().norm(dim=1) + 1e-4).floor().clamp(min=1).int()
         cut = images.new_zeros(len(matrix), images.shape[1], size, size)
         for step in scale.unique().tolist():
             chosen = (scale == step).nonzero().squeeze(1)
