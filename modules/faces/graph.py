@@ -64,8 +64,6 @@ def _run(op: Operation, given: list[Tensor], batch: int) -> Tensor:
         return F.pad(x, op["sides"])
     if kind == "RESHAPE":
         return x.reshape(batch, *(op["shape"][1:]))
-    if kind == "CONCATENATION":
-        return torch.cat(given, op["axis"])
     if kind == "MEAN":
         return x.mean(op["axes"], keepdim=op["keep"])
     raise ValueError(f"unknown operation {kind}")
