@@ -51,22 +51,22 @@ def arguments() -> argparse.Namespace:
         "--min_frames",
         type=number(int, 1, 10**9),
         default=150,
-        help="shorter tracks are left out",
+        help="leave out shorter tracks",
     )
     parser.add_argument(
         "--min_size",
         type=number(int, 1, 10**9),
         metavar="PIXELS",
-        help="smaller faces are left out; small values are slow (default: 1/12 of the longer side of the video)",
+        help="leave out smaller faces; small values are slow (default: 1/12 of the longer side of the video)",
     )
     parser.add_argument(
         "--detector",
         choices=("auto", "face-alignment", "lbp"),
         default="auto",
-        help="face-alignment finds faces in all poses and fetches its weights (86 MB) once; lbp finds frontal ones and "
-        "needs no network; auto takes the first if it can be had",
+        help="face-alignment finds faces in all poses and downloads its weights (86 MB) once; lbp finds frontal ones "
+        "and needs no network; auto takes the first if it is available",
     )
-    parser.add_argument("--cpu", action="store_true", help="do not use the GPU")
+    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
     return parser.parse_args()
 
 

@@ -59,8 +59,8 @@ def compare(path_a: str, path_b: str) -> str:
 
 def main() -> None:
     parser = Parser("Differences of two evaluations, and how sure they are")
-    parser.add_argument("first", metavar="A/metrics.json", help="what B is compared with")
-    parser.add_argument("second", metavar="B/metrics.json", help="the differences are B less A")
+    parser.add_argument("first", metavar="A/metrics.json", help="figures to compare with")
+    parser.add_argument("second", metavar="B/metrics.json", help="figures to compare; differences are B minus A")
     args = parser.parse_args()
     print(compare(args.first, args.second))
     print("\n*: the interval excludes no difference.  Higher is better but for ID, SIM, AU, pose, identity, landmarks;")
