@@ -81,7 +81,7 @@ def main() -> None:
 
     folder = Path(args.out or "")
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"--out {folder} is not a folder: name another")
+        raise UserError(f"--out {folder} is not a folder; choose another")
     info = media.probe_video(args.inp)
     detector = faces.load_detector(args.detector, args.cpu)
     frames = tqdm(media.read_video(args.inp), total=len(info.times), unit="frame", desc="finding faces")
@@ -104,7 +104,7 @@ def main() -> None:
         return
     for *_, out in crops:
         if out.exists():
-            raise UserError(f"{out}: is there already; name another --out, or move it away")
+            raise UserError(f"{out}: already exists; choose another --out, or move it away")
     tracks.write_crops(
         args.inp, crops, info, args.image_shape, lambda f: tqdm(f, total=len(info.times), unit="frame", desc="cropping")
     )

@@ -71,7 +71,7 @@ def _run(main: Callable[[], None]) -> None:
     sys.stdout.flush()
     if sys.stdout.failure is not None:
         reason = sys.stdout.failure.strerror
-        raise UserError(f"stdout: cannot be written ({reason}); the work is done, its messages are lost")
+        raise UserError(f"stdout: cannot be written ({reason}); the work is done, but its messages are lost")
 
 
 def _tell(line: str) -> None:

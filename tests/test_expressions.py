@@ -142,7 +142,7 @@ def test_encoders_that_find_every_face_in_the_middle_are_refused(config, data):
     with pytest.raises(UserError, match="have not learnt to find faces"):
         find_faces(untaught, data, MOMENTS)
     torch.nn.init.constant_(untaught.semantic.finder.read.weight, 1e-9)
-    with pytest.raises(UserError, match="all faces are found at one place"):
+    with pytest.raises(UserError, match="all faces are found in the same place"):
         find_faces(untaught, data, MOMENTS)
 
 

@@ -431,7 +431,7 @@ def test_a_damaged_part_of_the_cache_is_one_line(workshop, tmp_path):
 
 def test_another_choice_of_layers_is_refused(workshop):
     trained, other = Bench(workshop), Bench(workshop, **{"model_params.inject": "all"})
-    with pytest.raises(UserError, match="x.pth: its adapters are in other layers than model_params.inject says"):
+    with pytest.raises(UserError, match="x.pth: its adapters are in other layers than those of model_params.inject"):
         other.adapters.load(trained.adapters.state(), "x.pth")
 
 
@@ -441,7 +441,7 @@ def test_another_choice_of_layers_is_refused(workshop):
         ("{", "line 1: not JSON"),
         ("[]", "line 1: expected an object"),
         ('{"file_name": "a.png"}', "line 1: text: expected text, found None"),
-        ('{"file_name": "a.png", "text": "x"}', "none of its 1 portraits is there"),
+        ('{"file_name": "a.png", "text": "x"}', "none of its 1 portraits exists"),
     ],
 )
 def test_bad_metadata_is_one_line(tmp_path, line, message):

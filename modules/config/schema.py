@@ -62,7 +62,7 @@ def _with_bases(path: Path, above: tuple[Path, ...]) -> Any:
     if not isinstance(base, str):
         raise UserError(f"{path}: base: expected the path of a YAML file, found {base!r}")
     if path.resolve() in above:
-        raise UserError(f"{path}: base: {base} is based on this file again; remove one of the two")
+        raise UserError(f"{path}: base: {base} is itself based on this file; remove one of the two")
     return _merged(_with_bases(path.parent / base, (*above, path.resolve())), values)
 
 

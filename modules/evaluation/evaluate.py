@@ -127,7 +127,7 @@ def _ceiling(config: Config) -> FaceMeter | None:
     ceiling = load_meter(path, of_model=True)
     own = config.model_params.encoder_params, config.dataset_params.frame_shape[0]
     if (ceiling.params, ceiling.size) != own:
-        raise UserError(f"{path}: of other encoders than the configuration's; train these: {command}")
+        raise UserError(f"{path}: its encoders differ from the configuration's; train it again: {command}")
     return ceiling
 
 

@@ -82,7 +82,7 @@ class Animator:
                     first_pose = first_pose or _one(pose, 0)
             pictures = self._render(driver, first, pose, first_pose)
             if not pictures.isfinite().all():
-                raise UserError("the model's pictures are not finite, though its weights are: take another checkpoint")
+                raise UserError("the model's pictures are not finite, though its weights are; use another checkpoint")
             yield from to_images(pictures)
 
     def pairs(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -88,7 +88,7 @@ def teach(encoder: SemanticEncoder, found: FoundFaces, motions: Tensor, teaching
         schedule.step()
         bar.set_postfix({name: f"{float(value.detach()):.3f}" for name, value in terms.items()}, refresh=False)
     if not all(t.isfinite().all() for t in learner.state_dict().values()):
-        raise UserError("the encoder's weights are not finite any more: nothing is written; try other --seed")
+        raise UserError("the encoder's weights are no longer finite, and nothing is written; try another --seed")
     encoder.in_mirror.copy_(signs)
     encoder.eval().requires_grad_(False)
     return _motions_told(encoder, found, motions)

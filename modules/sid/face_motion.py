@@ -79,7 +79,7 @@ def find_faces(encoders: Encoders, data: FrameDataset, moments: int) -> FoundFac
             faces = (seen.whole * 255).round().byte()
             resting.append((faces.cpu(), torch.stack(poses).cpu()))
     if len(places) > 1 and float(torch.cat(places).std(dim=0).norm()) < STILL / 10:
-        raise UserError("all faces are found at one place: the checkpoint's encoders have not learnt to find them")
+        raise UserError("all faces are found in the same place: the checkpoint's encoders have not learnt to find them")
     if not resting:
         raise UserError(f"none of {len(data.clips)} clips has {moments} frames of a head that keeps still")
     return FoundFaces(torch.stack([faces for faces, _ in resting]), torch.stack([poses for _, poses in resting], dim=1))

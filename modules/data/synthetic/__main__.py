@@ -55,9 +55,9 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     args = arguments()
     if args.out is not None and args.identities + args.test == 0:
-        raise UserError("--identities and --test are both 0: nobody to render")
+        raise UserError("--identities and --test are both 0, so there is nobody to render")
     if args.out is not None and args.clips + args.stills == 0:
-        raise UserError("--clips and --stills are both 0: nothing to render")
+        raise UserError("--clips and --stills are both 0, so there is nothing to render")
     import torch
 
     from .dataset import Plan, write_dataset

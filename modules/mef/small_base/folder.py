@@ -32,7 +32,7 @@ def read_autoencoder(path: Path, params: AutoencoderParams) -> AutoencoderKL:
         raise UserError(f"{path}: no autoencoder can be loaded from there ({reason})") from error
     found = list(autoencoder.config.block_out_channels), autoencoder.config.latent_channels
     if found != (list(params.channels), params.latent_channels):
-        raise UserError(f"{path}: its channels {found} are not model_params.autoencoder_params'; train it anew")
+        raise UserError(f"{path}: its channels {found} differ from model_params.autoencoder_params; train it again")
     return autoencoder
 
 
