@@ -186,7 +186,7 @@ def fill_in_bundled(args: argparse.Namespace) -> None:
     """What the command line leaves out, from the files that come with the project."""
     if (args.config is None) != (args.checkpoint is None):
         given, missing = ("config", "checkpoint") if args.checkpoint is None else ("checkpoint", "config")
-        raise UserError(f"--{missing} is needed as well: the one that belongs to {getattr(args, given)}?")
+        raise UserError(f"--{missing} is needed as well: give the one that belongs to {getattr(args, given)}?")
     for name, path in BUNDLED.items():
         if getattr(args, name) is None:
             setattr(args, name, str(ROOT / path))

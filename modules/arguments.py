@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(name and f"python -m {name}", description=description, formatter_class=HelpFormatter)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}; --help tells the options\n")
+        self.exit(2, f"error: {message}; --help lists the options\n")
 
 
 def training_parser(description: str | None, example: str) -> Parser:

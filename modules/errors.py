@@ -16,7 +16,7 @@ class UserError(Exception):
 
 
 class _Stream:
-    """stdout or stderr of a script, whose work goes on whatever becomes of its words.
+    """stdout or stderr of a script; the script's work goes on when they cannot be written.
 
     What the encoding lacks is spelt out.  The first failure of the system is kept in ``failure``, and what follows it
     goes nowhere.

@@ -245,7 +245,7 @@ BAD = {
     "missing driver": ({"driving_video": "nowhere.mp4"}, (), "nowhere.mp4: no such file"),
     "source is no image": ({"source_image": "text.png"}, (), "text.png"),
     "driver is no video": ({"driving_video": "text.mp4"}, (), "text.mp4"),
-    "weights of unknown make": ({"config": None}, (), "--config is needed as well: the one that belongs to"),
+    "weights of unknown make": ({"config": None}, (), "--config is needed as well: give the one that belongs to"),
     "corrupt driver": ({"driving_video": "smashed.mp4"}, (), "smashed.mp4"),
     "no face": ({"source_image": "empty.png"}, ("--crop", "--detector", "lbp"), "no face found in empty.png"),
     "unknown key": ({"config": "bad.yaml"}, (), "train_params.lr_genrator"),

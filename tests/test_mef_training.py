@@ -535,10 +535,10 @@ def test_a_new_run_starts_from_a_folder_of_adapters(uninterrupted, workshop, tmp
     shutil.copytree(start, other)
     save_checkpoint(entries, other / SID_FILE)
     train(config, checkpoint=str(other), finetune=True, log_dir=str(tmp_path / "log"))
-    assert f"note: {other} read other embeddings" in capsys.readouterr().out
+    assert f"note: {other} was trained on other embeddings" in capsys.readouterr().out
     (other / SID_FILE).unlink()
     train(config, checkpoint=str(other), finetune=True, log_dir=str(tmp_path / "log"))
-    assert f"{other} read the embeddings of this configuration cannot be told: " in capsys.readouterr().out
+    assert f"cannot check whether {other} was trained on this configuration's embeddings: " in capsys.readouterr().out
     with pytest.raises(UserError, match="not a folder of DeepExpr adapters"):
         train(config, checkpoint=str(uninterrupted), finetune=True, log_dir=str(tmp_path / "log"))
 

@@ -26,7 +26,7 @@ from .report import METER_TITLE, Section, cells, plot, write_page
 from .ruler import calibrate
 
 SHOWN = 10  # portraits of the report's sheet
-LEAST_PEOPLE = 16  # of whom the measuring network's own error is told
+LEAST_PEOPLE = 16  # fewest people to report the measuring network's own error on
 TEACHERS = 600  # renders of others: they teach the classifier of expressions, and FD-world is the distance to them
 TITLE, UNITS = "portraits", "POSE: median over portraits, degrees; TIME: seconds a portrait, drawn eight at a time"
 
@@ -106,11 +106,11 @@ def _write(folder: Path, figures: dict[str, Any], pictures: list[Tensor]) -> Non
     for title, header, lines in _sections(figures):
         print(f"\n{title}\n{table(header, lines)}")
     print(f"\nmeasured against the face world's truth; figures, pictures and plots: '{folder / 'report.html'}'")
-    print("not measured, for want of weights: FID")
+    print("not measured, since their weights are not bundled: FID")
 
 
 def _by_person(values: Tensor, frames: int) -> list[float]:
-    """Means over each person's portraits, of those people of whom there is something to say."""
+    """Means over each person's portraits; people without any value are left out."""
     means = values.unflatten(0, (-1, frames)).nanmean(dim=1)
     return means[~means.isnan()].tolist()
 

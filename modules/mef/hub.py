@@ -1,4 +1,4 @@
-"""Names that may be of the hub or of the disk, told apart before anybody is asked."""
+"""Names that may be on the hub or on the disk, told apart before any download."""
 
 from __future__ import annotations
 

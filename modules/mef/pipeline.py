@@ -207,7 +207,7 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
                 learnt from cut-out faces, while others take pictures that are framed already.
             crop: False leaves pictures to those others as they are, whatever the detector.
             cpu: keep off the GPU what ``.to`` does not move: the detector and face recognition.
-            options: also those of the hub: ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ...
+            options: also the hub's: ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ...
 
         Raises:
             UserError: nothing of that name, an unknown option, or adapters and base do not fit.
@@ -326,7 +326,7 @@ def _for_prompts(embeddings: Sequence[Tensor], prompt: Any, images: int) -> list
 def _handed_on(base: Any, embeddings: list[Tensor], pictures: int) -> Iterator[None]:
     """Within the block, embeddings of several ``pictures`` reach the UNet as they are.
 
-    Diffusers means an embedding for the whole batch, and would give every picture those of all the others too.
+    Diffusers takes one embedding for the whole batch, and would give every picture those of all the others too.
     """
     if pictures == 1:
         yield

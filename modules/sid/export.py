@@ -43,7 +43,7 @@ def _half(t: torch.Tensor, name: str, path: str | Path) -> torch.Tensor:
         return t
     half = t.half()
     if not half.isfinite().all():
-        raise UserError(f"{path}: {name} holds values too large for half precision: the training has diverged")
+        raise UserError(f"{path}: {name} holds values that half precision cannot hold: the training has diverged")
     return half
 
 

@@ -146,7 +146,7 @@ def find_meter(given: str | None) -> Path:
 
 
 def fingerprint(path: Path) -> str:
-    """16 hexadecimal digits that tell one measuring network's file from another's."""
+    """16 hexadecimal digits that identify a measuring network's file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 

@@ -59,7 +59,7 @@ def take_over(out: Path, base: Path, part: str = "") -> None:
 
 
 def save(part: Any, folder: Path) -> None:
-    """Half precision is what is kept; what it is loaded in, if nobody says so, is float32 as of diffusers' models."""
+    """Files are kept in half precision.  They load as float32 by default, as diffusers' models do."""
     with appearing(folder) as made:
         part.to(dtype=torch.float16).save_pretrained(made)
         for config in Path(made).rglob("config.json"):  # transformers' models are loaded in the precision it names
