@@ -56,25 +56,36 @@ def parse() -> argparse.Namespace:
     parser = Parser(__doc__)
     add = parser.add_argument
     add("--config", help="YAML file the checkpoint was trained with (default: the bundled one); not with --prompt")
-    add("--checkpoint", help="ours or FOMM's (.pth, .pth.tar, .safetensors); with --prompt: of MEF (default: bundled)")
+    add(
+        "--checkpoint",
+        help="SID's or FOMM's weights (.pth, .pth.tar, .safetensors); with --prompt MEF's (default: bundled)",
+    )
     add("--source_image", help="picture of the person (default: a bundled one)")
-    add("--driving_video", help="video (result.mp4) or picture (result.png) of expression and pose (default: bundled)")
+    add("--driving_video", help="video or picture that gives expression and pose (default: a bundled one)")
     add("--reference_image", "--Reference_image", help="driving picture; with --driving_video both results are written")
-    add("--result_video", default=RESULT_VIDEO, help=".mp4, .mov, .mkv, .webm or .gif")
-    add("--result_image", default=RESULT_IMAGE, help=".png or .jpg")
+    add("--result_video", default=RESULT_VIDEO, help="result of a driving video: .mp4, .mov, .mkv, .webm or .gif")
+    add("--result_image", default=RESULT_IMAGE, help="result of a driving picture: .png or .jpg")
     what = "find and cut out the face in source and driver (default: as the model's configuration has it)"
     add("--crop", action=argparse.BooleanOptionalAction, help=what)
     what = "face detector of --crop, where the configuration has no framing of its own"
     add("--detector", choices=["auto", "retinaface", "face-alignment"], default="auto", help=what)
     add("--cpu", action="store_true", help="do not use a GPU")
     add = parser.add_argument_group("animating the photograph (SID)").add_argument
-    add("--motion", choices=["embedding", "keypoints"], help="our motion head (default: with encoders), or FOMM's way")
+    add(
+        "--motion",
+        choices=["embedding", "keypoints"],
+        help="the motion head (default for models with encoders) or FOMM's key points",
+    )
     add("--drive", choices=["both", "expression", "pose"], help="what to take from the driver (default: both)")
-    add("--pose_video", help="second driver, video or picture, for the head pose, whatever --drive says")
-    add("--strength", type=float, help="0 no change, 1 the driver's, above exaggerates (default: 1)")
-    add("--relative", action="store_true", help="transfer what changes since the driver's first frame")
+    add("--pose_video", help="second driver, video or picture, for the head pose only")
+    add("--strength", type=float, help="0: no change; 1: as the driver; above 1: exaggerated (default: 1)")
+    add("--relative", action="store_true", help="transfer only what changes since the driver's first frame")
     add("--adapt_scale", action="store_true", help="with --relative key points: scale movements to the source's face")
-    add("--find_best_frame", action="store_true", help="--relative to the driver's frame posed most like the source")
+    add(
+        "--find_best_frame",
+        action="store_true",
+        help="as --relative, but since the frame whose pose is nearest to the source's",
+    )
     add("--side_by_side", action="store_true", help="show source | driver | result")
     add("--face", type=face, help="of several faces: largest (default), left, right, or a number, from the left")
     what = "put the moved face back into the whole source picture (default: where the configuration has a framing)"
@@ -88,17 +99,17 @@ def parse() -> argparse.Namespace:
     add("--prompt", help="what the portrait shows: scene, clothes, style")
     add("--negative_prompt", help="what it should not show")
     add("--num_images", type=int, help="pictures to draw (default: 1)")
-    add("--seed", type=int, help="of the noise; pictures have seeds from here up (default: 0)")
+    add("--seed", type=int, help="seed of the first picture's noise; the next ones count up (default: 0)")
     add("--steps", type=int, help="denoising steps (default: 30)")
     add("--guidance_scale", type=float, help="weight of prompt, person and expression together (default: 5)")
     add("--identity_scale", type=float, help="strength of the person (default: 1)")
     add("--expression_scale", type=float, help="strength of the expression (default: 1)")
-    add("--identity_guidance", type=float, help="a guidance weight for the person alone; doubles the time")
-    add("--expression_guidance", type=float, help="a guidance weight for the expression alone; doubles the time")
+    add("--identity_guidance", type=float, help="separate guidance weight for the person; doubles the time")
+    add("--expression_guidance", type=float, help="separate guidance weight for the expression; doubles the time")
     add("--scheduler", choices=["ddim", "dpm++", "euler", "lcm"], help="sampler (default: the base's own)")
     add("--grid", action="store_true", help="one picture: source | driver | results")
     add("--base", help="Stable Diffusion: hub id, folder or .safetensors file (default: the adapters' own)")
-    add("--base_config", help="with a .safetensors base: hub id or folder of its layout")
+    add("--base_config", help="for a .safetensors base: hub id or folder with the same layout")
     return parser.parse_args()
 
 
@@ -197,7 +208,7 @@ def fill_in_bundled(args: argparse.Namespace) -> None:
     """What the command line leaves out, from the files that come with the project."""
     if (args.config is None) != (args.checkpoint is None):
         given, missing = ("config", "checkpoint") if args.checkpoint is None else ("checkpoint", "config")
-        raise UserError(f"--{missing} is needed: which one belongs to {getattr(args, given)}?")
+        raise UserError(f"--{missing} is needed as well: give the one that belongs to {getattr(args, given)}?")
     for name, path in BUNDLED.items():
         if getattr(args, name) is None:
             setattr(args, name, str(ROOT / path))

@@ -51,13 +51,13 @@ def arguments() -> argparse.Namespace:
         "--min_frames",
         type=number(int, 1, 10**9),
         default=150,
-        help="shorter tracks are left out",
+        help="leave out shorter tracks",
     )
     parser.add_argument(
         "--min_size",
         type=number(int, 1, 10**9),
         metavar="PIXELS",
-        help="smaller faces are left out; small values are slower (default: 1/12 of the longer side of the video)",
+        help="leave out smaller faces; small values are slower (default: 1/12 of the longer side of the video)",
     )
     parser.add_argument(
         "--detector",
@@ -65,7 +65,7 @@ def arguments() -> argparse.Namespace:
         default="auto",
         help="auto is retinaface, whose weights come with the project; face-alignment fetches its own (86 MB) once",
     )
-    parser.add_argument("--cpu", action="store_true", help="do not use the GPU")
+    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
     return parser.parse_args()
 
 
@@ -80,7 +80,7 @@ def main() -> None:
 
     folder = Path(args.out or "")
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"--out {folder} is not a folder: name another")
+        raise UserError(f"--out {folder} is not a folder; choose another")
     info = media.probe_video(args.inp)
     detector = faces.load_detector(args.detector, args.cpu)
     frames = tqdm(media.read_video(args.inp), total=len(info.times), unit="frame", desc="finding faces")
@@ -103,7 +103,7 @@ def main() -> None:
         return
     for *_, out in crops:
         if out.exists():
-            raise UserError(f"{out}: is there already; name another --out, or move it away")
+            raise UserError(f"{out}: already exists; choose another --out, or move it away")
     tracks.write_crops(
         args.inp, crops, info, args.image_shape, lambda f: tqdm(f, total=len(info.times), unit="frame", desc="cropping")
     )

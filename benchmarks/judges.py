@@ -36,10 +36,10 @@ LABEL = 24  # pixels above a picture
 
 def main() -> None:
     parser = Parser(__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("write", "score"), help="sheets, or the score of answers")
+    parser.add_argument("what", choices=("write", "score"), help="write the sheets, or score answers")
     parser.add_argument("--out", type=Path, required=True, help="folder of the sheets")
-    parser.add_argument("--answers", type=Path, help="of score: a judge's, as JSON")
-    parser.add_argument("--seed", type=int, default=771, help="of faces and order")
+    parser.add_argument("--answers", type=Path, help="for score: a JSON file of answers")
+    parser.add_argument("--seed", type=int, default=771, help="seed of faces and order")
     args = parser.parse_args()
     if args.what == "write":
         write(args.out, args.seed)

@@ -247,8 +247,8 @@ def peak() -> float:
 def main() -> None:
     parser = Parser(__doc__.splitlines()[0])
     parser.add_argument("what", choices=["adapters", "cache", "memory", "portrait"], help="what is measured")
-    parser.add_argument("--rounds", type=int, default=5, help="of which the median is told")
-    parser.add_argument("--batch_size", type=int, default=1, help="of a training step")
+    parser.add_argument("--rounds", type=int, default=5, help="repetitions; the median is reported")
+    parser.add_argument("--batch_size", type=int, default=1, help="batch size of a training step")
     help_ = "of the frozen networks, of cache and memory; the configurations' own is the default"
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16", help=help_)
     parser.add_argument("--latents", type=int, default=64, help="side of the denoising step's latents")

@@ -37,8 +37,8 @@ def write_driver(path: Path, frames: int, size: int = 256) -> None:
 def main() -> None:
     parser = Parser(__doc__.splitlines()[0])
     for name in ("config", "checkpoint", "source_image"):
-        parser.add_argument(f"--{name}", required=True, help="as of Inference.py")
-    parser.add_argument("--frames", type=int, nargs="+", default=[100, 3000], help="of the driving videos")
+        parser.add_argument(f"--{name}", required=True, help="as for Inference.py")
+    parser.add_argument("--frames", type=int, nargs="+", default=[100, 3000], help="lengths of the driving videos")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for frames in args.frames:

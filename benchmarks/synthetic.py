@@ -60,8 +60,8 @@ def frames_per_second(faces: Faces, clock: Callable[[], float], rounds: int = 3)
 def main() -> None:
     parser = Parser(__doc__.splitlines()[0])
     parser.add_argument("--faces", type=int, default=300, help="faces shown to the detector")
-    parser.add_argument("--threads", type=int, default=1, help="of the CPU")
-    parser.add_argument("--device", default="cpu", help="that renders")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--device", default="cpu", help="device that renders")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     batch = 64 if args.device == "cpu" else 1024

@@ -30,8 +30,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def main() -> None:
     parser = Parser(__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", help="of FOMM; left out: random weights of its layout")
-    parser.add_argument("--batch_size", type=int, default=2, help="of the training step")
+    parser.add_argument("--checkpoint", help="FOMM's checkpoint (default: random weights of its layout)")
+    parser.add_argument("--batch_size", type=int, default=2, help="batch size of the training step")
     parser.add_argument("--cpu", action="store_true", help="do not use a GPU, even if there is one")
     args = parser.parse_args()
     device = best_device(args.cpu)

@@ -22,7 +22,7 @@ def command_line(module: str) -> str:
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Tells the default of every option that has one, and a word of help."""
+    """Shows the default of every option that has one and a help text."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         without = action.default is None or action.default is False  # not "in": 0 == False
@@ -30,26 +30,28 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """Tells defaults, and of a wrong command line one line, as of any other mistake."""
+    """Shows defaults, and reports a wrong command line in one line, as any other mistake."""
 
     def __init__(self, description: str | None = None):
         name = started_module()
         super().__init__(name and f"python -m {name}", description=description, formatter_class=HelpFormatter)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}; --help tells the options\n")
+        self.exit(2, f"error: {message}; --help lists the options\n")
 
 
 def training_parser(description: str | None, example: str) -> Parser:
     """The options of a training run; ``example`` is a configuration for the help text."""
     parser = Parser(description)
     parser.add_argument("--config", required=True, help=f"YAML file, such as {example}")
-    what = "weights to continue from, start from or use; of MEF also a folder of adapters, or of a base"
+    what = "checkpoint to continue, start from or use; for MEF also a folder of adapters or a base"
     parser.add_argument("--checkpoint", help=what)
-    parser.add_argument("--resume", help="training: 'auto' continues this configuration's newest run, if there is one")
-    parser.add_argument("--finetune", action="store_true", help="training: the checkpoint's weights alone, a new run")
+    parser.add_argument("--resume", help="training: 'auto' continues this configuration's newest run, or begins one")
+    parser.add_argument(
+        "--finetune", action="store_true", help="training: begin a new run from the checkpoint's weights"
+    )
     parser.add_argument("--log_dir", default="log", help="folder of the training runs")
-    parser.add_argument("--device_ids", help="devices to use, one process each when training, such as 0,1")
+    parser.add_argument("--device_ids", help="numbers of the devices, such as 0,1; training uses one process for each")
     parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
     return parser
 

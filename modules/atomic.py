@@ -21,7 +21,7 @@ def writing_errors(path: str | os.PathLike) -> Iterator[None]:
 
 
 def check_place(path: str | os.PathLike) -> None:
-    """UserError where ``path`` could not be written, told before the work is done.  Nothing is made."""
+    """UserError where ``path`` could not be written, raised before the work begins.  Nothing is created."""
     path = Path(path)
     if path.is_dir():
         raise UserError(f"{path}: is a folder; give the name of a file")

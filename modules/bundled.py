@@ -18,5 +18,5 @@ def bundled(name: str) -> Path:
     folder = _PACKAGE / "bundled"  # where a wheel has what lies beside the package in a checkout
     path = (folder if folder.is_dir() else _PACKAGE.parent) / name
     if not path.exists():
-        raise UserError(f"{path}: no such file; it comes with DeepExpr: get the checkout or the package again, whole")
+        raise UserError(f"{path}: no such file; it comes with DeepExpr; clone or install it again")
     return path

@@ -1,4 +1,4 @@
-"""Embeddings of one person apart from those of others, compared over the batches of all processes.
+"""Contrast between the embeddings of different people, over the batches of all processes.
 
 :func:`gather` collects rows with gradients, so that N processes and one process descend the same function.
 """
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class _Gather(torch.autograd.Function):
-    """All processes' rows in order of rank; the backward pass sums what every process wants of this one's."""
+    """All processes' rows in order of rank; the backward pass sums every process's gradients of this one's."""
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ class UserError(Exception):
 
 
 class _Stream:
-    """stdout or stderr of a script, whose work goes on whatever becomes of its words.
+    """stdout or stderr of a script; the script's work goes on when they cannot be written.
 
     What the encoding lacks is spelt out.  The first failure of the system is kept in ``failure``, and what follows it
     goes nowhere.
@@ -71,7 +71,7 @@ def _run(main: Callable[[], None]) -> None:
     sys.stdout.flush()
     if sys.stdout.failure is not None:
         reason = sys.stdout.failure.strerror
-        raise UserError(f"stdout: cannot be written ({reason}); the work is done, its messages are lost")
+        raise UserError(f"stdout: cannot be written ({reason}); the work is done, but its messages are lost")
 
 
 def _tell(line: str) -> None:

@@ -32,7 +32,7 @@ def test_a_wrong_command_line_is_one_line_and_status_2(line, said, capsys):
     with pytest.raises(SystemExit) as stop:
         parser().parse_args(line)
     assert stop.value.code == 2
-    assert capsys.readouterr().err == f"error: {said}; --help tells the options\n"
+    assert capsys.readouterr().err == f"error: {said}; --help lists the options\n"
 
 
 def test_help_tells_defaults_where_there_are_some():

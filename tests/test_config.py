@@ -550,7 +550,7 @@ def test_a_file_holds_what_differs_from_its_base(tmp_path):
     [
         ("nowhere.yaml", "nowhere.yaml: cannot read the configuration"),
         ("[1]", "base: expected the path of a YAML file, found"),
-        ("top.yaml", "top.yaml is based on this file again"),
+        ("top.yaml", "top.yaml is itself based on this file"),
     ],
 )
 def test_a_base_that_cannot_be_is_one_line(tmp_path, base, message):

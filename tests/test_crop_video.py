@@ -81,7 +81,7 @@ def test_out_writes_what_the_command_would(two_faces: Path, printed: list[Path],
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == [f"crops/{name}" for name in names]
     assert sorted(path.name for path in (tmp_path / "crops").iterdir()) == names
     again = run(tmp_path, "--inp", video.name, *OPTIONS, "--out", "crops")
-    assert again.returncode == 2 and "is there already" in again.stderr
+    assert again.returncode == 2 and "already exists" in again.stderr
     for path, name in zip(printed, names, strict=True):
         ours = list(media.read_video(tmp_path / "crops" / name))
         theirs = list(media.read_video(path))

@@ -58,7 +58,9 @@ def test_the_work_is_done_whatever_becomes_of_stdout(tmp_path, redirect, status,
 def test_a_reader_that_goes_away_does_not_end_the_work(tmp_path):
     result = script(WORK.replace("print(", 'print("word " * 50000, '), tmp_path, "| head -c 1")
     assert (tmp_path / "2.txt").exists()
-    assert result.stderr == "error: stdout: cannot be written (Broken pipe); the work is done, its messages are lost\n"
+    assert (
+        result.stderr == "error: stdout: cannot be written (Broken pipe); the work is done, but its messages are lost\n"
+    )
 
 
 def test_an_error_has_a_line_of_its_own_beside_a_progress_bar(tmp_path):

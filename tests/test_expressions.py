@@ -138,13 +138,13 @@ def test_no_head_rests_where_none_may_move(data, model, monkeypatch):
 
 def test_encoders_that_find_every_face_in_the_middle_are_refused(config, data):
     untaught = Encoders(load_config(config).model_params.encoder_params, 10, True).eval()
-    with pytest.raises(UserError, match="have not learnt to tell poses"):
+    with pytest.raises(UserError, match="have not learnt to read poses"):
         find_faces(untaught, data, MOMENTS)
     torch.nn.init.normal_(untaught.motion_head.affine.weight)
     with pytest.raises(UserError, match="have not learnt to find faces"):
         find_faces(untaught, data, MOMENTS)
     torch.nn.init.constant_(untaught.semantic.finder.read.weight, 1e-9)
-    with pytest.raises(UserError, match="all faces are found at one place"):
+    with pytest.raises(UserError, match="all faces are found in the same place"):
         find_faces(untaught, data, MOMENTS)
 
 

@@ -239,7 +239,7 @@ BAD = {
     "missing driver": ({"driving_video": "nowhere.mp4"}, (), "nowhere.mp4: no such file"),
     "source is no image": ({"source_image": "text.png"}, (), "text.png"),
     "driver is no video": ({"driving_video": "text.mp4"}, (), "text.mp4"),
-    "weights of unknown make": ({"config": None}, (), "--config is needed: which one belongs to"),
+    "weights of unknown make": ({"config": None}, (), "--config is needed as well: give the one that belongs to"),
     "corrupt driver": ({"driving_video": "smashed.mp4"}, (), "smashed.mp4"),
     "no face": ({"source_image": "empty.png"}, ("--crop", "--detector", "retinaface"), "no face found in empty.png"),
     "unknown key": ({"config": "bad.yaml"}, (), "train_params.lr_genrator"),
@@ -247,7 +247,7 @@ BAD = {
     "no encoders": ({"config": "plain.yaml"}, (), "has encoders, but the configuration has no"),
     "not a checkpoint": ({"checkpoint": "text.png"}, (), "text.png: refused"),
     "result is the driver": ({"driving_video": "copy.mp4", "result_video": "copy.mp4"}, (), "copy.mp4: is an input"),
-    "no strength": ({}, ("--strength", "nan"), "--strength: expected a number from 0 up"),
+    "no strength": ({}, ("--strength", "nan"), "--strength: expected a number of 0 or more"),
     # told before the work: else the checkpoint would be found to be none
     "cannot write": ({"result_video": "result.txt", "checkpoint": "text.png"}, (), "result.txt: cannot write a video"),
     "no picture": (

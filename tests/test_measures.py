@@ -300,7 +300,7 @@ def test_a_face_at_one_contrast_has_no_mean_and_one_deviation():
 def test_more_pictures_than_fit_are_refused_in_one_line():
     face = portraits(1, 1, seed=4)
     many = face._replace(**{name: value.expand(2**40, -1) for name, value in face._asdict().items()})
-    with pytest.raises(UserError, match="more than there is: ask for fewer"):
+    with pytest.raises(UserError, match="more memory than there is; ask for fewer"):
         render_all(many, 128, "rendering")
 
 
@@ -419,7 +419,7 @@ def test_evaluate_writes_figures_tables_and_a_report(tmp_path):
     save_meter(FaceMeter(larger, 32, of_model=True), tmp_path / "other.pth")
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
     result = scripts.run(*command)
-    assert result.returncode == 2 and "of other encoders than the configuration's; train these" in result.stderr
+    assert result.returncode == 2 and "its encoders differ from the configuration's; train it again" in result.stderr
     (tmp_path / "meter.pth").unlink()
     result = scripts.run(*command)
     assert result.returncode == 2 and "meter.pth: no such file; train it: python -m" in result.stderr

@@ -427,7 +427,7 @@ def test_what_diffusers_changes_about_attention_leaves_the_adapters_in(workshop,
     for _ in range(2):
         assert np.abs(draw(pipeline) - before).max() <= SAME
     pipeline.base.unet.encoder_hid_proj = None
-    with pytest.raises(UserError, match="the adapters are no more in the base's UNet"):
+    with pytest.raises(UserError, match="the adapters are no longer in the base's UNet"):
         draw(pipeline)
 
 

@@ -231,14 +231,14 @@ def test_exported_adapters_draw_what_their_checkpoint_draws(workshop, tmp_path, 
         ({"result_image": "result.bmp", "checkpoint": "nowhere"}, "result.bmp: cannot write a picture"),
         (
             {"reference_image": None, "driving_video": "SHOP/driving.mp4", "num_images": "2", "checkpoint": "nowhere"},
-            "one portrait a frame",
+            "one portrait per frame",
         ),
         ({"result_video": "other.mp4"}, "--result_video: there is no driving video"),
         (
             {"reference_image": None, "driving_video": "SHOP/driving.mp4", "result_image": "other.png"},
             "--result_image: there is no driving picture",
         ),
-        ({"result_image": "SHOP/source.png"}, "is an input and would be replaced"),
+        ({"result_image": "SHOP/source.png"}, "is an input and would be overwritten"),
     ],
 )
 def test_bad_input_is_one_line_with_status_2(run, workshop, capfd, changes, message):

@@ -431,7 +431,7 @@ def test_a_damaged_part_of_the_cache_is_one_line(workshop, tmp_path):
 
 def test_another_choice_of_layers_is_refused(workshop):
     trained, other = Bench(workshop), Bench(workshop, **{"model_params.inject": "all"})
-    with pytest.raises(UserError, match="x.pth: its adapters are in other layers than model_params.inject says"):
+    with pytest.raises(UserError, match="x.pth: its adapters are in other layers than those of model_params.inject"):
         other.adapters.load(trained.adapters.state(), "x.pth")
 
 
@@ -441,7 +441,7 @@ def test_another_choice_of_layers_is_refused(workshop):
         ("{", "line 1: not JSON"),
         ("[]", "line 1: expected an object"),
         ('{"file_name": "a.png"}', "line 1: text: expected text, found None"),
-        ('{"file_name": "a.png", "text": "x"}', "none of its 1 portraits is there"),
+        ('{"file_name": "a.png", "text": "x"}', "none of its 1 portraits exists"),
     ],
 )
 def test_bad_metadata_is_one_line(tmp_path, line, message):
@@ -534,10 +534,10 @@ def test_a_new_run_starts_from_a_folder_of_adapters(uninterrupted, workshop, tmp
     shutil.copytree(start, other)
     save_checkpoint(entries, other / SID_FILE)
     train(config, checkpoint=str(other), finetune=True, log_dir=str(tmp_path / "log"))
-    assert f"note: {other} read other embeddings" in capsys.readouterr().out
+    assert f"note: {other} was trained on other embeddings" in capsys.readouterr().out
     (other / SID_FILE).unlink()
     train(config, checkpoint=str(other), finetune=True, log_dir=str(tmp_path / "log"))
-    assert f"{other} read the embeddings of this configuration cannot be told: " in capsys.readouterr().out
+    assert f"cannot check whether {other} was trained on this configuration's embeddings: " in capsys.readouterr().out
     with pytest.raises(UserError, match="not a folder of DeepExpr adapters"):
         train(config, checkpoint=str(uninterrupted), finetune=True, log_dir=str(tmp_path / "log"))
 

@@ -147,7 +147,7 @@ def test_two_processes_train_it_and_what_does_not_fit_is_one_line(trained, tmp_p
     config["model_params"]["autoencoder_params"]["channels"] = [8, 8]
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(config))
     result = train(tmp_path, "denoiser")
-    assert result.returncode == 2 and "train it anew" in result.stderr and len(result.stderr.splitlines()) == 1
+    assert result.returncode == 2 and "train it again" in result.stderr and len(result.stderr.splitlines()) == 1
     config["dataset_params"]["resolution"] = 40
     config["model_params"]["denoiser_params"]["channels"] = [32, 64, 64, 64]
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(config))

@@ -44,7 +44,7 @@ def section(kind: type[T]) -> type[T]:
 
 
 def read_yaml(path: str | os.PathLike) -> Any:
-    """Plain values of a YAML file, upon those of the file that its ``base`` names, seen from its folder, if it does.
+    """Plain values of a YAML file, merged over those of the file that its ``base`` names, relative to its folder.
 
     Mappings are merged key by key; anything else, lists too, replaces what the base says.
 
@@ -66,7 +66,7 @@ def with_base(values: Any, path: Path, above: tuple[Path, ...] = ()) -> Any:
     if not isinstance(base, str):
         raise UserError(f"{path}: base: expected the path of a YAML file, found {base!r}")
     if path.resolve() in above:
-        raise UserError(f"{path}: base: {base} is based on this file again; remove one of the two")
+        raise UserError(f"{path}: base: {base} is itself based on this file; remove one of the two")
     below = path.parent / base
     own = {key: value for key, value in values.items() if key != "base"}
     return merged(with_base(_parse(below), below, (*above, path.resolve())), own)
@@ -163,7 +163,7 @@ def _without_dropped(kind: type, values: dict, prefix: str) -> dict:
     dropped = {key: why for key, why in getattr(kind, "dropped", {}).items() if key in values}
     if dropped:
         told = ", ".join(f"{prefix}{key} ({why})" for key, why in dropped.items())
-        logging.getLogger(__name__).warning("ignored, as it is no option any more: %s", told)
+        logging.getLogger(__name__).warning("ignored, as it is no longer an option: %s", told)
     return {key: value for key, value in values.items() if key not in dropped}
 
 

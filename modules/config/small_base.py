@@ -10,7 +10,7 @@ from .training import LoopParams
 class PictureParams:
     root_dir: str  # folder with metadata.jsonl, or its train/ with one
     resolution: int = option(128, low=32, multiple=8)  # height and width of the pictures the base makes, pixels
-    cache_dir: str | None = None  # keeps the denoiser's latents; null = anew at each start
+    cache_dir: str | None = None  # keeps the denoiser's latents; null = computed at each start
     num_workers: int = option(4, low=0)  # loader processes per device; 0 = in the main process
 
 

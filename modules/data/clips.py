@@ -175,7 +175,9 @@ def _entries(root: Path, split: str, seed: int) -> list[Path]:
     if any((root / name).is_dir() for name in SPLITS):
         folder = root / split
         if not folder.is_dir():
-            raise UserError(f"{root}: has the other split, but no {split}/ folder; add one (the face world: --test N)")
+            raise UserError(
+                f"{root}: has the other split, but no {split}/ folder; add one (for the face world: --test N)"
+            )
         entries = _listing(folder)
     else:
         folder, entries = root, _split(_listing(root), split, seed)

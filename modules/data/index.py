@@ -85,7 +85,7 @@ class ProbedVideos:
         return self._used[key]
 
     def keep(self) -> None:
-        """Write the file if there is anything new to tell; videos that were not asked for are forgotten.
+        """Write the file if anything has changed; videos that were not asked for are dropped.
 
         Raises:
             UserError: the place cannot be written.

@@ -52,7 +52,7 @@ def read_portraits(root: str | Path, split: str = "train") -> tuple[list[Portrai
         # not splitlines: captions may hold what Unicode calls line ends, JSON does not
         lines = metadata.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{metadata}: cannot be read; a line of it is {_EXAMPLE}") from error
+        raise UserError(f"{metadata}: cannot be read; its lines should look like {_EXAMPLE}") from error
     portraits, bad = [], {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -64,7 +64,7 @@ def read_portraits(root: str | Path, split: str = "train") -> tuple[list[Portrai
         else:
             portraits.append(portrait)
     if not portraits:
-        raise UserError(f"{metadata}: none of its {len(bad)} portraits is there")
+        raise UserError(f"{metadata}: none of its {len(bad)} portraits exists")
     return portraits, bad
 
 
@@ -75,7 +75,7 @@ def _portrait(line: str, folder: Path, where: str) -> Portrait:
     try:
         values = json.loads(line)
     except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not JSON ({error.msg}); expected such as {_EXAMPLE}") from None
+        raise UserError(f"{where}: not JSON ({error.msg}); expected a line such as {_EXAMPLE}") from None
     if not isinstance(values, dict):
         raise UserError(f"{where}: expected an object such as {_EXAMPLE}")
     for key in ("file_name", "text"):

@@ -103,7 +103,7 @@ def loader_of(
 
 
 def worker_options(dataset: Dataset, num_workers: int) -> dict[str, Any]:
-    """What a loader is to be told of the processes that read ``dataset``; nothing without any."""
+    """A loader's options for the processes that read ``dataset``; empty without processes."""
     if not num_workers:
         return {}
     context = multiprocessing.get_context(WORKER_START)

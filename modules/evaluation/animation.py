@@ -91,7 +91,7 @@ def _listed_pairs(path: Path, clips: list[Clip]) -> list[tuple[Clip, Clip]]:
             raise UserError(f"{path}: line {line}: the test split has no clip {name or ''!r}")
         if len(found) > 1:
             which = ", ".join(str(clip.path) for clip in found)
-            raise UserError(f"{path}: line {line}: {name!r} may be any of {which}; write the one that is meant")
+            raise UserError(f"{path}: line {line}: {name!r} may be any of {which}; name it in full")
         return found[0]
 
     return [(find(row["source"], line), find(row["driving"], line)) for line, row in _rows(path)]

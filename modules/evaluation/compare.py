@@ -21,9 +21,9 @@ def read(path: str) -> dict[str, Any]:
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; give metrics.json of --mode evaluate") from None
+        raise UserError(f"{path}: no such file; give a metrics.json of --mode evaluate") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as JSON; give metrics.json of --mode evaluate") from error
+        raise UserError(f"{path}: cannot be read as JSON; give a metrics.json of --mode evaluate") from error
     if not isinstance(found, dict) or not {"measured", "each"} <= found.keys():
         raise UserError(f"{path}: holds no figures per person and pair; write it with run.py --mode evaluate")
     return found
@@ -37,7 +37,7 @@ def lines(first: dict[str, Any], second: dict[str, Any]) -> Iterator[list[str]]:
             for name in (name for name in figures if name in others):
                 a, b = figures[name], others[name]
                 if not all(isinstance(values, list) and values for values in (a, b)) or len(a) != len(b):
-                    raise UserError(f"{title}: {row}: {name}: not the same people or pairs; evaluate both models anew")
+                    raise UserError(f"{title}: {row}: {name}: not the same people or pairs; evaluate both models again")
                 change, (low, high) = difference(b, a)
                 mark = " *" if low > 0 or high < 0 else "  "
                 means = (f"{sum(values) / len(values):.4f}" for values in (a, b))
@@ -59,8 +59,8 @@ def compare(path_a: str, path_b: str) -> str:
 
 def main() -> None:
     parser = Parser("Differences of two evaluations, and how sure they are")
-    parser.add_argument("first", metavar="A/metrics.json", help="what B is compared with")
-    parser.add_argument("second", metavar="B/metrics.json", help="the differences are B less A")
+    parser.add_argument("first", metavar="A/metrics.json", help="figures to compare with")
+    parser.add_argument("second", metavar="B/metrics.json", help="figures to compare; differences are B minus A")
     args = parser.parse_args()
     print(compare(args.first, args.second))
     print("\n*: the interval excludes no difference.  Higher is better but for ID, SIM, AU, pose, identity, landmarks;")

@@ -1,4 +1,4 @@
-"""--mode evaluate: how well SID tells identity from expression and pose, and how true its pictures are.
+"""--mode evaluate: how well SID separates identity from expression and pose, and how true its pictures are.
 
 Everything is measured on people of the synthetic face world that no training has seen, against exact truth.
 """
@@ -71,7 +71,7 @@ def evaluate(config: Config, checkpoint: str | Path, cpu: bool = False) -> Path:
     write_report(folder, figures, _sheet(model, pairs[:SHOWN_PAIRS]))
     print(tables(figures))
     print(f"\nmeasured against the face world's truth; figures, pictures and plots: '{folder / 'report.html'}'")
-    print("not measured, for want of weights: LPIPS, AKD, AED, and CSIM of a face recognition network")
+    print("not measured, since their weights are not bundled: LPIPS, AKD, AED, and CSIM of a face recognition network")
     return folder
 
 
@@ -117,7 +117,7 @@ def _columns(rows: list[Figures]) -> dict[str, list[float]]:
 
 
 def _ceiling(config: Config) -> FaceMeter | None:
-    """The model's own encoders, taught by the truth."""
+    """The supervised ceiling: the model's own encoders, trained on the truth; None where none is configured."""
     path = config.evaluate_params.ceiling
     if path is None:
         return None
@@ -127,7 +127,7 @@ def _ceiling(config: Config) -> FaceMeter | None:
     ceiling = load_meter(path, of_model=True)
     own = config.model_params.encoder_params, config.dataset_params.frame_shape[0]
     if (ceiling.params, ceiling.size) != own:
-        raise UserError(f"{path}: of other encoders than the configuration's; train these: {command}")
+        raise UserError(f"{path}: its encoders differ from the configuration's; train it again: {command}")
     return ceiling
 
 

@@ -26,7 +26,7 @@ from .report import METER_TITLE, Section, cells, plot, write_page
 from .ruler import calibrate
 
 SHOWN = 10  # portraits of the report's sheet
-LEAST_PEOPLE = 16  # of whom the measuring network's own error is told
+LEAST_PEOPLE = 16  # fewest people to report the measuring network's own error on
 TEACHERS = 600  # renders of others: they teach the classifier of expressions, and FD-world is the distance to them
 TITLE, UNITS = "portraits", "POSE: median over portraits, degrees; TIME: seconds a portrait, drawn eight at a time"
 
@@ -83,14 +83,16 @@ def evaluate_mef(config_path: str, checkpoint: str, cpu: bool = False) -> Path:
 def _load(config: MEFConfig, checkpoint: str, cpu: bool) -> DeepExprPipeline:
     """The adapters on the base they were trained with, which must be the configuration's."""
     if not Path(checkpoint).exists():
-        raise UserError(f"{checkpoint}: no such checkpoint, nor folder of adapters")
+        raise UserError(f"{checkpoint}: no such checkpoint or folder of adapters")
     pipeline, base = load_pipeline(checkpoint, cpu=cpu), config.model_params.base_params.path
     if pipeline.embedder is None:
         raise UserError(f"{checkpoint}: these adapters were saved without SID's encoders")
     if Path(pipeline.base_params.path).resolve() != Path(base).resolve():  # a hub's id stays what it is
         raise UserError(f"{checkpoint}: adapters for {pipeline.base_params.path}; the configuration's base is {base}")
     if pipeline.crop_faces:
-        raise UserError(f"{checkpoint}: learnt from faces that a detector cut out; it misses the world's turned heads")
+        raise UserError(
+            f"{checkpoint}: trained on faces that a detector cut out; the detector misses the face world's turned heads"
+        )
     return pipeline
 
 
@@ -104,11 +106,11 @@ def _write(folder: Path, figures: dict[str, Any], pictures: list[Tensor]) -> Non
     for title, header, lines in _sections(figures):
         print(f"\n{title}\n{table(header, lines)}")
     print(f"\nmeasured against the face world's truth; figures, pictures and plots: '{folder / 'report.html'}'")
-    print("not measured, for want of weights: FID")
+    print("not measured, since their weights are not bundled: FID")
 
 
 def _by_person(values: Tensor, frames: int) -> list[float]:
-    """Means over each person's portraits, of those people of whom there is something to say."""
+    """Means over each person's portraits; people without any value are left out."""
     means = values.unflatten(0, (-1, frames)).nanmean(dim=1)
     return means[~means.isnan()].tolist()
 

@@ -17,13 +17,17 @@ from ..errors import UserError, run_script
 
 def main() -> None:
     parser = Parser(__doc__.splitlines()[0])
-    parser.add_argument("--out", required=True, help="file of the weights")
-    parser.add_argument("--config", help="train this model's encoders: the supervised ceiling")
+    parser.add_argument("--out", required=True, help="file to write the weights to")
+    parser.add_argument("--config", help="train the encoders of this configuration instead: the supervised ceiling")
     sides, many = number(int, 16, 4096), number(int, 16, 10**7)
-    parser.add_argument("--size", type=sides, default=128, help="pixels per side; with --config its own")
-    parser.add_argument("--people", type=many, default=19200, help="to learn from; a thousand take 0.2 GB of memory")
-    parser.add_argument("--steps", type=many, default=6500, help="batches of 64 pictures")
-    parser.add_argument("--workers", type=number(int, 0, 1000), default=0, help="processes that render them, on a CPU")
+    parser.add_argument("--size", type=sides, default=128, help="pixels per side; --config has its own")
+    parser.add_argument(
+        "--people", type=many, default=19200, help="people to learn from; a thousand take 0.2 GB of memory"
+    )
+    parser.add_argument("--steps", type=many, default=6500, help="training steps, each of 64 pictures")
+    parser.add_argument(
+        "--workers", type=number(int, 0, 1000), default=0, help="processes that render the people on a CPU"
+    )
     parser.add_argument("--resume", choices=("auto",), help="continue the newest run of this kind, if there is one")
     parser.add_argument("--log_dir", default="log", help="folder of the runs")
     parser.add_argument("--cpu", action="store_true", help="do not use a GPU, even if there is one")

@@ -103,7 +103,9 @@ def render_all(faces: Faces, size: int, what: str, workers: int = 0) -> tuple[Te
         images = torch.empty(faces.size, 3, size, size, dtype=torch.uint8, device=faces.identity.device)
     except RuntimeError as error:
         needed = faces.size * 3 * size**2 / 2**30
-        raise UserError(f"{faces.size} pictures take {needed:.0f} GiB, more than there is: ask for fewer") from error
+        raise UserError(
+            f"{faces.size} pictures take {needed:.0f} GiB, more memory than there is; ask for fewer"
+        ) from error
     landmarks = torch.empty(faces.size, 68, 2, device=faces.identity.device)
     chunks = _Chunks(faces, size)
     processes = {} if images.is_cuda else worker_options(chunks, workers)

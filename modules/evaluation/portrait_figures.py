@@ -87,7 +87,7 @@ def named(faces: Faces, name: str) -> Tensor:
 
 
 def summary(figures: dict[str, Tensor], distance: float, seconds: float | None) -> Figures:
-    """A row of the paper's table 3: means, and POSE's median beside its mean; without a time where nobody drew."""
+    """A row of the paper's table 3: means, and POSE's median beside its mean; without a time where no network drew."""
     row = {name: float(values.nanmean()) for name, values in figures.items() if not values.isnan().all()}
     row |= {"POSE": float(figures["POSE mean"].median()), "FD-world": distance}
     return row if seconds is None else row | {"TIME": seconds}
@@ -113,7 +113,7 @@ class Features(torch.nn.Module):
 class WorldDistance:
     """FD-world: Frechet distance (Heusel et al., 2017) of the meter's embeddings to those of renders of others.
 
-    The meter learnt not to mind blur and noise: it tells who and what faces show, not how sharp they are.
+    The meter is trained to ignore blur and noise: it measures who and what faces show, not how sharp they are.
 
     Args:
         known: reading of ``others``, which are bytes.

@@ -26,7 +26,7 @@ class Asked(NamedTuple):
     Attributes:
         source: photographs of P people, who is wanted; each with expression, pose and scene of its own.
         driver: N photographs of other people, each of another one: the expression and pose wanted.
-        truth: N faces: the person with that expression and pose in the scene that the prompt tells of.
+        truth: N faces: the person with that expression and pose in the scene that the prompt describes.
         shown: the number in :data:`CLASSES` of each driver's expression.
         other: the number of another expression, for prompts that contradict the driver.
     """
@@ -54,7 +54,7 @@ def _units(classes: Tensor) -> Tensor:
 
 
 def ask(people: int, expressions: int, seed: int = MEASURING_SEED) -> Asked:
-    """``expressions`` portraits each of ``people`` people whom nothing was trained on."""
+    """``expressions`` portraits each of ``people`` people whom no model was trained on."""
     count = people * expressions
     who, poses = draw_identities(people + count, seed), draw_poses(people + count, seed)
     units, asymmetry, gaze = draw_expressions(people, seed)
@@ -68,7 +68,7 @@ def ask(people: int, expressions: int, seed: int = MEASURING_SEED) -> Asked:
 
 
 class Drawn(NamedTuple):
-    """Portraits, bytes ``[N, 3, H, W]`` as files would hold them, and the seconds each took; None: nobody drew them."""
+    """Portraits, bytes ``[N, 3, H, W]`` as files would hold them, and the seconds each took, if MEF drew them."""
 
     image: Tensor
     seconds: float | None = None

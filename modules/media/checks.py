@@ -20,4 +20,4 @@ def check_inputs(inputs: list[str], pictures: list[str], videos: list[str]) -> N
         check_result(result, is_picture=result in pictures)
         for path in inputs:
             if Path(result).resolve() == Path(path).resolve():
-                raise UserError(f"{path}: is an input and would be replaced by the result; name another")
+                raise UserError(f"{path}: is an input and would be overwritten by the result; choose another name")

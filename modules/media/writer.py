@@ -152,7 +152,7 @@ class VideoWriter(contextlib.AbstractContextManager):
         pts = self._ticks(time)
         if self._pending is not None:
             if pts < self._latest:
-                raise UserError(f"{self.path}: the frame times of the input go back at {time:.4f} s; convert it to MP4")
+                raise UserError(f"{self.path}: the input's frame times go backwards at {time:.4f} s; convert it to MP4")
             if pts < self._pending[1] + self._format.shortest:  # the later frame stands for both
                 self._pending = (image.copy(), self._pending[1])
                 self._latest = pts
@@ -197,7 +197,7 @@ class VideoWriter(contextlib.AbstractContextManager):
         if kind is not None:
             return
         if self._pending is None:
-            raise UserError(f"{self.path}: no frame was given to write; check the input")
+            raise UserError(f"{self.path}: there was no frame to write; check the input")
         usual = max(self._format.shortest, round(1 / (self.frame_rate * self._format.time_base)))
         rest = self._ticks(self.duration) - self._pending[1] if self.duration else usual
         self._encode_pending(max(rest, self._format.shortest) if rest > 0 else usual)

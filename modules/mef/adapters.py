@@ -156,7 +156,9 @@ class Adapters(nn.Module):
         """
         inside = getattr(unet.encoder_hid_proj, "image_projection_layers", None)
         if inside is not self.projections:
-            raise UserError("the adapters are no more in the base's UNet (it was replaced, or adapters loaded into it)")
+            raise UserError(
+                "the adapters are no longer in the base's UNet (it was replaced, or adapters loaded into it)"
+            )
         for layer, attention in zip(self.layers, cross_attention_layers(unet).values(), strict=True):
             if not hasattr(attention.processor, "to_k_ip"):
                 attention.set_processor(layer)
@@ -187,13 +189,13 @@ class Adapters(nn.Module):
         saved = entries.get(f"{NAMES[0]}_adapter", {}).get("ip_adapter", {})
         held = [bool(saved.get(f"{2 * i + 1}.to_k_ip.weight", torch.zeros(1)).any()) for i in range(len(self.layers))]
         if held != self.injected:
-            raise UserError(f"{where}: its adapters are in other layers than model_params.inject says")
+            raise UserError(f"{where}: its adapters are in other layers than those of model_params.inject")
         for name, own in self.state().items():
             for part, tensors in own.items():
                 saved = entries.get(name, {}).get(part, {})
                 check_tensors(saved, f"{where}: {name}.{part}")
                 if {k: v.shape for k, v in saved.items()} != {k: v.shape for k, v in tensors.items()}:
-                    raise UserError(f"{where}: {name}.{part} is of another base, inject or size of adapter")
+                    raise UserError(f"{where}: {name}.{part} belongs to another base, inject setting or adapter size")
                 for key, tensor in tensors.items():
                     tensor.copy_(saved[key])
 

@@ -148,7 +148,7 @@ def check_steps(base: Any, steps: int) -> None:
     except ValueError:
         reached = math.inf
     if reached >= scheduler.config.num_train_timesteps:
-        raise UserError(f"--steps: {steps} are too many for this scheduler; take fewer")
+        raise UserError(f"--steps: {steps} are too many for this scheduler; use fewer")
 
 
 def training_noise(base: Base) -> DDPMScheduler:

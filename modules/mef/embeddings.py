@@ -72,7 +72,7 @@ class SIDEncoders(nn.Module):
         return {"encoder_params": config_to_dict(self.params), "size": list(self.size)}
 
     def same_as(self, other: SIDEncoders) -> bool:
-        """Whether both tell the same of a picture: one description, and weights that are equal in half precision."""
+        """Whether both give the same embedding of a picture: same description, and weights equal in half precision."""
         own, theirs = self.state_dict(), other.state_dict()
         return self.described() == other.described() and all(
             torch.equal(t.cpu().half(), theirs[name].cpu().half()) for name, t in own.items()

@@ -10,9 +10,11 @@ from ..errors import run_script
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--checkpoint", required=True, help="of a run of train_mef.py")
+    parser.add_argument("--checkpoint", required=True, help="checkpoint of a run of train_mef.py")
     parser.add_argument("--out", required=True, help="folder to write, such as MEF_Checkpoints/adapters")
-    parser.add_argument("--name_sid", action="store_true", help="name SID's checkpoint instead of copying its encoders")
+    parser.add_argument(
+        "--name_sid", action="store_true", help="refer to SID's checkpoint instead of copying its encoders"
+    )
     args = parser.parse_args()
 
     from ..config.files import mef_config_from_dict

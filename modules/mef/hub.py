@@ -1,4 +1,4 @@
-"""Names that may be of the hub or of the disk, told apart before anybody is asked."""
+"""Names that may be on the hub or on the disk, told apart before any download."""
 
 from __future__ import annotations
 
@@ -18,4 +18,4 @@ def is_path(name: str) -> bool:
 def check_there(name: str, what: str) -> None:
     """UserError for a path that is not there, so that the hub is not asked for it; ``what`` is expected."""
     if is_path(name) and not Path(name).exists():
-        raise UserError(f"{name}: no such {what}; give one that is there, or a hub id (owner/name)")
+        raise UserError(f"{name}: no such {what}; give an existing path or a hub id (owner/name)")

@@ -57,4 +57,4 @@ class PortraitOptions:
     def check_video(self) -> None:
         """Raise UserError where a driving video cannot be drawn so."""
         if self.num_images > 1:
-            raise UserError("--num_images: a driving video gives one portrait a frame; leave it at 1")
+            raise UserError("--num_images: a driving video gives one portrait per frame; leave it at 1")

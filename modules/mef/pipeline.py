@@ -207,7 +207,7 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
                 learnt from cut-out faces, while others take pictures that are framed already.
             crop: False leaves pictures to those others as they are, whatever the detector.
             cpu: keep off the GPU what ``.to`` does not move: the detector and face recognition.
-            options: also those of the hub: ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ...
+            options: also the hub's: ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ...
 
         Raises:
             UserError: nothing of that name, an unknown option, or adapters and base do not fit.
@@ -225,7 +225,7 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
         try:
             return super().from_pretrained(name, **options)
         except (HfHubHTTPError, HFValidationError, OSError) as error:
-            raise UserError(f"{name}: no folder of adapters, and nothing of that name on the hub") from error
+            raise UserError(f"{name}: neither a folder of adapters nor a name on the hub") from error
 
     def _save_pretrained(self, save_directory: Path) -> None:
         save_adapters(Path(save_directory), self.adapters.state(), self.embedder, self.base_params, self.crop_faces)
@@ -316,7 +316,7 @@ def _for_prompts(embeddings: Sequence[Tensor], prompt: Any, images: int) -> list
     count = len(prompt) if isinstance(prompt, list) else 1
     for z in embeddings:
         if len(z) not in (1, count):
-            raise UserError(f"{len(z)} embeddings for {count} prompt(s): give one for all, or one for each of a list")
+            raise UserError(f"{len(z)} embeddings for {count} prompt(s): give one for all prompts, or one for each")
     if all(len(z) == 1 for z in embeddings):
         return list(embeddings)
     return [z.expand(count, -1).repeat_interleave(images, dim=0) for z in embeddings]
@@ -326,7 +326,7 @@ def _for_prompts(embeddings: Sequence[Tensor], prompt: Any, images: int) -> list
 def _handed_on(base: Any, embeddings: list[Tensor], pictures: int) -> Iterator[None]:
     """Within the block, embeddings of several ``pictures`` reach the UNet as they are.
 
-    Diffusers means an embedding for the whole batch, and would give every picture those of all the others too.
+    Diffusers takes one embedding for the whole batch, and would give every picture those of all the others too.
     """
     if pictures == 1:
         yield

@@ -62,7 +62,7 @@ class MEFStep(nn.Module):
 
     @torch.no_grad()
     def _encode(self, batch: dict[str, Tensor]) -> Rows:
-        """What a cache would have brought, computed anew."""
+        """What a cache would hold, computed now."""
         tables, frozen = self.tables, self.frozen
         rows = frozen.latents([tables.portraits[i] for i in batch["latents"].tolist()])
         text = frozen.text([tables.captions[i] for i in batch["text"].tolist()])

@@ -79,7 +79,7 @@ def build_cache(config: MEFConfig, tables: Tables, frozen: FrozenNetworks, accel
 def embedding_sample(
     cache: Cache | None, tables: Tables, frozen: FrozenNetworks, bad: Collection[int] = ()
 ) -> tuple[Tensor, Tensor]:
-    """Embeddings of the data set, ``[N, width]`` each: all of them, or as many as tell mean and deviation.
+    """Embeddings of the data set, ``[N, width]`` each: all of them, or enough for mean and deviation.
 
     ``bad``: without a cache, rows of pictures that cannot be read.
     """
@@ -168,10 +168,10 @@ def _tell_other_embeddings(folder: Path, own: Embedder) -> None:
     try:
         sid = read_sid(folder, description)
     except UserError as error:
-        print(f"note: whether {folder} read the embeddings of this configuration cannot be told: {error}")
+        print(f"note: cannot check whether {folder} was trained on this configuration's embeddings: {error}")
         return
     if sid is None:
         return
     read = description.get("compound_params"), description.get(CROP_KEY, False)
     if not sid.same_as(own.sid) or read != (config_to_dict(own.compound), own.detector is not None):
-        print(f"note: {folder} read other embeddings than this configuration gives, and has to learn them anew")
+        print(f"note: {folder} was trained on other embeddings than this configuration's, and has to learn them again")

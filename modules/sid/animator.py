@@ -97,7 +97,7 @@ class Animator:
                     first_pose = first_pose or _one(pose, 0)
             made = self._render(driver, first, pose, first_pose)
             if not made.prediction.isfinite().all():
-                raise UserError("the model's pictures are not finite, though its weights are: take another checkpoint")
+                raise UserError("the model's pictures are not finite, though its weights are; use another checkpoint")
             yield from to_images(made.prediction) if self.detail is None else self.detail.images(made)
 
     def pairs(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

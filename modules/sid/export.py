@@ -1,4 +1,4 @@
-"""Export what inference needs of a training checkpoint, averaged, in half precision."""
+"""Export the averaged weights that inference needs from a training checkpoint, in half precision."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def _half(t: torch.Tensor, name: str, path: str | Path) -> torch.Tensor:
         return t
     half = t.half()
     if not half.isfinite().all():
-        raise UserError(f"{path}: {name} holds values that half precision cannot: the training has diverged")
+        raise UserError(f"{path}: {name} holds values that half precision cannot hold: the training has diverged")
     return half
 
 
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("--config", required=True, help="YAML file the checkpoint was trained with")
-    parser.add_argument("--checkpoint", required=True, help="of a training run")
-    parser.add_argument("--encoders", help="checkpoint of a run of encoders alone: take detector and encoders from it")
+    parser.add_argument("--checkpoint", required=True, help="checkpoint of a training run")
+    parser.add_argument("--encoders", help="checkpoint of an encoders-only run, to take detector and encoders from")
     parser.add_argument("--out", required=True, help="file to write, such as SID_Checkpoints/sid-cpk.pth")
     args = parser.parse_args()
     params = load_config(args.config).model_params

@@ -1,11 +1,11 @@
 """Teach the semantic encoder expressions: z_exp becomes how the face has moved from the mean of its clip.
 
-Comes after the encoders have learnt to find faces and to tell poses, and before the generator learns to show what they
-tell.  Nothing but clips is needed: the numbers
-that z_exp is to be are found in those whose heads keep still (:mod:`.sid.face_motion`).
+This step comes after the encoders have learnt to find faces and to read poses, and before the generator learns to show
+what z_exp says.  It needs only clips: the values that z_exp should have are measured in those whose heads keep still
+(:mod:`.sid.face_motion`).
 
-They are told of one picture alone, so that z_exp has to leave out who it is and where the head turns: those are the
-same in the whole clip.
+z_exp sees one picture alone.  So it has to ignore who the person is and where the head turns, which are the same in the
+whole clip.
 """
 
 from __future__ import annotations
@@ -261,13 +261,18 @@ def main() -> None:
     parser = Parser(__doc__.splitlines()[0])
     add, defaults = parser.add_argument, Teaching()
     add("--config", required=True, help="YAML file with the clips (dataset_params) and the encoders")
-    add("--checkpoint", required=True, help="whose encoders find faces and tell poses already")
-    add("--out", type=Path, required=True, help="checkpoint to write; its generator has not seen any expression yet")
-    add("--moments", type=number(int, MOMENTS_PER_CLIP, 1000), default=12, help="looked at in each clip")
-    add("--steps", type=number(int, 20, 10**7), default=defaults.steps, help=f"each of {defaults.batch_size} clips")
-    add("--seed", type=number(int, 0, 2**31), default=defaults.seed, help="of everything that is random")
+    add("--checkpoint", required=True, help="checkpoint whose encoders already find faces and read poses")
+    add("--out", type=Path, required=True, help="checkpoint to write; train its generator next")
+    add("--moments", type=number(int, MOMENTS_PER_CLIP, 1000), default=12, help="frames looked at in each clip")
+    add(
+        "--steps",
+        type=number(int, 20, 10**7),
+        default=defaults.steps,
+        help=f"training steps, each of {defaults.batch_size} clips",
+    )
+    add("--seed", type=number(int, 0, 2**31), default=defaults.seed, help="seed of everything random")
     add("--resume", choices=("auto",), help="continue the newest run of this configuration, if there is one")
-    add("--log_dir", default="log", help="folder of the runs; theirs lie in expressions/")
+    add("--log_dir", default="log", help="folder of the runs; these lie in its folder expressions")
     add("--cpu", action="store_true", help="do not use a GPU, even if there is one")
     args = parser.parse_args()
     teaching = Teaching(steps=args.steps, seed=args.seed, warmup_steps=args.steps // 10)

@@ -1,4 +1,4 @@
-"""How a face moves while its head keeps still: what z_exp is taught to tell, found in clips without any label.
+"""How a face moves while its head keeps still: the targets of z_exp, found in clips without any label.
 
 Where the head is at rest, what is left of the optical flow of the face cut out upright is expression.  Its principal
 components, measured from the clip's mean face, are numbers for every moment: of the upper half of the face how far the
@@ -53,11 +53,11 @@ def find_faces(encoders: Encoders, data: FrameDataset, moments: int) -> FoundFac
     Clips that cannot be read are left out, and added to ``data.bad_clips``.
 
     Raises:
-        UserError: the encoders have not learnt to find faces or to tell poses, or no clip has ``moments`` frames of a
+        UserError: the encoders have not learnt to find faces or to read poses, or no clip has ``moments`` frames of a
             head that rests.
     """
     semantic = encoders.semantic
-    for layer, what in ((encoders.motion_head.affine, "tell poses"), (semantic.finder.read, "find faces")):
+    for layer, what in ((encoders.motion_head.affine, "read poses"), (semantic.finder.read, "find faces")):
         if not layer.weight.any():  # as at initialisation
             raise UserError(f"the checkpoint's encoders have not learnt to {what}")
     device = next(semantic.parameters()).device
@@ -79,7 +79,7 @@ def find_faces(encoders: Encoders, data: FrameDataset, moments: int) -> FoundFac
             faces = (seen.whole * 255).round().byte()
             resting.append((faces.cpu(), torch.stack(poses).cpu()))
     if len(places) > 1 and float(torch.cat(places).std(dim=0).norm()) < STILL / 10:
-        raise UserError("all faces are found at one place: the checkpoint's encoders have not learnt to find them")
+        raise UserError("all faces are found in the same place: the checkpoint's encoders have not learnt to find them")
     if not resting:
         raise UserError(f"none of {len(data.clips)} clips has {moments} frames of a head that keeps still")
     return FoundFaces(torch.stack([faces for faces, _ in resting]), torch.stack([poses for _, poses in resting], dim=1))

@@ -17,7 +17,7 @@ from .keypoints import Keypoints
 
 
 class Condition(NamedTuple):
-    """What the embeddings tell the generator.
+    """The generator's input from the embeddings.
 
     Attributes:
         look: ``[z_id of the source | z_sem to show]``, ``[B, look_dim]``, for the FiLM layers.

@@ -32,7 +32,7 @@ class MotionOptions:
     def resolved(self, has_encoders: bool) -> Literal["embedding", "keypoints"]:
         """The motion in effect for a model with or without encoders.  Raises UserError where they cannot be had."""
         if not (math.isfinite(self.strength) and self.strength >= 0):
-            raise UserError(f"--strength: expected a number from 0 up, found {self.strength}")
+            raise UserError(f"--strength: expected a number of 0 or more, found {self.strength}")
         motion = self.motion or ("embedding" if has_encoders else "keypoints")
         if motion == "embedding" and not has_encoders:
             raise UserError("--motion embedding needs a model with encoders; use --motion keypoints with this one")
@@ -157,7 +157,9 @@ def hull_area(value: Tensor) -> float:
     try:
         hull = ConvexHull(value[0].detach().double().cpu().numpy())
     except (QhullError, ValueError) as error:
-        raise UserError("the key points lie in one place or line: no face size to compare; train longer") from error
+        raise UserError(
+            "the key points lie on one point or line, which has no face size to compare; train longer"
+        ) from error
     return float(hull.volume)  # scipy calls a 2D hull's area volume
 
 

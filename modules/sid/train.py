@@ -102,7 +102,7 @@ def _check_files(config: Config) -> None:
 
 
 def _check_share(config: Config, processes: int) -> None:
-    """UserError where a process gets too few items of a batch for what is to be learnt of them."""
+    """UserError where a process's share of a batch is too small for the losses."""
     train, encoder = config.train_params, config.model_params.encoder_params
     weights, share = train.loss_weights, train.batch_size // processes
     where = f"train_params.batch_size: {train.batch_size} over {processes} process(es) leaves one item each"
@@ -114,9 +114,9 @@ def _check_share(config: Config, processes: int) -> None:
 
 
 def _announce(config: Config, folder: Path, loader: DataLoader, start: Start, loaded: Loaded | None) -> None:
-    """Say what is worth knowing of the start."""
+    """Print notes on how the run starts."""
     left_out(folder, (f"{path}: {reason}" for path, reason in cast(FrameDataset, loader.dataset).bad_clips.items()))
     if loaded is not None and loaded.missing:
         print(f"warm start from {start.path}: {len(loaded.missing)} tensors (encoders and what shows them) are new")
     if loaded is not None and "discriminator" in loaded.fresh and config.train_params.loss_weights.generator_gan:
-        print(f"{start.path} has no discriminator of the configured kind: it starts anew")
+        print(f"{start.path} has no discriminator of the configured kind; a new one is trained")

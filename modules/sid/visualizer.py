@@ -23,7 +23,7 @@ class Visualizer:
     def __init__(self, params: VisualizerParams):
         self.kp_size, self.draw_border = params.kp_size, params.draw_border
         if params.colormap not in matplotlib.colormaps:
-            raise UserError(f"visualizer_params.colormap: matplotlib has no colours called {params.colormap!r}")
+            raise UserError(f"visualizer_params.colormap: matplotlib has no colormap called {params.colormap!r}")
         self.colormap = matplotlib.colormaps[params.colormap]
 
     def colours(self, count: int) -> np.ndarray:

@@ -124,7 +124,7 @@ def check_tensors(entries: Any, what: str) -> None:
         if not isinstance(value, torch.Tensor):
             raise UserError(f"{what}: {name} is a {type(value).__name__}, not a tensor")
         if not value.float().isfinite().all():  # not every type can tell
-            raise UserError(f"{what}: {name} is not finite: its training went astray; take an earlier checkpoint")
+            raise UserError(f"{what}: {name} is not finite: its training diverged; use an earlier checkpoint")
 
 
 def restore(
@@ -144,7 +144,7 @@ def restore(
     check_tensors(entries, what)
     for name, value in entries.items():
         if name not in expected:
-            raise UserError(f"{what} does not fit the configuration: it has {name}, which the configured model has not")
+            raise UserError(f"{what} does not fit the configuration: it has {name}, which the configured model lacks")
         if value.shape != expected[name].shape:
             shapes = f"{list(value.shape)}, the configured model {list(expected[name].shape)}"
             raise UserError(f"{what} does not fit the configuration: {name} has shape {shapes}")

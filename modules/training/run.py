@@ -75,7 +75,7 @@ def starting_point(run: Run, read: Callable[[str], Entries] = load_checkpoint) -
     """
     checkpoint: str | Path | None = run.checkpoint
     if checkpoint is not None and run.resume is not None:
-        raise UserError("--checkpoint and --resume say the same; give one of them")
+        raise UserError("--checkpoint and --resume both name a run to continue; give one of them")
     if run.resume == "auto":
         checkpoint = newest_checkpoint(run.log_dir, run.config_path)
     elif run.resume is not None:

@@ -305,7 +305,7 @@ def _restore_optimizer(optimizer: Any, state: dict[str, Any], what: str) -> None
         optimizer.load_state_dict(state | {"param_groups": groups})
     except ValueError as error:
         raise UserError(
-            f"{what} is of other networks than those that learn here ({error}): "
+            f"{what} holds other networks than those of this run ({error}): "
             "start a new run from its weights with --finetune"
         ) from error
 

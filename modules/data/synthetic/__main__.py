@@ -24,15 +24,26 @@ def arguments() -> argparse.Namespace:
     add("--out", type=Path, metavar="DIR", help="folder to write the data set into")
     add("--identities", type=count, default=10, metavar="N", help="people to train on")
     add("--test", type=count, default=0, metavar="T", help="other people, to test on")
-    add("--clips", type=count, default=2, metavar="M", help="clips of each")
-    add("--frames", type=number(int, 1, MANY), default=100, metavar="F", help="frames of each clip")
+    add("--clips", type=count, default=2, metavar="M", help="clips of each person")
+    add("--frames", type=number(int, 1, MANY), default=100, metavar="F", help="frames in each clip")
     add("--fps", type=number(Fraction, 1, 240), default=Fraction(25), metavar="R", help="frames per second")
-    add("--size", type=number(int, 16, 2048), default=128, metavar="S", help="pixels of a side")
-    add("--stills", type=count, default=0, metavar="K", help="photographs of each")
-    add("--seed", type=number(int, 0, 2**31), default=0, help="of everything that is random")
-    add("--calm", type=number(float, 0, 1), default=0.5, metavar="P", help="share of clips whose heads rest")
-    add("--prefix", type=_prefix, default="p", help="of people's names; two seeds want two, or p00000 is two people")
-    add("--format", choices=("mp4", "frames"), default="mp4", help="of clips")
+    add("--size", type=number(int, 16, 2048), default=128, metavar="S", help="pixels per side")
+    add("--stills", type=count, default=0, metavar="K", help="photographs of each person")
+    add("--seed", type=number(int, 0, 2**31), default=0, help="seed of everything random")
+    add(
+        "--calm",
+        type=number(float, 0, 1),
+        default=0.5,
+        metavar="P",
+        help="share of clips in which the head keeps still",
+    )
+    add(
+        "--prefix",
+        type=_prefix,
+        default="p",
+        help="first letters of people's names; data sets of different seeds need different ones",
+    )
+    add("--format", choices=("mp4", "frames"), default="mp4", help="format of the clips")
     add("--cpu", action="store_true", help="do not use a GPU, even if there is one")
     add("--sheet", type=Path, metavar="PNG", help="write one picture of 64 faces instead of a data set")
     args = parser.parse_args()
@@ -44,9 +55,9 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     args = arguments()
     if args.out is not None and args.identities + args.test == 0:
-        raise UserError("--identities and --test are both 0: nobody to render")
+        raise UserError("--identities and --test are both 0, so there is nobody to render")
     if args.out is not None and args.clips + args.stills == 0:
-        raise UserError("--clips and --stills are both 0: nothing to render")
+        raise UserError("--clips and --stills are both 0, so there is nothing to render")
     import torch
 
     from .dataset import Plan, write_dataset

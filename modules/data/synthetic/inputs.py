@@ -1,4 +1,4 @@
-"""Render ``Inputs/``: people of the face world nobody trains on."""
+"""Render ``Inputs/``: people of the face world whom no model is trained on."""
 
 from __future__ import annotations
 

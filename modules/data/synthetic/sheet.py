@@ -53,8 +53,8 @@ def main() -> None:
     parser = Parser(__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="picture to write")
     parser.add_argument("--truth", action="store_true", help="show mask and landmarks")
-    parser.add_argument("--size", type=int, default=128, help="pixels of a face")
-    parser.add_argument("--seed", type=int, default=0, help="of the faces")
+    parser.add_argument("--size", type=int, default=128, help="pixels per side of a face")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the faces")
     args = parser.parse_args()
     write_sheet(args.out, args.size, args.seed, truth=args.truth)
 

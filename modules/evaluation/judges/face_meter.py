@@ -147,7 +147,7 @@ def find_meter(given: str | None) -> Path:
 
 
 def fingerprint(path: Path) -> str:
-    """16 hexadecimal digits that tell one measuring network's file from another's."""
+    """16 hexadecimal digits that identify a measuring network's file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
@@ -163,7 +163,7 @@ def load_meter(path: str | Path, of_model: bool = False) -> FaceMeter:
     if not isinstance(found.get("meter"), dict) or found.get("of_model", of_model) != of_model:
         raise UserError(f"{path}: is not {kind}; {command}")
     if "of_model" not in found:
-        raise UserError(f"{path}: of an earlier version; {command}")
+        raise UserError(f"{path}: written by an earlier version; {command}")
     params = section_from_dict(EncoderParams, found["encoder_params"], str(path))
     meter = FaceMeter(params, int(found["size"]), of_model)
     try:

@@ -113,7 +113,7 @@ class PersonEncoder(FaceReader):
     """Who it is, ``[B, identity_dim]`` of unit length; not in training it is the mean of the face's and its mirror's.
 
     It sees the face twice, as it is and at one contrast: shape shows in any light and on any skin.  With that and batch
-    norms it learns who people are in fewer steps (SID_Checkpoints/README.md).
+    norms it learns who people are in fewer steps (docs/log.md).
     """
 
     def __init__(self, params: EncoderParams):

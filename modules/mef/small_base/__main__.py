@@ -11,8 +11,10 @@ from ...errors import run_script
 
 def main() -> None:
     parser = training_parser(__doc__, "config/base-demo.yaml")
-    parser.add_argument("--part", required=True, choices=("autoencoder", "denoiser"), help="the autoencoder is first")
-    parser.add_argument("--out", default="MEF_Checkpoints/base", help="folder of the base")
+    parser.add_argument(
+        "--part", required=True, choices=("autoencoder", "denoiser"), help="part to train; the autoencoder comes first"
+    )
+    parser.add_argument("--out", default="MEF_Checkpoints/base", help="folder to write the base to")
     args = parser.parse_args()
     from ...config.files import load_small_base_config
     from ...training.run import Run

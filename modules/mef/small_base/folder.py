@@ -32,7 +32,7 @@ def read_autoencoder(path: Path, params: AutoencoderParams) -> AutoencoderKL:
         raise UserError(f"{path}: no autoencoder can be loaded from there ({reason})") from error
     found = list(autoencoder.config.block_out_channels), autoencoder.config.latent_channels
     if found != (list(params.channels), params.latent_channels):
-        raise UserError(f"{path}: its channels {found} are not model_params.autoencoder_params'; train it anew")
+        raise UserError(f"{path}: its channels {found} differ from model_params.autoencoder_params; train it again")
     return autoencoder
 
 
@@ -59,7 +59,7 @@ def take_over(out: Path, base: Path, part: str = "") -> None:
 
 
 def save(part: Any, folder: Path) -> None:
-    """Half precision is what is kept; what it is loaded in, if nobody says so, is float32 as of diffusers' models."""
+    """Files are kept in half precision.  They load as float32 by default, as diffusers' models do."""
     with appearing(folder) as made:
         part.to(dtype=torch.float16).save_pretrained(made)
         for config in Path(made).rglob("config.json"):  # transformers' models are loaded in the precision it names

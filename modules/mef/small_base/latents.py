@@ -46,7 +46,7 @@ def portrait_latents(
         save_checkpoint(encode_all(autoencoder, portraits, data.resolution, show), path)
     accelerator.wait_for_everyone()
     if not path.is_file():
-        raise UserError(f"{path}: not there: set dataset_params.cache_dir to a folder that all machines share")
+        raise UserError(f"{path}: missing: set dataset_params.cache_dir to a folder that all machines share")
     return load_checkpoint(path)
 
 
