@@ -15,7 +15,8 @@ PACKAGE = ROOT / "modules"
 FLOORS = (
     {"errors", "atomic", "arguments", "devices", "bundled", "geometry", "contrast"},
     {"config", "media"},
-    {"faces", "world"},
+    {"faces"},
+    {"world"},
     {"training", "data"},
     {"sid"},
     {"mef"},
