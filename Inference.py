@@ -58,7 +58,7 @@ def parse() -> argparse.Namespace:
     add("--result_video", default=RESULT_VIDEO, help=".mp4, .mov, .mkv, .webm or .gif")
     add("--result_image", default=RESULT_IMAGE, help=".png or .jpg")
     add("--crop", action="store_true", help="find and cut out the face in source and driver")
-    add("--detector", choices=["auto", "face-alignment", "lbp"], default="auto", help="face detector of --crop")
+    add("--detector", choices=["auto", "retinaface", "face-alignment"], default="auto", help="face detector of --crop")
     add("--cpu", action="store_true", help="do not use a GPU")
     add = parser.add_argument_group("animating the photograph (SID)").add_argument
     add("--motion", choices=["embedding", "keypoints"], help="our motion head (default: with encoders), or FOMM's way")

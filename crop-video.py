@@ -57,14 +57,13 @@ def arguments() -> argparse.Namespace:
         "--min_size",
         type=number(int, 1, 10**9),
         metavar="PIXELS",
-        help="smaller faces are left out; small values are slow (default: 1/12 of the longer side of the video)",
+        help="smaller faces are left out; small values are slower (default: 1/12 of the longer side of the video)",
     )
     parser.add_argument(
         "--detector",
-        choices=("auto", "face-alignment", "lbp"),
+        choices=("auto", "retinaface", "face-alignment"),
         default="auto",
-        help="face-alignment finds faces in all poses and fetches its weights (86 MB) once; lbp finds frontal ones and "
-        "needs no network; auto takes the first if it can be had",
+        help="auto is retinaface, whose weights come with the project; face-alignment fetches its own (86 MB) once",
     )
     parser.add_argument("--cpu", action="store_true", help="do not use the GPU")
     return parser.parse_args()

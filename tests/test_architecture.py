@@ -99,7 +99,10 @@ def test_every_package_and_every_bundled_folder_is_installed():
     listed = set(project["tool"]["setuptools"]["packages"])
     folders = {path.parent.relative_to(PACKAGE) for path in PACKAGE.rglob("__init__.py")}
     packages = {".".join(("deepexpr", *folder.parts)) for folder in folders}
-    bundled = {f"deepexpr.bundled.{name}" for name in ("config", "Inputs", "MEF_Checkpoints", "SID_Checkpoints")}
+    bundled = {
+        f"deepexpr.bundled.{name}"
+        for name in ("config", "Face_Checkpoints", "Inputs", "MEF_Checkpoints", "SID_Checkpoints")
+    }
     assert listed == packages | bundled
     places = project["tool"]["setuptools"]["package-dir"]
     assert all((ROOT / place).is_dir() for place in places.values())

@@ -21,7 +21,7 @@ from modules import faces, media
 from modules.faces import tracks
 
 SCRIPT = Path(__file__).parents[1] / "crop-video.py"
-OPTIONS = ("--min_frames", "40", "--image_shape", "128,128", "--detector", "lbp")
+OPTIONS = ("--min_frames", "40", "--image_shape", "128,128", "--detector", "retinaface")
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -39,7 +39,7 @@ def run_printed(folder: Path, line: str) -> Path:
 
 def shows_a_face(path: Path) -> bool:
     """Whether each tenth frame has a whole face of about the right size in its middle."""
-    detector = faces.load_detector("lbp")
+    detector = faces.load_detector("retinaface")
     for frame in list(media.read_video(path))[::10]:
         box = faces.find_face(frame.image, detector)
         side = frame.image.shape[0]
@@ -98,7 +98,7 @@ def test_out_writes_what_the_command_would(two_faces: Path, printed: list[Path],
 def test_face_at_the_edge_of_a_small_picture(tmp_path: Path) -> None:
     images = [canvas((-50, -60), size=(211, 131))] * 12  # a crop of the usual room would be larger than the picture
     write_video(tmp_path / "small.mkv", [image[:130, :210] for image in images])
-    done = run(tmp_path, "--inp", "small.mkv", "--min_frames", "12", "--detector", "lbp", "--increase", "0.6")
+    done = run(tmp_path, "--inp", "small.mkv", "--min_frames", "12", "--detector", "retinaface", "--increase", "0.6")
     assert done.returncode == 0, done.stderr
     assert "crop=130:130:0:0" in done.stdout
     assert len(list(media.read_video(run_printed(tmp_path, done.stdout)))) == 12
@@ -107,7 +107,7 @@ def test_face_at_the_edge_of_a_small_picture(tmp_path: Path) -> None:
 @pytest.mark.parametrize("options", [[], ["--out", "crops"]])
 def test_no_face(tmp_path: Path, options: list[str]) -> None:
     write_video(tmp_path / "empty.mp4", [canvas()] * 5)
-    done = run(tmp_path, "--inp", "empty.mp4", "--detector", "lbp", *options)
+    done = run(tmp_path, "--inp", "empty.mp4", "--detector", "retinaface", *options)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: no face found in empty.mp4: ")
     assert not (tmp_path / "crops").exists()
@@ -115,7 +115,7 @@ def test_no_face(tmp_path: Path, options: list[str]) -> None:
 
 def test_too_short(tmp_path: Path) -> None:
     write_video(tmp_path / "short.mp4", [canvas((200, 60))] * 12)
-    done = run(tmp_path, "--inp", "short.mp4", "--detector", "lbp")
+    done = run(tmp_path, "--inp", "short.mp4", "--detector", "retinaface")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].endswith(
         "no face stays for 150 frames in short.mp4: set --min_frames 12 or less"
@@ -125,7 +125,7 @@ def test_too_short(tmp_path: Path) -> None:
 def test_bad_input(tmp_path: Path) -> None:
     (tmp_path / "notes.mp4").write_text("not a video")
     for name in ("notes.mp4", "missing.mp4"):
-        done = run(tmp_path, "--inp", name, "--detector", "lbp")
+        done = run(tmp_path, "--inp", name, "--detector", "retinaface")
         assert done.returncode == 2 and name in done.stderr and "Traceback" not in done.stderr
 
 
@@ -134,7 +134,7 @@ def test_damage_half_way_leaves_no_half_file(two_faces: Path, tmp_path: Path) ->
     middle = len(content) // 2
     content[middle : middle + 400] = bytes(400)
     (tmp_path / "damaged.mp4").write_bytes(content)
-    done = run(tmp_path, "--inp", "damaged.mp4", "--min_frames", "5", "--detector", "lbp", "--out", "crops")
+    done = run(tmp_path, "--inp", "damaged.mp4", "--min_frames", "5", "--detector", "retinaface", "--out", "crops")
     assert done.returncode == 2 and "damaged.mp4" in done.stderr
     assert not (tmp_path / "crops").exists()
 

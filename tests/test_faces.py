@@ -21,8 +21,8 @@ FACE = Box(172, 66, 274, 168)  # of the astronaut, by hand: brows to chin
 
 
 @pytest.fixture(scope="module")
-def lbp() -> faces.Detector:
-    return faces.load_detector("lbp")
+def detector() -> faces.Detector:
+    return faces.load_detector("auto", cpu=True)
 
 
 def canvas(*places: tuple[int, int], size: tuple[int, int] = (640, 360)) -> np.ndarray:
@@ -56,73 +56,68 @@ def holds(crop: Box, face: Box) -> bool:
 
 
 class TestDetection:
-    # 0.6: the cascade places a box to about a tenth of its size, by which two equal squares overlap by 0.7 or more.
+    # 0.6: a box is placed to about a tenth of its size, by which two equal squares overlap by 0.7 or more.
 
-    def test_finds_the_face(self, lbp: faces.Detector) -> None:
-        assert faces.iou(faces.find_face(data.astronaut(), lbp), FACE) > 0.6
+    def test_finds_the_face(self, detector: faces.Detector) -> None:
+        assert faces.iou(faces.find_face(data.astronaut(), detector), FACE) > 0.6
 
     @pytest.mark.parametrize("side", [128, 200, 1000])
-    def test_finds_it_at_any_size(self, lbp: faces.Detector, side: int) -> None:
+    def test_finds_it_at_any_size(self, detector: faces.Detector, side: int) -> None:
         image = np.asarray(Image.fromarray(data.astronaut()).resize((side, side)))
         expected = Box(*np.array(FACE) * side / 512)
-        assert faces.iou(faces.find_face(image, lbp), expected) > 0.6
+        assert faces.iou(faces.find_face(image, detector), expected) > 0.6
 
-    @pytest.mark.parametrize("angle", [-25, 25, 35])
-    def test_finds_a_leaning_head(self, lbp: faces.Detector, angle: int) -> None:
+    @pytest.mark.parametrize("angle", [-90, -45, 25, 35, 90])
+    def test_finds_a_leaning_head(self, detector: faces.Detector, angle: int) -> None:
         image = np.asarray(Image.fromarray(data.astronaut()).rotate(angle, Image.Resampling.BILINEAR))
         turn = np.exp(1j * np.deg2rad(-angle))  # y points down: counterclockwise is negative
         centre = complex(*FACE.centre) - 256 * (1 + 1j)
         expected = centre * turn + 256 * (1 + 1j)
-        found = faces.find_face(image, lbp).centre
+        found = faces.find_face(image, detector).centre
         assert abs(complex(*found) - expected) < 0.3 * FACE.width  # the box of a leaning face is less exact
 
-    def test_two_faces_are_two_detections(self, lbp: faces.Detector) -> None:
-        found = [d.box for d in lbp(canvas((40, 60), (380, 80))) if d.score >= 1]
+    def test_two_faces_are_two_detections(self, detector: faces.Detector) -> None:
+        found = [d.box for d in detector(canvas((40, 60), (380, 80))) if d.score >= tracks.BEGINS]
         assert len(found) == 2
         assert all(max(faces.iou(box, face) for box in found) > 0.6 for face in (face_at(40, 60), face_at(380, 80)))
 
-    def test_the_larger_face_is_the_main_one(self, lbp: faces.Detector) -> None:
+    def test_the_larger_face_is_the_main_one(self, detector: faces.Detector) -> None:
         image = canvas((380, 80)).copy()
         small = canvas((0, 0), size=(220, 220))
         image[100:210, 40:150] = np.asarray(Image.fromarray(small).resize((110, 110)))
-        assert faces.iou(faces.find_face(image, lbp), face_at(380, 80)) > 0.6
+        assert faces.iou(faces.find_face(image, detector), face_at(380, 80)) > 0.6
 
     @pytest.mark.parametrize("name", ["coffee", "chelsea", "grass", "clock"])
-    def test_finds_none_where_there_is_none(self, lbp: faces.Detector, name: str) -> None:
+    def test_finds_none_where_there_is_none(self, detector: faces.Detector, name: str) -> None:
         image = getattr(data, name)()
         image = image if image.ndim == 3 else np.stack([image] * 3, axis=-1)
-        assert faces.find_face(image, lbp) is None
+        assert faces.find_face(image, detector) is None
         with pytest.raises(UserError, match="no face found in cup.png"):
-            faces.crop_image(image, lbp, "cup.png")
+            faces.crop_image(image, detector, "cup.png")
 
     @pytest.mark.parametrize("shape", [(1, 1), (8, 300), (300, 8), (21, 21)])
-    def test_tiny_and_narrow_images(self, lbp: faces.Detector, shape: tuple[int, int]) -> None:
-        assert faces.find_face(np.full((*shape, 3), 128, np.uint8), lbp) is None
+    def test_tiny_and_narrow_images(self, detector: faces.Detector, shape: tuple[int, int]) -> None:
+        assert faces.find_face(np.full((*shape, 3), 128, np.uint8), detector) is None
 
-    def test_min_size(self, lbp: faces.Detector) -> None:
+    def test_min_size(self, detector: faces.Detector) -> None:
         image = canvas((100, 100), size=(2000, 1200))  # a face of 102 pixels, less than 2000 / 12
-        assert not [d for d in lbp(image) if d.score >= 1]
-        assert [d for d in lbp(image, min_size=80) if d.score >= 1]
+        assert not [d for d in detector(image) if d.score >= tracks.BEGINS]
+        assert [d for d in detector(image, min_size=80) if d.score >= tracks.BEGINS]
 
     def test_unknown_detector(self) -> None:
-        with pytest.raises(UserError, match="haar.*auto, face-alignment, lbp"):
+        with pytest.raises(UserError, match="haar.*auto, retinaface, face-alignment"):
             faces.load_detector("haar")
 
-    def test_broken_weights(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-    ) -> None:
+    def test_broken_weights(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("TORCH_HOME", str(tmp_path))
         weights = tmp_path / "hub" / "checkpoints" / "s3fd-619a316812.pth"
         weights.parent.mkdir(parents=True)
         weights.write_bytes(b"broken")
         faces.load_detector.cache_clear()
-        with pytest.raises(UserError, match=r"s3fd-619a316812\.pth is not what it should be.*use the detector lbp"):
+        with pytest.raises(
+            UserError, match=r"s3fd-619a316812\.pth is not what it should be.*use the detector retinaface"
+        ):
             faces.load_detector("face-alignment", cpu=True)
-        assert isinstance(faces.load_detector("auto", cpu=True), faces.LbpDetector)
-        (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith("face-alignment has no usable weights") and line.endswith(
-            "using the detector lbp instead"
-        )
 
     def test_importing_is_cheap(self) -> None:
         code = (
@@ -164,39 +159,41 @@ class TestCrops:
         assert faces.cut(data.astronaut(), Box(100, 0, 400, 300), (64, 32)).shape == (32, 64, 3)
 
     @pytest.mark.parametrize("shape", [(64, 128), (128, 64), (64, 64), (3, 2)])
-    def test_a_crop_of_another_shape_keeps_the_whole_square(self, lbp: faces.Detector, shape: tuple[int, int]) -> None:
+    def test_a_crop_of_another_shape_keeps_the_whole_square(
+        self, detector: faces.Detector, shape: tuple[int, int]
+    ) -> None:
         image = data.astronaut()
-        square = faces.crop_image(image, lbp)
-        crop = faces.crop_image(image, lbp, shape=shape)
+        square = faces.crop_image(image, detector)
+        crop = faces.crop_image(image, detector, shape=shape)
         (rows, columns), side = crop.shape[:2], len(square)
         assert rows / columns == pytest.approx(shape[0] / shape[1], rel=0.02)
         top, left = (rows - side) // 2, (columns - side) // 2
         assert np.array_equal(crop[top : top + side, left : left + side], square)
 
-    def test_crop_of_an_image_shows_the_whole_face(self, lbp: faces.Detector) -> None:
-        crop = faces.crop_image(canvas((300, 100)), lbp)
+    def test_crop_of_an_image_shows_the_whole_face(self, detector: faces.Detector) -> None:
+        crop = faces.crop_image(canvas((300, 100)), detector)
         assert crop.shape[0] == crop.shape[1] and crop.dtype == np.uint8
-        found = faces.find_face(crop, lbp)
+        found = faces.find_face(crop, detector)
         assert 0.45 < found.width / crop.shape[0] < 0.65  # 1 / (1 + 2 * 0.4) = 0.56
         assert holds(Box(0, 0, *crop.shape[:2]), found)
 
 
 class TestVideoBox:
-    def test_covers_the_way_of_the_face(self, lbp: faces.Detector, tmp_path: Path) -> None:
+    def test_covers_the_way_of_the_face(self, detector: faces.Detector, tmp_path: Path) -> None:
         path = write_video(tmp_path / "moving.mp4", [canvas((100 + 4 * i, 60)) for i in range(30)])
-        box = faces.video_box(path, lbp)
+        box = faces.video_box(path, detector)
         assert box.width == box.height and holds(box, face_at(100, 60)) and holds(box, face_at(216, 60))
         assert box.width < 116 + 2.2 * 102  # its way and the room around a face
 
-    def test_keeps_to_one_face_of_two(self, lbp: faces.Detector, tmp_path: Path) -> None:
+    def test_keeps_to_one_face_of_two(self, detector: faces.Detector, tmp_path: Path) -> None:
         images = [canvas((10, 100), (230, 60)) if i < 10 else canvas((230, 60)) for i in range(20)]
-        box = faces.video_box(write_video(tmp_path / "two.mp4", images), lbp)
+        box = faces.video_box(write_video(tmp_path / "two.mp4", images), detector)
         assert holds(box, face_at(230, 60)) and box.width < 2.2 * 102
 
-    def test_no_face(self, lbp: faces.Detector, tmp_path: Path) -> None:
+    def test_no_face(self, detector: faces.Detector, tmp_path: Path) -> None:
         path = write_video(tmp_path / "empty.mp4", [canvas()] * 10)
         with pytest.raises(UserError, match=r"no face found in .*empty\.mp4"):
-            faces.video_box(path, lbp)
+            faces.video_box(path, detector)
 
 
 class Scripted:
@@ -206,7 +203,7 @@ class Scripted:
         self.stride = stride
         self._boxes = boxes
 
-    def __call__(self, image: np.ndarray, min_size: float | None = None, tilt: float = 0.0) -> list[Detection]:
+    def __call__(self, image: np.ndarray, min_size: float | None = None) -> list[Detection]:
         return [Detection(box, 1.0) for box in self._boxes[int(image[0, 0, 0])]]
 
 

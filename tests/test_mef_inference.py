@@ -117,10 +117,10 @@ class Detector:
     def __init__(self):
         self.asked = 0
 
-    def __call__(self, image, min_size=None, tilt=0.0):
+    def __call__(self, image, min_size=None):
         self.asked += 1
         height, width = image.shape[:2]
-        return [faces.Detection(faces.Box.square(width / 2, height / 2, height / 3), 2.0)]
+        return [faces.Detection(faces.Box.square(width / 2, height / 2, height / 3), 1.0)]
 
 
 @pytest.fixture
@@ -143,15 +143,15 @@ def test_adapters_that_learnt_from_cut_out_faces_are_shown_cut_out_faces(run, wo
         assert set(detectors) == {("auto", True)} and detectors["auto", True].asked == 2  # source and driver
         run("--crop", checkpoint=checkpoint, result_image=f"crop{i}.png")
         assert np.array_equal(media.read_image(f"{i}.png"), media.read_image(f"crop{i}.png"))
-        run("--detector", "lbp", checkpoint=checkpoint)
-        assert detectors.pop(("lbp", True)).asked == 2  # whichever is asked for
+        run("--detector", "face-alignment", checkpoint=checkpoint)
+        assert detectors.pop(("face-alignment", True)).asked == 2  # whichever is asked for
         detectors["auto", True].asked = 0
         run(checkpoint=checkpoint, reference_image=None, driving_video=str(workshop / "driving.mp4"))
         assert detectors["auto", True].asked > 1  # the source, and frames of the driver
     load_pipeline(str(trained / "adapters"), cpu=True).save_pretrained(tmp_path / "again")
     assert load_pipeline(str(tmp_path / "again"), cpu=True).embedder.detector is not None
     detectors.clear()
-    run("--detector", "lbp")
+    run("--detector", "face-alignment")
     assert not detectors  # those that learnt from framed pictures are given pictures as they are
     run("--crop")
     assert set(detectors) == {("auto", True)}  # unless asked for; and --cpu keeps the detector there as well

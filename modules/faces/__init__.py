@@ -1,8 +1,11 @@
-"""Faces in pictures and videos: found, cut out, followed.  The public names are here."""
+"""Faces in pictures and videos: found, cut out, followed.  The names that need no torch are here.
+
+Landmarks, pose, matte, expression and identity: :mod:`.analysis` and the modules of their names.
+"""
 
 from .boxes import Box, Detection, iou
-from .crops import INCREASE, crop_box, crop_image, cut, find_face, in_shape, video_box
-from .detectors import DETECTORS, Detector, LbpDetector, load_detector
+from .crops import INCREASE, crop_box, crop_image, cut, find_face, in_shape, main_face, video_box
+from .detectors import DETECTORS, Detector, load_detector
 
 __all__ = [
     "DETECTORS",
@@ -10,7 +13,6 @@ __all__ = [
     "Box",
     "Detection",
     "Detector",
-    "LbpDetector",
     "crop_box",
     "crop_image",
     "cut",
@@ -18,5 +20,6 @@ __all__ = [
     "in_shape",
     "iou",
     "load_detector",
+    "main_face",
     "video_box",
 ]

@@ -19,26 +19,25 @@ from .detectors import Detector
 # the side (median), movement included; in published portrait crops 0.47.  0.4 gives 0.56 for a still face.
 INCREASE = 0.4
 LEAST_INCREASE = 0.2  # what is left of it before a picture is padded: the face takes 0.71
-LIKELY = 0.75  # score of a face in a picture that was chosen for its face
-TILTS = (0, 25, -25)  # degrees: cascades see upright heads
+LIKELY = 0.6  # score of a face in a picture that was chosen for its face
 
 
 def find_face(image: np.ndarray, detector: Detector) -> Box | None:
-    """The box of the main face of ``image`` (large and central), or None.  The head may lean by some 35 degrees."""
-    found: list[Detection] = []
-    for tilt in TILTS:
-        # One image has no neighbours to confirm it, but a picture somebody chose to crop does have a face.
-        found += [d for d in detector(image, tilt=tilt) if d.score >= LIKELY]
-        if any(d.score >= 2 for d in found):
-            break  # beyond doubt; else a chance pattern must not win over a face that leans
-    best = max((d.score for d in found), default=0)
-    main = [d.box for d in found if d.score >= 0.5 * best]
-    return max(main, key=lambda box: _prominence(box, image), default=None)
+    """The box of the main face of ``image`` (large and central), or None."""
+    main = main_face(image, detector)
+    return None if main is None else main.box
 
 
-def _prominence(box: Box, image: np.ndarray) -> float:
-    """Size of a face, in pixels, halved towards the corners of the image."""
+def main_face(image: np.ndarray, detector: Detector) -> Detection | None:
+    """The main face of ``image``, large and central, or None."""
     height, width = image.shape[:2]
+    likely = [d for d in detector(image) if d.score >= LIKELY]
+    return max(likely, key=lambda d: prominence(d.box, (width, height)), default=None)
+
+
+def prominence(box: Box, image_size: tuple[int, int]) -> float:
+    """Size of a face, in pixels, halved towards the corners of an image of (width, height)."""
+    width, height = image_size
     x, y = box.centre
     return box.width * (1 - 0.5 * math.hypot(x - width / 2, y - height / 2) / math.hypot(width / 2, height / 2))
 
@@ -106,21 +105,20 @@ def video_box(path: str | Path, detector: Detector) -> Box:
     info = media.probe_video(path)
     count = len(info.times)
     samples = np.linspace(0, count - 1, min(count, max(8, min(48, round(2 * info.duration))))).round().astype(int)
-    for tilt in TILTS:
-        faces = []
-        for index in samples:
-            image = media.read_frames(path, [int(index)], info)[0]
-            faces.append([d.box for d in detector(image, tilt=tilt) if d.score >= LIKELY])
-        place = _main_place(faces, image)
-        if place:
-            edges = np.array(place)
-            whole = Box(*edges[:, :2].min(axis=0), *edges[:, 2:].max(axis=0))
-            face = float(np.median(edges[:, 2] - edges[:, 0]))
-            return crop_box(whole, (info.width, info.height), face=face)
-    raise _no_face(str(path))
+    faces = []
+    for index in samples:
+        image = media.read_frames(path, [int(index)], info)[0]
+        faces.append([d.box for d in detector(image) if d.score >= LIKELY])
+    size = (info.width, info.height)
+    place = _main_place(faces, size)
+    if not place:
+        raise _no_face(str(path))
+    edges = np.array(place)
+    whole = Box(*edges[:, :2].min(axis=0), *edges[:, 2:].max(axis=0))
+    return crop_box(whole, size, face=float(np.median(edges[:, 2] - edges[:, 0])))
 
 
-def _main_place(faces: list[list[Box]], image: np.ndarray) -> list[Box]:
+def _main_place(faces: list[list[Box]], image_size: tuple[int, int]) -> list[Box]:
     """The boxes, of those found in each frame, that follow one face: the one that is seen most, large and central."""
     chains: list[list[Box]] = []
     for boxes in faces:
@@ -130,8 +128,8 @@ def _main_place(faces: list[list[Box]], image: np.ndarray) -> list[Box]:
                 best.append(box)
             else:
                 chains.append([box])
-    return max(chains, key=lambda chain: sum(_prominence(box, image) for box in chain), default=[])
+    return max(chains, key=lambda chain: sum(prominence(box, image_size) for box in chain), default=[])
 
 
 def _no_face(where: str) -> UserError:
-    return UserError(f"no face found in {where}: choose one with a clear frontal face, or crop it by hand")
+    return UserError(f"no face found in {where}: choose one with a clear face, or crop it by hand")

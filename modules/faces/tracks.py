@@ -25,6 +25,7 @@ from .detectors import Detector
 # Mean difference of the 16x16 grey thumbnails of two frames: talking heads stay below 17 of 255, two unrelated shots
 # are above 24 in 99 of 100 cases.
 CUT_DIFFERENCE = 22.0
+BEGINS, GOES_ON = 0.8, 0.4  # scores of a detection that a track begins with, and of one that it takes up later
 PATIENCE = 1.0  # seconds without a detection that do not end a track: a blink, a turn of the head
 
 
@@ -97,7 +98,7 @@ def follow_faces(
         if seen >= 0 and index < seen + detector.stride:
             continue
         seen = index
-        found = [d for d in detector(frame.image, min_size) if d.score >= 0.5]
+        found = [d for d in detector(frame.image, min_size) if d.score >= GOES_ON]
         new, lost = _assign(tracks, found, index, time, iou_with_initial)
         yield from lost
         tracks = [track for track in tracks if track not in lost] + new
@@ -128,7 +129,7 @@ def _assign(
             tracks[t].add(found[n].box, index, time)
     new = []
     for n, detection in enumerate(found):
-        if n not in given and detection.score >= 1:
+        if n not in given and detection.score >= BEGINS:
             track = Track(detection.box, index, time, index, time, detection.box)
             track.add(detection.box, index, time)
             new.append(track)

@@ -28,7 +28,7 @@ class Framing:
 
     size: tuple[int, int]  # height and width of the model's frames
     crop: bool = False  # find the face and cut it out, instead of the picture's centre
-    detector: str = "auto"  # of --crop: auto, face-alignment, lbp
+    detector: str = "auto"  # of --crop: auto, retinaface, face-alignment
     side_by_side: bool = False  # source | driver | result
     cpu: bool = False  # keep the face detector off the GPU
 
