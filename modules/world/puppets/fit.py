@@ -67,22 +67,31 @@ def interocular(landmarks: Tensor) -> Tensor:
     return (landmarks[:, 42:48].mean(1) - landmarks[:, 36:42].mean(1)).norm(dim=1)
 
 
-def fit(landmarks: Tensor, *, expressions: bool = False, heads: Tensor | None = None, steps: int = 300) -> Fit:
+def fit(
+    landmarks: Tensor,
+    *,
+    expressions: bool = False,
+    heads: Tensor | None = None,
+    start: Fit | None = None,
+    steps: int = 300,
+) -> Fit:
     """Fit all photographs in one batch, by Adam.
 
     Args:
         landmarks: [B, 68, 2] in iBUG's order, in [-1, 1] on the photographs (middles of the outermost pixels).
         expressions: fit action units too; else faces are taken to be neutral.
         heads: [B, R, C, 3] known heads without expression, in place of the mean head and an identity.
+        start: one fit whose lids are where those of all photographs are first looked for.
         steps: of Adam.
     """
     device, count = landmarks.device, len(landmarks)
     model, (mean, identities, unit_points) = marks(device), bases(device)
     known = None if heads is None else model.points(heads)
-    start, distance = _first_pose(landmarks), interocular(landmarks)
+    first, distance = _first_pose(landmarks), interocular(landmarks)
     identity = torch.zeros(count, len(_SHAPED), device=device)
     units = torch.zeros(count, 2, len(ACTION_UNITS), device=device)
-    change, lids = torch.zeros_like(start), open_lids(count, device)
+    change = torch.zeros_like(first)
+    lids = open_lids(count, device) if start is None else start.lids.repeat(count, 1, 1)
     groups = [(change, 0.06), (lids, 0.004)]
     groups += [] if known is not None else [(identity, 0.03)]
     groups += [(units, 0.02)] if expressions else []
@@ -98,7 +107,7 @@ def fit(landmarks: Tensor, *, expressions: bool = False, heads: Tensor | None = 
             points = mean + torch.einsum("bi,inc->bnc", identity, identities[_SHAPED])
         if expressions:
             points = points + torch.einsum("bu,unc->bnc", units.flatten(1), unit_points)
-        pose = _about_pivot(start + change * stride)
+        pose = _about_pivot(first + change * stride)
         seen = camera.view(model.landmarks(points, lids), pose, torch.ones(68, device=device)).points
         return (slid(seen, landmarks)[0] - landmarks) / distance[:, None, None], pose
 

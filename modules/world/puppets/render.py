@@ -111,8 +111,8 @@ def _render(
     canvas = paint(puppets, donors, states, posed, aim, pixels, nearest, side)
 
     person = _down(canvas.colour, size)
-    plate, lead = _background(puppets, states, to, size)
-    image = person[:, :3] + (1 - person[:, 3:]) * (plate if behind is None else behind)
+    plate, lead = _background(puppets, states, to, size) if behind is None else (behind, _pixels(behind))
+    image = person[:, :3] + (1 - person[:, 3:]) * plate
     flow, is_whole = _flow(canvas, size)
     valid = is_whole & (person[:, 3:] >= _OPAQUE) & (flow.abs() <= 1).all(1, keepdim=True)
     if to is not None:
@@ -162,9 +162,7 @@ def _is_seen(canvas: Canvas, aim: Posed, side: int, size: int) -> Tensor:
 
 def _background(puppets: Puppets, states: States, to: States | None, size: int) -> tuple[Tensor, Tensor]:
     """Backgrounds of the photographs [B, 3, H, W], shifted and zoomed as the pose, and the flow there [B, 2, H, W]."""
-    device = puppets.head.device
-    line = torch.linspace(-1, 1, size, device=device)
-    grid = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1)[None]
+    grid = _pixels(puppets.head.new_zeros(1, 1, size, size)).permute(0, 2, 3, 1)
 
     def photograph(place: Tensor, pose: Tensor, back: bool = False) -> Tensor:
         zoom = (pose[:, 5] / puppets.pose[:, 5])[:, None, None, None]
@@ -175,3 +173,9 @@ def _background(puppets: Puppets, states: States, to: States | None, size: int) 
     plate = F.grid_sample(puppets.plate.float() / 255, place, padding_mode="border", align_corners=True)
     lead = place if to is None else photograph(place, to.pose, back=True)
     return plate, lead.permute(0, 3, 1, 2)
+
+
+def _pixels(pictures: Tensor) -> Tensor:
+    """[B, 2, H, W] where pixels of [B, C, H, W] are: the flow of what stands still."""
+    line = torch.linspace(-1, 1, pictures.shape[-1], device=pictures.device)
+    return torch.stack(torch.meshgrid(line, line, indexing="xy")).expand(len(pictures), -1, -1, -1)
