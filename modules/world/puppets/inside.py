@@ -28,9 +28,15 @@ def mouth_offset(puppets: Puppets) -> Tensor:
     return puppets.head[:, middle[0], middle[1]] - moved - fixed.mean[middle]
 
 
-def inside_colour(puppets: Puppets, donors: Puppets, states: States, point: Tensor, eye: Tensor) -> Tensor:
+def inside_colour(
+    puppets: Puppets, donors: Puppets, is_own: Tensor, states: States, point: Tensor, eye: Tensor
+) -> Tensor:
     """[3, B, M], pixel values, for rays from ``eye`` [B, 3] through ``point`` [3, B, M] between the lips, in the head's
-    space.  Donors are B puppets whose photographs may show teeth."""
+    space.
+
+    Donors are B puppets whose photographs may show teeth.  Where ``is_own``, bool [B], they are the puppets themselves,
+    and what is seen up to the edge of the lips is used; of others less, or their lips would show.
+    """
     offset = mouth_offset(puppets)
     point, eye = point - offset.T[..., None], eye - offset
     half = (0.5 * puppets.white).T[..., None]
@@ -38,6 +44,7 @@ def inside_colour(puppets: Puppets, donors: Puppets, states: States, point: Tens
     painted = mouth_colour(states.faces(), point, eye, Light(forward, half, half, torch.zeros_like(half)))
     painted = painted.clamp(1e-4, 1) ** (1 / 2.2)
     teeth, share = _photographed(donors, point, eye)
+    share = torch.where(is_own[:, None], 3 * share, 2 * share - 1).clamp(0, 1)
     gain = (puppets.white / donors.white).clamp(*_GAIN) ** (1 / 2.2)
     return mix(painted, (teeth * gain.T[..., None]).clamp(0, 1), share)
 

@@ -83,12 +83,19 @@ def bases(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
 
 def eye_heights(lids: Tensor) -> Tensor:
     """Face coordinate Y [B, 12] of the eyes' landmarks, lids as in :meth:`Marks.landmarks`."""
-    heights = [
-        lid_height(torch.tensor(place, device=lids.device), lids[:, 0 if upper else 1, eye], upper)
-        for eye, points in enumerate(EYE_POINTS)
-        for place, upper in points
-    ]
-    return torch.stack(heights, 1)
+    places, eyes, order = _eye_points(lids.device)
+    upper, lower = (lid_height(places[i], lids[:, i, eyes[i]], i == 0) for i in (0, 1))
+    return torch.cat([upper, lower], 1)[:, order]
+
+
+@lru_cache(maxsize=4)
+def _eye_points(device: torch.device) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Of the landmarks on upper and on lower lids: places and eyes; and the order in which iBUG has all of them."""
+    points = [(place, eye, upper) for eye, some in enumerate(EYE_POINTS) for place, upper in some]
+    numbers = [[i for i, (_, _, upper) in enumerate(points) if upper is wanted] for wanted in (True, False)]
+    places = [torch.tensor([points[i][0] for i in some], device=device) for some in numbers]
+    eyes = [torch.tensor([points[i][1] for i in some], device=device) for some in numbers]
+    return places, eyes, torch.tensor([i for some in numbers for i in some], device=device).argsort()
 
 
 def face_coordinates(lids: Tensor) -> Tensor:

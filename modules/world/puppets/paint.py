@@ -50,6 +50,7 @@ class Canvas(NamedTuple):
 def paint(
     puppets: Puppets,
     donors: Puppets,
+    is_own: Tensor,
     states: States,
     posed: Posed,
     aim: Posed,
@@ -62,6 +63,7 @@ def paint(
     Args:
         puppets: of the B pictures.
         donors: of their teeth.
+        is_own: bool [B], whether the puppets are their own donors.
         states: of the pictures.
         posed: the puppets in them.
         aim: the puppets in the pictures that the flow leads to.
@@ -87,7 +89,7 @@ def paint(
     _draw_eyes(colour, flow, depth, puppets, posed, aim, is_skin, x, y)
     shade = 1 - _folds(states, puppets, is_skin, x, y, side)
     colour[:, :3] *= torch.where(is_skin, light, 1.0)[:, None] * torch.where(is_skin[:, None], shade, 1.0)
-    _draw_mouth(colour, puppets, donors, states, posed, is_mouth, point)
+    _draw_mouth(colour, puppets, donors, is_own, states, posed, is_mouth, point)
     face = (is_skin & is_face(x, y)) | is_mouth
     return Canvas(colour, flow, depth, face.float())
 
@@ -171,12 +173,19 @@ def _folds(states: States, puppets: Puppets, is_skin: Tensor, x: Tensor, y: Tens
 
 
 def _draw_mouth(
-    colour: Tensor, puppets: Puppets, donors: Puppets, states: States, posed: Posed, is_mouth: Tensor, point: Tensor
+    colour: Tensor,
+    puppets: Puppets,
+    donors: Puppets,
+    is_own: Tensor,
+    states: States,
+    posed: Posed,
+    is_mouth: Tensor,
+    point: Tensor,
 ) -> None:
     pixel, valid = compact(is_mouth)
     if not valid.any():
         return
-    inside = inside_colour(puppets, donors, states, point.gather(2, pixel.expand(3, -1, -1)), posed.eye)
+    inside = inside_colour(puppets, donors, is_own, states, point.gather(2, pixel.expand(3, -1, -1)), posed.eye)
     rows, columns = valid.nonzero(as_tuple=True)
     at = pixel[rows, columns]
     colour[rows, :3, at] = inside[:, rows, columns].T

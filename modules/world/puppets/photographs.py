@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import NamedTuple
 
 import torch
@@ -154,8 +155,8 @@ def load(path: str | Path) -> Prepared:
         if content["format"] != _FORMAT:
             raise ValueError(f"format {content['format']!r}")
         puppets = Puppets(**tensors | {"sheet": Sheet(**tensors["sheet"])})
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{path}: cannot be read as puppets ({error}); make it again from the photographs") from error
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, UnpicklingError) as error:
+        raise UserError(f"{path}: cannot be read as puppets; make it again from the photographs") from error
     return Prepared(puppets, content["names"], content["left_out"])
 
 

@@ -149,7 +149,7 @@ def _open_mouth(found: Fit, size: int) -> Tensor:
     if bool(closed_mouths(found.landmarks)[0]):
         return torch.zeros(1, 1, size, size, device=found.pose.device)
     inside = polygon(found.landmarks[0, 60:68], size).float()[None, None]
-    return blurred(eroded(inside, max(1, size // 256)), max(1, size // 170))
+    return blurred(inside, max(1, size // 200))
 
 
 def _white(photo: Tensor, landmarks: Tensor) -> Tensor:

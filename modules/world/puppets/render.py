@@ -81,9 +81,10 @@ def render(
         rows = slice(start, start + chunk)
         chosen = puppets.take(who[rows])
         giving = chosen if donors is None else puppets.take(donors[rows])
+        is_own = torch.ones_like(who[rows], dtype=torch.bool) if donors is None else donors[rows] == who[rows]
         aim = None if to is None else to.take(rows)
         behind = None if backgrounds is None else backgrounds[rows]
-        parts.append(_render(chosen, giving, states.take(rows), aim, size, behind))
+        parts.append(_render(chosen, giving, is_own, states.take(rows), aim, size, behind))
     return Rendering(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
@@ -100,7 +101,13 @@ def _empty(like: Tensor, size: int) -> Rendering:
 
 
 def _render(
-    puppets: Puppets, donors: Puppets, states: States, to: States | None, size: int, behind: Tensor | None
+    puppets: Puppets,
+    donors: Puppets,
+    is_own: Tensor,
+    states: States,
+    to: States | None,
+    size: int,
+    behind: Tensor | None,
 ) -> Rendering:
     side, whole = OVERSAMPLING * size, mesh(puppets.head.device)
     posed = pose_puppets(puppets, states)
@@ -108,7 +115,7 @@ def _render(
     pixels = camera.pixels(posed.points, size) * OVERSAMPLING
     one_sided = torch.zeros(len(whole.triangles), dtype=torch.bool, device=pixels.device)
     nearest, _ = rasterise(pixels, posed.depth, whole.triangles, one_sided, side)
-    canvas = paint(puppets, donors, states, posed, aim, pixels, nearest, side)
+    canvas = paint(puppets, donors, is_own, states, posed, aim, pixels, nearest, side)
 
     person = _down(canvas.colour, size)
     plate, lead = _background(puppets, states, to, size) if behind is None else (behind, _pixels(behind))
