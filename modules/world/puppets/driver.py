@@ -7,13 +7,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..curves import step
 from ..parameters import ACTION_UNITS
 from .fit import Fit, fit, interocular
 from .puppet import Puppets
 from .states import States
 from .warp import warped_heads
 
-_CLOSED = 0.35  # of the way that lids have to go, from which on it counts as closing
+_CLOSING = (0.05, 0.2)  # of the way that lids have to go, between which it comes to count as closing
 _AT_ONCE = 256  # frames that are fitted together
 
 
@@ -73,7 +74,7 @@ def read_driver(landmarks: Tensor, neutral: int | None = None, gaze: Tensor | No
     units = found.units.clone()
     open_ = (first.lids[:, 0] - found.lids[:, 0]) / (first.lids[:, 0] + first.lids[:, 1]).clamp(min=0.05)
     closure = open_.clamp(0, 1).flip(1)  # the eye at the left of the picture is the person's right one
-    units[:, :, ACTION_UNITS.index("AU43")] = torch.where(closure > _CLOSED, closure, 0.0)
+    units[:, :, ACTION_UNITS.index("AU43")] = closure * step(closure, *_CLOSING)
     change = found.pose - first.pose
     change[:, 3:5] /= first.pose[:, 5:]
     change[:, 5] = found.pose[:, 5] / first.pose[:, 5]
