@@ -11,6 +11,7 @@ from .. import camera
 from ..geometry import constants
 from ..parameters import ACTION_UNITS, IDENTITY
 from .marks import JAW, MEETING, bases, marks, open_lids, slid
+from .mesh import unit_fields
 
 # Identity parameters that are not a matter of geometry, or that landmarks do not tell.
 _PAINTED = {
@@ -58,7 +59,7 @@ class Fit(NamedTuple):
     def heads(self) -> Tensor:
         """[B, R, C, 3] heads with the photographs' expressions."""
         fixed = constants(self.pose.device)
-        shape = self.identity @ fixed.identity + self.units.flatten(1) @ fixed.units
+        shape = self.identity @ fixed.identity + self.units.flatten(1) @ unit_fields(self.pose.device)
         return fixed.mean + shape.view(-1, *fixed.mean.shape)
 
 

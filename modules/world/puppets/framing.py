@@ -1,4 +1,4 @@
-"""Keeping what a photograph cuts off out of the frame."""
+"""Keeping what a photograph does not show out of the frame: beyond its edges, and on the far side of the head."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ from .states import FACE_CENTRE, States
 
 LARGEST = 1.7  # scale up to which a face is brought nearer, so that the photograph's edges stay outside
 _EDGE = 1 - 1.01 * 2 * (HIGH - LOW) / (SHEET - 1)  # vertices of the sheet beyond it lie along a photograph's edge
+_TURN = 30.0  # degrees of yaw from a photograph's, beyond which a cheek is stretched out of what it shows of it
 _HEADROOM = 0.92  # how far up brows may be shifted, in half frames
 
 
 def framed(states: States, *casts: Puppets) -> States:
-    """States nearer and higher where a puppet of one of the ``casts`` (B puppets each) would else be seen cut off.
+    """States nearer, higher and less turned where a puppet of one of the ``casts`` (B each) would else be seen cut off.
 
     All casts get the same states: pairs of people stay pairs.  Where even :data:`LARGEST` does not do, the cut is seen.
     """
-    scale, lift = states.pose[:, 5], torch.zeros(states.size, device=states.pose.device)
+    own = torch.stack([puppets.pose[:, 0] for puppets in casts])
+    pose = states.pose.clone()
+    pose[:, 0] = torch.minimum(torch.maximum(pose[:, 0], own.amax(0) - _TURN), own.amin(0) + _TURN)
+    states = states._replace(pose=pose)
+    scale, lift = pose[:, 5], torch.zeros(states.size, device=states.pose.device)
     for puppets in casts:
         scale = torch.maximum(scale, _needed_scale(puppets, states))
     nearer = _scaled(states, scale.clamp(max=LARGEST))

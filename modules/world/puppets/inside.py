@@ -13,12 +13,14 @@ from ..head import head_grid
 from ..light import Light
 from ..mouth import mouth_colour
 from ..parameters import ACTION_UNITS
+from .mesh import unit_fields
 from .puppet import Puppets
 from .states import States
 
 _FRONT, _CURVE = 1.37, 0.75  # the row of teeth, as the face world has it: z = front - curve x^2
 _TEETH_LIGHT = 0.65  # of what a perfect white would be, from the lamp and again from the surroundings
-_SMILE_TEETH = 0.03  # interocular distances that the upper teeth reach lower in a smile: the lower lip follows them
+_TEETH_DOWN = 0.03  # interocular distances that upper teeth are seen lower than the face world has them, in full ...
+_BARING = [ACTION_UNITS.index(name) for name in ("AU12", "AU25", "AU26")]  # ... when one of these bares them
 _GAIN = (0.8, 1.2)  # of one photograph's light over another's
 
 
@@ -27,7 +29,8 @@ def mouth_offset(puppets: Puppets) -> Tensor:
     fixed, grid = constants(puppets.head.device), head_grid()
     middle = grid.slit, grid.shape[1] // 2
     place = middle[0] * grid.shape[1] + middle[1]
-    moved = puppets.units.flatten(1) @ fixed.units.view(len(fixed.units), -1, 3)[:, place]
+    fields = unit_fields(puppets.head.device)
+    moved = puppets.units.flatten(1) @ fields.view(len(fields), -1, 3)[:, place]
     return puppets.head[:, middle[0], middle[1]] - moved - fixed.mean[middle]
 
 
@@ -44,7 +47,7 @@ def inside_colour(
     point, eye = point - offset.T[..., None], eye - offset
     half = (_TEETH_LIGHT * puppets.white).T[..., None]
     forward = torch.tensor([0.0, 0.0, 1.0], device=point.device).expand(len(eye), 3)
-    down = _SMILE_TEETH * states.units[:, :, ACTION_UNITS.index("AU12")].mean(1)
+    down = _TEETH_DOWN * states.units[:, :, _BARING].mean(1).amax(1)
     lifted = torch.stack([point[0], point[1] + down[:, None], point[2]])
     painted = mouth_colour(states.faces(), lifted, eye, Light(forward, half, half, torch.zeros_like(half)))
     painted = painted.clamp(1e-4, 1) ** (1 / 2.2)

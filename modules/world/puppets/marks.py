@@ -13,6 +13,7 @@ from ..eyes import LOWER, UPPER, Lids, lid_height
 from ..geometry import constants
 from ..head import head_grid
 from ..landmarks import EYE_POINTS, fixed_places, sample_grid
+from .mesh import unit_fields
 
 JAW = 17  # the first landmarks are the jaw's
 MEETING = -0.045  # height of an upper lid that is closed, over the line through the eye's corners
@@ -77,7 +78,7 @@ def bases(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     return (
         model.points(fixed.mean[None])[0],
         model.points(fixed.identity.view(-1, *shape)),
-        model.points(fixed.units.view(-1, *shape)),
+        model.points(unit_fields(device).view(-1, *shape)),
     )
 
 

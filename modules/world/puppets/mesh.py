@@ -9,10 +9,14 @@ import torch
 from torch import Tensor
 
 from .. import geometry
-from ..head import JAWLINE, head_grid
+from ..curves import step
+from ..head import JAWLINE, MOUTH_HALF, head_grid
+from ..parameters import ACTION_UNITS
 
 SHEET = 76  # vertices of the sheet a side
 LOW, HIGH = -0.35, 1.35  # what it covers of the photograph, in shares of its side
+_LIP_RISE = 0.05  # interocular distances that a full smile draws the edge of the upper lip up
+_LIP = (-1.04, -1.17)  # face coordinates Y of the upper lip's border, where that is nothing, and of its edge
 _FACE = (1.1, 1.2)  # |X| and Y up to which skin counts as face
 
 
@@ -65,6 +69,24 @@ def mesh(device: torch.device) -> Mesh:
     return Mesh(
         triangles, mouth, sheet, face, heads, fixed.face[0, :, 0].contiguous(), fixed.face[:, 0, 1].contiguous()
     )
+
+
+@lru_cache(maxsize=4)
+def unit_fields(device: torch.device) -> Tensor:
+    """[2A, R*C*3] how action units move the head: the face world's, and a smile that thins the upper lip.
+
+    The edge of the lip is drawn up over the teeth, what is above it less; left and right side by side as in
+    :func:`..action_units.unit_basis`.
+    """
+    fixed, grid = geometry.constants(device), head_grid()
+    x, y = fixed.face[..., 0], fixed.face[..., 1]
+    opening = (1 - (x / MOUTH_HALF) ** 2).clamp(min=0) ** 0.75
+    upper = torch.arange(grid.shape[0], device=device)[:, None] <= grid.slit
+    rise = _LIP_RISE * opening * step(y, *_LIP) * upper
+    left = step(x, -0.14, 0.14)
+    fields = fixed.units.view(2, len(ACTION_UNITS), *grid.shape, 3).clone()
+    fields[:, ACTION_UNITS.index("AU12"), ..., 1] += torch.stack([rise * left, rise * (1 - left)])
+    return fields.view_as(fixed.units)
 
 
 def skin_triangles(device: torch.device) -> Tensor:

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from .. import camera
 from ..eyes import Lids
-from ..geometry import constants
 from ..landmarks import surface_landmarks
 from .eyes import state_lids
 from .marks import as_lids
+from .mesh import unit_fields
 from .puppet import Puppets
 from .states import States
 
@@ -45,8 +45,7 @@ class Posed(NamedTuple):
 
 def pose_puppets(puppets: Puppets, states: States) -> Posed:
     """Puppets in states, one each."""
-    fixed = constants(puppets.head.device)
-    change = (states.units - puppets.units).flatten(1) @ fixed.units
+    change = (states.units - puppets.units).flatten(1) @ unit_fields(puppets.head.device)
     return _posed(puppets, change.view(puppets.size, -1, 3), states.pose, states.gaze, state_lids(puppets, states))
 
 
