@@ -249,7 +249,7 @@ def test_a_folder_becomes_puppets_that_can_be_kept(tmp_path, cast):
     def find(name, photo):
         return None if name == "wall.png" else (points, matte)
 
-    prepared = photographs.prepare(list(photographs.pictures_in(folder)), find, SIDE)
+    prepared = photographs.prepare(list(photographs.pictures_in(folder)), find, 192)
     assert prepared.names == ["astronaut.png"]
     assert prepared.left_out["wall.png"] == "no face was found"
     assert "broken.png" in prepared.left_out

@@ -160,7 +160,7 @@ def faults(found: Fit) -> list[str]:
         reasons = {
             f"the head does not fit the landmarks (off by {error:.2f} of the eyes' distance)": not error <= WRECKED,
             f"a landmark is off by {worst[i]:.2f} of the eyes' distance": not worst[i] <= 4 * WRECKED,
-            f"the head is turned too far ({yaw[i]:.0f} degrees; at most 30)": bool(yaw[i].abs() > 30),
+            f"the head is turned too far ({yaw[i]:.0f} degrees; at most 25)": bool(yaw[i].abs() > 25),
             f"the head is tilted too far ({pitch[i]:.0f} degrees; at most 25)": bool(pitch[i].abs() > 25),
             f"the head leans too far ({roll[i]:.0f} degrees; at most 40)": bool(roll[i].abs() > 40),
             "the face reaches beyond the picture": bool(outside[i]),

@@ -15,7 +15,7 @@ from ..parameters import ACTION_UNITS
 
 SHEET = 76  # vertices of the sheet a side
 LOW, HIGH = -0.35, 1.35  # what it covers of the photograph, in shares of its side
-_LIP_RISE = 0.05  # interocular distances that a full smile draws the edge of the upper lip up
+_LIP_RISE = 0.03  # interocular distances that the edge of the upper lip goes up where lips part in full
 _LIP = (-1.04, -1.17)  # face coordinates Y of the upper lip's border, where that is nothing, and of its edge
 _FACE = (1.1, 1.2)  # |X| and Y up to which skin counts as face
 
@@ -73,10 +73,9 @@ def mesh(device: torch.device) -> Mesh:
 
 @lru_cache(maxsize=4)
 def unit_fields(device: torch.device) -> Tensor:
-    """[2A, R*C*3] how action units move the head: the face world's, and a smile that thins the upper lip.
+    """[2A, R*C*3] how action units move the head, as of :func:`..action_units.unit_basis`, with one change.
 
-    The edge of the lip is drawn up over the teeth, what is above it less; left and right side by side as in
-    :func:`..action_units.unit_basis`.
+    Where lips part (AU25) the upper one gets thinner: its edge is drawn up over the teeth, its border stays.
     """
     fixed, grid = geometry.constants(device), head_grid()
     x, y = fixed.face[..., 0], fixed.face[..., 1]
@@ -85,7 +84,7 @@ def unit_fields(device: torch.device) -> Tensor:
     rise = _LIP_RISE * opening * step(y, *_LIP) * upper
     left = step(x, -0.14, 0.14)
     fields = fixed.units.view(2, len(ACTION_UNITS), *grid.shape, 3).clone()
-    fields[:, ACTION_UNITS.index("AU12"), ..., 1] += torch.stack([rise * left, rise * (1 - left)])
+    fields[:, ACTION_UNITS.index("AU25"), ..., 1] += torch.stack([rise * left, rise * (1 - left)])
     return fields.view_as(fixed.units)
 
 
