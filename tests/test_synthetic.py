@@ -240,7 +240,7 @@ def test_light_falls_on_the_shoulders_as_they_are_turned_and_not_as_the_head_is(
     rows, columns = BODY_SHAPE
     first = surface.head[0, ..., 0].numel() + 2 * EAR_SHAPE[0] * EAR_SHAPE[1]
     body = slice(first, first + rows * columns)
-    truth = geometry._normals(turned[:, body].view(1, rows, columns, 3)).flatten(1, 2)
+    truth = geometry.grid_normals(turned[:, body].view(1, rows, columns, 3)).flatten(1, 2)
     likeness = (truth * normals[:, body]).sum(-1)
     # the neck between shoulders and head is sheared as well as turned, by up to 34 degrees over its few rows
     assert likeness[:, surface.follows[body] == 0].min() > 0.99 and likeness.min() > 0.85

@@ -148,7 +148,7 @@ def build(faces: Faces) -> Surface:
     shell, knot, hat = hair.hair_shell(faces, still), hair.bun(faces, still), hair.hat_shell(faces, still)
 
     patches = [head[:, :slit], head[:, slit:], ears[:, 0], ears[:, 1], torso, shell, knot, hat]
-    normals = [_normals(patch) for patch in patches]
+    normals = [grid_normals(patch) for patch in patches]
     coordinates = [
         fixed.face[None].expand(batch, -1, -1, -1),
         torch.full_like(ears[:, 0], 9.0),
@@ -186,7 +186,7 @@ def _shell_coordinates(faces: Faces, shell: Tensor) -> Tensor:
     return torch.stack([azimuth, shell[..., 1], share], -1)
 
 
-def _normals(points: Tensor) -> Tensor:
+def grid_normals(points: Tensor) -> Tensor:
     """Unit normals of grids [B, R, C, 3] that close around."""
     across = points.roll(-1, 2) - points.roll(1, 2)
     ends = torch.cat([points[:, :1], points, points[:, -1:]], 1)

@@ -18,12 +18,14 @@ from .head import EYE, JAWLINE, MOUTH, MOUTH_HALF, RADIUS, head_grid
 
 _LIPS_X = (-MOUTH_HALF, -0.24, -0.09, 0.0, 0.09, 0.24, MOUTH_HALF, 0.24, 0.09, 0.0, -0.09, -0.24)
 _INNER_X = (-0.35, -0.09, 0.0, 0.09, 0.35, 0.09, 0.0, -0.09)
-# Face coordinate X of the eyes' points, along the eye from -1 (inner) to 1 (outer), and the lid they are on.
-_EYE_POINTS = ((1.0, True), (0.4, True), (-0.4, True), (-1.0, True), (-0.4, False), (0.4, False))
+# Places of the eyes' points along the eye, from -1 (inner) to 1 (outer), and whether they are on the upper lid; the
+# eye at the left of the image first.  The other eye's points start at its inner corner.
+_EYE = ((1.0, True), (0.4, True), (-0.4, True), (-1.0, True), (-0.4, False), (0.4, False))
+EYE_POINTS = (_EYE, tuple(_EYE[i] for i in (3, 2, 1, 0, 5, 4)))
 
 
 @lru_cache(maxsize=4)
-def _fixed(device: torch.device) -> tuple[Tensor, Tensor]:
+def fixed_places(device: torch.device) -> tuple[Tensor, Tensor]:
     """Rows and columns of all 68 points in the head's grid, as fractions; those of the eyes only as to columns."""
     grid = head_grid()
     azimuth = np.radians(np.linspace(-86, 86, 17))
@@ -34,8 +36,8 @@ def _fixed(device: torch.device) -> tuple[Tensor, Tensor]:
     points += list(zip(-brow, heights, strict=True)) + list(zip(brow[::-1], heights[::-1], strict=True))
     points += [(0.0, y) for y in (0.03, -0.22, -0.46, -0.68)]
     points += [(-0.23, -0.81), (-0.12, -0.86), (0.0, -0.88), (0.12, -0.86), (0.23, -0.81)]
-    points += [(-EYE - HALF * place, 0.0) for place, _ in _EYE_POINTS]
-    points += [(EYE + HALF * place, 0.0) for place, _ in _mirrored()]
+    points += [(-EYE - HALF * place, 0.0) for place, _ in EYE_POINTS[0]]
+    points += [(EYE + HALF * place, 0.0) for place, _ in EYE_POINTS[1]]
     side = torch.tensor(_LIPS_X).abs()
     lips = torch.where(torch.arange(12) < 7, upper_lip(side), lower_lip(side))
     lips[[0, 6]] = MOUTH
@@ -49,11 +51,6 @@ def _fixed(device: torch.device) -> tuple[Tensor, Tensor]:
     return tuple(tensors)
 
 
-def _mirrored() -> list[tuple[float, bool]]:
-    """The other eye's points start at its inner corner."""
-    return [_EYE_POINTS[i] for i in (3, 2, 1, 0, 5, 4)]
-
-
 def _row_of(y: np.ndarray) -> np.ndarray:
     rows = head_grid().rows
     return np.interp(-y, -rows, np.arange(len(rows)))
@@ -61,10 +58,10 @@ def _row_of(y: np.ndarray) -> np.ndarray:
 
 def surface_landmarks(head: Tensor, lids: Lids) -> Tensor:
     """Points [B, 68, 3] on the head's grid [B, R, C, 3]."""
-    rows, columns = _fixed(head.device)
+    rows, columns = fixed_places(head.device)
     rows = rows.expand(len(head), -1).clone()
     table = torch.from_numpy(-head_grid().rows.astype(np.float32)).to(head.device)
-    for eye, points in enumerate((_EYE_POINTS, _mirrored())):
+    for eye, points in enumerate(EYE_POINTS):
         for i, (place, upper) in enumerate(points):
             at = torch.tensor(place, device=head.device)
             y = lid_height(at, (lids.upper if upper else lids.lower)[eye], upper).contiguous()

@@ -136,3 +136,14 @@ def interpolate(points: Tensor, triangles: Tensor, nearest: Tensor, pixel: Tenso
     third = ((ab[:, 0] * dy - ab[:, 1] * dx) * inverse)[:, None]
     mixed = torch.addcmul(torch.addcmul(a[:, 2:], second, ab[:, 2:]), third, ac[:, 2:])
     return mixed.T.reshape(-1, batch, count).contiguous()
+
+
+def compact(chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Numbers of the chosen entries [B, N] per row, padded to one length: int64 [B, M], and which are real."""
+    count = chosen.sum(1)
+    length = max(int(count.max()), 1)
+    batch, place = chosen.nonzero(as_tuple=True)
+    within = torch.arange(len(place), device=chosen.device) - (count.cumsum(0) - count)[batch]
+    pixel = torch.zeros(len(chosen), length, dtype=torch.long, device=chosen.device)
+    pixel[batch, within] = place
+    return pixel, torch.arange(length, device=chosen.device) < count[:, None]

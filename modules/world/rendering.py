@@ -20,7 +20,7 @@ from .landmarks import eye_surface, surface_landmarks
 from .light import Light, light, shade
 from .mouth import mouth_colour
 from .parameters import Faces, category
-from .raster import interpolate, rasterise
+from .raster import compact, interpolate, rasterise
 from .strands import hair_colour, hat_colour
 
 OVERSAMPLING = 2  # samples per pixel each way
@@ -116,7 +116,7 @@ def _render(faces: Faces, size: int) -> Render:
     values = torch.cat([surface.coordinates, surface.points, normals], -1)
 
     def fragments(chosen: Tensor) -> _Fragments:
-        pixel, valid = _compact(chosen)
+        pixel, valid = compact(chosen)
         triangle = nearest.gather(1, pixel).clamp(min=0)
         mixed = interpolate(points, triangles, triangle, pixel, side, values)
         normal = unit(mixed[6:])
@@ -134,17 +134,6 @@ def _render(faces: Faces, size: int) -> Render:
     return Render(colours.to_display(image), mask, _landmarks(faces, surface.head, eyes))
 
 
-def _compact(chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Numbers of the chosen entries [B, N] per row, padded to one length: int64 [B, M], and which are real."""
-    count = chosen.sum(1)
-    length = max(int(count.max()), 1)
-    batch, place = chosen.nonzero(as_tuple=True)
-    within = torch.arange(len(place), device=chosen.device) - (count.cumsum(0) - count)[batch]
-    pixel = torch.zeros(len(chosen), length, dtype=torch.long, device=chosen.device)
-    pixel[batch, within] = place
-    return pixel, torch.arange(length, device=chosen.device) < count[:, None]
-
-
 def _draw_skin(
     canvas: _Canvas,
     faces: Faces,
@@ -158,7 +147,7 @@ def _draw_skin(
     x, y, front = skin.coordinates
     paint = Paint(faces, eyes, x, y, front, geometry.constants(x.device).face[0, :, 0].contiguous())
     colour = shade(paint.albedo, skin.normal, lamp, paint.occlusion, paint.gloss, 14, (0.42, 0.27, 0.22))
-    pixel, valid = _compact((paint.open > 0.004) & skin.valid)
+    pixel, valid = compact((paint.open > 0.004) & skin.valid)
     seen = paint.open.gather(1, pixel)
     centre = eye_surface(surface.still) - torch.tensor([0.0, 0.0, 0.2], device=x.device)
 

@@ -1,0 +1,68 @@
+"""The inside of a puppet's mouth: the face world's, in the photograph's light, or teeth that a photograph shows."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .. import camera
+from ..curves import mix
+from ..geometry import constants
+from ..head import head_grid
+from ..light import Light
+from ..mouth import mouth_colour
+from .puppet import Puppets
+from .states import States
+
+_FRONT, _CURVE = 1.37, 0.75  # the row of teeth, as the face world has it: z = front - curve x^2
+_GAIN = (0.8, 1.2)  # of one photograph's light over another's
+
+
+def mouth_offset(puppets: Puppets) -> Tensor:
+    """[B, 3] from the mean head's mouth to that of the puppets, without expression."""
+    fixed, grid = constants(puppets.head.device), head_grid()
+    middle = grid.slit, grid.shape[1] // 2
+    place = middle[0] * grid.shape[1] + middle[1]
+    moved = puppets.units.flatten(1) @ fixed.units.view(len(fixed.units), -1, 3)[:, place]
+    return puppets.head[:, middle[0], middle[1]] - moved - fixed.mean[middle]
+
+
+def inside_colour(
+    puppets: Puppets, donors: Puppets, is_own: Tensor, states: States, point: Tensor, eye: Tensor
+) -> Tensor:
+    """[3, B, M], pixel values, for rays from ``eye`` [B, 3] through ``point`` [3, B, M] between the lips, in the head's
+    space.
+
+    Donors are B puppets whose photographs may show teeth.  Where ``is_own``, bool [B], they are the puppets themselves,
+    and what is seen up to the edge of the lips is used; of others less, or their lips would show.
+    """
+    offset = mouth_offset(puppets)
+    point, eye = point - offset.T[..., None], eye - offset
+    half = (0.5 * puppets.white).T[..., None]
+    forward = torch.tensor([0.0, 0.0, 1.0], device=point.device).expand(len(eye), 3)
+    painted = mouth_colour(states.faces(), point, eye, Light(forward, half, half, torch.zeros_like(half)))
+    painted = painted.clamp(1e-4, 1) ** (1 / 2.2)
+    teeth, share = _photographed(donors, point, eye)
+    share = torch.where(is_own[:, None], 3 * share, 2 * share - 1).clamp(0, 1)
+    gain = (puppets.white / donors.white).clamp(*_GAIN) ** (1 / 2.2)
+    return mix(painted, (teeth * gain.T[..., None]).clamp(0, 1), share)
+
+
+def _photographed(donors: Puppets, point: Tensor, eye: Tensor) -> tuple[Tensor, Tensor]:
+    """Colour [3, B, M] of the donors' teeth where rays meet them, and [B, M] whether their photographs show it."""
+    ray = point - eye.T[..., None]
+    ray = ray / ray[2:].clamp(max=-1e-3).neg()
+
+    def before(place: Tensor) -> Tensor:
+        return place[2] - (_FRONT - _CURVE * place[0] ** 2)
+
+    depth = before(point).clamp(min=0)
+    for _ in range(2):
+        depth = (depth + before(point + ray * depth)).clamp(0, 0.6)
+    place = (point + ray * depth).permute(1, 2, 0) + mouth_offset(donors)[:, None]
+    still = torch.ones(place.shape[1], device=place.device)
+    seen = camera.view(place, donors.pose, still).points
+    picture = donors.photo.float() / 255
+    got = F.grid_sample(picture, seen[:, :, None], padding_mode="zeros", align_corners=True)[..., 0].transpose(0, 1)
+    return got[:3] / got[3:4].clamp(min=1e-3), got[4]

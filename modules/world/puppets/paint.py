@@ -1,0 +1,192 @@
+"""Colours, flow and face of a puppet at every sample of a picture."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .. import camera
+from ..curves import mix, step
+from ..head import head_grid
+from ..landmarks import sample_grid
+from ..raster import compact, interpolate
+from ..wrinkles import wrinkles
+from . import eyes
+from .illumination import relighting
+from .inside import inside_colour
+from .marks import as_lids
+from .matte import blurred
+from .mesh import Mesh, head_normals, is_face, mesh
+from .posing import Posed
+from .puppet import Puppets
+from .states import States
+
+_FOLD = 0.16  # how dark a fold is
+_FOLD_TINT = (0.8, 1.05, 1.15)  # blood shows least in red
+_UNFOLDED = -0.3  # a fold that the photograph has and the state has not is lightened by this at most
+_FOLDED = (1.1, 1.1)  # face coordinates |X| and Y up to which there are folds
+_BALL = 0.5  # openness from which on a sample's flow is the eyeball's
+
+
+class Canvas(NamedTuple):
+    """S * S samples of each picture.
+
+    Attributes:
+        colour: [B, 4, S*S] pixel values times matte, and the matte.
+        flow: [B, 2, S*S] where it comes from, in [-1, 1]; NaN where that is nowhere.
+        flow_depth: [B, S*S] distance from the camera there.
+        face: [B, S*S] 1 where the face is.
+    """
+
+    colour: Tensor
+    flow: Tensor
+    flow_depth: Tensor
+    face: Tensor
+
+
+def paint(
+    puppets: Puppets,
+    donors: Puppets,
+    is_own: Tensor,
+    states: States,
+    posed: Posed,
+    aim: Posed,
+    pixels: Tensor,
+    nearest: Tensor,
+    side: int,
+) -> Canvas:
+    """Paint what the rasteriser found.
+
+    Args:
+        puppets: of the B pictures.
+        donors: of their teeth.
+        is_own: bool [B], whether the puppets are their own donors.
+        states: of the pictures.
+        posed: the puppets in them.
+        aim: the puppets in the pictures that the flow leads to.
+        pixels: [B, V, 2] vertices, in samples.
+        nearest: int64 [B, S*S] triangle at each sample, -1 for none.
+        side: S.
+    """
+    whole, batch, device = mesh(pixels.device), puppets.size, pixels.device
+    hit, triangle = nearest >= 0, nearest.clamp(min=0)
+    light = torch.ones(batch, len(whole.face), device=device)
+    light[:, : whole.heads] = _relit(puppets, posed)
+    columns = [puppets.texture, whole.face.expand(batch, -1, -1), posed.local, light[..., None]]
+    values = torch.cat([*columns, aim.points, aim.depth[..., None]], -1)
+    every = torch.arange(side * side, device=device).expand(batch, -1)
+    mixed = interpolate(torch.nan_to_num(pixels), whole.triangles, triangle, every, side, values)
+    texture, x, y, point, light, flow, depth = mixed[:2], *mixed[2:4], mixed[4:7], mixed[7], mixed[8:10], mixed[10]
+
+    is_mouth = whole.is_mouth[triangle] & hit
+    is_skin = hit & ~is_mouth & ~whole.is_sheet[triangle]
+    colour = _sampled(puppets.photo.float() / 255, torch.where(hit, texture, 0.0).permute(1, 2, 0)) * hit[:, None]
+    flow = torch.where(hit & ~is_mouth, flow, torch.nan).transpose(0, 1).contiguous()
+    depth = torch.where(hit, depth, torch.inf)
+    _draw_eyes(colour, flow, depth, puppets, posed, aim, is_skin, x, y)
+    shade = 1 - _folds(states, puppets, is_skin, x, y, side)
+    colour[:, :3] *= torch.where(is_skin, light, 1.0)[:, None] * torch.where(is_skin[:, None], shade, 1.0)
+    _draw_mouth(colour, puppets, donors, is_own, states, posed, is_mouth, point)
+    face = (is_skin & is_face(x, y)) | is_mouth
+    return Canvas(colour, flow, depth, face.float())
+
+
+def _relit(puppets: Puppets, posed: Posed) -> Tensor:
+    before = head_normals(puppets.head) @ camera.rotations(puppets.pose[:, :3]).transpose(1, 2)
+    after = head_normals(posed.head) @ posed.rotation.transpose(1, 2)
+    return relighting(puppets.light, before, after)
+
+
+def _sampled(picture: Tensor, place: Tensor) -> Tensor:
+    """[B, 4, M] colour and matte at [B, M, 2]."""
+    return F.grid_sample(picture[:, :4], place[:, :, None], padding_mode="border", align_corners=True)[..., 0]
+
+
+def _grid(values: Tensor, whole: Mesh) -> Tensor:
+    """The head's part of values [B, V, C], as a grid [B, R, C, C']."""
+    return values[:, : whole.heads].view(len(values), *head_grid().shape, -1)
+
+
+def _draw_eyes(
+    colour: Tensor,
+    flow: Tensor,
+    depth: Tensor,
+    puppets: Puppets,
+    posed: Posed,
+    aim: Posed,
+    is_skin: Tensor,
+    x: Tensor,
+    y: Tensor,
+) -> None:
+    """Lids and eyeballs, into colour, flow and depth."""
+    pixel, valid = compact(is_skin & eyes.near_eyes(x, y))
+    if not valid.any():
+        return
+    whole = mesh(colour.device)
+    x, y = x.gather(1, pixel), y.gather(1, pixel)
+    now, then, there = (eyes.opening(lids, x) for lids in (posed.lids, as_lids(puppets.lids), aim.lids))
+    open_ = eyes.openness(x, y, now)
+    skin_y = eyes.skin_in_photograph(y, now, then)
+    shift = eyes.gaze_shift(posed.gaze - puppets.gaze, x)
+    ball_x, ball_y = eyes.ball_in_photograph(x, y, shift, then)
+
+    texture, places = _grid(puppets.texture, whole), _grid(torch.cat([aim.points, aim.depth[..., None]], -1), whole)
+    picture = puppets.photo.float() / 255
+    skin = _sampled(picture, sample_grid(texture, *whole.grid_place(x, skin_y)))
+    ball = _sampled(picture, sample_grid(texture, *whole.grid_place(ball_x, ball_y)))
+    ball[:, :3] *= eyes.lid_shadow(y, now, then)[:, None]
+    seen = mix(skin, ball, open_[:, None].expand_as(skin))
+
+    is_above = y > (now.top + now.bottom) / 2
+    aim_y = eyes.skin_in_state(skin_y, there, then, is_above)
+    aim_skin = sample_grid(places, *whole.grid_place(x, aim_y))
+    # an eyeball is seen where it looks to, if the lids leave it there
+    back = eyes.gaze_shift(aim.gaze - puppets.gaze, ball_x)
+    aim_x, aim_y = ball_x + back[..., 0], ball_y + back[..., 1]
+    edges = eyes.opening(aim.lids, aim_x)
+    is_bare = (aim_y < edges.top) & (aim_y > edges.bottom)
+    aim_ball = sample_grid(places, *whole.grid_place(aim_x, aim_y))
+    aim_ball = torch.where(is_bare[..., None], aim_ball, torch.nan)
+    place = torch.where((open_ > _BALL)[..., None], aim_ball, aim_skin)
+
+    rows, columns = valid.nonzero(as_tuple=True)
+    at = pixel[rows, columns]
+    colour[rows, :, at] = seen[rows, :, columns]
+    flow[rows, :, at] = place[rows, columns, :2]
+    depth[rows, at] = place[rows, columns, 2]
+
+
+def _folds(states: States, puppets: Puppets, is_skin: Tensor, x: Tensor, y: Tensor, side: int) -> Tensor:
+    """[B, 3, S*S] how much darker folds make the skin than in the photograph; sharp ones would look drawn."""
+    pixel, valid = compact(is_skin & (x.abs() < _FOLDED[0]) & (y < _FOLDED[1]))
+    x, y = x.gather(1, pixel), y.gather(1, pixel)
+    left = step(x, -0.05, 0.05)
+    change = wrinkles(states.faces(), x, y, left) - wrinkles(eyes.photograph_state(puppets).faces(), x, y, left)
+    change = change.clamp(_UNFOLDED, 1.5) * valid
+    dark = torch.zeros(is_skin.shape, device=x.device).scatter_add(1, pixel, change).view(-1, 1, side, side)
+    radius = max(1, round(side / 128))
+    dark = blurred(blurred(dark, radius), radius).flatten(2)
+    return _FOLD * torch.tensor(_FOLD_TINT, device=x.device)[:, None] * dark
+
+
+def _draw_mouth(
+    colour: Tensor,
+    puppets: Puppets,
+    donors: Puppets,
+    is_own: Tensor,
+    states: States,
+    posed: Posed,
+    is_mouth: Tensor,
+    point: Tensor,
+) -> None:
+    pixel, valid = compact(is_mouth)
+    if not valid.any():
+        return
+    inside = inside_colour(puppets, donors, is_own, states, point.gather(2, pixel.expand(3, -1, -1)), posed.eye)
+    rows, columns = valid.nonzero(as_tuple=True)
+    at = pixel[rows, columns]
+    colour[rows, :3, at] = inside[:, rows, columns].T
+    colour[rows, 3, at] = 1

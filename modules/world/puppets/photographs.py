@@ -1,0 +1,168 @@
+"""From a folder of photographs to puppets: reading, finding landmarks and mattes, cutting, leaving out, keeping."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ... import media
+from ...atomic import replacing
+from ...errors import UserError
+from ...media.tensors import to_tensor
+from .fit import faults, fit_photographs
+from .layers import Sheet
+from .puppet import Puppets, make_puppets
+
+REACH = 2.3  # side of the square that is cut out, in sides of the box around the landmarks
+_UP = 0.06  # of that side, how much higher than the box it is centred: hair takes more room than the neck
+_LEAST = 0.5  # mean matte within the face
+_FORMAT = "deepexpr puppets 1"
+
+# A photograph [1, 3, H, W] -> landmarks [68, 2] in pixels and matte [1, 1, H, W], or None where there is no face.
+Finder = Callable[[str, Tensor], "tuple[Tensor, Tensor] | None"]
+
+
+class Prepared(NamedTuple):
+    """Puppets with their names, and why others were left out."""
+
+    puppets: Puppets
+    names: list[str]
+    left_out: dict[str, str]
+
+
+def networks(device: torch.device | str = "cpu") -> Finder:
+    """Landmarks and mattes by the bundled networks of faces."""
+    from ...faces.analysis import FaceAnalyser
+    from ...faces.matte import PersonMatte
+
+    analyser, matte = FaceAnalyser().to(device).eval(), PersonMatte().to(device).eval()
+
+    @torch.no_grad()
+    def find(name: str, photo: Tensor) -> tuple[Tensor, Tensor] | None:
+        found = analyser(photo)[0]
+        return (found[0].landmarks68.float(), matte(photo)) if found else None
+
+    return find
+
+
+def from_files(landmarks: str | Path, mattes: str | Path) -> Finder:
+    """Landmarks from a JSON file (name of the picture -> 68 (x, y) in pixels), mattes from a folder of PNGs."""
+    path = Path(landmarks)
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({error}); give names with 68 points each") from error
+    by_name = {Path(name).name: points for name, points in table.items()}
+
+    def find(name: str, photo: Tensor) -> tuple[Tensor, Tensor] | None:
+        points = torch.tensor(by_name.get(name, []), dtype=torch.float32, device=photo.device)
+        if points.shape != (68, 2):
+            return None
+        picture = media.read_image(Path(mattes) / f"{Path(name).stem}.png")
+        matte = to_tensor([picture], photo.device)[:, :1]
+        return points, F.interpolate(matte, size=photo.shape[2:], mode="bilinear", antialias=True)
+
+    return find
+
+
+def prepare(photos: list[Path], find: Finder, side: int = 512, device: torch.device | str = "cpu") -> Prepared:
+    """Make puppets of all photographs that serve, ``side`` pixels a side.
+
+    Raises:
+        UserError: none serves; the line says why the first does not.
+    """
+    names, cuts, left_out = [], [], {}
+    for path in photos:
+        try:
+            photo = to_tensor([media.read_image(path)], device)
+        except UserError as error:
+            left_out[path.name] = str(error)
+            continue
+        found = find(path.name, photo)
+        if found is None:
+            left_out[path.name] = "no face was found"
+            continue
+        names.append(path.name)
+        cuts.append(cut(photo, *found, side))
+    keep: list[int] = []
+    if cuts:
+        landmarks = torch.stack([points for _, points, _ in cuts])
+        fits = fit_photographs(landmarks)
+        for i, fault in enumerate(faults(fits)):
+            fault = fault or _matte_fault(cuts[i][2], landmarks[i])
+            if fault:
+                left_out[names[i]] = fault
+            else:
+                keep.append(i)
+    if not keep:
+        name, reason = next(iter(left_out.items()), ("the folder", "there is no picture"))
+        raise UserError(f"none of {len(photos)} photographs serves; {name}: {reason}")
+    parts = [make_puppets(cuts[i][0], cuts[i][2], fits.take(slice(i, i + 1))) for i in keep]
+    return Prepared(Puppets.cat(parts), [names[i] for i in keep], left_out)
+
+
+def cut(photo: Tensor, landmarks: Tensor, matte: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
+    """A square about the face, as large as the picture allows.
+
+    Args:
+        photo: [1, 3, H, W].
+        landmarks: [68, 2] in pixels, from the middle of the first.
+        matte: [1, 1, H, W].
+        side: pixels of the result's side.
+
+    Returns:
+        photograph [1, 3, side, side], landmarks in [-1, 1], matte [1, 1, side, side].
+    """
+    height, width = photo.shape[2:]
+    low, high = landmarks.amin(0), landmarks.amax(0)
+    reach = round(min(REACH * float((high - low).max()), height, width))
+    middle = (low + high) / 2
+    left = round(min(max(float(middle[0]) - reach / 2, 0), width - reach))
+    top = round(min(max(float(middle[1]) - reach * (0.5 + _UP), 0), height - reach))
+    window = (..., slice(top, top + reach), slice(left, left + reach))
+    pictures = [F.interpolate(x[window], size=(side, side), mode="bicubic", antialias=True) for x in (photo, matte)]
+    # half-pixel resizing: the middle of pixel i of the window is at (i + 0.5) / reach of the side
+    place = (landmarks - torch.tensor([left, top], device=landmarks.device) + 0.5) * side / reach - 0.5
+    return pictures[0].clamp(0, 1), place / (side - 1) * 2 - 1, pictures[1].clamp(0, 1)
+
+
+def _matte_fault(matte: Tensor, landmarks: Tensor) -> str:
+    inside = F.grid_sample(matte, landmarks[None, 17:, None], padding_mode="border", align_corners=True)
+    share = float(inside.mean())
+    return "" if share >= _LEAST else f"the matte does not show a person at the face ({share:.2f} of it)"
+
+
+def save(path: str | Path, prepared: Prepared) -> None:
+    """Keep puppets in a file of tensors and plain values."""
+    puppets = prepared.puppets.to("cpu")
+    tensors = puppets._asdict() | {"sheet": puppets.sheet._asdict()}
+    with replacing(path) as temporary:
+        torch.save({"format": _FORMAT, "tensors": tensors, **prepared._replace(puppets=None)._asdict()}, temporary)
+
+
+def load(path: str | Path) -> Prepared:
+    """Puppets from a file of :func:`save`.  Raises UserError."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = content["tensors"]
+        if content["format"] != _FORMAT:
+            raise ValueError(f"format {content['format']!r}")
+        puppets = Puppets(**tensors | {"sheet": Sheet(**tensors["sheet"])})
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, UnpicklingError) as error:
+        raise UserError(f"{path}: cannot be read as puppets; make it again from the photographs") from error
+    return Prepared(puppets, content["names"], content["left_out"])
+
+
+def pictures_in(folder: str | Path) -> Iterator[Path]:
+    """Pictures of a folder, by name."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give one with photographs of faces")
+    return iter(sorted(path for path in folder.iterdir() if path.is_file() and media.names_image(path)))

@@ -1,0 +1,94 @@
+"""What a puppet does: expression, gaze and pose, as absolute numbers that mean the same on every puppet."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..draws import draw_expressions
+from ..parameters import ACTION_UNITS, POSE, Faces, neutral, sided
+
+# Ranges that photographs stand: degrees of yaw, pitch and roll, and of the scale, at which a face of mean shape fills
+# 45 to 60 % of the frame's height.
+ANGLES = (20.0, 12.0, 20.0)
+SCALES = (1.1, 1.45)
+SHIFTS = (0.08, 0.06)
+FRONTAL_PITCH = 3.0  # degrees that photographs taken from straight ahead are fitted with, in the mean
+FACE_CENTRE = -0.12  # y of the pose that has a face of mean shape in the middle of the frame, at scale 1
+CODES = (
+    *(f"{name}_{side}" for side in ("left", "right") for name in ACTION_UNITS),
+    "gaze_yaw",
+    "gaze_pitch",
+    *POSE,
+)
+
+
+class States(NamedTuple):
+    """B states.
+
+    Attributes:
+        units: [B, 2, A] action units of the person's left and right side, in [0, 1].
+        gaze: [B, 2] yaw and pitch of the eyes relative to the head, in degrees.
+        pose: [B, 6], as of the face world.
+    """
+
+    units: Tensor
+    gaze: Tensor
+    pose: Tensor
+
+    @property
+    def size(self) -> int:
+        """Number of states."""
+        return len(self.pose)
+
+    @property
+    def codes(self) -> Tensor:
+        """[B, K] all numbers, columns as in :data:`CODES`."""
+        return torch.cat([self.units.flatten(1), self.gaze, self.pose], 1)
+
+    def take(self, index: Tensor | list[int] | slice) -> States:
+        """The states at ``index``."""
+        return States(*(value[index] for value in self))
+
+    def to(self, device: torch.device | str) -> States:
+        """The same states on another device."""
+        return States(*(value.to(device) for value in self))
+
+    @staticmethod
+    def cat(parts: list[States]) -> States:
+        """One batch out of several."""
+        return States(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+    def faces(self) -> Faces:
+        """Mean people in these states: what the face world's wrinkles, lids and mouth go by."""
+        strongest = self.units.amax(1)
+        uneven = (self.units[:, 0] - self.units[:, 1]) / strongest.clamp(min=1e-6)
+        people = neutral(self.size).to(self.pose.device)
+        return people._replace(action_units=strongest, asymmetry=uneven, gaze=self.gaze, pose=self.pose)
+
+
+def states_of(faces: Faces) -> States:
+    """The states of people of the face world."""
+    return States(torch.stack(sided(faces), 1), faces.gaze, faces.pose)
+
+
+def draw_states(n: int, seed: int, extent: float = 1.0) -> States:
+    """``n`` random states; row i depends on the seed and i alone.
+
+    Expressions are the face world's (basic ones, mixtures, neutral ones; one in seven units is uneven).  Poses lie
+    within :data:`ANGLES` times ``extent``, mostly near the middle, and faces within the frame.
+    """
+    units, asymmetry, gaze = draw_expressions(n, seed)
+    number = torch.from_numpy(np.random.default_rng([seed, 11]).random((n, 9)).astype(np.float32))
+    bell = number[:, :3] + number[:, 3:6] - 1  # of two uniforms, in [-1, 1]
+    angles = extent * bell * torch.tensor(ANGLES)
+    angles[:, 1] += FRONTAL_PITCH
+    scale = SCALES[0] + (SCALES[1] - SCALES[0]) * number[:, 6]
+    shift = (2 * number[:, 7:9] - 1) * torch.tensor(SHIFTS)
+    shift[:, 1] += FACE_CENTRE * scale
+    pose = torch.cat([angles, shift, scale[:, None]], 1)
+    people = neutral(n)._replace(action_units=units, asymmetry=asymmetry, gaze=gaze, pose=pose)
+    return states_of(people)
