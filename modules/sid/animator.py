@@ -57,6 +57,9 @@ class Animator:
             with torch.inference_mode():
                 self.detail = Detail(to_tensor([media.as_image(large, "large")], self.device), self._unmoved())
 
+    def prepare(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> None:
+        """Nothing: the encoders need not have seen a driver before."""
+
     @torch.inference_mode()
     def start_from_best(self, frames: Iterable[np.ndarray]) -> int:
         """Find the driving frame posed most like the source, the origin of the next :meth:`animate`'s relative motion.

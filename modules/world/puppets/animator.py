@@ -18,7 +18,7 @@ from ...faces.framer import analyser
 from ...faces.matte import PersonMatte
 from ...media.tensors import to_images, to_tensor
 from ..parameters import ACTION_UNITS
-from .driver import Motion, Reader, neutral_frame, shown_by
+from .driver import Motion, Reader, neutral_frame, read_still, shown_by
 from .eyes import photograph_state
 from .fit import faults, fit_photographs
 from .puppet import make_puppets
@@ -73,7 +73,7 @@ class PuppetAnimator:
         self.puppet = make_puppets(small, matte, found)
         self.own = photograph_state(self.puppet)
         self._detail = Detail(whole, self._draw(self.own).image)
-        self._readers: dict[bool, Reader] = {}  # of the driver, and of one for the pose
+        self._readers: dict[bool, Reader] = {}  # of the driving video (False), and of one for the pose (True)
 
     def prepare(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> None:
         """Look at some of a driver's frames for the one that is most without expression.  Raises UserError."""
@@ -86,6 +86,7 @@ class PuppetAnimator:
     def start_from_best(self, frames: Iterable[np.ndarray]) -> int:
         """Find the driving frame most like the photograph, the one that counts as without change; return its index."""
         reader, best, index = self._readers[False], float("inf"), 0
+        start = reader.first.landmarks[0]
         for number, marks in enumerate(self._landmarks(frames)):
             if marks is None:
                 continue
@@ -93,8 +94,8 @@ class PuppetAnimator:
             states = shown_by(pose, self.puppet)
             distance = float((states.units - self.own.units).abs().sum() + (pose.pose[:, :3] / 20).abs().sum())
             if distance < best:
-                best, index, self._best = distance, number, marks
-        self._readers[False] = Reader(self._best)
+                best, index, start = distance, number, marks
+        self._readers[False] = Reader(start)
         return index
 
     def animate(
@@ -135,6 +136,9 @@ class PuppetAnimator:
 
     def _read(self, frames: Iterable[np.ndarray], for_pose: bool) -> Iterator[Motion]:
         """What a driver does, frame by frame; where its face is not seen, what it did before."""
+        if for_pose not in self._readers:
+            yield from self._read_stills(frames)
+            return
         reader = self._readers[for_pose]
         known: Tensor = reader.first.landmarks[0]
         frames = iter(frames)
@@ -145,6 +149,18 @@ class PuppetAnimator:
                 rows.append(known)
             motion = reader.read(torch.stack(rows))
             yield from (Motion(*(values[i : i + 1] for values in motion)) for i in range(len(rows)))
+
+    def _read_stills(self, frames: Iterable[np.ndarray]) -> Iterator[Motion]:
+        """What single pictures show; one that is the same as the one before is not read again."""
+        before: np.ndarray | None = None
+        for frame in frames:
+            if before is None or not np.array_equal(frame, before):
+                (marks,) = self._landmarks([frame])
+                if marks is None:
+                    raise UserError("no face found in the driving picture: choose one with a clear face")
+                motion, before = read_still(marks), frame
+                motion.pose[:, :3] -= self.own.pose[:, :3]  # which shown_by adds
+            yield motion
 
     def _smoothed(self, motions: Iterator[Motion]) -> Iterator[Motion]:
         """The same number of motions, each averaged with its neighbours but for the lids."""

@@ -10,8 +10,9 @@ from torch import Tensor
 from ..curves import step
 from ..parameters import ACTION_UNITS
 from .fit import Fit, fit, interocular
+from .marks import open_lids
 from .puppet import Puppets
-from .states import States
+from .states import FRONTAL_PITCH, States
 from .warp import warped_heads
 
 _CLOSING = (0.05, 0.2)  # of the way that lids have to go, between which it comes to count as closing
@@ -72,10 +73,7 @@ class Reader:
             known = self._head.expand(len(frames), -1, -1, -1)
             parts.append(fit(frames, expressions=True, heads=known, steps=steps, start=first))
         found = Fit(*(torch.cat(values) for values in zip(*parts, strict=True)))
-        units = found.units.clone()
-        open_ = (first.lids[:, 0] - found.lids[:, 0]) / (first.lids[:, 0] + first.lids[:, 1]).clamp(min=0.05)
-        closure = open_.clamp(0, 1).flip(1)  # the eye at the left of the picture is the person's right one
-        units[:, :, ACTION_UNITS.index("AU43")] = closure * step(closure, *_CLOSING)
+        units = _with_closure(found, first.lids)
         change = found.pose - first.pose
         change[:, 3:5] /= first.pose[:, 5:]
         change[:, 5] = found.pose[:, 5] / first.pose[:, 5]
@@ -87,6 +85,29 @@ def read_driver(landmarks: Tensor, neutral: int | None = None) -> Motion:
     :func:`neutral_frame` chooses if it is left out."""
     number = neutral_frame(landmarks) if neutral is None else neutral
     return Reader(landmarks[number]).read(landmarks)
+
+
+def read_still(landmarks: Tensor) -> Motion:
+    """Read one picture, ``[68, 2]`` in [-1, 1], of somebody whose face without expression nobody has seen.
+
+    The shape of the face is guessed with the expression.  Its pose counts from a face seen from straight ahead.
+    """
+    found = fit(landmarks[None], expressions=True)
+    pose = torch.zeros_like(found.pose)
+    pose[:, :3] = found.pose[:, :3]
+    pose[:, 1] -= FRONTAL_PITCH
+    pose[:, 5] = 1
+    units = _with_closure(found, open_lids(1, landmarks.device))
+    return Motion(units, torch.zeros_like(pose[:, :2]), pose, found.error)
+
+
+def _with_closure(found: Fit, rest: Tensor) -> Tensor:
+    """Action units of fits, ``[N, 2, A]``, with lids that count by how far they close from ``rest [1, 2, 2]``."""
+    units = found.units.clone()
+    way = (rest[:, 0] - found.lids[:, 0]) / (rest[:, 0] + rest[:, 1]).clamp(min=0.05)
+    closure = way.clamp(0, 1).flip(1)  # the eye at the left of the picture is the person's right one
+    units[:, :, ACTION_UNITS.index("AU43")] = closure * step(closure, *_CLOSING)
+    return units
 
 
 def shown_by(motion: Motion, puppets: Puppets) -> States:

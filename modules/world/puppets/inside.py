@@ -12,10 +12,13 @@ from ..geometry import constants
 from ..head import head_grid
 from ..light import Light
 from ..mouth import mouth_colour
+from ..parameters import ACTION_UNITS
 from .puppet import Puppets
 from .states import States
 
 _FRONT, _CURVE = 1.37, 0.75  # the row of teeth, as the face world has it: z = front - curve x^2
+_TEETH_LIGHT = 0.65  # of what a perfect white would be, from the lamp and again from the surroundings
+_SMILE_TEETH = 0.03  # interocular distances that the upper teeth reach lower in a smile: the lower lip follows them
 _GAIN = (0.8, 1.2)  # of one photograph's light over another's
 
 
@@ -39,9 +42,11 @@ def inside_colour(
     """
     offset = mouth_offset(puppets)
     point, eye = point - offset.T[..., None], eye - offset
-    half = (0.5 * puppets.white).T[..., None]
+    half = (_TEETH_LIGHT * puppets.white).T[..., None]
     forward = torch.tensor([0.0, 0.0, 1.0], device=point.device).expand(len(eye), 3)
-    painted = mouth_colour(states.faces(), point, eye, Light(forward, half, half, torch.zeros_like(half)))
+    down = _SMILE_TEETH * states.units[:, :, ACTION_UNITS.index("AU12")].mean(1)
+    lifted = torch.stack([point[0], point[1] + down[:, None], point[2]])
+    painted = mouth_colour(states.faces(), lifted, eye, Light(forward, half, half, torch.zeros_like(half)))
     painted = painted.clamp(1e-4, 1) ** (1 / 2.2)
     teeth, share = _photographed(donors, point, eye)
     share = torch.where(is_own[:, None], 3 * share, 2 * share - 1).clamp(0, 1)

@@ -53,7 +53,7 @@ def paint(
     is_own: Tensor,
     states: States,
     posed: Posed,
-    aim: Posed,
+    aim: Posed | None,
     pixels: Tensor,
     nearest: Tensor,
     side: int,
@@ -66,7 +66,7 @@ def paint(
         is_own: bool [B], whether the puppets are their own donors.
         states: of the pictures.
         posed: the puppets in them.
-        aim: the puppets in the pictures that the flow leads to.
+        aim: the puppets in the pictures that the flow leads to; without it, it leads to the photographs.
         pixels: [B, V, 2] vertices, in samples.
         nearest: int64 [B, S*S] triangle at each sample, -1 for none.
         side: S.
@@ -75,11 +75,13 @@ def paint(
     hit, triangle = nearest >= 0, nearest.clamp(min=0)
     light = torch.ones(batch, len(whole.face), device=device)
     light[:, : whole.heads] = _relit(puppets, posed)
-    columns = [puppets.texture, whole.face.expand(batch, -1, -1), posed.local, light[..., None]]
-    values = torch.cat([*columns, aim.points, aim.depth[..., None]], -1)
+    columns = [puppets.texture, whole.face.expand(batch, -1, -1), light[..., None]]
+    columns += [] if aim is None else [aim.points, aim.depth[..., None]]
+    known = torch.nan_to_num(pixels)
     every = torch.arange(side * side, device=device).expand(batch, -1)
-    mixed = interpolate(torch.nan_to_num(pixels), whole.triangles, triangle, every, side, values)
-    texture, x, y, point, light, flow, depth = mixed[:2], *mixed[2:4], mixed[4:7], mixed[7], mixed[8:10], mixed[10]
+    mixed = interpolate(known, whole.triangles, triangle, every, side, torch.cat(columns, -1))
+    texture, x, y, light = mixed[:2], *mixed[2:5]
+    flow, depth = (texture, torch.zeros_like(x)) if aim is None else (mixed[5:7], mixed[7])
 
     is_mouth = whole.is_mouth[triangle] & hit
     is_skin = hit & ~is_mouth & ~whole.is_sheet[triangle]
@@ -89,7 +91,13 @@ def paint(
     _draw_eyes(colour, flow, depth, puppets, posed, aim, is_skin, x, y)
     shade = 1 - _folds(states, puppets, is_skin, x, y, side)
     colour[:, :3] *= torch.where(is_skin, light, 1.0)[:, None] * torch.where(is_skin[:, None], shade, 1.0)
-    _draw_mouth(colour, puppets, donors, is_own, states, posed, is_mouth, point)
+    pixel, valid = compact(is_mouth)
+    if valid.any():
+        point = interpolate(known, whole.triangles, triangle.gather(1, pixel), pixel, side, posed.local)
+        inside = inside_colour(puppets, donors, is_own, states, point, posed.eye)
+        rows, places = valid.nonzero(as_tuple=True)
+        colour[rows, :3, pixel[rows, places]] = inside[:, rows, places].T
+        colour[rows, 3, pixel[rows, places]] = 1
     face = (is_skin & is_face(x, y)) | is_mouth
     return Canvas(colour, flow, depth, face.float())
 
@@ -116,7 +124,7 @@ def _draw_eyes(
     depth: Tensor,
     puppets: Puppets,
     posed: Posed,
-    aim: Posed,
+    aim: Posed | None,
     is_skin: Tensor,
     x: Tensor,
     y: Tensor,
@@ -127,66 +135,51 @@ def _draw_eyes(
         return
     whole = mesh(colour.device)
     x, y = x.gather(1, pixel), y.gather(1, pixel)
-    now, then, there = (eyes.opening(lids, x) for lids in (posed.lids, as_lids(puppets.lids), aim.lids))
+    now, then = (eyes.opening(lids, x) for lids in (posed.lids, as_lids(puppets.lids)))
     open_ = eyes.openness(x, y, now)
     skin_y = eyes.skin_in_photograph(y, now, then)
     shift = eyes.gaze_shift(posed.gaze - puppets.gaze, x)
     ball_x, ball_y = eyes.ball_in_photograph(x, y, shift, then)
 
-    texture, places = _grid(puppets.texture, whole), _grid(torch.cat([aim.points, aim.depth[..., None]], -1), whole)
-    picture = puppets.photo.float() / 255
-    skin = _sampled(picture, sample_grid(texture, *whole.grid_place(x, skin_y)))
-    ball = _sampled(picture, sample_grid(texture, *whole.grid_place(ball_x, ball_y)))
+    texture, picture = _grid(puppets.texture, whole), puppets.photo.float() / 255
+    skin_at = sample_grid(texture, *whole.grid_place(x, skin_y))
+    ball_at = sample_grid(texture, *whole.grid_place(ball_x, ball_y))
+    skin, ball = _sampled(picture, skin_at), _sampled(picture, ball_at)
     ball[:, :3] *= eyes.lid_shadow(y, now, then)[:, None]
     seen = mix(skin, ball, open_[:, None].expand_as(skin))
-
-    is_above = y > (now.top + now.bottom) / 2
-    aim_y = eyes.skin_in_state(skin_y, there, then, is_above)
-    aim_skin = sample_grid(places, *whole.grid_place(x, aim_y))
-    # an eyeball is seen where it looks to, if the lids leave it there
-    back = eyes.gaze_shift(aim.gaze - puppets.gaze, ball_x)
-    aim_x, aim_y = ball_x + back[..., 0], ball_y + back[..., 1]
-    edges = eyes.opening(aim.lids, aim_x)
-    is_bare = (aim_y < edges.top) & (aim_y > edges.bottom)
-    aim_ball = sample_grid(places, *whole.grid_place(aim_x, aim_y))
-    aim_ball = torch.where(is_bare[..., None], aim_ball, torch.nan)
-    place = torch.where((open_ > _BALL)[..., None], aim_ball, aim_skin)
+    if aim is not None:
+        places = _grid(torch.cat([aim.points, aim.depth[..., None]], -1), whole)
+        above = eyes.skin_in_state(skin_y, eyes.opening(aim.lids, x), then, y > (now.top + now.bottom) / 2)
+        skin_at = sample_grid(places, *whole.grid_place(x, above))
+        # an eyeball is seen where it looks to, if the lids leave it there
+        back = eyes.gaze_shift(aim.gaze - puppets.gaze, ball_x)
+        there_x, there_y = ball_x + back[..., 0], ball_y + back[..., 1]
+        edges = eyes.opening(aim.lids, there_x)
+        is_bare = (there_y < edges.top) & (there_y > edges.bottom)
+        ball_at = sample_grid(places, *whole.grid_place(there_x, there_y))
+        ball_at = torch.where(is_bare[..., None], ball_at, torch.nan)
+    place = torch.where((open_ > _BALL)[..., None], ball_at, skin_at)
 
     rows, columns = valid.nonzero(as_tuple=True)
     at = pixel[rows, columns]
     colour[rows, :, at] = seen[rows, :, columns]
     flow[rows, :, at] = place[rows, columns, :2]
-    depth[rows, at] = place[rows, columns, 2]
+    if aim is not None:
+        depth[rows, at] = place[rows, columns, 2]
 
 
 def _folds(states: States, puppets: Puppets, is_skin: Tensor, x: Tensor, y: Tensor, side: int) -> Tensor:
-    """[B, 3, S*S] how much darker folds make the skin than in the photograph; sharp ones would look drawn."""
-    pixel, valid = compact(is_skin & (x.abs() < _FOLDED[0]) & (y < _FOLDED[1]))
+    """[B, 3, S*S] how much darker folds make the skin than in the photograph.
+
+    They are found on every second sample each way and blurred: sharp ones would look drawn.
+    """
+    skin, x, y = (values.view(-1, side, side)[:, ::2, ::2].flatten(1) for values in (is_skin, x, y))
+    pixel, valid = compact(skin & (x.abs() < _FOLDED[0]) & (y < _FOLDED[1]))
     x, y = x.gather(1, pixel), y.gather(1, pixel)
     left = step(x, -0.05, 0.05)
     change = wrinkles(states.faces(), x, y, left) - wrinkles(eyes.photograph_state(puppets).faces(), x, y, left)
     change = change.clamp(_UNFOLDED, 1.5) * valid
-    dark = torch.zeros(is_skin.shape, device=x.device).scatter_add(1, pixel, change).view(-1, 1, side, side)
-    radius = max(1, round(side / 128))
-    dark = blurred(blurred(dark, radius), radius).flatten(2)
+    dark = torch.zeros(skin.shape, device=x.device).scatter_add(1, pixel, change).view(-1, 1, side // 2, side // 2)
+    radius = max(1, round(side / 256))
+    dark = F.interpolate(blurred(blurred(dark, radius), radius), size=(side, side), mode="bilinear").flatten(2)
     return _FOLD * torch.tensor(_FOLD_TINT, device=x.device)[:, None] * dark
-
-
-def _draw_mouth(
-    colour: Tensor,
-    puppets: Puppets,
-    donors: Puppets,
-    is_own: Tensor,
-    states: States,
-    posed: Posed,
-    is_mouth: Tensor,
-    point: Tensor,
-) -> None:
-    pixel, valid = compact(is_mouth)
-    if not valid.any():
-        return
-    inside = inside_colour(puppets, donors, is_own, states, point.gather(2, pixel.expand(3, -1, -1)), posed.eye)
-    rows, columns = valid.nonzero(as_tuple=True)
-    at = pixel[rows, columns]
-    colour[rows, :3, at] = inside[:, rows, columns].T
-    colour[rows, 3, at] = 1

@@ -18,10 +18,12 @@ from ...errors import UserError
 from ...media.tensors import to_tensor
 from .fit import faults, fit_photographs
 from .layers import Sheet
-from .puppet import Puppets, make_puppets
+from .puppet import Puppets, make_puppets, polygon
 
 REACH = 2.3  # side of the square that is cut out, in sides of the box around the landmarks
 _UP = 0.06  # of that side, how much higher than the box it is centred: hair takes more room than the neck
+_DARK = 0.16  # brightness of the lightest parts of the eyes, of that of the cheeks, below which they are not seen
+_CHEEKS = [[1, 2, 3, 4, 48, 31, 30, 29], [15, 14, 13, 12, 54, 35, 30, 29]]  # landmarks around them
 _LEAST = 0.5  # mean matte within the face
 _FORMAT = "deepexpr puppets 1"
 
@@ -96,7 +98,7 @@ def prepare(photos: list[Path], find: Finder, side: int = 512, device: torch.dev
         landmarks = torch.stack([points for _, points, _ in cuts])
         fits = fit_photographs(landmarks)
         for i, fault in enumerate(faults(fits)):
-            fault = fault or _matte_fault(cuts[i][2], landmarks[i])
+            fault = fault or _matte_fault(cuts[i][2], landmarks[i]) or _eyes_fault(cuts[i][0], landmarks[i])
             if fault:
                 left_out[names[i]] = fault
             else:
@@ -137,6 +139,16 @@ def _matte_fault(matte: Tensor, landmarks: Tensor) -> str:
     inside = F.grid_sample(matte, landmarks[None, 17:, None], padding_mode="border", align_corners=True)
     share = float(inside.mean())
     return "" if share >= _LEAST else f"the matte does not show a person at the face ({share:.2f} of it)"
+
+
+def _eyes_fault(photo: Tensor, landmarks: Tensor) -> str:
+    size = photo.shape[-1]
+    light = (photo[0] ** 2.2).mean(0)
+    eyes = light[polygon(landmarks[36:42], size) | polygon(landmarks[42:48], size)]
+    cheeks = light[polygon(landmarks[_CHEEKS[0]], size) | polygon(landmarks[_CHEEKS[1]], size)]
+    if not len(eyes) or eyes.quantile(0.9) >= _DARK * cheeks.median():
+        return ""
+    return "the eyes are dark, as behind sunglasses"
 
 
 def save(path: str | Path, prepared: Prepared) -> None:

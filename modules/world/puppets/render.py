@@ -13,7 +13,7 @@ from ..raster import rasterise
 from ..rendering import AT_ONCE
 from .mesh import mesh
 from .paint import Canvas, paint
-from .posing import Posed, as_photographed, pose_puppets
+from .posing import Posed, pose_puppets
 from .puppet import Puppets
 from .states import States
 
@@ -111,7 +111,7 @@ def _render(
 ) -> Rendering:
     side, whole = OVERSAMPLING * size, mesh(puppets.head.device)
     posed = pose_puppets(puppets, states)
-    aim = as_photographed(puppets) if to is None else pose_puppets(puppets, to)
+    aim = None if to is None else pose_puppets(puppets, to)
     pixels = camera.pixels(posed.points, size) * OVERSAMPLING
     one_sided = torch.zeros(len(whole.triangles), dtype=torch.bool, device=pixels.device)
     nearest, _ = rasterise(pixels, posed.depth, whole.triangles, one_sided, side)
@@ -122,7 +122,7 @@ def _render(
     image = person[:, :3] + (1 - person[:, 3:]) * plate
     flow, is_whole = _flow(canvas, size)
     valid = is_whole & (person[:, 3:] >= _OPAQUE) & (flow.abs() <= 1).all(1, keepdim=True)
-    if to is not None:
+    if aim is not None:
         valid &= _is_seen(canvas, aim, side, size)
     shown = torch.where((person[:, 3:] >= _OPAQUE) & is_whole, flow, lead).permute(0, 2, 3, 1)
     return Rendering(

@@ -49,7 +49,18 @@ def warped_heads(found: Fit) -> Tensor:
     kernel = _multiquadric(every.expand(len(places), -1, -1), _separated(places, _sides_of_marks(places)))
     fade = step(grid[:, 1], *_FADE) * grid[:, 2]
     change = (kernel @ weights[:, :68] + weights[:, 68:]) * fade[:, None]
-    return heads + change.view_as(heads)
+    return _lips_meeting(heads + change.view_as(heads), closed_mouths(found.landmarks))
+
+
+def _lips_meeting(heads: Tensor, closed: Tensor) -> Tensor:
+    """Heads whose two edges of the slit coincide where a mouth is closed, and beside every mouth."""
+    grid = head_grid()
+    edges = heads[:, grid.slit : grid.slit + 2]
+    beside = torch.from_numpy(abs(grid.x[grid.slit]) >= MOUTH_HALF).to(heads.device)
+    together = (closed[:, None] | beside)[:, None, :, None]
+    heads = heads.clone()
+    heads[:, grid.slit : grid.slit + 2] = torch.where(together, edges.mean(1, keepdim=True), edges)
+    return heads
 
 
 def _solve(places: Tensor, moves: Tensor) -> Tensor:
