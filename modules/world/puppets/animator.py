@@ -16,6 +16,7 @@ from ...errors import UserError
 from ...faces.detail import Detail
 from ...faces.framer import analyser
 from ...faces.matte import PersonMatte
+from ...geometry import coordinate_grid
 from ...media.tensors import to_images, to_tensor
 from ..parameters import ACTION_UNITS
 from .driver import Motion, Reader, neutral_frame, read_still, shown_by
@@ -27,6 +28,7 @@ from .states import States
 
 LARGEST = 384  # pixels of a side at which puppets are drawn; results are larger by way of the photograph's detail
 BATCH = 16  # driving frames read together
+UNCHANGED = 0.02  # difference of a colour that is hardly seen
 SMOOTHED = 2  # frames before and after that a frame is averaged with; lids are not, or blinks would vanish
 LIDS = ACTION_UNITS.index("AU43")
 
@@ -72,7 +74,8 @@ class PuppetAnimator:
             matte = PersonMatte().to(self.device)(small)
         self.puppet = make_puppets(small, matte, found)
         self.own = photograph_state(self.puppet)
-        self._detail = Detail(whole, self._draw(self.own).image)
+        self._unmoved = self._draw(self.own).image
+        self._detail = Detail(whole, self._unmoved)
         self._readers: dict[bool, Reader] = {}  # of the driving video (False), and of one for the pose (True)
 
     def prepare(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> None:
@@ -114,8 +117,7 @@ class PuppetAnimator:
         for motion in motions:
             first = first or motion
             pose = motion.pose if poses is None else next(poses).pose
-            drawn = self._draw(self._state(motion, first, pose, poses is not None))
-            yield from to_images(self._detail.add(drawn.image, drawn.flow, drawn.valid))
+            yield from to_images(self._detailed(self._draw(self._state(motion, first, pose, poses is not None))))
 
     def _state(self, motion: Motion, first: Motion, pose: Tensor, other_pose: bool) -> States:
         """What the photograph is to show, ``[1]``."""
@@ -133,6 +135,15 @@ class PuppetAnimator:
 
     def _draw(self, state: States) -> Rendering:
         return render(self.puppet, state, self.puppet.photo.shape[-1])
+
+    def _detailed(self, drawn: Rendering) -> Tensor:
+        """A drawing with the photograph's detail: moved where the flow is true, else where nothing has changed."""
+        change = (drawn.image - self._unmoved).abs().amax(dim=1, keepdim=True)
+        same = torch.exp(-(change / UNCHANGED).square())
+        still = coordinate_grid(*drawn.image.shape[2:], drawn.flow)
+        true = drawn.valid.permute(0, 2, 3, 1)
+        flow = still + true * (drawn.flow - still)
+        return self._detail.add(drawn.image, flow, drawn.valid + (1 - drawn.valid) * same)
 
     def _read(self, frames: Iterable[np.ndarray], for_pose: bool) -> Iterator[Motion]:
         """What a driver does, frame by frame; where its face is not seen, what it did before."""
