@@ -18,6 +18,7 @@ BUNDLED_SOURCE, BUNDLED_DRIVER = "Inputs/Identities/person-3.png", "Inputs/drivi
 # What --prompt draws with; the driver is a picture.
 BUNDLED_MEF = {"checkpoint": "MEF_Checkpoints/adapters", "base": "MEF_Checkpoints/base"}
 BUNDLED_REFERENCE = "Inputs/driving static images/happiness.png"
+MESH_SIZE, MESH_REACH = 256, 2.3  # of --motion mesh: pixels of a driving frame's side, and the side in faces
 RESULT_VIDEO, RESULT_IMAGE = "result.mp4", "result.png"
 SID_ONLY = (
     "config",
@@ -73,8 +74,8 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument_group("animating the photograph (SID)").add_argument
     add(
         "--motion",
-        choices=["embedding", "keypoints"],
-        help="the motion head (default for models with encoders) or FOMM's key points",
+        choices=["embedding", "keypoints", "mesh"],
+        help="SID's motion head (default for models with encoders), FOMM's key points, or a head fitted to the photograph",
     )
     add("--drive", choices=["both", "expression", "pose"], help="what to take from the driver (default: both)")
     add("--pose_video", help="second driver, video or picture, for the head pose only")
@@ -215,7 +216,7 @@ def fill_in_bundled(args: argparse.Namespace) -> None:
     if args.source_image is None:
         args.source_image = str(ROOT / BUNDLED_SOURCE)
     if args.driving_video is None and args.reference_image is None:
-        args.driving_video, args.find_best_frame = str(ROOT / BUNDLED_DRIVER), True
+        args.driving_video, args.find_best_frame = str(ROOT / BUNDLED_DRIVER), args.motion != "mesh"
 
 
 def fill_in_bundled_mef(args: argparse.Namespace) -> None:
@@ -237,47 +238,60 @@ def animate(args: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from modules.config.files import load_config
+    from modules.config.sid import FramingParams
     from modules.devices import best_device
     from modules.sid import inference
     from modules.sid.framing import Framing
     from modules.sid.motion import MotionOptions
 
     drivers = drivers_of(args, [args.result_image])
-    config = load_config(args.config)
     options = MotionOptions(
-        motion=args.motion,
-        relative=args.relative or args.find_best_frame,
+        motion=None if args.motion == "mesh" else args.motion,
+        relative=args.relative or args.find_best_frame and args.motion != "mesh",
         adapt_scale=args.adapt_scale,
         other_pose=args.pose_video is not None,
         **chosen(args, ("drive", "strength")),
     )
-    motion = options.resolved(config.model_params.encoder_params is not None)
-    if args.adapt_scale and motion == "embedding":
-        print("--adapt_scale: embedding motion is built on the source's own key points and needs no scaling")
-    model = inference.prepare_model(config.model_params, args.checkpoint, best_device(args.cpu))
-    tell_device(args.cpu)
+    if args.motion == "mesh":
+        config, size, framing_params = None, (MESH_SIZE, MESH_SIZE), FramingParams(size=MESH_REACH)
+        options.check_strength()
+        if args.crop is False:
+            raise UserError("--no-crop: --motion mesh looks for the face in any case; leave it out")
+    else:
+        config = load_config(args.config)
+        size, framing_params = config.dataset_params.frame_shape[:2], config.framing_params
+        motion = options.resolved(config.model_params.encoder_params is not None)
+        if args.adapt_scale and motion == "embedding":
+            print("--adapt_scale: embedding motion is built on the source's own key points and needs no scaling")
     framing = Framing(
-        config.dataset_params.frame_shape[:2],
+        size,
         args.crop,
         args.detector,
         args.side_by_side,
         args.cpu,
-        config.framing_params,
+        framing_params,
         **chosen(args, ("face", "track", "faceless", "result_size")),
         paste_back=args.paste_back,
     )
+    tell_device(args.cpu)
+
+    def animated(wanted: MotionOptions) -> inference.Animated:
+        return inference.by_mesh(wanted, args.cpu) if config is None else inference.by_model(model, wanted)
+
+    if config is not None:
+        model = inference.prepare_model(config.model_params, args.checkpoint, best_device(args.cpu))
     for path, is_picture in drivers.items():
         if is_picture:
             if options.relative:
                 name = "find_best_frame" if args.find_best_frame else "relative"
                 print(f"--{name}: a single driving picture has no first frame; its absolute face is taken")
-            still = replace(options, relative=False)
-            inference.animate_image(model, args.source_image, path, args.result_image, framing, still, args.pose_video)
+            still = animated(replace(options, relative=False))
+            inference.animate_image(still, args.source_image, path, args.result_image, framing, args.pose_video)
             print(f"wrote {args.result_image}")
         else:
             result, best = args.result_video, args.find_best_frame
             source, pose = args.source_image, args.pose_video
-            count = inference.animate_video(model, source, path, result, framing, options, pose, best)
+            count = inference.animate_video(animated(options), source, path, result, framing, pose, best)
             print(f"wrote {result} ({count} frames)")
 
 

@@ -16,12 +16,11 @@ from modules import media
 from modules.config.sid import FramingParams
 from modules.errors import UserError
 from modules.evaluation.people import portraits
+from modules.faces.detail import Detail, enlarged_grid
 from modules.faces.framer import Framer, analyser, chosen
 from modules.faces.framing import Crop, cut_crop, face_crop, steady_crop
 from modules.faces.paste import RIM, Paster
 from modules.geometry import coordinate_grid
-from modules.sid.dense_motion import DenseMotion
-from modules.sid.detail import Detail, enlarged_grid
 from modules.sid.framing import DrivingVideo, Framing
 from modules.world import ACTION_UNITS, project_landmarks
 
@@ -106,18 +105,17 @@ def test_detail_moves_as_the_model_moves_its_picture():
     source = torch.rand(1, 3, 96, 96)
     small = torch.nn.functional.interpolate(source, (24, 24), mode="bilinear", antialias=True)
     detail = Detail(source, small)
-    still = DenseMotion(coordinate_grid(24, 24, source)[None], None, None, None, None)
+    still = coordinate_grid(24, 24, source)[None]
     torch.testing.assert_close(detail.add(small, still), source)  # whatever the model's picture of it is
     wrong = Detail(source, small * 0.8)
     torch.testing.assert_close(wrong.add(small * 0.8, still), source)
     # by three of its pixels, which are twelve of the source's, as the picture is moved
     grid = coordinate_grid(24, 24, source)[None] + torch.tensor([6 / 23, 0.0])
-    moved = detail.add(torch.roll(small, -3, dims=3), DenseMotion(grid, None, None, None, None))
+    moved = detail.add(torch.roll(small, -3, dims=3), grid)
     inner = slice(20, 72)
     torch.testing.assert_close(moved[..., inner], torch.roll(source, -12, dims=3)[..., inner], atol=2e-3, rtol=0)
-    hidden = DenseMotion(grid, torch.zeros(1, 1, 24, 24), None, None, None)
     blurred = torch.nn.functional.interpolate(small, (96, 96), mode="bicubic").clamp(0, 1)
-    torch.testing.assert_close(detail.add(small, hidden), blurred)  # what is painted has none
+    torch.testing.assert_close(detail.add(small, grid, torch.zeros(1, 1, 24, 24)), blurred)  # what is painted has none
 
 
 def test_a_grid_is_enlarged_about_the_edges_pictures_have_in_common():

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from .. import media
 from ..errors import UserError
+from ..faces.detail import Detail
 from ..media.tensors import to_images, to_tensor
-from .detail import Detail
 from .generator import Condition, Generated
 from .keypoints import Keypoints
 from .model import SID
@@ -34,7 +34,7 @@ class Animator:
         model: in evaluation mode, on its device.
         source: a picture, as :func:`.media.as_image` takes it, at the model's size.
         batch_size: driving frames computed together; results do not depend on it.
-        large: the same picture, larger: results then come in its size, with its detail (:mod:`.detail`).
+        large: the same picture, larger: results then come in its size, with its detail (:mod:`.faces.detail`).
     """
 
     def __init__(
@@ -56,6 +56,9 @@ class Animator:
         if large is not None:
             with torch.inference_mode():
                 self.detail = Detail(to_tensor([media.as_image(large, "large")], self.device), self._unmoved())
+
+    def prepare(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> None:
+        """Nothing: the encoders need not have seen a driver before."""
 
     @torch.inference_mode()
     def start_from_best(self, frames: Iterable[np.ndarray]) -> int:
@@ -98,7 +101,7 @@ class Animator:
             made = self._render(driver, first, pose, first_pose)
             if not made.prediction.isfinite().all():
                 raise UserError("the model's pictures are not finite, though its weights are; use another checkpoint")
-            yield from to_images(made.prediction) if self.detail is None else self.detail.images(made)
+            yield from self._images(made)
 
     def pairs(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield every driving frame with its result; as streamed as :meth:`animate`."""
@@ -116,6 +119,20 @@ class Animator:
         """The source as the driver has it."""
         moved = transfer(self.model, self.source, driver, first, self.options, pose, first_pose)
         return self._generate(*moved)
+
+    def _images(self, made: Generated) -> Iterator[np.ndarray]:
+        """What is made, as uint8; with detail one picture at a time, for each may be as large as a photograph."""
+        if self.detail is None:
+            yield from to_images(made.prediction)
+            return
+        if made.motion is None:
+            raise UserError("a model without dense motion cannot move a source's detail; take --no-paste_back")
+        flow, shown = made.motion.deformation, made.motion.occlusion
+        for i in range(len(flow)):
+            row = slice(i, i + 1)
+            yield from to_images(
+                self.detail.add(made.prediction[row], flow[row], None if shown is None else shown[row])
+            )
 
     def _unmoved(self) -> Tensor:
         """The model's picture of the source as it is, ``[1, 3, H, W]``."""

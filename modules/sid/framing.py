@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,6 +192,11 @@ class DrivingVideo:
             raise UserError(
                 f"no face found in {self.path}: choose one with a clear face, or take it whole with --no-crop"
             )
+
+    def some(self, count: int) -> Iterator[np.ndarray]:
+        """Up to ``count`` frames, evenly spread over the video, that show the face."""
+        step = max(1, -(-len(self.info.times) // count))
+        return (frame.image for frame in itertools.islice(self.frames(), 0, None, step))
 
     def _cut(self, frames: Frames) -> Iterator[tuple[media.Frame, np.ndarray | None]]:
         """Frames, and what is cut out of each; None where no face is in it."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,12 +15,14 @@ from tqdm import tqdm
 
 from .. import media
 from ..config.sid import ModelParams
+from ..world.puppets.animator import PuppetAnimator
 from .animator import Animator
-from .framing import Framing
+from .framing import Framing, Source
 from .model import SID
 from .motion import MotionOptions
 from .weights import load_model
 
+SEEN_FIRST = 32  # frames of a driving video that tell what its face is like
 CLOCK_SLACK = 1e-3  # seconds: times of equal frame rates differ by rounding
 
 
@@ -28,29 +31,55 @@ def prepare_model(params: ModelParams, checkpoint: str | Path, device: torch.dev
     return load_model(params, checkpoint).to(device)
 
 
+class Animates(Protocol):
+    """A source that can be driven: :class:`.animator.Animator`, or :class:`.world.puppets.animator.PuppetAnimator`."""
+
+    def prepare(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> None: ...
+
+    def start_from_best(self, frames: Iterable[np.ndarray]) -> int: ...
+
+    def animate(
+        self, frames: Iterable[np.ndarray], pose_frames: Iterable[np.ndarray] | None = None, pose_moves: bool = False
+    ) -> Iterator[np.ndarray]: ...
+
+
+Animated = Callable[[Source], Animates]  # what makes a source move
+
+
+def by_model(model: SID, options: MotionOptions) -> Animated:
+    """By SID's networks."""
+    return lambda source: Animator(model, source.image, options, large=source.large)
+
+
+def by_mesh(options: MotionOptions, cpu: bool = False) -> Animated:
+    """By the head that is fitted to the source, at its own resolution."""
+    drive, strength, relative = options.drive, options.strength, options.relative
+    return lambda source: PuppetAnimator(
+        source.image if source.large is None else source.large, drive, strength, relative, cpu
+    )
+
+
 def animate_image(
-    model: SID,
+    animated: Animated,
     source: str,
     driver: str,
     result: str,
     framing: Framing,
-    options: MotionOptions,
     pose: str | None = None,
 ) -> None:
     """Write the source with the face of one driving picture, and the pose of another picture or video's first frame."""
     person, driving_image = framing.source(source), framing.image(driver)
     pose_frames = None if pose is None else poses_at(pose, framing, iter([0.0]))
-    (picture,) = Animator(model, person.image, options, large=person.large).animate([driving_image], pose_frames)
+    (picture,) = animated(person).animate([driving_image], pose_frames)
     media.write_image(result, framing.shown(person, driving_image, person.finisher()(picture)))
 
 
 def animate_video(
-    model: SID,
+    animated: Animated,
     source: str,
     driver: str,
     result: str,
     framing: Framing,
-    options: MotionOptions,
     pose: str | None = None,
     find_best_frame: bool = False,
 ) -> int:
@@ -61,7 +90,8 @@ def animate_video(
     """
     person, video = framing.source(source), framing.video(driver)
     finish, info = person.finisher(), video.info
-    animator = Animator(model, person.image, options, large=person.large)
+    animator = animated(person)
+    animator.prepare(video.some(SEEN_FIRST))
     if find_best_frame:
         bar = partial(tqdm, total=len(info.times), unit="frame", desc="searching")
         index = animator.start_from_best(frame.image for frame in video.frames(bar))
@@ -69,6 +99,8 @@ def animate_video(
     times: deque[float] = deque()  # of driving frames, for those of the pose
     pose_frames = None if pose is None else poses_at(pose, framing, iter(times.popleft, None))
     pose_moves = pose is not None and not media.is_image(pose)
+    if pose is not None and pose_moves:
+        animator.prepare(framing.video(pose).some(SEEN_FIRST), for_pose=True)
     blank = np.zeros((*framing.size, 3), np.uint8)
     example = person.image if person.large is None else person.picture
     height, width = framing.shown(person, blank, example).shape[:2]

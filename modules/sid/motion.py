@@ -29,10 +29,14 @@ class MotionOptions:
     other_pose: bool = False  # the pose comes from a second driver; needs embedding motion
     strength: float = 1.0  # 0 leaves the source as it is, 1 transfers all, more exaggerates
 
-    def resolved(self, has_encoders: bool) -> Literal["embedding", "keypoints"]:
-        """The motion in effect for a model with or without encoders.  Raises UserError where they cannot be had."""
+    def check_strength(self) -> None:
+        """UserError where it is no number from 0 up."""
         if not (math.isfinite(self.strength) and self.strength >= 0):
             raise UserError(f"--strength: expected a number of 0 or more, found {self.strength}")
+
+    def resolved(self, has_encoders: bool) -> Literal["embedding", "keypoints"]:
+        """The motion in effect for a model with or without encoders.  Raises UserError where they cannot be had."""
+        self.check_strength()
         motion = self.motion or ("embedding" if has_encoders else "keypoints")
         if motion == "embedding" and not has_encoders:
             raise UserError("--motion embedding needs a model with encoders; use --motion keypoints with this one")

@@ -10,8 +10,9 @@ from torch import Tensor
 from ..curves import step
 from ..parameters import ACTION_UNITS
 from .fit import Fit, fit, interocular
+from .marks import open_lids
 from .puppet import Puppets
-from .states import States
+from .states import FRONTAL_PITCH, States
 from .warp import warped_heads
 
 _CLOSING = (0.05, 0.2)  # of the way that lids have to go, between which it comes to count as closing
@@ -27,14 +28,12 @@ class Motion(NamedTuple):
         pose: [N, 6] change from the neutral frame: degrees, shifts in units of the neutral frame's scale, and the
             ratio of the scales.
         error: [N] how far the landmarks within the face are off, in interocular distances.
-        neutral: number of the frame that was taken as neutral.
     """
 
     units: Tensor
     gaze: Tensor
     pose: Tensor
     error: Tensor
-    neutral: int
 
 
 def neutral_frame(landmarks: Tensor) -> int:
@@ -49,37 +48,66 @@ def neutral_frame(landmarks: Tensor) -> int:
     return int((gap.abs() + turned + (openness - openness.median()).abs() + (wide - wide.median()).abs()).argmin())
 
 
-def read_driver(landmarks: Tensor, neutral: int | None = None, gaze: Tensor | None = None, steps: int = 250) -> Motion:
-    """Read a driver.
-
-    The neutral frame gives the shape; with it known, the action units of each frame are fitted, sparse (an L1 term),
-    and its pose.  Lids count by how far they close.
+class Reader:
+    """Reads a driver whose frame without expression is known: that gives the shape, and what poses are changes from.
 
     Args:
-        landmarks: [N, 68, 2] in [-1, 1], of one person.
-        neutral: number of a frame without expression; without it :func:`neutral_frame` chooses one.
-        gaze: [N, 2] yaw and pitch of the eyes in degrees, if something measured it.
-        steps: of the optimiser.
+        neutral: [68, 2] landmarks of that frame in [-1, 1].
     """
-    number = neutral_frame(landmarks) if neutral is None else neutral
-    first = fit(landmarks[number : number + 1])
-    head = warped_heads(first)
-    parts = []
-    for start in range(0, len(landmarks), _AT_ONCE):
-        frames = landmarks[start : start + _AT_ONCE]
-        known = head.expand(len(frames), -1, -1, -1)
-        parts.append(fit(frames, expressions=True, heads=known, steps=steps, start=first))
-    found = Fit(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
+    def __init__(self, neutral: Tensor):
+        self.first = fit(neutral[None])
+        self._head = warped_heads(self.first)
+
+    def read(self, landmarks: Tensor, gaze: Tensor | None = None, steps: int = 250) -> Motion:
+        """Action units, sparse (an L1 term), and pose of frames ``[N, 68, 2]``; lids count by how far they close.
+
+        Args:
+            landmarks: in [-1, 1], of the same person, framed as the neutral frame was.
+            gaze: [N, 2] change of yaw and pitch of the eyes, in degrees, if something measured it.
+            steps: of the optimiser.
+        """
+        first, parts = self.first, []
+        for start in range(0, len(landmarks), _AT_ONCE):
+            frames = landmarks[start : start + _AT_ONCE]
+            known = self._head.expand(len(frames), -1, -1, -1)
+            parts.append(fit(frames, expressions=True, heads=known, steps=steps, start=first))
+        found = Fit(*(torch.cat(values) for values in zip(*parts, strict=True)))
+        units = _with_closure(found, first.lids)
+        change = found.pose - first.pose
+        change[:, 3:5] /= first.pose[:, 5:]
+        change[:, 5] = found.pose[:, 5] / first.pose[:, 5]
+        return Motion(units, torch.zeros_like(found.pose[:, :2]) if gaze is None else gaze, change, found.error)
+
+
+def read_driver(landmarks: Tensor, neutral: int | None = None) -> Motion:
+    """Read all frames of a driver, ``[N, 68, 2]`` in [-1, 1]; ``neutral``: number of one without expression, which
+    :func:`neutral_frame` chooses if it is left out."""
+    number = neutral_frame(landmarks) if neutral is None else neutral
+    return Reader(landmarks[number]).read(landmarks)
+
+
+def read_still(landmarks: Tensor) -> Motion:
+    """Read one picture, ``[68, 2]`` in [-1, 1], of somebody whose face without expression nobody has seen.
+
+    The shape of the face is guessed with the expression.  Its pose counts from a face seen from straight ahead.
+    """
+    found = fit(landmarks[None], expressions=True)
+    pose = torch.zeros_like(found.pose)
+    pose[:, :3] = found.pose[:, :3]
+    pose[:, 1] -= FRONTAL_PITCH
+    pose[:, 5] = 1
+    units = _with_closure(found, open_lids(1, landmarks.device))
+    return Motion(units, torch.zeros_like(pose[:, :2]), pose, found.error)
+
+
+def _with_closure(found: Fit, rest: Tensor) -> Tensor:
+    """Action units of fits, ``[N, 2, A]``, with lids that count by how far they close from ``rest [1, 2, 2]``."""
     units = found.units.clone()
-    open_ = (first.lids[:, 0] - found.lids[:, 0]) / (first.lids[:, 0] + first.lids[:, 1]).clamp(min=0.05)
-    closure = open_.clamp(0, 1).flip(1)  # the eye at the left of the picture is the person's right one
+    way = (rest[:, 0] - found.lids[:, 0]) / (rest[:, 0] + rest[:, 1]).clamp(min=0.05)
+    closure = way.clamp(0, 1).flip(1)  # the eye at the left of the picture is the person's right one
     units[:, :, ACTION_UNITS.index("AU43")] = closure * step(closure, *_CLOSING)
-    change = found.pose - first.pose
-    change[:, 3:5] /= first.pose[:, 5:]
-    change[:, 5] = found.pose[:, 5] / first.pose[:, 5]
-    looks = torch.zeros_like(found.pose[:, :2]) if gaze is None else gaze - gaze[number]
-    return Motion(units, looks, change, found.error, number)
+    return units
 
 
 def shown_by(motion: Motion, puppets: Puppets) -> States:

@@ -1,4 +1,4 @@
-"""Results larger than the model's pictures: what the source shows beyond them moves along.
+"""Results larger than the pictures that a motion is computed on: what the source shows beyond them moves along.
 
 A model of 128 pixels knows where everything goes, but not what a photograph of 3,000 shows there.  So what its picture
 of the source lacks, all that is finer and all that it gets wrong, is moved by its dense motion, hidden where something
@@ -7,18 +7,11 @@ new is painted, and added to what it paints.  Where nothing moves the result is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import UserError
 from ..geometry import coordinate_grid, sample
-from ..media.tensors import to_images
-from .dense_motion import DenseMotion
-from .generator import Generated
 
 
 class Detail:
@@ -26,30 +19,26 @@ class Detail:
 
     Args:
         source: ``[1, 3, H, W]`` in [0, 1], at the size of the results.
-        unmoved: the model's picture of the source as it is, ``[1, 3, h, w]``.
+        unmoved: the picture of the source as it is, ``[1, 3, h, w]``, as the pictures of its motion are made.
     """
 
     def __init__(self, source: Tensor, unmoved: Tensor):
         self.size = source.shape[2:]
         self.lacking = source - _enlarged(unmoved, *self.size)
 
-    def add(self, prediction: Tensor, motion: DenseMotion) -> Tensor:
-        """The model's pictures ``[B, 3, h, w]``, at the size of the results and with the source's detail, in [0, 1]."""
-        grid = enlarged_grid(motion.deformation, *self.size)
-        moved = sample(self.lacking.expand(len(grid), -1, -1, -1), grid, padding_mode="border")
-        if motion.occlusion is not None:
-            moved = moved * F.interpolate(motion.occlusion.float(), self.size, mode="bilinear")
-        return (_enlarged(prediction, *self.size) + moved).clamp(0, 1)
+    def add(self, picture: Tensor, motion: Tensor, shown: Tensor | None = None) -> Tensor:
+        """Pictures ``[B, 3, h, w]`` at the size of the results and with the source's detail, in [0, 1].
 
-    def images(self, made: Generated) -> Iterator[np.ndarray]:
-        """The same as uint8 pictures, one at a time: each may be as large as a photograph."""
-        if made.motion is None:
-            raise UserError("a model without dense motion cannot move a source's detail; take --no-paste_back")
-        motion = made.motion
-        for i in range(len(made.prediction)):
-            occlusion = None if motion.occlusion is None else motion.occlusion[i : i + 1]
-            one = motion._replace(deformation=motion.deformation[i : i + 1], occlusion=occlusion)
-            yield from to_images(self.add(made.prediction[i : i + 1], one))
+        Args:
+            picture: what is made of the source at the small size.
+            motion: backward flow ``[B, h', w', 2]`` in [-1, 1]: where in the source each pixel comes from.
+            shown: share of each pixel that comes from there, ``[B, 1, h'', w'']``; None: all.
+        """
+        grid = enlarged_grid(motion, *self.size)
+        moved = sample(self.lacking.expand(len(grid), -1, -1, -1), grid, padding_mode="border")
+        if shown is not None:
+            moved = moved * F.interpolate(shown.float(), self.size, mode="bilinear")
+        return (_enlarged(picture, *self.size) + moved).clamp(0, 1)
 
 
 def _enlarged(picture: Tensor, height: int, width: int) -> Tensor:
