@@ -95,7 +95,7 @@ def _posed(puppets: Puppets, change: Tensor, pose: Tensor, gaze: Tensor, lids: L
 
 
 def _without_cracks(heads: Tensor) -> Tensor:
-    """Heads [B, R, C, 3] whose lips meet where the gap is too narrow for one: an open mouth leaves such as it closes."""
+    """Heads [B, R, C, 3] whose lips meet where a gap is too narrow: an open mouth leaves such ones as it closes."""
     slit = head_grid().slit
     edges = heads[:, slit : slit + 2]
     gap = edges[:, :1, :, 1] - edges[:, 1:, :, 1]
