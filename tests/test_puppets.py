@@ -249,7 +249,7 @@ def test_a_folder_becomes_puppets_that_can_be_kept(tmp_path, cast):
     def find(name, photo):
         return None if name == "wall.png" else (points, matte)
 
-    prepared = photographs.prepare(list(photographs.pictures_in(folder)), find, 192)
+    prepared = photographs.prepare(photographs.pictures_in(folder), find, 192)
     assert prepared.names == ["astronaut.png"]
     assert prepared.left_out["wall.png"] == "no face was found"
     assert "broken.png" in prepared.left_out
@@ -257,6 +257,8 @@ def test_a_folder_becomes_puppets_that_can_be_kept(tmp_path, cast):
     again = photographs.load(tmp_path / "puppets.pt")
     assert torch.equal(again.puppets.photo, prepared.puppets.photo)
     assert again.left_out == prepared.left_out
+    with pytest.raises(UserError, match="no picture in it"):
+        photographs.pictures_in(tmp_path)
     (tmp_path / "other.pt").write_bytes(b"none")
     with pytest.raises(UserError, match="cannot be read as puppets"):
         photographs.load(tmp_path / "other.pt")

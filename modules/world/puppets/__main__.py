@@ -56,7 +56,7 @@ def main() -> None:
             raise UserError(f"{out / 'puppets.pt'}: not there yet; give --photos, a folder of photographs")
         is_told = bool(args.landmarks)
         find = photographs.from_files(args.landmarks, args.mattes) if is_told else photographs.networks(device)
-        pictures = list(photographs.pictures_in(args.photos))
+        pictures = photographs.pictures_in(args.photos)
         prepared = photographs.prepare(pictures, find, args.side, device)
         photographs.save(out / "puppets.pt", prepared)
         report = {"puppets": prepared.names, "left out": prepared.left_out}

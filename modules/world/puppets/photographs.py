@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import NamedTuple
@@ -104,7 +104,7 @@ def prepare(photos: list[Path], find: Finder, side: int = 512, device: torch.dev
             else:
                 keep.append(i)
     if not keep:
-        name, reason = next(iter(left_out.items()), ("the folder", "there is no picture"))
+        name, reason = next(iter(left_out.items()))
         raise UserError(f"none of {len(photos)} photographs serves; {name}: {reason}")
     parts = [make_puppets(cuts[i][0], cuts[i][2], fits.take(slice(i, i + 1))) for i in keep]
     return Prepared(Puppets.cat(parts), [names[i] for i in keep], left_out)
@@ -172,9 +172,12 @@ def load(path: str | Path) -> Prepared:
     return Prepared(puppets, content["names"], content["left_out"])
 
 
-def pictures_in(folder: str | Path) -> Iterator[Path]:
-    """Pictures of a folder, by name."""
+def pictures_in(folder: str | Path) -> list[Path]:
+    """Pictures of a folder, by name.  Raises UserError where there is none."""
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give one with photographs of faces")
-    return iter(sorted(path for path in folder.iterdir() if path.is_file() and media.names_image(path)))
+    found = sorted(path for path in folder.iterdir() if path.is_file() and media.names_image(path))
+    if not found:
+        raise UserError(f"{folder}: no picture in it; give a folder with photographs of faces")
+    return found

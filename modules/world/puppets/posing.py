@@ -8,13 +8,17 @@ import torch
 from torch import Tensor
 
 from .. import camera
+from ..curves import step
 from ..eyes import Lids
+from ..head import head_grid
 from ..landmarks import surface_landmarks
 from .eyes import state_lids
 from .marks import as_lids
 from .mesh import unit_fields
 from .puppet import Puppets
 from .states import States
+
+_CRACK = (0.01, 0.03)  # interocular distances between the lips, from none to all of which is seen
 
 
 class Posed(NamedTuple):
@@ -58,7 +62,7 @@ def as_photographed(puppets: Puppets) -> Posed:
 
 
 def _posed(puppets: Puppets, change: Tensor, pose: Tensor, gaze: Tensor, lids: Lids) -> Posed:
-    head = puppets.head + change.view_as(puppets.head)
+    head = _without_cracks(puppets.head + change.view_as(puppets.head))
     sheet, device = puppets.sheet, head.device
     moved = change.gather(1, sheet.near[..., None].expand(-1, -1, 3)) * sheet.share[..., None]
     behind = sheet.points + moved
@@ -88,6 +92,17 @@ def _posed(puppets: Puppets, change: Tensor, pose: Tensor, gaze: Tensor, lids: L
         gaze,
         _seen(marked, pose),
     )
+
+
+def _without_cracks(heads: Tensor) -> Tensor:
+    """Heads [B, R, C, 3] whose lips meet where a gap is too narrow: an open mouth leaves such ones as it closes."""
+    slit = head_grid().slit
+    edges = heads[:, slit : slit + 2]
+    gap = edges[:, :1, :, 1] - edges[:, 1:, :, 1]
+    meeting = edges.mean(1, keepdim=True)
+    heads = heads.clone()
+    heads[:, slit : slit + 2] = torch.lerp(meeting, edges, step(gap, *_CRACK)[..., None])
+    return heads
 
 
 def _seen(points: Tensor, pose: Tensor) -> Tensor:
