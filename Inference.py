@@ -75,7 +75,7 @@ def parse() -> argparse.Namespace:
     add(
         "--motion",
         choices=["embedding", "keypoints", "mesh"],
-        help="SID's motion head (default for models with encoders), FOMM's key points, or a head fitted to the photograph",
+        help="SID's motion head (default with encoders), FOMM's key points, or a head fitted to the photograph",
     )
     add("--drive", choices=["both", "expression", "pose"], help="what to take from the driver (default: both)")
     add("--pose_video", help="second driver, video or picture, for the head pose only")

@@ -93,8 +93,8 @@ def animate_video(
     animator = animated(person)
     animator.prepare(video.some(SEEN_FIRST))
     if find_best_frame:
-        bar = partial(tqdm, total=len(info.times), unit="frame", desc="searching")
-        index = animator.start_from_best(frame.image for frame in video.frames(bar))
+        searching = partial(tqdm, total=len(info.times), unit="frame", desc="searching")
+        index = animator.start_from_best(frame.image for frame in video.frames(searching))
         print(f"relative to the driver's frame {index}, which is posed most like the source", file=sys.stderr)
     times: deque[float] = deque()  # of driving frames, for those of the pose
     pose_frames = None if pose is None else poses_at(pose, framing, iter(times.popleft, None))
