@@ -53,10 +53,11 @@ class Reader:
 
     Args:
         neutral: [68, 2] landmarks of that frame in [-1, 1].
+        closed: share of the way that lids go in these landmarks as the eye closes: 1 where they meet.
     """
 
-    def __init__(self, neutral: Tensor):
-        self.first = fit(neutral[None])
+    def __init__(self, neutral: Tensor, closed: float = 1.0):
+        self.first, self._closed = fit(neutral[None]), closed
         self._head = warped_heads(self.first)
 
     def read(self, landmarks: Tensor, gaze: Tensor | None = None, steps: int = 250) -> Motion:
@@ -73,7 +74,7 @@ class Reader:
             known = self._head.expand(len(frames), -1, -1, -1)
             parts.append(fit(frames, expressions=True, heads=known, steps=steps, start=first))
         found = Fit(*(torch.cat(values) for values in zip(*parts, strict=True)))
-        units = _with_closure(found, first.lids)
+        units = _with_closure(found, first.lids, self._closed)
         change = found.pose - first.pose
         change[:, 3:5] /= first.pose[:, 5:]
         change[:, 5] = found.pose[:, 5] / first.pose[:, 5]
@@ -87,7 +88,7 @@ def read_driver(landmarks: Tensor, neutral: int | None = None) -> Motion:
     return Reader(landmarks[number]).read(landmarks)
 
 
-def read_still(landmarks: Tensor) -> Motion:
+def read_still(landmarks: Tensor, closed: float = 1.0) -> Motion:
     """Read one picture, ``[68, 2]`` in [-1, 1], of somebody whose face without expression nobody has seen.
 
     The shape of the face is guessed with the expression.  Its pose counts from a face seen from straight ahead.
@@ -97,15 +98,15 @@ def read_still(landmarks: Tensor) -> Motion:
     pose[:, :3] = found.pose[:, :3]
     pose[:, 1] -= FRONTAL_PITCH
     pose[:, 5] = 1
-    units = _with_closure(found, open_lids(1, landmarks.device))
+    units = _with_closure(found, open_lids(1, landmarks.device), closed)
     return Motion(units, torch.zeros_like(pose[:, :2]), pose, found.error)
 
 
-def _with_closure(found: Fit, rest: Tensor) -> Tensor:
+def _with_closure(found: Fit, rest: Tensor, closed: float) -> Tensor:
     """Action units of fits, ``[N, 2, A]``, with lids that count by how far they close from ``rest [1, 2, 2]``."""
     units = found.units.clone()
     way = (rest[:, 0] - found.lids[:, 0]) / (rest[:, 0] + rest[:, 1]).clamp(min=0.05)
-    closure = way.clamp(0, 1).flip(1)  # the eye at the left of the picture is the person's right one
+    closure = (way / closed).clamp(0, 1).flip(1)  # the eye at the left of the picture is the person's right one
     units[:, :, ACTION_UNITS.index("AU43")] = closure * step(closure, *_CLOSING)
     return units
 
