@@ -12,7 +12,7 @@ from .data import DatasetParams
 from .schema import option, section
 from .training import LoopParams
 
-VideoFormat = Literal[".mp4", ".mov", ".mkv", ".webm", ".gif"]
+VideoFormat = Literal[".mp4", ".m4v", ".mov", ".mkv", ".webm", ".gif"]  # as media.writer writes
 
 
 # -------------------------------------------------------------------------------------------------------- model_params
