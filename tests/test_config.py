@@ -282,7 +282,7 @@ def test_unknown_key_like_no_other_lists_the_choice():
             10**9,
             "expected a whole number >= 1 and <= 10, found 1000000000",
         ),
-        ("reconstruction_params.format", "mp4", "expected .mp4 or .mov or .mkv or .webm or .gif, found 'mp4'"),
+        ("reconstruction_params.format", "mp4", "expected .mp4 or .m4v or .mov or .mkv or .webm or .gif, found 'mp4'"),
         ("train_params.batch\nsize", 1, "expected a known key such as train_params.batch_size, found an unknown key"),
         ("animate_params.motion", "head", "expected embedding or keypoints or null, found 'head'"),
         ("visualizer_params.kp_size", {"a": 1}, "expected a whole number >= 1, found the mapping {'a': 1}"),
