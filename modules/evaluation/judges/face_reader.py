@@ -95,7 +95,7 @@ class FaceReader(nn.Module):
             torch.full((count, 1024), torch.nan),
         )
         rows = torch.arange(count) if where is None else where.nonzero().squeeze(1)
-        for part in rows.split(AT_ONCE):
+        for part in rows.split(AT_ONCE) if len(rows) else ():
             self._read(images[part.to(images.device)], part, reading, identity)
         return reading
 
