@@ -17,6 +17,7 @@ from modules.config.files import config_from_dict
 from modules.data.astronaut import moving_face, write_clips
 from modules.data.clips import find_clips
 from modules.errors import UserError
+from modules.evaluation.compare import compare
 from modules.evaluation.compare_real import cross_pairs
 from modules.evaluation.judges.face_reader import FaceReader, FaceReading, load_face_reader
 from modules.evaluation.real_faces import AgainstDriver, AgainstTruth, Anchors
@@ -230,6 +231,8 @@ def test_a_folder_of_clips_is_measured_and_only_figures_are_kept(trained):
     assert metrics["faces"]["means"]["source repeated"]["CSIM"] == pytest.approx(1)
     assert {"same person", "different people"} == set(metrics["faces"]["anchors"])
     assert "CSIM of two true frames: same person: " in result.stdout
+    path = str(trained / "compare-real" / "model" / "metrics.json")
+    assert "real faces: model: MKR" in compare(path, path)
 
 
 def test_fewer_pairs_are_the_first_of_all_and_nobody_drives_themselves(trained):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -53,7 +54,7 @@ def compare_real(config: Config, checkpoint: str | Path, folder: str | Path, lim
         {
             "measured": {"size": list(config.dataset_params.frame_shape[:2]), "pairs": names},
             "faces": summary,
-            "each": {"real faces": {"model": columns(summary["people"])["model"]}},  # as modules.evaluation.compare
+            "each": {"real faces": {"model": _of_all(summary)}},  # for modules.evaluation.compare
             "pairs": faces.each(),
             "skipped": skipped,
         },
@@ -61,6 +62,12 @@ def compare_real(config: Config, checkpoint: str | Path, folder: str | Path, lim
     print(face_table(summary, "pairs"))
     print(f"\nfigures: '{out / 'metrics.json'}'")
     return out
+
+
+def _of_all(summary: dict[str, Any]) -> dict[str, list[float]]:
+    """The model's figures that everybody has, person by person: of others it is not told whose are missing."""
+    people = summary["people"]
+    return {name: values for name, values in columns(people)["model"].items() if len(values) == len(people)}
 
 
 def cross_pairs(clips: list[Clip], limit: int | None, seed: int = 0) -> list[tuple[Clip, Clip]]:
