@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -240,6 +241,9 @@ def test_fewer_pairs_are_the_first_of_all_and_nobody_drives_themselves(trained):
     every = cross_pairs(clips, None)
     assert len(every) == 2 and all(source.identity != driving.identity for source, driving in every)
     assert cross_pairs(clips, 1) == every[:1]
+    many = [replace(clip, identity=str(person)) for person in range(4) for clip in clips]
+    first = cross_pairs(many, 8)
+    assert all(sum(source.identity == str(person) for source, _ in first) == 2 for person in range(4))
     with pytest.raises(UserError, match="two people"):
         cross_pairs(clips[:1], None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,9 @@ def _of_all(summary: dict[str, Any]) -> dict[str, list[float]]:
 
 
 def cross_pairs(clips: list[Clip], limit: int | None, seed: int = 0) -> list[tuple[Clip, Clip]]:
-    """(source, driving) pairs of clips of two people, in a seeded order, so that fewer are a fair sample of all.
+    """(source, driving) pairs of clips of two people, in a seeded order; everybody's turn as the source comes round.
+
+    So the first few of them are as many people as they can be, and a fair sample of all.
 
     Raises:
         UserError: there are no two people, or nobody moves.
@@ -80,4 +83,9 @@ def cross_pairs(clips: list[Clip], limit: int | None, seed: int = 0) -> list[tup
     if not every:
         raise UserError("--real_faces: needs clips of two people, PERSON#NUMBER.mp4, one of them with frames to drive")
     order = np.random.default_rng(seed).permutation(len(every))
-    return [every[i] for i in order][:limit]
+    turns: Counter[str] = Counter()
+    rounds = []
+    for source, driving in (every[i] for i in order):
+        rounds.append((turns[source.identity], (source, driving)))
+        turns[source.identity] += 1
+    return [pair for _, pair in sorted(rounds, key=lambda turn: turn[0])][:limit]
