@@ -70,6 +70,9 @@ def test_reconstruction_writes_videos_strips_figures_and_a_table(trained):
     assert sorted(clip["clip"] for clip in metrics["clips"]) == clips
     assert metrics["summary"]["all"]["people"] == 2
     assert f"{metrics['summary']['all']['model']['PSNR']:.2f}" in result.stdout
+    faces = metrics["faces"]["means"]
+    assert faces["repeat"]["MKR"] == 0 and 0 < faces["affine"]["AKD"] < faces["repeat"]["AKD"]
+    assert f"{faces['repeat']['CSIM']:.3f}" in result.stdout
     assert ("LPIPS is left out" in result.stdout) == ("LPIPS" not in metrics["summary"]["all"]["model"])
 
     # the strip is loss-less: the figures can be had from it and the clip alone
@@ -87,6 +90,9 @@ def test_animation_of_listed_and_of_drawn_pairs(trained):
     assert result.returncode == 0, result.stderr
     made = list((trained / "animation").glob("*.mp4"))
     assert len(made) == len(list((trained / "animation" / "png").glob("*.png"))) > 0
+    metrics = json.loads((trained / "animation" / "metrics.json").read_text())
+    assert len(metrics["pairs"]) == len(made) and metrics["faces"]["means"]["source repeated"]["jitter"] == 0
+    assert "mouth range" in result.stdout
     for path in made:
         path.unlink()
 

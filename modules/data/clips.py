@@ -138,7 +138,7 @@ def find_clips(
     progress: bool = False,
     index_folder: Path | None = None,
 ) -> tuple[list[Clip], dict[Path, str]]:
-    """The clips of one split of a root, and what could not be used: path -> reason.
+    """The clips of one split of a root, or of ``"all"`` of it, and what could not be used: path -> reason.
 
     ``seed`` draws the 80/20 split of a root without ``train/`` and ``test/``; a person is on one side of it only.
     What probing says of videos is kept in ``index_folder``, if there is one, for the next time.
@@ -172,7 +172,10 @@ def find_clips(
 def _entries(root: Path, split: str, seed: int) -> list[Path]:
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; set root_dir to the folder of the data set")
-    if any((root / name).is_dir() for name in SPLITS):
+    splits = [root / name for name in SPLITS if (root / name).is_dir()]
+    if split == "all":
+        folder, entries = root, [path for part in splits or [root] for path in _listing(part)]
+    elif splits:
         folder = root / split
         if not folder.is_dir():
             raise UserError(
@@ -182,7 +185,8 @@ def _entries(root: Path, split: str, seed: int) -> list[Path]:
     else:
         folder, entries = root, _split(_listing(root), split, seed)
     if not entries:
-        raise UserError(f"{folder}: no {split} clips here; put videos, folders of frames or images into it")
+        what = "" if split == "all" else f"{split} "
+        raise UserError(f"{folder}: no {what}clips here; put videos, folders of frames or images into it")
     return entries
 
 

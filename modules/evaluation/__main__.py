@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import argparse
 
-from ..arguments import training_options, training_parser
+from ..arguments import number, training_options, training_parser
 from ..errors import UserError, run_script
 
 
 def parse() -> argparse.Namespace:
     parser = training_parser(__doc__, "config/vox-256.yaml")
-    modes = ["train", "reconstruction", "animate", "evaluate"]
+    modes = ["train", "reconstruction", "animate", "evaluate", "compare-real"]
     parser.add_argument("--mode", choices=modes, default="train", help="what to do")
-    return parser.parse_args()
+    clips = "compare-real: folder of clips or photographs of real people, PERSON#NUMBER.mp4"
+    parser.add_argument("--real_faces", metavar="DIR", help=clips)
+    pairs = "compare-real: pairs of source and driver at most, drawn at random; without it all"
+    parser.add_argument("--pairs", type=number(int, 1, 10**9), metavar="N", help=pairs)
+    args = parser.parse_args()
+    if (args.mode == "compare-real") != (args.real_faces is not None):
+        parser.error("--mode compare-real and --real_faces DIR go together")
+    if args.pairs is not None and args.real_faces is None:
+        parser.error("--pairs is for --mode compare-real")
+    return args
 
 
 def main() -> None:
@@ -36,6 +45,11 @@ def main() -> None:
         from .evaluate_mef import evaluate_mef
 
         evaluate_mef(args.config, args.checkpoint, args.cpu)
+        return
+    if args.mode == "compare-real":
+        from .compare_real import compare_real
+
+        compare_real(load_config(args.config), args.checkpoint, args.real_faces, args.pairs, args.cpu)
         return
     from .animation import animate_pairs
     from .evaluate import evaluate

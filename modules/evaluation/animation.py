@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,46 +19,67 @@ from ..sid.animator import Animator
 from ..sid.inference import prepare_model
 from ..sid.model import SID
 from ..sid.motion import MotionOptions
-from .output import clip_files, unique_names
+from .output import clip_files, unique_names, write_json
+from .real_pairs import Pair, PairFaces
+from .real_summary import face_table, summarise
 
 
 def animate_pairs(config: Config, checkpoint: str | Path, cpu: bool = False) -> Path:
-    """Drive the first frame of one test clip by another, for every pair; write ``animation/`` beside the checkpoint."""
-    params = config.animate_params
-    normalization = params.normalization_params
-    options = MotionOptions(
-        params.motion,
-        relative=normalization.use_relative_movement,
-        adapt_scale=normalization.adapt_movement_scale,
-        relative_jacobian=normalization.use_relative_jacobian,
-    )
+    """Drive the first frame of one test clip by another, for every pair; write ``animation/`` beside the checkpoint.
+
+    Faces are read by judges of their own (:class:`.real_faces.AgainstDriver`), their figures printed and written to
+    ``metrics.json``.
+    """
+    options = motion_options(config)
     pairs = choose_pairs(test_clips(config.dataset_params), config)
-    model = prepare_model(config.model_params, checkpoint, best_device(cpu))
+    device = best_device(cpu)
+    model, faces = prepare_model(config.model_params, checkpoint, device), PairFaces(device)
     folder = Path(checkpoint).parent / "animation"
     skipped = []
     names = unique_names(f"{source.name}-{driving.name}" for source, driving in pairs)
     for name, (source, driving) in zip(tqdm(names, unit="pair"), pairs, strict=True):
         try:
-            _animate(model, source, driving, name, folder, params.format, options)
+            with (
+                driven(model, source, driving, options, faces) as (source_image, moved),
+                clip_files(folder, name, config.animate_params.format, driving.frame_rate) as add,
+            ):
+                for pair, time in zip(moved, driving.times.tolist(), strict=True):
+                    add([source_image, *pair], time)
         except UnreadableClip as error:
             skipped.append(str(error))
     for reason in skipped:
         print(f"left out: {reason}")
     if len(skipped) == len(pairs):
         raise UserError("none of the pairs could be animated")
+    summary = summarise([result for _, result in faces.results], faces.anchors)
+    write_json(folder / "metrics.json", {"faces": summary, "pairs": faces.each()})
+    print(face_table(summary, "pairs"))
     print(f"{len(pairs) - len(skipped)} animations in '{folder}'")
     return folder
 
 
-def _animate(
-    model: SID, source: Clip, driving: Clip, name: str, folder: Path, suffix: str, options: MotionOptions
-) -> None:
+def motion_options(config: Config) -> MotionOptions:
+    """How ``animate_params`` says that a source is driven."""
+    params = config.animate_params
+    normalization = params.normalization_params
+    return MotionOptions(
+        params.motion,
+        relative=normalization.use_relative_movement,
+        adapt_scale=normalization.adapt_movement_scale,
+        relative_jacobian=normalization.use_relative_jacobian,
+    )
+
+
+@contextmanager
+def driven(
+    model: SID, source: Clip, driving: Clip, options: MotionOptions, faces: PairFaces
+) -> Iterator[tuple[np.ndarray, Iterator[Pair]]]:
+    """A clip's first frame, and every frame of another with what it makes of it; measured as they are taken."""
     with closing(source.frames()) as frames:
         source_image = next(frames)
     animator = Animator(model, source_image, options)
-    with closing(driving.frames()) as frames, clip_files(folder, name, suffix, driving.frame_rate) as add:
-        for pair, time in zip(animator.pairs(frames), driving.times.tolist(), strict=True):
-            add([source_image, *pair], time)
+    with closing(driving.frames()) as frames:
+        yield source_image, faces.watch(source, driving, source_image, animator.pairs(frames))
 
 
 def choose_pairs(clips: list[Clip], config: Config) -> list[tuple[Clip, Clip]]:

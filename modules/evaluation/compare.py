@@ -21,11 +21,15 @@ def read(path: str) -> dict[str, Any]:
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; give a metrics.json of --mode evaluate") from None
+        raise UserError(f"{path}: no such file; give a metrics.json of --mode evaluate or compare-real") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as JSON; give a metrics.json of --mode evaluate") from error
+        raise UserError(
+            f"{path}: cannot be read as JSON; give a metrics.json of --mode evaluate or compare-real"
+        ) from error
     if not isinstance(found, dict) or not {"measured", "each"} <= found.keys():
-        raise UserError(f"{path}: holds no figures per person and pair; write it with run.py --mode evaluate")
+        raise UserError(
+            f"{path}: holds no figures per person and pair; write it with run.py --mode evaluate or compare-real"
+        )
     return found
 
 
@@ -63,7 +67,8 @@ def main() -> None:
     parser.add_argument("second", metavar="B/metrics.json", help="figures to compare; differences are B minus A")
     args = parser.parse_args()
     print(compare(args.first, args.second))
-    print("\n*: the interval excludes no difference.  Higher is better but for ID, SIM, AU, pose, identity, landmarks;")
+    print("\n*: the interval excludes no difference.  Higher is better but for ID, SIM, AU, pose, identity, landmarks,")
+    print("MKR and expression L1; ranges and jitter are best at 1.")
     print("z_id should know little of units and pose, z_sem little of people and identity parameters.")
 
 

@@ -77,11 +77,11 @@ def unique_names(names: Iterable[str]) -> list[str]:
     return result
 
 
-def evaluation_folder(checkpoint: str | Path) -> Path:
-    """``evaluation/<name of the checkpoint>`` beside it: several checkpoints in a folder are there to be compared."""
+def evaluation_folder(checkpoint: str | Path, kind: str = "evaluation") -> Path:
+    """``<kind>/<name of the checkpoint>`` beside it: several checkpoints in a folder are there to be compared."""
     path = Path(os.path.abspath(checkpoint))  # a link's own place and name
     ending = next((e for e in ENDINGS if path.name.endswith(e) and not path.is_dir()), "")
-    return path.parent / "evaluation" / path.name.removesuffix(ending)
+    return path.parent / kind / path.name.removesuffix(ending)
 
 
 def write_json(path: Path, values: Any) -> None:

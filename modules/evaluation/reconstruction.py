@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,8 +22,11 @@ from ..sid.animator import Animator
 from ..sid.inference import prepare_model
 from ..sid.model import SID
 from ..sid.motion import MotionOptions
-from .metrics import CHUNK, ClipMetrics, best_affine_warp, load_lpips, mean_over_people
+from .judges.face_reader import FaceReader, FaceReading, load_face_reader
+from .metrics import CHUNK, ClipMetrics, Figures, best_affine_warp, load_lpips, mean_over_people
 from .output import clip_files, table, unique_names, write_json
+from .real_faces import AgainstTruth, Anchors
+from .real_summary import FaceResult, face_table, summarise
 
 ANSWERS = ("model", "affine", "repeat")
 MOVING = 28.0  # dB: clips that repeating their first frame explains less well than this are said to move
@@ -32,56 +36,97 @@ def reconstruct(config: Config, checkpoint: str | Path, cpu: bool = False) -> Pa
     """Rebuild the test clips; write videos, strips and ``metrics.json`` beside the checkpoint and print a table.
 
     Every figure is over the frames after the first, which is given, averaged per person, and stands beside two trivial
-    answers: the first frame repeated, and its best global affine warp.
+    answers: the first frame repeated, and its best global affine warp.  Faces are read by judges of their own
+    (:class:`.real_faces.AgainstTruth`); where the clips show none, their figures are left out.
     """
-    model = prepare_model(config.model_params, checkpoint, best_device(cpu))
+    device = best_device(cpu)
+    model = prepare_model(config.model_params, checkpoint, device)
     clips = [clip for clip in test_clips(config.dataset_params) if len(clip) > 1 and not clip.is_photos]
     if not clips:
         raise UserError("the test split holds no clip of two frames or more: nothing to reconstruct")
     folder = Path(checkpoint).parent / "reconstruction"
-    results, skipped, lpips = [], {}, load_lpips(best_device(cpu))
+    results, faces, skipped = [], [], {}
+    judges = Judges(load_lpips(device), load_face_reader(device), Anchors())
     clips = clips[: config.reconstruction_params.num_videos]
     names = unique_names(clip.name for clip in clips)
     for name, clip in zip(tqdm(names, unit="clip"), clips, strict=True):
         try:
-            results.append(_rebuild(model, clip, name, config, folder, lpips))
+            figures, of_faces = _rebuild(model, clip, name, config, folder, judges)
+            results.append(figures)
+            faces.append(of_faces)
         except UnreadableClip as error:
             skipped[name] = str(error)
     if not results:
         raise UserError(f"none of the {len(skipped)} test clips can be read; the first: {next(iter(skipped.values()))}")
-    summary = _summary(results)
-    write_json(folder / "metrics.json", {"summary": summary, "clips": results, "skipped": skipped})
+    summary, of_faces = _summary(results), summarise(faces, judges.anchors)
+    write_json(folder / "metrics.json", {"summary": summary, "faces": of_faces, "clips": results, "skipped": skipped})
     _print(summary, results, skipped)
+    print(f"\n{face_table(of_faces)}")
     return folder
 
 
-def _rebuild(model: SID, clip: Clip, name: str, config: Config, folder: Path, lpips: Metric | None) -> dict:
+class Judges(NamedTuple):
+    """What measures results, beside arithmetic."""
+
+    lpips: Metric | None
+    reader: FaceReader
+    anchors: Anchors
+
+
+class Measured:
+    """The figures of one clip, which comes in parts: every answer's, of pictures and of faces.
+
+    Args:
+        first: the clip's first frame, uint8 ``[H, W, 3]``, which is given.
+    """
+
+    def __init__(self, first: np.ndarray, person: str, judges: Judges, device: torch.device) -> None:
+        self.given, self.person, self.judges = to_tensor([first], device), person, judges
+        self.pictures = {answer: ClipMetrics(judges.lpips) for answer in ANSWERS}
+        self.faces = {answer: AgainstTruth() for answer in ANSWERS}
+        self.first: FaceReading = judges.reader(self.given)
+        judges.anchors.add(person, self.first)
+
+    def add(self, chunk: list[tuple[np.ndarray, np.ndarray]]) -> None:
+        """Count in (frame, prediction) pairs, and what the trivial answers are to these frames."""
+        target, prediction = (to_tensor(list(images), self.given.device) for images in zip(*chunk, strict=True))
+        truth = self.judges.reader(target)
+        self.judges.anchors.add(self.person, truth)
+        warped = best_affine_warp(self.given, target)
+        answers = {"model": prediction, "affine": warped, "repeat": self.given.expand_as(target)}
+        for answer, images in answers.items():
+            self.pictures[answer].add(images, target)
+        faces = {answer: self.judges.reader(answers[answer], truth.found) for answer in ("model", "affine")}
+        for answer, read in (faces | {"repeat": self.first.repeated(len(target))}).items():
+            self.faces[answer].add(read, truth)
+
+    def means(self) -> dict[str, Figures]:
+        return {answer: measured.means() for answer, measured in self.pictures.items()}
+
+    def of_faces(self) -> FaceResult:
+        rows = {answer: measured.figures() for answer, measured in self.faces.items()}
+        return FaceResult(self.person, rows, self.faces["model"].faces.shows_faces)
+
+
+def _rebuild(
+    model: SID, clip: Clip, name: str, config: Config, folder: Path, judges: Judges
+) -> tuple[dict, FaceResult]:
     """Rebuild and measure one clip as its frames come: memory does not grow with its length."""
     params = config.reconstruction_params
-    figures = {answer: ClipMetrics(lpips) for answer in ANSWERS}
     with contextlib.closing(clip.frames()) as frames, clip_files(folder, name, params.format, clip.frame_rate) as add:
         first = next(frames)
         animator = Animator(model, first, MotionOptions(params.motion))
+        measured = Measured(first, clip.identity, judges, animator.device)
         pairs = animator.pairs(itertools.chain([first], frames))
         add([first, *next(pairs)], 0.0)  # this one is given: it is shown, not measured
         times = iter(clip.times[1:].tolist())
         while chunk := list(itertools.islice(pairs, CHUNK)):
             for pair, time in zip(chunk, itertools.islice(times, len(chunk)), strict=True):
                 add([first, *pair], time)
-            _measure(figures, first, chunk, animator.device)
-    means = {answer: measured.means() for answer, measured in figures.items()}
-    return {"clip": name, "path": str(clip.path), "person": clip.identity, "frames": len(clip), **means}
-
-
-def _measure(
-    figures: dict[str, ClipMetrics], first: np.ndarray, chunk: list[tuple[np.ndarray, np.ndarray]], device: torch.device
-) -> None:
-    """Count in (frame, prediction) pairs, and what the trivial answers are to these frames."""
-    target, prediction = (to_tensor(list(images), device) for images in zip(*chunk, strict=True))
-    given = to_tensor([first], device)
-    figures["model"].add(prediction, target)
-    figures["repeat"].add(given.expand_as(target), target)
-    figures["affine"].add(best_affine_warp(given, target), target)
+            measured.add(chunk)
+    faces = measured.of_faces()
+    figures = {"clip": name, "path": str(clip.path), "person": clip.identity, "frames": len(clip)}
+    return figures | measured.means() | {"faces": faces.rows}, faces
 
 
 def _summary(results: list[dict]) -> dict:
@@ -112,4 +157,3 @@ def _print(summary: dict, results: list[dict], skipped: dict[str, str]) -> None:
     print(f"\n{len(results)} clips, frames after the first, mean over people")
     if "LPIPS" not in columns:
         print("LPIPS is left out: AlexNet's weights (alexnet-owt-7be5be79.pth) are not in torch hub's folder")
-    print("AKD, AED and CSIM are not measured by this program")
