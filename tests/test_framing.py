@@ -21,6 +21,7 @@ from modules.faces.framer import Framer, analyser, chosen
 from modules.faces.framing import Crop, cut_crop, face_crop, steady_crop
 from modules.faces.paste import RIM, Paster
 from modules.geometry import coordinate_grid
+from modules.sid import inference
 from modules.sid.framing import DrivingVideo, Framing
 from modules.world import ACTION_UNITS, project_landmarks
 
@@ -169,6 +170,26 @@ def test_frames_without_a_face_are_held_over_or_skipped(video, track):
     frames = list(skipped.frames())
     assert [frame.time for frame in frames] == pytest.approx([n / 25 for n in range(5)], abs=1e-3)
     assert skipped.faceless == 4
+
+
+def test_what_is_skipped_takes_no_time_in_the_result(video, tmp_path):
+    Image.fromarray(astronaut()).save(tmp_path / "me.png")
+
+    class Still:
+        def __init__(self, source):
+            self.image = source.image
+
+        def prepare(self, frames, for_pose=False):
+            pass
+
+        def animate(self, frames, pose_frames=None, pose_moves=False):
+            return (self.image for _ in frames)
+
+    for faceless, count in (("keep", 9), ("skip", 5)):
+        framing = Framing((64, 64), params=PARAMS, paste_back=False, faceless=faceless, cpu=True)
+        result = tmp_path / f"{faceless}.mp4"
+        assert inference.animate_video(Still, tmp_path / "me.png", video, result, framing) == count
+        assert media.probe_video(result).duration == pytest.approx(count / 25, abs=2e-3)
 
 
 def test_a_crop_that_tracks_goes_where_the_face_goes(tmp_path):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+from io import BytesIO
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,7 @@ import torch.nn.functional as F
 from skimage.data import astronaut
 
 from modules.errors import UserError
+from modules.faces.framer import analyser
 from modules.media import write_image
 from modules.media.tensors import to_images
 from modules.world import ACTION_UNITS, draw_identities, draw_scenes, project_landmarks
@@ -22,6 +26,7 @@ from modules.world.puppets.puppet import Puppets, make_puppets
 from modules.world.puppets.render import landmarks, render
 from modules.world.puppets.states import CODES, States, draw_states
 from modules.world.puppets.triples import draw_triples, plan_triples
+from modules.world.puppets.writing import write_triples
 
 SIDE, SIZE = 256, 96
 # Of the astronaut, in pixels, as modules.faces finds them.
@@ -222,6 +227,37 @@ def test_triples_share_states_and_not_people(cast):
         plan_triples(cast, ["one"] * 3, 4, seed=7)
 
 
+def test_triples_go_on_where_they_were_and_are_not_mixed_with_others(tmp_path, cast):
+    prepared = photographs.Prepared(cast, ["astronaut.png", "first#1.png", "second.png"], {})
+
+    def write(count: int, seed: int = 7, size: int = 32) -> None:
+        write_triples(tmp_path, prepared, argparse.Namespace(triples=count, seed=seed, size=size))
+
+    write(1)
+    first = (tmp_path / "000000.npz").read_bytes()
+    write(2)
+    assert (tmp_path / "000000_target.png").exists() and (tmp_path / "000001_target.png").exists()
+    assert np.load(tmp_path / "000000.npz")["target_codes"].tolist() == np.load(BytesIO(first))["target_codes"].tolist()
+    for other in ({"seed": 8}, {"size": 48}):
+        with pytest.raises(UserError, match="has triples of another --seed or --size"):
+            write(1, **other)
+
+
+def test_the_networks_landmarks_count_from_the_middle_of_the_first_pixel():
+    """As :func:`photographs.cut` and the files take them; the networks' own count from its corner."""
+    picture, *_ = photograph()
+    (face,) = analyser(cpu=True)(picture)[0]
+    points, _ = photographs.networks()("astronaut.png", picture)
+    assert torch.allclose(points, face.landmarks68 - 0.5, atol=1e-3)
+
+
+@pytest.mark.parametrize("told", ["[1]", '{"a.png": [[1, 2]]}', '{"a.png": [[1, 2], [3]]}', "{", '{"a.png": null}'])
+def test_landmarks_that_are_none_are_one_line(tmp_path, told):
+    (tmp_path / "marks.json").write_text(told)
+    with pytest.raises(UserError, match="marks.json"):
+        photographs.from_files(tmp_path / "marks.json", tmp_path)("a.png", torch.zeros(1, 3, 8, 8))
+
+
 def test_a_driver_is_read_and_shown(cast):
     faces = neutral(5)._replace(identity=draw_identities(1, 9).expand(5, -1))
     smile, jaw, shut = (ACTION_UNITS.index(name) for name in ("AU12", "AU26", "AU43"))
@@ -259,6 +295,7 @@ def test_a_folder_becomes_puppets_that_can_be_kept(tmp_path, cast):
     assert again.left_out == prepared.left_out
     with pytest.raises(UserError, match="no picture in it"):
         photographs.pictures_in(tmp_path)
-    (tmp_path / "other.pt").write_bytes(b"none")
-    with pytest.raises(UserError, match="cannot be read as puppets"):
-        photographs.load(tmp_path / "other.pt")
+    for content in (b"none", b""):
+        (tmp_path / "other.pt").write_bytes(content)
+        with pytest.raises(UserError, match="cannot be read as puppets"):
+            photographs.load(tmp_path / "other.pt")

@@ -66,6 +66,11 @@ def test_a_step_s_configuration_is_the_recipe_s_but_for_what_it_names(tmp_path):
     ("steps", "words"),
     [
         ([], "steps: expected a list"),
+        ([{"name": "a", "run": "sid --out {out}"}], "there is {out} in run where the step makes something"),
+        ([{"name": "a", "run": "sid", "makes": "b", "config": {"x": "{out}"}}], "cannot be filled in"),
+        ([{"name": "a", "run": "sid"}, {"name": "b", "run": "sid --config {a.config}"}], "cannot be filled in"),
+        ([{"name": "a", "run": "sid {}"}], "cannot be filled in"),
+        ([{"name": "a", "run": "sid 'x"}], "No closing quotation"),
         ([{"name": "a/b", "run": "sid"}], "a name is a letter"),
         ([{"name": "a", "run": "sid"}] * 2, "two steps of this name"),
         ([{"name": "a", "run": "sid.export --checkpoint {b}"}], "needs b, which is no step before it"),
@@ -81,6 +86,11 @@ def test_what_is_no_recipe_is_one_line(steps, words):
     with pytest.raises(UserError) as error:
         recipe(*steps)
     assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_steps_that_are_no_list_are_named():
+    with pytest.raises(UserError, match="steps: expected a list"):
+        recipe_from({"minutes": 1, "steps": 5}, Path("r.yaml"))
 
 
 def test_what_is_done_is_not_done_again_and_what_is_made_otherwise_is_refused(tmp_path, capfd):

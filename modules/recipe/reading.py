@@ -7,7 +7,7 @@ import json
 import re
 import shlex
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,8 +81,8 @@ def recipe_from(values: dict[str, Any], file: Path) -> Recipe:
     """A recipe from plain values; ``file`` is where they stand, or could.  Raises UserError."""
     where = str(file)
     common = with_base(values.get(CONFIG, {}), file)
-    configs, steps = {}, []
-    for step in values.get("steps") or []:
+    configs, steps, given = {}, [], values.get("steps")
+    for step in given if isinstance(given, list) else []:
         if isinstance(step, dict) and CONFIG in step:
             own = step[CONFIG]
             config = merged(common, own) if isinstance(own, dict) and "base" not in own else with_base(own, file)
@@ -92,7 +92,8 @@ def recipe_from(values: dict[str, Any], file: Path) -> Recipe:
             step = {key: value for key, value in step.items() if key != CONFIG}
         steps.append(step)
     values = {key: value for key, value in values.items() if key != CONFIG}
-    known = section_from_dict(_Recipe, values | {"steps": steps}, where, _Recipe)
+    values |= {"steps": steps} if isinstance(given, list) else {}
+    known = section_from_dict(_Recipe, values, where, _Recipe)
     recipe = Recipe(where, known.minutes, known.steps, configs)
     _check(recipe)
     return recipe
@@ -115,7 +116,21 @@ def _check(recipe: Recipe) -> None:
             raise UserError(f"{where}: start and resume are of trainings, which have a share")
         if step.share is not None and step.name not in recipe.configs:
             raise UserError(f"{where}: a training needs a config")
+        _check_braces(recipe, step, known)
         known.add(step.name)
+
+
+def _check_braces(recipe: Recipe, step: Step, known: set[str]) -> None:
+    """Fill a step in as it will be when it runs."""
+    made = {name: Made(Path(name), Path(name)) if name in recipe.configs else name for name in known}
+    try:
+        words(step, made if step.makes is None else made | {"out": "out"})
+        filled(recipe.configs.get(step.name), made)
+    except (ValueError, LookupError, AttributeError) as error:
+        known_ones = "{out} in run where the step makes something, {name} and, of steps with a config, {name.config}"
+        raise UserError(
+            f"{recipe.where}: step {step.name}: cannot be filled in ({error}); there is {known_ones}"
+        ) from None
 
 
 def needed(recipe: Recipe, step: Step) -> set[str]:
@@ -147,7 +162,7 @@ class Made(str):
         return made
 
 
-def filled(values: Any, made: dict[str, Made]) -> Any:
+def filled(values: Any, made: Mapping[str, str]) -> Any:
     """Plain values whose texts name what steps made instead of the steps."""
     if isinstance(values, str):
         return values.format_map(made)
@@ -156,7 +171,7 @@ def filled(values: Any, made: dict[str, Made]) -> Any:
     return [filled(value, made) for value in values] if isinstance(values, list) else values
 
 
-def words(step: Step, made: dict[str, Made]) -> list[str]:
+def words(step: Step, made: Mapping[str, str]) -> list[str]:
     """The words of a step's command line, from its module on."""
     return [filled(word, made) for word in shlex.split(step.run)]
 

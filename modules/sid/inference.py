@@ -97,7 +97,7 @@ def animate_video(
         index = animator.start_from_best(frame.image for frame in video.frames(searching))
         print(f"relative to the driver's frame {index}, which is posed most like the source", file=sys.stderr)
     times: deque[float] = deque()  # of driving frames, for those of the pose
-    pose_frames = None if pose is None else poses_at(pose, framing, iter(times.popleft, None))
+    pose_frames = None if pose is None else poses_at(pose, framing, _taken(times))
     pose_moves = pose is not None and not media.is_image(pose)
     if pose is not None and pose_moves:
         animator.prepare(framing.video(pose).some(SEEN_FIRST), for_pose=True)
@@ -120,11 +120,10 @@ def animate_video(
             times.append(frame.time)
             yield frame.image
 
-    sound = None if framing.faceless == "skip" and framing.is_close else driver  # what is cut would be heard
-    with (
-        bar,
-        media.VideoWriter(result, width, height, info.frame_rate, audio_from=sound, duration=info.duration) as writer,
-    ):
+    is_cut = framing.faceless == "skip" and framing.is_close
+    # what is cut would be heard, and the last frame shown for as long
+    sound, duration = (None, None) if is_cut else (driver, info.duration)
+    with bar, media.VideoWriter(result, width, height, info.frame_rate, sound, duration) as writer:
         for picture in animator.animate(driving(), pose_frames, pose_moves):
             frame = waiting.pop(0)
             writer.write(framing.shown(person, frame.image, finish(picture)), frame.time)
@@ -132,6 +131,12 @@ def animate_video(
         done = "left out, with the sound" if framing.faceless == "skip" else "show the face before"
         print(f"{driver}: {video.faceless} frames without a face {done}", file=sys.stderr)
     return writer.count
+
+
+def _taken(times: deque[float]) -> Iterator[float]:
+    """What is in a queue; it ends where that is empty.  An animator that looks ahead asks once more at the end."""
+    while times:
+        yield times.popleft()
 
 
 def poses_at(path: str, framing: Framing, times: Iterator[float]) -> Iterator[np.ndarray]:

@@ -17,7 +17,7 @@ from ...errors import UserError, run_script
 def arguments() -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("--photos", metavar="DIR", help="folder of photographs of one face each")
-    parser.add_argument("--landmarks", metavar="JSON", help="68 points in pixels for each name; needs --mattes")
+    parser.add_argument("--landmarks", metavar="JSON", help="68 points for each name, in pixels; needs --mattes")
     parser.add_argument("--mattes", metavar="DIR", help="PNG of each photograph, white where the person is")
     parser.add_argument("--out", metavar="DIR", required=True, help="where results are written")
     parser.add_argument("--sheet", metavar="PNG", help="write a contact sheet: photograph, then random states")

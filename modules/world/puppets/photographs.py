@@ -27,7 +27,8 @@ _CHEEKS = [[1, 2, 3, 4, 48, 31, 30, 29], [15, 14, 13, 12, 54, 35, 30, 29]]  # la
 _LEAST = 0.5  # mean matte within the face
 _FORMAT = "deepexpr puppets 1"
 
-# A photograph [1, 3, H, W] -> landmarks [68, 2] in pixels and matte [1, 1, H, W], or None where there is no face.
+# A photograph [1, 3, H, W] -> landmarks [68, 2] in pixels, from the middle of the first, and matte [1, 1, H, W]; or
+# None where there is no face.
 Finder = Callable[[str, Tensor], "tuple[Tensor, Tensor] | None"]
 
 
@@ -49,24 +50,39 @@ def networks(device: torch.device | str = "cpu") -> Finder:
     @torch.no_grad()
     def find(name: str, photo: Tensor) -> tuple[Tensor, Tensor] | None:
         found = analyser(photo)[0]
-        return (found[0].landmarks68.float(), matte(photo)) if found else None
+        # the networks count from the first pixel's corner
+        return (found[0].landmarks68.float() - 0.5, matte(photo)) if found else None
 
     return find
 
 
 def from_files(landmarks: str | Path, mattes: str | Path) -> Finder:
-    """Landmarks from a JSON file (name of the picture -> 68 (x, y) in pixels), mattes from a folder of PNGs."""
+    """Landmarks from a JSON file, mattes from a folder of PNGs.
+
+    The file has, for each name of a picture, 68 (x, y) in pixels from the middle of the first.  A picture that it does
+    not name has no face.
+
+    Raises:
+        UserError: the file is none of that kind; of one picture, what is returned raises it.
+    """
     path = Path(landmarks)
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as JSON ({error}); give names with 68 points each") from error
+    if not isinstance(table, dict):
+        raise UserError(f"{path}: expected names of pictures with 68 points each, found {type(table).__name__}")
     by_name = {Path(name).name: points for name, points in table.items()}
 
     def find(name: str, photo: Tensor) -> tuple[Tensor, Tensor] | None:
-        points = torch.tensor(by_name.get(name, []), dtype=torch.float32, device=photo.device)
-        if points.shape != (68, 2):
+        if name not in by_name:
             return None
+        try:
+            points = torch.tensor(by_name[name], dtype=torch.float32, device=photo.device)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"{path}: {name}: expected 68 points ({error})") from None
+        if points.shape != (68, 2):
+            raise UserError(f"{path}: {name}: expected 68 points (x, y), found the shape {list(points.shape)}")
         picture = media.read_image(Path(mattes) / f"{Path(name).stem}.png")
         matte = to_tensor([picture], photo.device)[:, :1]
         return points, F.interpolate(matte, size=photo.shape[2:], mode="bilinear", antialias=True)
@@ -84,10 +100,10 @@ def prepare(photos: list[Path], find: Finder, side: int = 512, device: torch.dev
     for path in photos:
         try:
             photo = to_tensor([media.read_image(path)], device)
+            found = find(path.name, photo)
         except UserError as error:
             left_out[path.name] = str(error)
             continue
-        found = find(path.name, photo)
         if found is None:
             left_out[path.name] = "no face was found"
             continue
@@ -167,7 +183,7 @@ def load(path: str | Path) -> Prepared:
         if content["format"] != _FORMAT:
             raise ValueError(f"format {content['format']!r}")
         puppets = Puppets(**tensors | {"sheet": Sheet(**tensors["sheet"])})
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, UnpicklingError) as error:
+    except (OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError, UnpicklingError) as error:
         raise UserError(f"{path}: cannot be read as puppets; make it again from the photographs") from error
     return Prepared(puppets, content["names"], content["left_out"])
 

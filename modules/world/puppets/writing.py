@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from ... import media
 from ...atomic import replacing, write_text
+from ...errors import UserError
 from ...media.tensors import to_images
 from .photographs import Prepared
 from .render import Rendering
@@ -18,6 +20,7 @@ from .states import CODES
 from .triples import Triples, draw_triples, plan_triples
 
 _AT_ONCE = 8
+_FIXED = ("seed", "size", "codes")  # what triples of one folder have in common
 
 
 def person_of(name: str) -> str:
@@ -28,7 +31,10 @@ def person_of(name: str) -> str:
 def write_triples(folder: Path, prepared: Prepared, args: argparse.Namespace) -> None:
     """Draw ``args.triples`` triples of ``args.size`` pixels from ``args.seed`` and write them.
 
-    Those that are there already are kept: a run that was cut off goes on where it was.
+    Those that are there already are kept: a run that was cut off goes on where it was, and may be made longer.
+
+    Raises:
+        UserError: those that are there are of another seed or size, or of other photographs.
     """
     people = [person_of(name) for name in prepared.names]
     plan = plan_triples(prepared.puppets, people, args.triples, args.seed)
@@ -38,6 +44,7 @@ def write_triples(folder: Path, prepared: Prepared, args: argparse.Namespace) ->
         "codes": CODES,
         "people": [[people[i] for i in pair] for pair in plan.people.tolist()],
     }
+    _check_same(folder / "triples.json", table)
     write_text(folder / "triples.json", json.dumps(table) + "\n")
     for start in tqdm(range(0, args.triples, _AT_ONCE), desc="triples", unit="batch"):
         numbers = range(start, min(start + _AT_ONCE, args.triples))
@@ -46,6 +53,24 @@ def write_triples(folder: Path, prepared: Prepared, args: argparse.Namespace) ->
         drawn = draw_triples(prepared.puppets, plan.take(slice(numbers.start, numbers.stop)), args.size)
         for row, number in enumerate(numbers):
             _write(folder / f"{number:06d}", drawn, row)
+
+
+def _check_same(path: Path, table: dict[str, Any]) -> None:
+    """UserError where triples that are there would be mixed with others."""
+    if not path.exists():
+        return
+    table = json.loads(json.dumps(table))
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        both = min(len(before["people"]), len(table["people"]))
+        same = all((before[key], before["people"][:both]) == (table[key], table["people"][:both]) for key in _FIXED)
+    except (OSError, ValueError, KeyError, TypeError):
+        same = False
+    if not same:
+        raise UserError(
+            f"{path.parent}: has triples of another --seed or --size, or of other photographs; remove it, or choose "
+            "another --out"
+        )
 
 
 def _write(path: Path, drawn: Triples, row: int) -> None:
