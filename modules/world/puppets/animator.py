@@ -140,6 +140,8 @@ class PuppetAnimator:
     def _detailed(self, drawn: Rendering) -> Tensor:
         """A drawing with the photograph's detail: moved where the flow is true, else where nothing has changed."""
         change = (drawn.image - self._unmoved).abs().amax(dim=1, keepdim=True)
+        reach = len(change[0, 0]) // 32  # what moves may have left its place nearby, unseen where colours are alike
+        change = F.max_pool2d(change, 2 * reach + 1, stride=1, padding=reach)
         same = torch.exp(-(change / UNCHANGED).square())
         still = coordinate_grid(*drawn.image.shape[2:], drawn.flow)
         true = drawn.valid.permute(0, 2, 3, 1)
