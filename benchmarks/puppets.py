@@ -26,7 +26,7 @@ from modules.evaluation.bootstrap import difference
 from modules.evaluation.output import table
 from modules.media.tensors import to_images, to_tensor
 from modules.world.puppets.fit import fit
-from modules.world.puppets.photographs import cut, networks
+from modules.world.puppets.photographs import Finder, cut, networks
 from modules.world.puppets.puppet import make_puppets, polygon
 from modules.world.puppets.render import render
 from modules.world.puppets.states import States
@@ -78,7 +78,7 @@ def main() -> None:
         media.write_image(args.sheet, np.concatenate(rows[:8]))
 
 
-def _read(path: Path, find) -> Photograph | None:
+def _read(path: Path, find: Finder) -> Photograph | None:
     photo = to_tensor([media.read_image(path)])
     found = find(path.name, photo)
     return None if found is None else Photograph(*cut(photo, *found, SIDE))
