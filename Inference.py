@@ -31,11 +31,13 @@ SID_ONLY = (
     "find_best_frame",
     "side_by_side",
     "face",
+    "driver_face",
     "paste_back",
     "track",
     "faceless",
     "result_size",
 )
+CLOSE_ONLY = ("face", "driver_face", "track", "faceless", "result_size")  # of crops by landmarks
 MEF_ONLY = (
     "negative_prompt",
     "num_images",
@@ -88,7 +90,9 @@ def parse() -> argparse.Namespace:
         help="as --relative, but since the frame whose pose is nearest to the source's",
     )
     add("--side_by_side", action="store_true", help="show source | driver | result")
-    add("--face", type=face, help="of several faces: largest (default), left, right, or a number, from the left")
+    which = "largest (default), left, right, or a number, from the left"
+    add("--face", type=face, help=f"of several faces in the source picture: {which}")
+    add("--driver_face", type=face, help=f"of several faces in a driver: {which}")
     what = "put the moved face back into the whole source picture (default: where the configuration has a framing)"
     add("--paste_back", action=argparse.BooleanOptionalAction, help=what)
     add("--track", action="store_true", help="let a driving video's crop follow the face instead of resting")
@@ -234,7 +238,7 @@ def check_framing(args: argparse.Namespace, is_close: bool) -> None:
     """UserError where an option would have no effect: with a crop by landmarks (``is_close``), or without one."""
     from modules import media
 
-    for name in () if is_close else chosen(args, ("face", "paste_back", "track", "faceless", "result_size")):
+    for name in () if is_close else chosen(args, (*CLOSE_ONLY, "paste_back")):
         raise UserError(f"--{name} needs a configuration with framing_params (the bundled one), and no --no-crop")
     if is_close and args.detector != "auto":
         raise UserError("--detector is of configurations without framing_params; leave it out")
@@ -288,7 +292,7 @@ def animate(args: argparse.Namespace) -> None:
         args.side_by_side,
         args.cpu,
         framing_params,
-        **chosen(args, ("face", "track", "faceless", "result_size")),
+        **chosen(args, CLOSE_ONLY),
         paste_back=args.paste_back,
     )
     tell_device(args.cpu)

@@ -148,6 +148,21 @@ def test_one_of_several_faces_is_chosen(two_people):
         chosen([], "largest", "wall.jpg")
 
 
+def test_source_and_driver_have_choices_of_their_own(two_people, tmp_path):
+    Image.fromarray(two_people).save(tmp_path / "group.png")
+    Image.fromarray(astronaut()).save(tmp_path / "me.png")
+    framing = Framing((64, 64), params=PARAMS, face="1", cpu=True)
+    assert framing.source(tmp_path / "group.png").crop.x < 200
+    right, left = (
+        Framing((64, 64), params=PARAMS, driver_face=which, cpu=True).image(tmp_path / "group.png")
+        for which in ("2", "1")
+    )
+    assert (framing.image(tmp_path / "group.png") == right).all() and (left != right).any()  # the larger one
+    of_driver = Framing((64, 64), params=PARAMS, driver_face="2", cpu=True)
+    with pytest.raises(UserError, match="--driver_face 2: one face is found in .*me.png"):
+        of_driver.image(tmp_path / "me.png")
+
+
 @pytest.fixture(scope="module")
 def video(tmp_path_factory) -> Path:
     """Two frames of a wall, three of a face, two of a wall, two of the face elsewhere: 25 a second."""
@@ -220,6 +235,15 @@ def test_a_crop_that_tracks_goes_where_the_face_goes(tmp_path):
     wide, close = ([f.image for f in DrivingVideo(tmp_path / "walk.mp4", each).frames()] for each in (rests, follows))
     change = [float(np.abs(frames[-1].astype(float) - frames[20]).mean()) for frames in (wide, close)]
     assert change[1] < 0.7 * change[0]
+
+
+def test_a_crop_that_tracks_is_at_once_where_a_face_comes_back():
+    wall, face = np.full((160, 480, 3), 120, np.uint8), cut_crop(astronaut(), FACE.wider(3.2), 160)
+    left, right = wall.copy(), wall.copy()
+    left[:, :160], right[:, 320:] = face, face
+    frames = [media.Frame(image, n / 5) for n, image in enumerate([left, *[wall] * 10, right])]
+    (_, first), *_, (_, last) = Framer(2.2, cpu=True).follow(iter(frames))
+    assert last.x - first.x > 0.98 * 320
 
 
 def test_a_source_keeps_its_size_and_what_is_around_its_face(tmp_path):
