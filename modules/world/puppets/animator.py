@@ -67,6 +67,8 @@ class PuppetAnimator:
             raise UserError("no face found in the source picture: choose one with a clear face")
         side = min(LARGEST, len(photo))
         small = F.interpolate(whole, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
+        # -1 and 1 are the centres of the outermost pixels, which lie further in where there are fewer
+        landmarks = landmarks * (1 - 1 / len(photo)) / (1 - 1 / side)
         found = fit_photographs(landmarks[None])
         if fault := faults(found)[0]:
             raise UserError(f"--motion mesh cannot use the source picture: {fault}; choose another")
