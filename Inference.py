@@ -31,11 +31,13 @@ SID_ONLY = (
     "find_best_frame",
     "side_by_side",
     "face",
+    "driver_face",
     "paste_back",
     "track",
     "faceless",
     "result_size",
 )
+CLOSE_ONLY = ("face", "driver_face", "track", "faceless", "result_size")  # of crops by landmarks
 MEF_ONLY = (
     "negative_prompt",
     "num_images",
@@ -88,7 +90,9 @@ def parse() -> argparse.Namespace:
         help="as --relative, but since the frame whose pose is nearest to the source's",
     )
     add("--side_by_side", action="store_true", help="show source | driver | result")
-    add("--face", type=face, help="of several faces: largest (default), left, right, or a number, from the left")
+    which = "largest (default), left, right, or a number, from the left"
+    add("--face", type=face, help=f"of several faces in the source picture: {which}")
+    add("--driver_face", type=face, help=f"of several faces in a driver: {which}")
     what = "put the moved face back into the whole source picture (default: where the configuration has a framing)"
     add("--paste_back", action=argparse.BooleanOptionalAction, help=what)
     add("--track", action="store_true", help="let a driving video's crop follow the face instead of resting")
@@ -230,9 +234,26 @@ def fill_in_bundled_mef(args: argparse.Namespace) -> None:
         args.source_image, args.reference_image = str(ROOT / BUNDLED_SOURCE), str(ROOT / BUNDLED_REFERENCE)
 
 
+def check_framing(args: argparse.Namespace, is_close: bool) -> None:
+    """UserError where an option would have no effect: with a crop by landmarks (``is_close``), or without one."""
+    from modules import media
+
+    for name in () if is_close else chosen(args, (*CLOSE_ONLY, "paste_back")):
+        raise UserError(f"--{name} needs a configuration with framing_params (the bundled one), and no --no-crop")
+    if is_close and args.detector != "auto":
+        raise UserError("--detector is of configurations without framing_params; leave it out")
+    if args.result_size is not None and args.paste_back is False:
+        raise UserError("--result_size is of the whole source picture; leave out --no-paste_back")
+    if args.faceless == "skip" and args.pose_video is not None and not media.is_image(args.pose_video):
+        raise UserError("--faceless skip: with a --pose_video, which runs by the clock, no time can be left out")
+
+
 def animate(args: argparse.Namespace) -> None:
     for name in chosen(args, MEF_ONLY):
         raise UserError(f"--{name} draws new portraits; it needs --prompt")
+    if args.motion == "mesh":
+        for name in chosen(args, ("config", "checkpoint", "adapt_scale")):
+            raise UserError(f"--{name} is of a model's motion, and --motion mesh needs no model; give one of the two")
     fill_in_bundled(args)
 
     from dataclasses import replace
@@ -247,7 +268,7 @@ def animate(args: argparse.Namespace) -> None:
     drivers = drivers_of(args, [args.result_image])
     options = MotionOptions(
         motion=None if args.motion == "mesh" else args.motion,
-        relative=args.relative or args.find_best_frame and args.motion != "mesh",
+        relative=args.relative or args.find_best_frame,
         adapt_scale=args.adapt_scale,
         other_pose=args.pose_video is not None,
         **chosen(args, ("drive", "strength")),
@@ -263,6 +284,7 @@ def animate(args: argparse.Namespace) -> None:
         motion = options.resolved(config.model_params.encoder_params is not None)
         if args.adapt_scale and motion == "embedding":
             print("--adapt_scale: embedding motion is built on the source's own key points and needs no scaling")
+    check_framing(args, is_close=framing_params is not None and args.crop is not False)
     framing = Framing(
         size,
         args.crop,
@@ -270,7 +292,7 @@ def animate(args: argparse.Namespace) -> None:
         args.side_by_side,
         args.cpu,
         framing_params,
-        **chosen(args, ("face", "track", "faceless", "result_size")),
+        **chosen(args, CLOSE_ONLY),
         paste_back=args.paste_back,
     )
     tell_device(args.cpu)

@@ -81,7 +81,7 @@ def _some(items: Sequence, count: int) -> list:
 
 
 def detection(analyser: FaceAnalyser, portraits: list[tuple[Tensor, Tensor]]) -> None:
-    """The largest face found is centred within half a distance of the eyes of the truth's middle."""
+    """Of how many pictures a face is found within half a distance of the eyes of the truth's middle."""
     for tilt in TILTS:
         hits = []
         for image, truth in portraits:

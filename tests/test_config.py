@@ -299,6 +299,9 @@ def test_value_within_a_list_is_named_by_its_place():
     assert error_of(values) == "my.yaml: dataset_params.root_dir[1].weight: expected a number > 0, found 0"
     values = changed("dataset_params.root_dir", [{"weight": 1}])
     assert error_of(values) == "my.yaml: dataset_params.root_dir[0].path: expected text, found nothing: it is missing"
+    values = changed("dataset_params.frame_shape", [256, 128, 3]) | {"framing_params": {}}
+    expected = "dataset_params.frame_shape: expected a square where there are framing_params, found 256 x 128"
+    assert error_of(values) == f"my.yaml: {expected}"
     values = changed("dataset_params.frame_shape", [256, 256, 1])
     assert error_of(values) == "my.yaml: dataset_params.frame_shape[2]: expected 3, found 1"
 

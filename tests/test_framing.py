@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scripts
 import torch
 from PIL import Image
 from skimage.data import astronaut
@@ -145,6 +148,21 @@ def test_one_of_several_faces_is_chosen(two_people):
         chosen([], "largest", "wall.jpg")
 
 
+def test_source_and_driver_have_choices_of_their_own(two_people, tmp_path):
+    Image.fromarray(two_people).save(tmp_path / "group.png")
+    Image.fromarray(astronaut()).save(tmp_path / "me.png")
+    framing = Framing((64, 64), params=PARAMS, face="1", cpu=True)
+    assert framing.source(tmp_path / "group.png").crop.x < 200
+    right, left = (
+        Framing((64, 64), params=PARAMS, driver_face=which, cpu=True).image(tmp_path / "group.png")
+        for which in ("2", "1")
+    )
+    assert (framing.image(tmp_path / "group.png") == right).all() and (left != right).any()  # the larger one
+    of_driver = Framing((64, 64), params=PARAMS, driver_face="2", cpu=True)
+    with pytest.raises(UserError, match="--driver_face 2: one face is found in .*me.png"):
+        of_driver.image(tmp_path / "me.png")
+
+
 @pytest.fixture(scope="module")
 def video(tmp_path_factory) -> Path:
     """Two frames of a wall, three of a face, two of a wall, two of the face elsewhere: 25 a second."""
@@ -172,24 +190,38 @@ def test_frames_without_a_face_are_held_over_or_skipped(video, track):
     assert skipped.faceless == 4
 
 
+class Still:
+    """An animator of a picture that stays as it is, which reads drivers in large batches."""
+
+    def __init__(self, source):
+        self.image = source.image
+
+    def prepare(self, frames, for_pose=False):
+        pass
+
+    def animate(self, frames, pose_frames=None, pose_moves=False):
+        while batch := list(islice(frames, 16)):
+            if pose_frames is not None:
+                assert len(list(islice(pose_frames, 16))) == len(batch)
+            yield from (self.image for _ in batch)
+
+
 def test_what_is_skipped_takes_no_time_in_the_result(video, tmp_path):
     Image.fromarray(astronaut()).save(tmp_path / "me.png")
-
-    class Still:
-        def __init__(self, source):
-            self.image = source.image
-
-        def prepare(self, frames, for_pose=False):
-            pass
-
-        def animate(self, frames, pose_frames=None, pose_moves=False):
-            return (self.image for _ in frames)
-
     for faceless, count in (("keep", 9), ("skip", 5)):
         framing = Framing((64, 64), params=PARAMS, paste_back=False, faceless=faceless, cpu=True)
         result = tmp_path / f"{faceless}.mp4"
         assert inference.animate_video(Still, tmp_path / "me.png", video, result, framing) == count
         assert media.probe_video(result).duration == pytest.approx(count / 25, abs=2e-3)
+
+
+@pytest.mark.parametrize("pose", ["video", "picture"])
+def test_an_animator_may_ask_for_more_poses_than_there_are(video, tmp_path, pose):
+    Image.fromarray(astronaut()).save(tmp_path / "me.png")
+    framing = Framing((64, 64), params=PARAMS, paste_back=False, cpu=True)
+    source, result = tmp_path / "me.png", tmp_path / "result.mp4"
+    poses = {"video": video, "picture": source}[pose]
+    assert inference.animate_video(Still, source, video, result, framing, poses) == 9
 
 
 def test_a_crop_that_tracks_goes_where_the_face_goes(tmp_path):
@@ -203,6 +235,15 @@ def test_a_crop_that_tracks_goes_where_the_face_goes(tmp_path):
     wide, close = ([f.image for f in DrivingVideo(tmp_path / "walk.mp4", each).frames()] for each in (rests, follows))
     change = [float(np.abs(frames[-1].astype(float) - frames[20]).mean()) for frames in (wide, close)]
     assert change[1] < 0.7 * change[0]
+
+
+def test_a_crop_that_tracks_is_at_once_where_a_face_comes_back():
+    wall, face = np.full((160, 480, 3), 120, np.uint8), cut_crop(astronaut(), FACE.wider(3.2), 160)
+    left, right = wall.copy(), wall.copy()
+    left[:, :160], right[:, 320:] = face, face
+    frames = [media.Frame(image, n / 5) for n, image in enumerate([left, *[wall] * 10, right])]
+    (_, first), *_, (_, last) = Framer(2.2, cpu=True).follow(iter(frames))
+    assert last.x - first.x > 0.98 * 320
 
 
 def test_a_source_keeps_its_size_and_what_is_around_its_face(tmp_path):
@@ -245,3 +286,21 @@ def test_a_photograph_comes_out_whole_with_its_face_moved(tmp_path):
     ):
         refused = run("me.png", "--face", which)
         assert refused.returncode == 2 and said in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--no-crop --track", "--track needs a configuration with framing_params"),
+        ("--no-crop --paste_back", "--paste_back needs a configuration"),
+        ("--config config/sid-64.yaml --checkpoint x.pth --result_size 300", "--result_size needs a configuration"),
+        ("--detector face-alignment", "--detector is of configurations without framing_params"),
+        ("--no-paste_back --result_size 300", "leave out --no-paste_back"),
+        ("--faceless skip --pose_video 'Inputs/driving videos/driver-1.mp4'", "no time can be left out"),
+        ("--motion mesh --adapt_scale", "--motion mesh needs no model"),
+        ("--motion mesh --config config/sid-64.yaml", "--motion mesh needs no model"),
+    ],
+)
+def test_options_that_contradict_each_other_are_one_line(options, said):
+    refused = scripts.run(ROOT / "Inference.py", "--cpu", *shlex.split(options))
+    assert refused.returncode == 2 and said in refused.stderr and refused.stderr.count("\n") == 1

@@ -102,6 +102,8 @@ def test_what_is_done_is_not_done_again_and_what_is_made_otherwise_is_refused(tm
     assert "$" not in capfd.readouterr().out
     with pytest.raises(UserError, match="a: was made otherwise"):
         run_recipe(recipe(step | {"run": WORLD + " --seed 1"}), tmp_path)
+    (tmp_path / STATE).unlink()  # as if killed after the step's end, before its record was written
+    assert run_recipe(recipe(step), tmp_path) == {"a": made}
     (tmp_path / STATE).write_text("[]")
     with pytest.raises(UserError, match="is not what a recipe keeps"):
         run_recipe(recipe(step), tmp_path)

@@ -87,6 +87,9 @@ def _check_rendered(config: Config) -> None:
 def _check_sizes(config: Config) -> None:
     data, train = config.dataset_params, config.train_params
     _check_frame(config.model_params, "dataset_params.frame_shape", data.frame_shape[:2])
+    height, width = data.frame_shape[:2]
+    if config.framing_params is not None and height != width:
+        raise BadValue("dataset_params.frame_shape", "a square where there are framing_params", f"{height} x {width}")
     crop = data.augmentation_params.crop_param
     if crop is not None:  # what training then sees
         _check_frame(config.model_params, "dataset_params.augmentation_params.crop_param.size", crop.size)

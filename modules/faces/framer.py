@@ -26,13 +26,14 @@ def analyser(cpu: bool = False) -> FaceAnalyser:
     return FaceAnalyser().to(best_device(cpu)).eval()
 
 
-def chosen(faces: list[Face], which: str, where: str) -> Face:
+def chosen(faces: list[Face], which: str, where: str, option: str = "--face") -> Face:
     """One of a picture's faces.
 
     Args:
         faces: the main one first.
         which: ``"largest"`` (large and central), ``"left"``, ``"right"``, or a number, which counts from the left.
         where: what an error names as the place.
+        option: what it names as the option that ``which`` is of.
 
     Raises:
         UserError: there is no face, or not so many.
@@ -47,7 +48,7 @@ def chosen(faces: list[Face], which: str, where: str) -> Face:
     number = {"left": 1, "right": len(across)}.get(which) or int(which)
     if number > len(across):
         found = "one face is" if len(across) == 1 else f"{len(across)} faces are"
-        raise UserError(f"--face {which}: {found} found in {where}")
+        raise UserError(f"{option} {which}: {found} found in {where}")
     return across[number - 1]
 
 
@@ -59,15 +60,18 @@ class Framer:
         above: its middle above the face's, in its sides.
         which: of several faces, as :func:`chosen` takes it; in a video those of its sampled frames are counted.
         cpu: leave a GPU alone.
+        option: what errors name as the option that ``which`` is of.
     """
 
-    def __init__(self, size: float, above: float = 0.0, which: str = "largest", cpu: bool = False):
-        self.size, self.above, self.which = size, above, which
+    def __init__(
+        self, size: float, above: float = 0.0, which: str = "largest", cpu: bool = False, option: str = "--face"
+    ):
+        self.size, self.above, self.which, self.option = size, above, which, option
         self._analyser = analyser(cpu)
 
     def picture(self, image: np.ndarray, where: str, upright: bool) -> Crop:
         """The crop of a uint8 picture ``[H, W, 3]``; ``upright``: turned as the head leans.  Raises UserError."""
-        face = chosen(self._analyser.analyse(image), self.which, where)
+        face = chosen(self._analyser.analyse(image), self.which, where, self.option)
         return _crop(face, upright).wider(self.size, self.above)
 
     def video(self, path: str | Path) -> Crop:
@@ -85,13 +89,13 @@ class Framer:
                 f"no face found in {path}: choose a video with a clear face, or take all of it with --no-crop"
             )
         enough = [faces for faces in found if not self.which.isdigit() or int(self.which) <= len(faces)]
-        faces = [chosen(each, self.which, str(path)) for each in enough or found]
+        faces = [chosen(each, self.which, str(path), self.option) for each in enough or found]
         return steady_crop([_crop(face, upright=False) for face in faces], self.size, self.above)
 
     def follow(self, frames: Iterator[media.Frame]) -> Iterator[tuple[media.Frame, Crop | None]]:
         """Every frame with a crop that follows its face smoothly; None while the face is not there."""
         crop: Crop | None = None
-        before = 0.0
+        before = 0.0  # when the face was last there: after a long absence the crop is where it is found again
         for frame in frames:
             faces = self._analyser.analyse(frame.image)
             is_there = bool(faces) and (crop is not None or self._has(faces))
@@ -99,7 +103,7 @@ class Framer:
                 face = chosen(faces, self.which, "") if crop is None else _nearest(faces, crop)
                 aim = _crop(face, upright=False).wider(self.size, self.above)
                 crop = aim if crop is None else _towards(crop, aim, frame.time - before)
-            before = frame.time
+                before = frame.time
             yield frame, crop if is_there else None
 
     def shows_face(self, image: np.ndarray) -> bool:

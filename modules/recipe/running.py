@@ -150,6 +150,8 @@ def _run(step: Step, place: Path, config: Path | None, made: dict[str, Made], de
     place.mkdir(parents=True, exist_ok=True)
     _call(command, device)
     if partial is not None and partial != target and partial.exists():
+        if target.is_dir():  # killed between this and the record of it
+            shutil.rmtree(target)
         os.replace(partial, target)
     _result(step, place)
 

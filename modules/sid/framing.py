@@ -59,7 +59,8 @@ class Framing:
         side_by_side: results show source, driver and result.
         cpu: keep the face networks off the GPU.
         params: the model's own framing, by landmarks.
-        face: which of several, as :func:`.faces.framer.chosen` takes it.
+        face: which of several in the source, as :func:`.faces.framer.chosen` takes it.
+        driver_face: which of several in the drivers.
         paste_back: put results back into the source picture; None: where there is a close crop.
         track: a driving video's crop follows the face, instead of resting where it holds all of its movement.
         faceless: frames of a driving video without a face show the face before ("keep") or are left out ("skip").
@@ -73,6 +74,7 @@ class Framing:
     cpu: bool = False
     params: FramingParams | None = None
     face: str = "largest"
+    driver_face: str = "largest"
     paste_back: bool | None = None
     track: bool = False
     faceless: Faceless = "keep"
@@ -84,7 +86,8 @@ class Framing:
 
     @property
     def framer(self) -> Framer:
-        return Framer(self.params.size, self.params.above, self.face, self.cpu)
+        """Finds the faces of drivers."""
+        return Framer(self.params.size, self.params.above, self.driver_face, self.cpu, "--driver_face")
 
     def source(self, path: str | Path) -> Source:
         """The source picture at ``path``.  Raises UserError where its face is wanted and not found."""
@@ -95,7 +98,8 @@ class Framing:
         if self.result_size is not None and longest > self.result_size:
             height, width = (max(2, round(n * self.result_size / longest)) for n in picture.shape[:2])
             picture = media.resize(picture, height, width)
-        crop = self.framer.picture(picture, str(path), self.params.upright)
+        framer = Framer(self.params.size, self.params.above, self.face, self.cpu)
+        crop = framer.picture(picture, str(path), self.params.upright)
         large = None
         if self.paste_back is not False:
             large = cut_crop(picture, crop, max(self.size[0], min(LARGEST, round(crop.side))))

@@ -68,6 +68,8 @@ class PuppetAnimator:
             raise UserError("no face found in the source picture: choose one with a clear face")
         side = min(LARGEST, len(photo))
         small = F.interpolate(whole, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
+        # -1 and 1 are the centres of the outermost pixels, which lie further in where there are fewer
+        landmarks = landmarks * (1 - 1 / len(photo)) / (1 - 1 / side)
         found = fit_photographs(landmarks[None])
         if fault := faults(found)[0]:
             raise UserError(f"--motion mesh cannot use the source picture: {fault}; choose another")
@@ -77,6 +79,7 @@ class PuppetAnimator:
         self.own = photograph_state(self.puppet)
         self._unmoved = self._draw(self.own).image
         self._detail = Detail(whole, self._unmoved)
+        self._best: Motion | None = None
         self._readers: dict[bool, Reader] = {}  # of the driving video (False), and of one for the pose (True)
 
     def prepare(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> None:
@@ -88,7 +91,10 @@ class PuppetAnimator:
         self._readers[for_pose] = Reader(landmarks[neutral_frame(landmarks)], CLOSED)
 
     def start_from_best(self, frames: Iterable[np.ndarray]) -> int:
-        """Find the driving frame most like the photograph, the one that counts as without change; return its index."""
+        """Find the driving frame most like the photograph, since which the next :meth:`animate` shows what changes.
+
+        Return its index.
+        """
         reader, best, index = self._readers[False], float("inf"), 0
         start = reader.first.landmarks[0]
         for number, marks in enumerate(self._landmarks(frames)):
@@ -100,6 +106,7 @@ class PuppetAnimator:
             if distance < best:
                 best, index, start = distance, number, marks
         self._readers[False] = Reader(start, CLOSED)
+        self._best = self._readers[False].read(start[None])
         return index
 
     def animate(
@@ -114,17 +121,19 @@ class PuppetAnimator:
         """
         motions = self._smoothed(self._read(frames, for_pose=False))
         poses = None if pose_frames is None else self._smoothed(self._read(pose_frames, for_pose=True))
-        first: Motion | None = None
+        first, self._best = self._best, None
+        relative = self.relative or first is not None
         for motion in motions:
             first = first or motion
             pose = motion.pose if poses is None else next(poses).pose
-            yield from to_images(self._detailed(self._draw(self._state(motion, first, pose, poses is not None))))
+            origin = first if relative else None
+            yield from to_images(self._detailed(self._draw(self._state(motion, origin, pose, poses is not None))))
 
-    def _state(self, motion: Motion, first: Motion, pose: Tensor, other_pose: bool) -> States:
-        """What the photograph is to show, ``[1]``."""
+    def _state(self, motion: Motion, first: Motion | None, pose: Tensor, other_pose: bool) -> States:
+        """What the photograph is to show, ``[1]``; with ``first`` what has changed since then."""
         own = self.own
         wanted = shown_by(motion._replace(pose=pose), self.puppet)
-        if self.relative:
+        if first is not None:
             units = (own.units + motion.units - first.units).clamp(0, 1)
             wanted = wanted._replace(units=units, gaze=own.gaze + motion.gaze - first.gaze)
         if self.drive == "expression" and not other_pose:
