@@ -72,7 +72,8 @@ def main() -> None:
         apart, (low, high) = difference(mine, theirs)
         better = np.mean(np.array(mine) > np.array(theirs))
         print(
-            f"{name}: puppet less affine {apart:+.3f} ({low:+.3f} to {high:+.3f}), better in {better:.0%} of {len(mine)}"
+        told = f"{name}: puppet less affine {apart:+.3f} ({low:+.3f} to {high:+.3f})"
+        print(f"{told}, better in {better:.0%} of {len(mine)}")
         )
     if args.sheet is not None:
         media.write_image(args.sheet, np.concatenate(rows[:8]))
