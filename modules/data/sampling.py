@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Iterator
 from multiprocessing import forkserver
@@ -110,7 +111,7 @@ def worker_options(dataset: Dataset, num_workers: int) -> dict[str, Any]:
     context.set_forkserver_preload([type(dataset).__module__])  # imported once, not once per worker
     _start_server()
     return {
-        "num_workers": num_workers,
+        "num_workers": min(num_workers, os.cpu_count() or 1),
         "multiprocessing_context": context,
         "worker_init_fn": _leave_signals_to_the_trainer,
     }
