@@ -71,10 +71,8 @@ def main() -> None:
         mine, theirs = each[:, 2, column].tolist(), each[:, 1, column].tolist()
         apart, (low, high) = difference(mine, theirs)
         better = np.mean(np.array(mine) > np.array(theirs))
-        print(
         told = f"{name}: puppet less affine {apart:+.3f} ({low:+.3f} to {high:+.3f})"
         print(f"{told}, better in {better:.0%} of {len(mine)}")
-        )
     if args.sheet is not None:
         media.write_image(args.sheet, np.concatenate(rows[:8]))
 
