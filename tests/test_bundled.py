@@ -119,7 +119,7 @@ def test_the_command_alone_animates_the_bundled_face(tmp_path):
     result = scripts.run(ROOT / "Inference.py", "--cpu", cwd=tmp_path, fresh=True)
     assert result.returncode == 0, result.stderr
     frames = np.stack([frame.image for frame in media.read_video(tmp_path / "result.mp4")]).astype(float)
-    assert frames.shape == (100, 128, 128, 3)
+    assert frames.shape == (100, 256, 256, 3)  # the source picture, whole
     moved = np.abs(frames - frames.mean(axis=0)).mean()
     assert 1 < moved < 60, moved  # grey levels: neither a still picture nor noise
     assert sorted(path.name for path in tmp_path.iterdir()) == ["result.mp4"]
