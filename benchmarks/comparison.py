@@ -293,7 +293,7 @@ class Runs:
 
     def model(self, name: str) -> SID:
         """A run's model, ready to use."""
-        settings = yaml.safe_load((self.folder / name / "config.yaml").read_text(encoding="utf-8"))
+        settings = yaml.safe_load((self.folder / name / f"{name}.yaml").read_text(encoding="utf-8"))
         return prepare_model(_config(settings).model_params, self.folder / name / CHECKPOINT, best_device(cpu=False))
 
 

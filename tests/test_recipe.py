@@ -160,3 +160,20 @@ def test_what_is_no_recipe_is_named_on_the_command_line(tmp_path):
             [sys.executable, "-m", "modules.recipe", str(given)], cwd=ROOT, capture_output=True, text=True
         )
         assert ended.returncode == 2 and words in ended.stderr and ended.stderr.count("\n") == 1
+
+
+def test_a_training_that_continues_another_has_a_run_of_its_own(tmp_path):
+    """A run goes on in its folder where the configuration's file has the same name: steps' files have their own."""
+    values = yaml.safe_load(toy(tmp_path).read_text())
+    people, keypoints = values["steps"][:2]
+    train = {"num_repeats": 1, "cosine": False, "visualize_every": 1}
+    first = keypoints | {"share": 0}
+    first["config"] = keypoints["config"] | {
+        "train_params": keypoints["config"]["train_params"] | train | {"num_epochs": 1}
+    }
+    more = first | {"name": "more", "resume": "keypoints"}
+    more["config"] = first["config"] | {"train_params": first["config"]["train_params"] | {"num_epochs": 2}}
+    known = recipe_from(values | {"steps": [people, first, more]}, tmp_path / "toy.yaml")
+    made = run_recipe(known, tmp_path / "out", device="cpu")
+    assert Path(made["keypoints"]).name == "00000000-checkpoint.pth.tar"
+    assert Path(made["more"]).name == "00000001-checkpoint.pth.tar" and "/more/log/" in made["more"]

@@ -112,7 +112,7 @@ def run_recipe(
                 _run(step, place, config, made, device)
                 record.done = True
         if record.done:
-            made[step.name] = Made(_result(step, place), place / "config.yaml")
+            made[step.name] = Made(_result(step, place), place / f"{step.name}.yaml")
     return made
 
 
@@ -130,8 +130,8 @@ def _write_config(recipe: Recipe, step: Step, place: Path, share: float | None, 
     if share is not None:
         values = values | {k: v | {"minutes": share} for k, v in values.items() if k.endswith("train_params")}
     place.mkdir(parents=True, exist_ok=True)
-    write_yaml(values, place / "config.yaml")
-    return place / "config.yaml"
+    write_yaml(values, place / f"{step.name}.yaml")
+    return place / f"{step.name}.yaml"
 
 
 def _run(step: Step, place: Path, config: Path | None, made: dict[str, Made], device: str) -> None:
