@@ -18,7 +18,6 @@ BUNDLED_SOURCE, BUNDLED_DRIVER = "Inputs/Identities/person-3.png", "Inputs/drivi
 # What --prompt draws with; the driver is a picture.
 BUNDLED_MEF = {"checkpoint": "MEF_Checkpoints/adapters", "base": "MEF_Checkpoints/base"}
 BUNDLED_REFERENCE = "Inputs/driving static images/happiness.png"
-MESH_SIZE, MESH_REACH = 256, 2.3  # of --motion mesh: pixels of a driving frame's side, and the side in faces
 RESULT_VIDEO, RESULT_IMAGE = "result.mp4", "result.png"
 SID_ONLY = (
     "config",
@@ -234,17 +233,20 @@ def fill_in_bundled_mef(args: argparse.Namespace) -> None:
         args.source_image, args.reference_image = str(ROOT / BUNDLED_SOURCE), str(ROOT / BUNDLED_REFERENCE)
 
 
-def check_framing(args: argparse.Namespace, is_close: bool) -> None:
+def check_framing(args: argparse.Namespace, is_close: bool, has_video: bool) -> None:
     """UserError where an option would have no effect: with a crop by landmarks (``is_close``), or without one."""
     from modules import media
 
+    moving_pose = args.pose_video is not None and not media.is_image(args.pose_video)
     for name in () if is_close else chosen(args, (*CLOSE_ONLY, "paste_back")):
         raise UserError(f"--{name} needs a configuration with framing_params (the bundled one), and no --no-crop")
+    for name in () if has_video or moving_pose else chosen(args, ("track", "faceless")):
+        raise UserError(f"--{name} is of driving videos, and there is none; leave it out")
     if is_close and args.detector != "auto":
         raise UserError("--detector is of configurations without framing_params; leave it out")
     if args.result_size is not None and args.paste_back is False:
         raise UserError("--result_size is of the whole source picture; leave out --no-paste_back")
-    if args.faceless == "skip" and args.pose_video is not None and not media.is_image(args.pose_video):
+    if args.faceless == "skip" and moving_pose:
         raise UserError("--faceless skip: with a --pose_video, which runs by the clock, no time can be left out")
 
 
@@ -259,7 +261,6 @@ def animate(args: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from modules.config.files import load_config
-    from modules.config.sid import FramingParams
     from modules.devices import best_device
     from modules.sid import inference
     from modules.sid.framing import Framing
@@ -274,7 +275,7 @@ def animate(args: argparse.Namespace) -> None:
         **chosen(args, ("drive", "strength")),
     )
     if args.motion == "mesh":
-        config, size, framing_params = None, (MESH_SIZE, MESH_SIZE), FramingParams(size=MESH_REACH)
+        config, size, framing_params = None, inference.MESH_FRAMES, inference.MESH_FRAMING
         options.check_strength()
         if args.crop is False:
             raise UserError("--no-crop: --motion mesh looks for the face in any case; leave it out")
@@ -284,7 +285,6 @@ def animate(args: argparse.Namespace) -> None:
         motion = options.resolved(config.model_params.encoder_params is not None)
         if args.adapt_scale and motion == "embedding":
             print("--adapt_scale: embedding motion is built on the source's own key points and needs no scaling")
-    check_framing(args, is_close=framing_params is not None and args.crop is not False)
     framing = Framing(
         size,
         args.crop,
@@ -295,6 +295,7 @@ def animate(args: argparse.Namespace) -> None:
         **chosen(args, CLOSE_ONLY),
         paste_back=args.paste_back,
     )
+    check_framing(args, framing.is_close, not all(drivers.values()))
     tell_device(args.cpu)
 
     def animated(wanted: MotionOptions) -> inference.Animated:

@@ -25,8 +25,9 @@ test: $(VENV)/developing
 
 # without those that train or start whole programs
 test-fast: $(VENV)/developing
-	$(PYTEST) tests/test_architecture.py tests/test_arguments.py tests/test_checkpoint.py tests/test_config.py \
-	    tests/test_data.py tests/test_fomm_parity.py tests/test_media.py tests/test_sid.py tests/test_updates.py
+	$(PYTEST) tests/test_architecture.py tests/test_arguments.py tests/test_checkpoint.py tests/test_config*.py \
+	    tests/test_data.py tests/test_fomm_parity.py tests/test_media*.py tests/test_pictures.py tests/test_sid*.py \
+	    tests/test_updates.py
 
 lint: $(VENV)/developing
 	$(VENV)/bin/ruff check .

@@ -29,6 +29,7 @@ from modules.data.synthetic.sheet import random_faces
 from modules.errors import UserError, run_script
 from modules.faces.alignment import Squares, cut_squares, transform
 from modules.faces.analysis import Face, FaceAnalyser
+from modules.faces.close_crop import axis
 from modules.faces.emotions import Expressions
 from modules.faces.landmarks68 import five_points, landmarks68
 from modules.faces.matte import PersonMatte
@@ -37,7 +38,7 @@ from modules.media.tensors import to_tensor
 from modules.world import render
 
 TILTS = (0, 20, 40, 90)  # degrees
-PARTS = ("detection", "landmarks", "pose", "recognition", "speed")
+PARTS = ("detection", "landmarks", "framing", "pose", "lids", "recognition", "speed")
 FRAMES = (0.1, 0.5, 0.9)  # of a clip's length: the frames that stand for it
 FALSE_ACCEPTS = 0.001
 
@@ -57,8 +58,12 @@ def main() -> None:
         detection(analyser, portraits)
     if {"landmarks", "pose"} & set(args.parts) and portraits:
         landmarks(analyser, portraits)
+    if "framing" in args.parts and portraits:
+        framing(portraits)
     if "pose" in args.parts:
         pose_of_renders(analyser)
+    if "lids" in args.parts:
+        lids(analyser, args.folder, args.count)
     if "recognition" in args.parts:
         for kind in ("photos", "clips"):
             recognition(analyser, kind, args.folder, args.count)
@@ -92,6 +97,32 @@ def detection(analyser: FaceAnalyser, portraits: list[tuple[Tensor, Tensor]]) ->
             near = (middles - truth[27:].mean(0)).norm(dim=1) < 0.5 * _eye_distance(truth)
             hits.append(bool(near.any()))
         print(f"detection: {np.mean(hits):.1%} of {len(hits)} faces, pictures turned by {tilt} degrees")
+
+
+def framing(portraits: list[tuple[Tensor, Tensor]]) -> None:
+    """What a close crop goes by, in lengths of a face (faces/close_crop.py, HEIGHT and DOWN)."""
+    rows = []
+    for _, truth in portraits:
+        points = truth.double().numpy()
+        length, eyes, down = axis(points)
+        along = (points - eyes) @ down / length
+        top, bottom = along[17:27].min(), along[5:12].max()
+        rows.append((bottom - top, (top + bottom) / 2))
+    height, middle = np.median(rows, axis=0)
+    print(f"framing: brows to chin {height:.2f}, its middle {middle:.2f} below the eyes (medians of {len(rows)})")
+
+
+def lids(analyser: FaceAnalyser, folder: Path, count: int) -> None:
+    """How far lids close in clips, by the mesh: the least opening over the median (world/puppets, CLOSED)."""
+    for path in _some(sorted((folder / "clips").rglob("*.mp4")), count):
+        openings = []
+        for frame in media.read_video(path):
+            if (face := _main_face(analyser, to_tensor([frame.image]))) is not None:
+                points = face.landmarks68
+                apart = (points[[41, 40, 47, 46]] - points[[37, 38, 43, 44]]).norm(dim=1).mean()
+                openings.append(float(apart / _eye_distance(points)))
+        if openings:
+            print(f"lids: {np.min(openings) / np.median(openings):.2f} of the median opening at least, {path.name}")
 
 
 def _turned(image: Tensor, degrees: float) -> tuple[Tensor, Tensor]:

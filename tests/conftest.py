@@ -19,6 +19,8 @@ LONGEST = (
     "mef_training",
     "expressions",
     "measures",
+    "mesh_motion",
+    "recipe",
     "inference",
     "portraits",
     "bundled",

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from test_sid import tiny_params
-from tiny import OWN_EXPRESSION
+from tiny import OWN_EXPRESSION, tiny_params
 
 from modules.atomic import replacing
 from modules.config.files import section_from_dict

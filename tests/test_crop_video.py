@@ -14,8 +14,8 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 import scripts
+from media_files import encode
 from test_faces import canvas, write_video
-from test_media import encode
 
 from modules import faces, media
 from modules.faces import tracks

@@ -11,8 +11,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-import test_media as media_tests
 import torch
+from media_files import encode, renamed_codec
 from skimage.data import astronaut
 from torch.utils.data import DataLoader
 
@@ -462,8 +462,8 @@ def test_a_clip_of_an_unknown_codec_is_left_out_and_named(clips, tmp_path):
     shutil.copytree(clips / "train", tmp_path / "train")
     good = sorted(path.name for path in (tmp_path / "train").iterdir())
     for number, code in enumerate((b"zzzz", b"encv")):
-        path = media_tests.encode(tmp_path / "train" / f"locked{number}.mp4", 10)
-        media_tests.renamed_codec(path, code)
+        path = encode(tmp_path / "train" / f"locked{number}.mp4", 10)
+        renamed_codec(path, code)
     dataset = FrameDataset(params(tmp_path))
     assert sorted(clip.path.name for clip in dataset.clips) == good
     assert {Path(path).name for path in dataset.bad_clips} == {"locked0.mp4", "locked1.mp4"}

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import torch
 from test_inference import SIZE, run
-from test_sid import randomized
-from tiny import tiny, write_tiny
+from tiny import randomized, tiny, write_tiny
 from torchvision.models import alexnet
 
 from modules import media

@@ -19,9 +19,10 @@ from modules import media
 from modules.config.sid import FramingParams
 from modules.errors import UserError
 from modules.evaluation.people import portraits
+from modules.faces.analysis import load_analyser
+from modules.faces.close_crop import Crop, cut_crop, face_crop, steady_crop
 from modules.faces.detail import Detail, enlarged_grid
-from modules.faces.framer import Framer, analyser, chosen
-from modules.faces.framing import Crop, cut_crop, face_crop, steady_crop
+from modules.faces.framer import Framer, chosen
 from modules.faces.paste import RIM, Paster
 from modules.geometry import coordinate_grid
 from modules.sid import inference
@@ -46,6 +47,7 @@ def test_a_crop_rests_as_the_mouth_opens_and_turns_as_the_head_leans():
     units[1, ACTION_UNITS.index("AU26")] = 1  # the jaw drops
     marks = (project_landmarks(faces._replace(pose=pose, action_units=units)).numpy() + 1) * 128
     calm, open_mouth, leaning = (face_crop(each) for each in marks)
+    # a jaw that drops in full pulls the mouth's corners along, by a fraction of what the chin goes
     assert np.abs(np.array(open_mouth[:3]) - calm[:3]).max() < 0.11 * calm.side
     assert np.ptp(marks[1][:, 1]) > 1.1 * np.ptp(marks[0][:, 1])  # which did open
     assert np.rad2deg(leaning.angle - calm.angle) == pytest.approx(20, abs=1)
@@ -138,7 +140,7 @@ def two_people() -> np.ndarray:
 
 
 def test_one_of_several_faces_is_chosen(two_people):
-    faces = analyser(cpu=True).analyse(two_people)
+    faces = load_analyser(torch.device("cpu")).analyse(two_people)
     assert len(faces) == 2
     middles = {which: chosen(faces, which, "x").box.centre[0] for which in ("largest", "left", "right", "1", "2")}
     assert middles["left"] == middles["1"] < 200 and middles["right"] == middles["2"] == middles["largest"] > 300
@@ -244,6 +246,19 @@ def test_a_crop_that_tracks_is_at_once_where_a_face_comes_back():
     frames = [media.Frame(image, n / 5) for n, image in enumerate([left, *[wall] * 10, right])]
     (_, first), *_, (_, last) = Framer(2.2, cpu=True).follow(iter(frames))
     assert last.x - first.x > 0.98 * 320
+
+
+def test_the_crop_of_a_video_stays_with_one_of_two_alike(tmp_path):
+    """Now one is larger and now the other: who is seen most, large and central, is followed, not both."""
+    face = cut_crop(astronaut(), FACE.wider(2.2), 200)
+    with media.VideoWriter(tmp_path / "two.mp4", 420, 200, 8) as writer:
+        for number in range(8):
+            picture = np.full((200, 420, 3), 200, np.uint8)
+            for left, side in ((0, 200 - 30 * (number % 2)), (215, 170 + 30 * (number % 2))):
+                picture[200 - side :, left : left + side] = media.resize(face, side, side)
+            writer.write(picture, number / 8)
+    crop = Framer(2.2, cpu=True).video(tmp_path / "two.mp4")
+    assert crop.side < 260 and (crop.x < 160 or crop.x > 260)  # both together would take 400
 
 
 def test_a_source_keeps_its_size_and_what_is_around_its_face(tmp_path):

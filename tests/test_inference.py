@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 import scripts
 import torch
+from media_files import encode, images_of, sound_of
 from PIL import Image
 from skimage.data import astronaut
-from test_media import encode, images_of, sound_of
-from test_sid import randomized
-from tiny import tiny, write_tiny
+from tiny import randomized, tiny, write_tiny
 
 from modules import media
 from modules.config.files import config_from_dict

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import av
 import pytest
+from media_files import encode, scene
 from test_crop_video import run_printed
-from test_media import encode, scene
 
 from modules import faces
 from modules.faces import tracks

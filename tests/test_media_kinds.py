@@ -11,9 +11,9 @@ import av
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from media_files import PHOTO, encode, images_of, scene, sound_of, write_scenes
 from PIL import Image, ImageCms
 from test_crop_video import run_printed
-from test_media import PHOTO, encode, images_of, scene, sound_of, write_scenes
 
 from modules import faces
 from modules.errors import UserError

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_base
-from test_media import images_of
+from media_files import images_of
 from tiny_mef import write_config, write_workshop
 
 import Inference

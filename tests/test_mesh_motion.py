@@ -15,7 +15,7 @@ from skimage.data import astronaut
 
 from modules import media
 from modules.errors import UserError
-from modules.faces.framing import Crop, cut_crop
+from modules.faces.close_crop import Crop, cut_crop
 from modules.media.tensors import to_images
 from modules.world import ACTION_UNITS, POSE, draw_identities, draw_scenes, render
 from modules.world.parameters import neutral

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from io import BytesIO
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch.nn.functional as F
 from skimage.data import astronaut
 
 from modules.errors import UserError
-from modules.faces.framer import analyser
+from modules.faces.analysis import load_analyser
 from modules.media import write_image
 from modules.media.tensors import to_images
 from modules.world import ACTION_UNITS, draw_identities, draw_scenes, project_landmarks
@@ -231,7 +230,7 @@ def test_triples_go_on_where_they_were_and_are_not_mixed_with_others(tmp_path, c
     prepared = photographs.Prepared(cast, ["astronaut.png", "first#1.png", "second.png"], {})
 
     def write(count: int, seed: int = 7, size: int = 32) -> None:
-        write_triples(tmp_path, prepared, argparse.Namespace(triples=count, seed=seed, size=size))
+        write_triples(tmp_path, prepared, count, size, seed)
 
     write(1)
     first = (tmp_path / "000000.npz").read_bytes()
@@ -246,7 +245,7 @@ def test_triples_go_on_where_they_were_and_are_not_mixed_with_others(tmp_path, c
 def test_the_networks_landmarks_count_from_the_middle_of_the_first_pixel():
     """As :func:`photographs.cut` and the files take them; the networks' own count from its corner."""
     picture, *_ = photograph()
-    (face,) = analyser(cpu=True)(picture)[0]
+    (face,) = load_analyser(torch.device("cpu"))(picture)[0]
     points, _ = photographs.networks()("astronaut.png", picture)
     assert torch.allclose(points, face.landmarks68 - 0.5, atol=1e-3)
 
@@ -289,8 +288,8 @@ def test_a_folder_becomes_puppets_that_can_be_kept(tmp_path, cast):
     assert prepared.names == ["astronaut.png"]
     assert prepared.left_out["wall.png"] == "no face was found"
     assert "broken.png" in prepared.left_out
-    photographs.save(tmp_path / "puppets.pt", prepared)
-    again = photographs.load(tmp_path / "puppets.pt")
+    photographs.save(tmp_path / "puppets.safetensors", prepared)
+    again = photographs.load(tmp_path / "puppets.safetensors")
     assert torch.equal(again.puppets.photo, prepared.puppets.photo)
     assert again.left_out == prepared.left_out
     with pytest.raises(UserError, match="no picture in it"):

@@ -10,8 +10,7 @@ import pytest
 import torch
 from skimage import data
 from test_inference import run
-from test_sid import randomized
-from tiny import tiny, write_tiny
+from tiny import randomized, tiny, write_tiny
 from torch import Tensor
 
 from modules.config.files import config_from_dict

@@ -6,12 +6,15 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from torch.utils.data import DataLoader
 
-from modules.config.sid import Config
+from modules.config.files import config_from_dict, config_to_dict, section_from_dict
+from modules.config.sid import Config, ModelParams
 from modules.data.sampling import EpochSampler
 from modules.sid import objectives
+from modules.sid.model import SID
 from modules.training.run import build_accelerator
 from modules.training.trainer import Trainer
 
@@ -125,3 +128,18 @@ def trainer_of(config: Config) -> Trainer:
     beside = {"discriminator": learning.discriminator} | ({} if targets is None else {"targets": targets})
     accelerator = build_accelerator(train, cpu=True)
     return Trainer(learning.model, objectives.LAYOUT, learning.objectives, loader, train, accelerator, beside=beside)
+
+
+def tiny_params(encoders: bool = True, **changes) -> ModelParams:
+    values = config_to_dict(config_from_dict(tiny(**changes)).model_params)
+    if not encoders:
+        del values["encoder_params"]
+    return section_from_dict(ModelParams, values)
+
+
+def randomized(model: SID) -> SID:
+    """Weights off their neutral initial values: FiLM, head and jacobians start at zero and would hide mistakes."""
+    for parameter in model.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.05)
+    return model.eval()

@@ -11,8 +11,7 @@ import numpy as np
 import tiny_base
 import torch
 import yaml
-from test_sid import randomized
-from tiny import tiny, write_tiny
+from tiny import randomized, tiny, write_tiny
 
 from modules import media
 from modules.config.files import config_from_dict

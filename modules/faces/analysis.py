@@ -1,12 +1,13 @@
 """All that is seen of the faces of a picture, in one call.
 
-analyser = FaceAnalyser()
+analyser = load_analyser(torch.device("cpu"))
 for face in analyser.analyse(media.read_image("group.jpg")):
     print(face.box, face.pose)
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -44,6 +45,12 @@ class Face(NamedTuple):
     pose: Tensor
 
 
+@lru_cache(maxsize=2)
+def load_analyser(device: torch.device) -> FaceAnalyser:
+    """The bundled networks on ``device``, read once."""
+    return FaceAnalyser().to(device).eval()
+
+
 class FaceAnalyser(nn.Module):
     """Detector, mesh and pose.
 
@@ -56,10 +63,13 @@ class FaceAnalyser(nn.Module):
         self.longest = longest
         self.detector, self.mesh, self.pose = RetinaFace(), FaceMesh(), HeadPose()
 
+    @property
+    def device(self) -> torch.device:
+        return next(self.detector.buffers()).device
+
     def analyse(self, image: np.ndarray) -> list[Face]:
         """The faces of a uint8 picture ``[H, W, 3]``, the main one (large and central) first."""
-        device = next(self.detector.buffers()).device
-        return self(to_tensor([image], device))[0]
+        return self(to_tensor([image], self.device))[0]
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> list[list[Face]]:

@@ -6,13 +6,15 @@ A crop is a square around a face box, larger than it, in whole pixels.  Images a
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from .. import media
 from ..errors import UserError
-from .boxes import Box, iou
+from .boxes import Box, Detection, iou
 from .detectors import Detector
 
 # Room on each side of the face box, in face sizes.  In crops made in the way of VoxCeleb for FOMM the box takes 0.59 of
@@ -86,7 +88,7 @@ def crop_image(
     """
     face = find_face(image, detector)
     if face is None:
-        raise _no_face(where)
+        raise no_face(where)
     height, width = image.shape[:2]
     return cut(image, in_shape(crop_box(face, (width, height)), shape))
 
@@ -96,34 +98,39 @@ def video_box(path: str | Path, detector: Detector) -> Box:
 
     Looks at frames spread over the video, one at a time.  UserError when there is no face in them.
     """
-    info = media.probe_video(path)
-    count = len(info.times)
-    samples = np.linspace(0, count - 1, min(count, max(8, min(48, round(2 * info.duration))))).round().astype(int)
-    faces = []
-    for index in samples:
-        image = media.read_frames(path, [int(index)], info)[0]
-        faces.append([d.box for d in detector(image) if d.score >= LIKELY])
-    size = (info.width, info.height)
-    place = _main_place(faces, size)
-    if not place:
-        raise _no_face(str(path))
-    edges = np.array(place)
+    found: list[list[Detection]] = []
+    for image in media.frames_throughout(path):
+        found.append([detection for detection in detector(image) if detection.score >= LIKELY])
+        size = image.shape[1], image.shape[0]
+    edges = np.array([detection.box for detection in main_chain(found, size)])
+    if not len(edges):
+        raise no_face(path)
     whole = Box(*edges[:, :2].min(axis=0), *edges[:, 2:].max(axis=0))
     return crop_box(whole, size, face=float(np.median(edges[:, 2] - edges[:, 0])))
 
 
-def _main_place(faces: list[list[Box]], image_size: tuple[int, int]) -> list[Box]:
-    """The boxes, of those found in each frame, that follow one face: the one that is seen most, large and central."""
-    chains: list[list[Box]] = []
-    for boxes in faces:
-        for box in boxes:
-            best = max(chains, key=lambda chain: iou(chain[-1], box), default=None)
-            if best is not None and iou(best[-1], box) > 0.2:
-                best.append(box)
+class Boxed(Protocol):
+    """A face that has been found."""
+
+    @property
+    def box(self) -> Box: ...
+
+
+F = TypeVar("F", bound=Boxed)
+
+
+def main_chain(found: Iterable[Sequence[F]], image_size: tuple[int, int]) -> list[F]:
+    """Of the faces found in each frame those of one person, who is seen most, large and central."""
+    chains: list[list[F]] = []
+    for faces in found:
+        for face in faces:
+            best = max(chains, key=lambda chain: iou(chain[-1].box, face.box), default=None)
+            if best is not None and iou(best[-1].box, face.box) > 0.2:
+                best.append(face)
             else:
-                chains.append([box])
-    return max(chains, key=lambda chain: sum(prominence(box, image_size) for box in chain), default=[])
+                chains.append([face])
+    return max(chains, key=lambda chain: sum(prominence(face.box, image_size) for face in chain), default=[])
 
 
-def _no_face(where: str) -> UserError:
-    return UserError(f"no face found in {where}: choose one with a clear face, or crop it by hand")
+def no_face(where: str | Path) -> UserError:
+    return UserError(f"no face found in {where}: choose one with a clear face; --no-crop takes it whole")

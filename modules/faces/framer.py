@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +11,12 @@ from .. import media
 from ..devices import best_device
 from ..errors import UserError
 from ..media.tensors import to_tensor
-from .analysis import Face, FaceAnalyser
-from .framing import Crop, face_crop, steady_crop
+from .analysis import Face, load_analyser
+from .close_crop import Crop, face_crop, steady_crop
+from .crops import main_chain, no_face
 
-SAMPLES = 48  # frames of a video, at most, that tell where its face is
 CLOSE = 160  # pixels of a close crop in which a face is looked for: it is large there
 FOLLOWING = 0.25  # seconds in which a crop that follows a face goes two thirds of the way
-
-
-@lru_cache(maxsize=2)
-def analyser(cpu: bool = False) -> FaceAnalyser:
-    """The bundled face networks, read once."""
-    return FaceAnalyser().to(best_device(cpu)).eval()
 
 
 def chosen(faces: list[Face], which: str, where: str, option: str = "--face") -> Face:
@@ -39,9 +32,7 @@ def chosen(faces: list[Face], which: str, where: str, option: str = "--face") ->
         UserError: there is no face, or not so many.
     """
     if not faces:
-        raise UserError(
-            f"no face found in {where}: choose a picture with a clear face, or take all of it with --no-crop"
-        )
+        raise no_face(where)
     if which == "largest":
         return faces[0]
     across = sorted(faces, key=lambda face: face.box.left + face.box.right)
@@ -67,29 +58,32 @@ class Framer:
         self, size: float, above: float = 0.0, which: str = "largest", cpu: bool = False, option: str = "--face"
     ):
         self.size, self.above, self.which, self.option = size, above, which, option
-        self._analyser = analyser(cpu)
+        self._analyser = load_analyser(best_device(cpu))
 
     def picture(self, image: np.ndarray, where: str, upright: bool) -> Crop:
         """The crop of a uint8 picture ``[H, W, 3]``; ``upright``: turned as the head leans.  Raises UserError."""
         face = chosen(self._analyser.analyse(image), self.which, where, self.option)
         return _crop(face, upright).wider(self.size, self.above)
 
+    def find(self, image: np.ndarray) -> Crop | None:
+        """The crop of one frame, upright as the frame is; None where the wanted face is not there."""
+        faces = self._analyser.analyse(image)
+        if not self._has(faces):
+            return None
+        return _crop(chosen(faces, self.which, ""), upright=False).wider(self.size, self.above)
+
     def video(self, path: str | Path) -> Crop:
         """One crop for all of a video, by frames spread over it.  Raises UserError where they show no face."""
-        info = media.probe_video(path)
-        count = len(info.times)
-        samples = np.linspace(0, count - 1, min(count, max(8, min(SAMPLES, round(2 * info.duration))))).round()
         found = []
-        for index in sorted(set(samples.astype(int).tolist())):
-            (image,) = media.read_frames(path, [index], info)
-            if faces := self._analyser.analyse(image):
-                found.append(faces)
-        if not found:
-            raise UserError(
-                f"no face found in {path}: choose a video with a clear face, or take all of it with --no-crop"
-            )
-        enough = [faces for faces in found if not self.which.isdigit() or int(self.which) <= len(faces)]
-        faces = [chosen(each, self.which, str(path), self.option) for each in enough or found]
+        for image in media.frames_throughout(path):
+            found.append(self._analyser.analyse(image))
+            size = image.shape[1], image.shape[0]
+        if self.which == "largest":
+            faces = main_chain(found, size)
+        else:
+            faces = [chosen(each, self.which, str(path), self.option) for each in found if self._has(each)]
+        if not faces:  # say whether there is none, or not so many
+            chosen(max(found, key=len), self.which, str(path), self.option)
         return steady_crop([_crop(face, upright=False) for face in faces], self.size, self.above)
 
     def follow(self, frames: Iterator[media.Frame]) -> Iterator[tuple[media.Frame, Crop | None]]:
@@ -98,7 +92,7 @@ class Framer:
         before = 0.0  # when the face was last there: after a long absence the crop is where it is found again
         for frame in frames:
             faces = self._analyser.analyse(frame.image)
-            is_there = bool(faces) and (crop is not None or self._has(faces))
+            is_there = bool(faces) if crop is not None else self._has(faces)
             if is_there:
                 face = chosen(faces, self.which, "") if crop is None else _nearest(faces, crop)
                 aim = _crop(face, upright=False).wider(self.size, self.above)
@@ -108,13 +102,12 @@ class Framer:
 
     def shows_face(self, image: np.ndarray) -> bool:
         """Whether there is a face in a crop, uint8 ``[S, S, 3]``."""
-        detector = self._analyser.detector
-        device = next(detector.buffers()).device
-        (found,) = detector.detect(to_tensor([image], device), longest=CLOSE)
+        (found,) = self._analyser.detector.detect(to_tensor([image], self._analyser.device), longest=CLOSE)
         return len(found.scores) > 0
 
     def _has(self, faces: list[Face]) -> bool:
-        return not self.which.isdigit() or int(self.which) <= len(faces)
+        """Whether the wanted one can be among them."""
+        return len(faces) >= (int(self.which) if self.which.isdigit() else 1)
 
 
 def _crop(face: Face, upright: bool) -> Crop:

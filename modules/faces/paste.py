@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from .framing import Crop
+from .close_crop import Crop
 
 RIM = 0.08  # of the crop's side: over this width a result fades into the picture
 

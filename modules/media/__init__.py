@@ -17,7 +17,16 @@ from .image import (
     resize,
     write_image,
 )
-from .video import Frame, VideoInfo, first_time, lead_in, probe_video, read_frames, read_video
+from .video import (
+    Frame,
+    VideoInfo,
+    first_time,
+    frames_throughout,
+    lead_in,
+    probe_video,
+    read_frames,
+    read_video,
+)
 from .writer import VideoWriter
 
 __all__ = [
@@ -29,6 +38,7 @@ __all__ = [
     "check_result",
     "first_time",
     "fit",
+    "frames_throughout",
     "image_size",
     "is_image",
     "is_video",

@@ -167,6 +167,17 @@ def read_frames(path: str | Path, indices: Sequence[int], info: VideoInfo | None
     return [images[index] for index in indices]
 
 
+def frames_throughout(path: str | Path) -> Iterator[np.ndarray]:
+    """Some frames, evenly spread over a video: two a second, at least 8 of them and at most 48.
+
+    They are read one at a time, as :func:`read_frames` reads them.
+    """
+    info = probe_video(path)
+    count = len(info.times)
+    for index in np.linspace(0, count - 1, min(count, max(8, min(48, round(2 * info.duration))))).round():
+        yield read_frames(path, [int(index)], info)[0]
+
+
 def _read_group(path: str | Path, info: VideoInfo, start: int | None, wanted: list[int]) -> dict[int, np.ndarray]:
     """Decode from the key frame at ``start`` (a pts), or all, on; return those of the ``wanted`` that turn up."""
     index_of = {info.pts[index] if info.pts else index: index for index in wanted}

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..devices import best_device
 from ..errors import UserError
 from ..faces.alignment import ARCFACE_SIZE, arcface_chips
-from ..faces.analysis import FaceAnalyser
+from ..faces.analysis import load_analyser
 from ..faces.landmarks68 import five_points
 from ..media.tensors import to_tensor
 
@@ -44,7 +44,7 @@ class ArcFace:
                 f"compound_params.face_recognition: {path}: not a readable .onnx file ({reason})"
             ) from error
         self._input = self._session.get_inputs()[0].name
-        self._analyser = FaceAnalyser().to(best_device(cpu))
+        self._analyser = load_analyser(best_device(cpu))
 
     @property
     def width(self) -> int:

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from ..arguments import PACKAGE
 from ..atomic import write_text
 from ..config.schema import write_yaml
 from ..errors import UserError
-from .reading import Made, Recipe, Step, digest, filled, needed, words
+from .reading import Made, Recipe, Step, digest, filled, words
 
 STATE = "recipe.json"  # in the folder: what each step was made of, how long it took and whether it is done
 CHECKPOINTS = "*-checkpoint.pth.tar"  # of a training run, in its folder
@@ -70,20 +70,13 @@ class Kept:
             self.write()
 
 
-def run_recipe(
-    recipe: Recipe,
-    folder: Path,
-    minutes: float | None = None,
-    device: str = "auto",
-    only: Collection[str] | None = None,
-) -> dict[str, Made]:
+def run_recipe(recipe: Recipe, folder: Path, minutes: float | None = None, device: str = "auto") -> dict[str, Made]:
     """Run the steps that are not done yet; return what every step made.
 
     Args:
         folder: of everything that is made, a folder a step; an interrupted recipe goes on in it.
         minutes: of all trainings together, instead of the recipe's.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
-        only: names of the steps to run, if not all.
 
     Raises:
         UserError: a step of the folder was made otherwise, or has not made what it should.
@@ -100,25 +93,16 @@ def run_recipe(
             if record.done or _newest(place) is not None:
                 raise UserError(f"{place}: was made otherwise (recipe or minutes); remove it, or choose another --out")
             record = kept.records[step.name] = Record(digests[step.name])
-        if not record.done and (only is None or step.name in only):
-            _check_needed(recipe, step, made)
+        if not record.done:
             kept.write()
-            print(
-                f"[{number}/{len(recipe.steps)}] {step.name}{'' if share is None else f', {share:.3g} minutes'}",
-                flush=True,
-            )
+            budget = "" if share is None else f", {share:.3g} minutes"
+            print(f"[{number}/{len(recipe.steps)}] {step.name}{budget}", flush=True)
             config = _write_config(recipe, step, place, share, made)
             with kept.counting(record):
                 _run(step, place, config, made, device)
                 record.done = True
-        if record.done:
-            made[step.name] = Made(_result(step, place), place / f"{step.name}.yaml")
+        made[step.name] = Made(_result(step, place), place / f"{step.name}.yaml")
     return made
-
-
-def _check_needed(recipe: Recipe, step: Step, made: dict[str, Made]) -> None:
-    if missing := needed(recipe, step) - made.keys():
-        raise UserError(f"{recipe.where}: step {step.name} needs {', '.join(sorted(missing))}; run that first")
 
 
 def _write_config(recipe: Recipe, step: Step, place: Path, share: float | None, made: dict[str, Made]) -> Path | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,14 @@ import numpy as np
 
 from .. import faces, media
 from ..config.sid import FramingParams
-from ..errors import UserError
+from ..faces.close_crop import Crop, cut_crop
+from ..faces.crops import no_face
 from ..faces.framer import Framer
-from ..faces.framing import Crop, cut_crop
 from ..faces.paste import Paster
 
 Fit = Callable[[np.ndarray], np.ndarray]
 Frames = Iterator[media.Frame]
+Cut = Iterator[tuple[media.Frame, np.ndarray | None]]
 Faceless = Literal["keep", "skip"]
 LARGEST = 1536  # pixels of a side of a crop's detail: what is pasted back is enlarged beyond
 
@@ -121,15 +121,18 @@ class Framing:
         box = faces.in_shape(faces.video_box(path, faces.load_detector(self.detector, self.cpu)), self.size)
         return DrivingVideo(path, self, lambda image: media.fit(faces.cut(image, box), *self.size))
 
+    def driver(self, path: str | Path) -> np.ndarray | DrivingVideo:
+        """The driving picture or video at ``path``."""
+        return self.image(path) if media.is_image(path) else self.video(path)
+
     def shown(self, source: Source, driver: np.ndarray, result: np.ndarray) -> np.ndarray:
         """A result as it is written, uint8: ``result`` alone, or source, driver and result in the height of results."""
         if not self.side_by_side:
             return result
         height = len(result)
         first = source.image if source.large is None else source.picture
-        return np.concatenate(
-            [first, media.resize(driver, height, round(height * driver.shape[1] / len(driver))), result], 1
-        )
+        driver = media.resize(driver, height, round(height * driver.shape[1] / len(driver)))
+        return np.concatenate([first, driver, result], axis=1)
 
     def _fitted(self, image: np.ndarray, where: str) -> np.ndarray:
         if self.crop:
@@ -154,12 +157,8 @@ class DrivingVideo:
         self.faceless = 0
         self._place = framing.framer.video(path) if fit is None and not framing.track else None
 
-    def frames(
-        self, progress: Callable[[Iterator[media.Frame]], Iterator[media.Frame]] = iter
-    ) -> Iterator[media.Frame]:
-        """Every frame, with its time.
-
-        Where frames are skipped, those after them close up.  What comes before the first face shows that face.
+    def frames(self, progress: Callable[[Frames], Frames] = iter) -> Frames:
+        """Every frame, with its time, but for those that are skipped, whose time is left out.
 
         Args:
             progress: wraps the frames of the file, e.g. to show a bar.
@@ -170,45 +169,53 @@ class DrivingVideo:
         self.faceless = 0
         frames = progress(media.read_video(self.path))
         if self._fit is not None:
-            for frame in frames:
-                yield media.Frame(self._fit(frame.image), frame.time)
-            return
-        keep, shown, lost, before = self.framing.faceless == "keep", None, 0.0, 0.0
-        waiting: list[float] = []  # times before the first face
-        for frame, image in self._cut(frames):
-            if image is None:
-                self.faceless += 1
-                lost += 0.0 if keep else frame.time - before
-                if shown is None:
-                    waiting.append(frame.time)
-                elif keep:
-                    yield media.Frame(shown, frame.time)
-            else:
-                shown = image
-                if keep:
-                    yield from (media.Frame(image, time) for time in waiting)
-                elif waiting:
-                    lost = frame.time
-                waiting = []
-                yield media.Frame(image, frame.time - lost)
-            before = frame.time
-        if shown is None:
-            raise UserError(
-                f"no face found in {self.path}: choose one with a clear face, or take it whole with --no-crop"
-            )
+            return (media.Frame(self._fit(frame.image), frame.time) for frame in frames)
+        return (self._held if self.framing.faceless == "keep" else self._closed_up)(self._cut(frames))
 
-    def some(self, count: int) -> Iterator[np.ndarray]:
-        """Up to ``count`` frames, evenly spread over the video, that show the face."""
-        step = max(1, -(-len(self.info.times) // count))
-        return (frame.image for frame in itertools.islice(self.frames(), 0, None, step))
+    def some(self) -> Iterator[np.ndarray]:
+        """A few frames, evenly spread over the video, that show the face."""
+        framer, size = self.framing.framer, self.framing.size[0]
+        for image in media.frames_throughout(self.path):
+            if self._fit is not None:
+                yield self._fit(image)
+            elif self._place is not None:
+                yield cut_crop(image, self._place, size)
+            elif (place := framer.find(image)) is not None:
+                yield cut_crop(image, place, size)
 
-    def _cut(self, frames: Frames) -> Iterator[tuple[media.Frame, np.ndarray | None]]:
+    def _cut(self, frames: Frames) -> Cut:
         """Frames, and what is cut out of each; None where no face is in it."""
         framer, size = self.framing.framer, self.framing.size[0]
-        if self._place is None:
-            for frame, crop in framer.follow(frames):
-                yield frame, None if crop is None else cut_crop(frame.image, crop, size)
-            return
-        for frame in frames:
-            image = cut_crop(frame.image, self._place, size)
-            yield frame, image if framer.shows_face(image) else None
+        places = framer.follow(frames) if self._place is None else ((frame, self._place) for frame in frames)
+        for frame, place in places:
+            image = None if place is None else cut_crop(frame.image, place, size)
+            if self._place is not None and not framer.shows_face(image):
+                image = None
+            self.faceless += image is None
+            yield frame, image
+
+    def _held(self, frames: Cut) -> Frames:
+        """A frame without a face shows the one before; what comes before the first face shows that."""
+        shown: np.ndarray | None = None
+        waiting: list[float] = []  # times before the first face
+        for frame, image in frames:
+            shown = shown if image is None else image
+            waiting.append(frame.time)
+            if shown is not None:
+                yield from (media.Frame(shown, time) for time in waiting)
+                waiting = []
+        if shown is None:
+            raise no_face(self.path)
+
+    def _closed_up(self, frames: Cut) -> Frames:
+        """Frames without a face are left out, and so is the time that each is shown."""
+        lost = before = 0.0
+        was_there, any_face = True, False
+        for frame, image in frames:
+            lost += 0.0 if was_there else frame.time - before
+            before, was_there = frame.time, image is not None
+            if image is not None:
+                any_face = True
+                yield media.Frame(image, frame.time - lost)
+        if not any_face:
+            raise no_face(self.path)

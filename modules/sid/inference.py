@@ -14,15 +14,15 @@ import torch
 from tqdm import tqdm
 
 from .. import media
-from ..config.sid import ModelParams
+from ..config.sid import FramingParams, ModelParams
 from ..world.puppets.animator import PuppetAnimator
 from .animator import Animator
-from .framing import Framing, Source
+from .framing import DrivingVideo, Framing, Source
 from .model import SID
 from .motion import MotionOptions
 from .weights import load_model
 
-SEEN_FIRST = 32  # frames of a driving video that tell what its face is like
+MESH_FRAMES, MESH_FRAMING = (256, 256), FramingParams(size=2.3)  # what a fitted head is driven by
 CLOCK_SLACK = 1e-3  # seconds: times of equal frame rates differ by rounding
 
 
@@ -69,7 +69,7 @@ def animate_image(
 ) -> None:
     """Write the source with the face of one driving picture, and the pose of another picture or video's first frame."""
     person, driving_image = framing.source(source), framing.image(driver)
-    pose_frames = None if pose is None else poses_at(pose, framing, iter([0.0]))
+    pose_frames = None if pose is None else _poses(framing.driver(pose), iter([0.0]))
     (picture,) = animated(person).animate([driving_image], pose_frames)
     media.write_image(result, framing.shown(person, driving_image, person.finisher()(picture)))
 
@@ -91,16 +91,16 @@ def animate_video(
     person, video = framing.source(source), framing.video(driver)
     finish, info = person.finisher(), video.info
     animator = animated(person)
-    animator.prepare(video.some(SEEN_FIRST))
+    animator.prepare(video.some())
     if find_best_frame:
         searching = partial(tqdm, total=len(info.times), unit="frame", desc="searching")
         index = animator.start_from_best(frame.image for frame in video.frames(searching))
         print(f"relative to the driver's frame {index}, which is posed most like the source", file=sys.stderr)
     times: deque[float] = deque()  # of driving frames, for those of the pose
-    pose_frames = None if pose is None else poses_at(pose, framing, _taken(times))
-    pose_moves = pose is not None and not media.is_image(pose)
-    if pose is not None and pose_moves:
-        animator.prepare(framing.video(pose).some(SEEN_FIRST), for_pose=True)
+    posing = None if pose is None else framing.driver(pose)
+    pose_frames = None if posing is None else _poses(posing, _taken(times))
+    if isinstance(posing, DrivingVideo):
+        animator.prepare(posing.some(), for_pose=True)
     blank = np.zeros((*framing.size, 3), np.uint8)
     example = person.image if person.large is None else person.picture
     height, width = framing.shown(person, blank, example).shape[:2]
@@ -124,7 +124,7 @@ def animate_video(
     # what is cut would be heard, and the last frame shown for as long
     sound, duration = (None, None) if is_cut else (driver, info.duration)
     with bar, media.VideoWriter(result, width, height, info.frame_rate, sound, duration) as writer:
-        for picture in animator.animate(driving(), pose_frames, pose_moves):
+        for picture in animator.animate(driving(), pose_frames, pose_moves=isinstance(posing, DrivingVideo)):
             frame = waiting.pop(0)
             writer.write(framing.shown(person, frame.image, finish(picture)), frame.time)
     if video.faceless:
@@ -139,15 +139,12 @@ def _taken(times: deque[float]) -> Iterator[float]:
         yield times.popleft()
 
 
-def poses_at(path: str, framing: Framing, times: Iterator[float]) -> Iterator[np.ndarray]:
+def _poses(pose: np.ndarray | DrivingVideo, times: Iterator[float]) -> Iterator[np.ndarray]:
     """What the pose driver shows at each of the increasing ``times`` (seconds); after its end, its last frame."""
-    if media.is_image(path):
-        image = framing.image(path)
-        return (image for _ in times)
-    return _frames_at(framing.video(path).frames(), times)
-
-
-def _frames_at(frames: Iterator[media.Frame], times: Iterator[float]) -> Iterator[np.ndarray]:
+    if isinstance(pose, np.ndarray):
+        yield from (pose for _ in times)
+        return
+    frames = pose.frames()
     shown = following = next(frames)
     for time in times:
         while following is not None and following.time <= time + CLOCK_SLACK:

@@ -1,8 +1,8 @@
 """Prepare photographs as puppets, and draw pictures of them with their truth.
 
 Landmarks and mattes are found by the bundled networks, or taken from files.  What is written into --out:
-puppets.pt (the puppets; there already, it is used and no photograph is read), report.json (what fitted, what was left
-out and why), and with --triples triples/000000_{source,driver,target}.png and 000000.npz (flow, valid, mask,
+puppets.safetensors (the puppets; there already, it is used and no photograph is read), report.json (what fitted, what
+was left out and why), and with --triples triples/000000_{source,driver,target}.png and 000000.npz (flow, valid, mask,
 landmarks and codes of each; the target's flow leads to the source).
 """
 
@@ -46,19 +46,19 @@ def main() -> None:
     from .writing import write_triples
 
     device, out = best_device(args.cpu), Path(args.out)
-    for place in (out / "puppets.pt", *([args.sheet] if args.sheet else [])):
+    for place in (out / "puppets.safetensors", *([args.sheet] if args.sheet else [])):
         check_place(place)
-    if (out / "puppets.pt").exists():
-        prepared = photographs.load(out / "puppets.pt")
-        print(f"{out / 'puppets.pt'}: {prepared.puppets.size} puppets, made before")
+    if (out / "puppets.safetensors").exists():
+        prepared = photographs.load(out / "puppets.safetensors")
+        print(f"{out / 'puppets.safetensors'}: {prepared.puppets.size} puppets, made before")
     else:
         if not args.photos:
-            raise UserError(f"{out / 'puppets.pt'}: not there yet; give --photos, a folder of photographs")
+            raise UserError(f"{out / 'puppets.safetensors'}: not there yet; give --photos, a folder of photographs")
         is_told = bool(args.landmarks)
         find = photographs.from_files(args.landmarks, args.mattes) if is_told else photographs.networks(device)
         pictures = photographs.pictures_in(args.photos)
         prepared = photographs.prepare(pictures, find, args.side, device)
-        photographs.save(out / "puppets.pt", prepared)
+        photographs.save(out / "puppets.safetensors", prepared)
         report = {"puppets": prepared.names, "left out": prepared.left_out}
         write_text(out / "report.json", json.dumps(report, indent=1) + "\n")
         print(f"{prepared.puppets.size} of {len(pictures)} photographs serve; {out / 'report.json'} has the others")
@@ -67,7 +67,8 @@ def main() -> None:
         media.write_image(args.sheet, drawn)
         print(args.sheet)
     if args.triples:
-        write_triples(out / "triples", prepared._replace(puppets=prepared.puppets.to(device)), args)
+        on_device = prepared._replace(puppets=prepared.puppets.to(device))
+        write_triples(out / "triples", on_device, args.triples, args.size, args.seed)
 
 
 if __name__ == "__main__":

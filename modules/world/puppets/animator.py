@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...devices import best_device
 from ...errors import UserError
+from ...faces.analysis import load_analyser
 from ...faces.detail import Detail
-from ...faces.framer import analyser
 from ...faces.matte import PersonMatte
 from ...geometry import coordinate_grid
 from ...media.tensors import to_images, to_tensor
@@ -30,7 +31,7 @@ LARGEST = 384  # pixels of a side at which puppets are drawn; results are larger
 BATCH = 16  # driving frames read together
 UNCHANGED = 0.02  # difference of a colour that is hardly seen
 SMOOTHED = 2  # frames before and after that a frame is averaged with; lids are not, or blinks would vanish
-CLOSED = 0.5  # of the way that lids go in the mesh's landmarks: in blinks of two people they went 0.4 and 0.53
+CLOSED = 0.5  # of the way that lids go in the mesh's landmarks as eyes close (benchmarks/faces.py, part lids)
 LIDS = ACTION_UNITS.index("AU43")
 
 
@@ -60,8 +61,8 @@ class PuppetAnimator:
         cpu: bool = False,
     ):
         self.drive, self.strength, self.relative = drive, strength, relative
-        self._analyser = analyser(cpu)
-        self.device = next(self._analyser.buffers()).device
+        self.device = best_device(cpu)
+        self._analyser = load_analyser(self.device)
         whole = to_tensor([photo], self.device)
         landmarks = self._landmarks([photo])[0]
         if landmarks is None:
@@ -135,11 +136,11 @@ class PuppetAnimator:
         wanted = shown_by(motion._replace(pose=pose), self.puppet)
         if first is not None:
             units = (own.units + motion.units - first.units).clamp(0, 1)
-            wanted = wanted._replace(units=units, gaze=own.gaze + motion.gaze - first.gaze)
+            wanted = wanted._replace(units=units)
         if self.drive == "expression" and not other_pose:
             wanted = wanted._replace(pose=own.pose)
         if self.drive == "pose":
-            wanted = wanted._replace(units=own.units, gaze=own.gaze)
+            wanted = wanted._replace(units=own.units)
         mixed = States(*(mine + self.strength * (theirs - mine) for mine, theirs in zip(own, wanted, strict=True)))
         return mixed._replace(units=mixed.units.clamp(0, 1))
 

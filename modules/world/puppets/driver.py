@@ -1,4 +1,4 @@
-"""Reading a driver: landmarks of frames -> action units, lids, gaze and pose, to be shown by a puppet."""
+"""Reading a driver: landmarks of frames -> action units, lids and pose, to be shown by a puppet."""
 
 from __future__ import annotations
 
@@ -24,16 +24,12 @@ class Motion(NamedTuple):
 
     Attributes:
         units: [N, 2, A] action units of the person's left and right side.
-        gaze: [N, 2] in degrees; 0 where it was not given.
         pose: [N, 6] change from the neutral frame: degrees, shifts in units of the neutral frame's scale, and the
             ratio of the scales.
-        error: [N] how far the landmarks within the face are off, in interocular distances.
     """
 
     units: Tensor
-    gaze: Tensor
     pose: Tensor
-    error: Tensor
 
 
 def neutral_frame(landmarks: Tensor) -> int:
@@ -60,12 +56,11 @@ class Reader:
         self.first, self._closed = fit(neutral[None]), closed
         self._head = warped_heads(self.first)
 
-    def read(self, landmarks: Tensor, gaze: Tensor | None = None, steps: int = 250) -> Motion:
+    def read(self, landmarks: Tensor, steps: int = 250) -> Motion:
         """Action units, sparse (an L1 term), and pose of frames ``[N, 68, 2]``; lids count by how far they close.
 
         Args:
             landmarks: in [-1, 1], of the same person, framed as the neutral frame was.
-            gaze: [N, 2] change of yaw and pitch of the eyes, in degrees, if something measured it.
             steps: of the optimiser.
         """
         first, parts = self.first, []
@@ -78,14 +73,12 @@ class Reader:
         change = found.pose - first.pose
         change[:, 3:5] /= first.pose[:, 5:]
         change[:, 5] = found.pose[:, 5] / first.pose[:, 5]
-        return Motion(units, torch.zeros_like(found.pose[:, :2]) if gaze is None else gaze, change, found.error)
+        return Motion(units, change)
 
 
-def read_driver(landmarks: Tensor, neutral: int | None = None) -> Motion:
-    """Read all frames of a driver, ``[N, 68, 2]`` in [-1, 1]; ``neutral``: number of one without expression, which
-    :func:`neutral_frame` chooses if it is left out."""
-    number = neutral_frame(landmarks) if neutral is None else neutral
-    return Reader(landmarks[number]).read(landmarks)
+def read_driver(landmarks: Tensor) -> Motion:
+    """Read all frames of a driver, ``[N, 68, 2]`` in [-1, 1], from the calmest on (:func:`neutral_frame`)."""
+    return Reader(landmarks[neutral_frame(landmarks)]).read(landmarks)
 
 
 def read_still(landmarks: Tensor, closed: float = 1.0) -> Motion:
@@ -99,7 +92,7 @@ def read_still(landmarks: Tensor, closed: float = 1.0) -> Motion:
     pose[:, 1] -= FRONTAL_PITCH
     pose[:, 5] = 1
     units = _with_closure(found, open_lids(1, landmarks.device), closed)
-    return Motion(units, torch.zeros_like(pose[:, :2]), pose, found.error)
+    return Motion(units, pose)
 
 
 def _with_closure(found: Fit, rest: Tensor, closed: float) -> Tensor:
@@ -117,4 +110,4 @@ def shown_by(motion: Motion, puppets: Puppets) -> States:
     pose = own + motion.pose
     pose[:, 3:5] = own[:, 3:5] + motion.pose[:, 3:5] * own[:, 5:]
     pose[:, 5] = own[:, 5] * motion.pose[:, 5]
-    return States(motion.units, motion.gaze + puppets.gaze, pose)
+    return States(motion.units, puppets.gaze.expand(len(pose), -1), pose)

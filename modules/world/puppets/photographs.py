@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ... import media
-from ...atomic import replacing
+from ...atomic import replacing, writing_errors
 from ...errors import UserError
 from ...media.tensors import to_tensor
 from .fit import faults, fit_photographs
@@ -25,7 +26,7 @@ _UP = 0.06  # of that side, how much higher than the box it is centred: hair tak
 _DARK = 0.16  # brightness of the lightest parts of the eyes, of that of the cheeks, below which they are not seen
 _CHEEKS = [[1, 2, 3, 4, 48, 31, 30, 29], [15, 14, 13, 12, 54, 35, 30, 29]]  # landmarks around them
 _LEAST = 0.5  # mean matte within the face
-_FORMAT = "deepexpr puppets 1"
+_FORMAT, _SHEET = "deepexpr puppets 1", "sheet."
 
 # A photograph [1, 3, H, W] -> landmarks [68, 2] in pixels, from the middle of the first, and matte [1, 1, H, W]; or
 # None where there is no face.
@@ -42,10 +43,10 @@ class Prepared(NamedTuple):
 
 def networks(device: torch.device | str = "cpu") -> Finder:
     """Landmarks and mattes by the bundled networks of faces."""
-    from ...faces.analysis import FaceAnalyser
+    from ...faces.analysis import load_analyser
     from ...faces.matte import PersonMatte
 
-    analyser, matte = FaceAnalyser().to(device).eval(), PersonMatte().to(device).eval()
+    analyser, matte = load_analyser(torch.device(device)), PersonMatte().to(device)
 
     @torch.no_grad()
     def find(name: str, photo: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -168,24 +169,28 @@ def _eyes_fault(photo: Tensor, landmarks: Tensor) -> str:
 
 
 def save(path: str | Path, prepared: Prepared) -> None:
-    """Keep puppets in a file of tensors and plain values."""
+    """Keep puppets in a .safetensors file."""
     puppets = prepared.puppets.to("cpu")
-    tensors = puppets._asdict() | {"sheet": puppets.sheet._asdict()}
-    with replacing(path) as temporary:
-        torch.save({"format": _FORMAT, "tensors": tensors, **prepared._replace(puppets=None)._asdict()}, temporary)
+    tensors = puppets._asdict() | {f"{_SHEET}{name}": t for name, t in puppets.sheet._asdict().items()}
+    del tensors["sheet"]
+    told = {"format": _FORMAT, "names": json.dumps(prepared.names), "left_out": json.dumps(prepared.left_out)}
+    with replacing(path) as temporary, writing_errors(path):
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, told)
 
 
 def load(path: str | Path) -> Prepared:
     """Puppets from a file of :func:`save`.  Raises UserError."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        tensors = content["tensors"]
-        if content["format"] != _FORMAT:
-            raise ValueError(f"format {content['format']!r}")
-        puppets = Puppets(**tensors | {"sheet": Sheet(**tensors["sheet"])})
-    except (OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError, UnpicklingError) as error:
-        raise UserError(f"{path}: cannot be read as puppets; make it again from the photographs") from error
-    return Prepared(puppets, content["names"], content["left_out"])
+        with safe_open(path, "pt") as file:
+            told = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if told["format"] != _FORMAT:
+            raise ValueError(f"format {told['format']!r}")
+        sheet = {name.removeprefix(_SHEET): tensors.pop(name) for name in list(tensors) if name.startswith(_SHEET)}
+        puppets = Puppets(**tensors, sheet=Sheet(**sheet))
+        return Prepared(puppets, json.loads(told["names"]), json.loads(told["left_out"]))
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as puppets ({error}); make it again from the photographs") from error
 
 
 def pictures_in(folder: str | Path) -> list[Path]:

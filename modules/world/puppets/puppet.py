@@ -10,7 +10,6 @@ from torch import Tensor
 
 from .. import camera
 from ..geometry import constants
-from ..head import JAWLINE
 from .fit import Fit
 from .illumination import read_light
 from .layers import Sheet, make_sheet, seen_vertices
@@ -175,13 +174,3 @@ def polygon(corners: Tensor, size: int) -> Tensor:
         at = ax + (line - ay) * ((bx - ax) / (by - ay))
         inside ^= crosses[:, None] & (line[None] < at[:, None])
     return inside
-
-
-def face_share(puppets: Puppets) -> Tensor:
-    """[B] height of the face, brows to chin, as a share of the photograph's."""
-    face = constants(puppets.head.device).face.flatten(0, 1)
-    middle = face[:, 0].abs() < 0.02
-    rows = puppets.texture[:, : len(face), 1]
-    top = rows[:, middle & ((face[:, 1] - _BROWS).abs() < 0.03)].mean(1)
-    chin = rows[:, middle & ((face[:, 1] - JAWLINE).abs() < 0.01)].mean(1)
-    return (chin - top) / 2

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...media.tensors import to_images
-from .framing import framed
+from .edges import framed
 from .posing import as_photographed
 from .puppet import Puppets
 from .render import render

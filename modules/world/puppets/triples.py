@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import UserError
-from .framing import framed
+from .edges import framed
 from .puppet import Puppets
 from .render import Rendering, render
 from .states import States, draw_states

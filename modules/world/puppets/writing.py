@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,8 @@ def person_of(name: str) -> str:
     return Path(name).stem.partition("#")[0]
 
 
-def write_triples(folder: Path, prepared: Prepared, args: argparse.Namespace) -> None:
-    """Draw ``args.triples`` triples of ``args.size`` pixels from ``args.seed`` and write them.
+def write_triples(folder: Path, prepared: Prepared, count: int, size: int, seed: int) -> None:
+    """Draw ``count`` triples of ``size`` pixels from ``seed`` and write them.
 
     Those that are there already are kept: a run that was cut off goes on where it was, and may be made longer.
 
@@ -37,20 +36,20 @@ def write_triples(folder: Path, prepared: Prepared, args: argparse.Namespace) ->
         UserError: those that are there are of another seed or size, or of other photographs.
     """
     people = [person_of(name) for name in prepared.names]
-    plan = plan_triples(prepared.puppets, people, args.triples, args.seed)
+    plan = plan_triples(prepared.puppets, people, count, seed)
     table = {
-        "seed": args.seed,
-        "size": args.size,
+        "seed": seed,
+        "size": size,
         "codes": CODES,
         "people": [[people[i] for i in pair] for pair in plan.people.tolist()],
     }
     _check_same(folder / "triples.json", table)
     write_text(folder / "triples.json", json.dumps(table) + "\n")
-    for start in tqdm(range(0, args.triples, _AT_ONCE), desc="triples", unit="batch"):
-        numbers = range(start, min(start + _AT_ONCE, args.triples))
+    for start in tqdm(range(0, count, _AT_ONCE), desc="triples", unit="batch"):
+        numbers = range(start, min(start + _AT_ONCE, count))
         if all((folder / f"{number:06d}.npz").exists() for number in numbers):
             continue
-        drawn = draw_triples(prepared.puppets, plan.take(slice(numbers.start, numbers.stop)), args.size)
+        drawn = draw_triples(prepared.puppets, plan.take(slice(numbers.start, numbers.stop)), size)
         for row, number in enumerate(numbers):
             _write(folder / f"{number:06d}", drawn, row)
 

@@ -17,8 +17,8 @@ from .crops import cut
 
 EYES, MOUTH_CORNERS = (slice(36, 42), slice(42, 48)), [48, 54]  # of iBUG's 68 landmarks
 # Of hypot(eye to eye, eyes to mouth): the height from brows to chin, and how far its middle is below the eyes.
-# Medians of 296 portraits.  The mouth's corners hardly move as the jaw drops, and a head that turns shortens one of the
-# two distances alone.
+# Medians over portraits (benchmarks/faces.py, part framing).  The mouth's corners hardly move as the jaw drops, and a
+# head that turns shortens one of the two distances alone.
 HEIGHT, DOWN = 1.54, 0.49
 STEADY = (5, 95)  # percentiles of where a face goes in a video, which its square has to hold
 
@@ -51,16 +51,21 @@ class Crop(NamedTuple):
         return Box(low(self.x - reach), low(self.y - reach), high(self.x + reach), high(self.y + reach))
 
 
+def axis(landmarks: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """Of a face's landmarks ``[68, 2]`` its length (:data:`HEIGHT`), the middle of its eyes, and which way is down."""
+    left, right = (landmarks[eye].mean(axis=0) for eye in EYES)
+    eyes, mouth = (left + right) / 2, landmarks[MOUTH_CORNERS].mean(axis=0)
+    down = mouth - eyes
+    return math.hypot(*down, *(right - left)), eyes, down / max(1e-6, math.hypot(*down))
+
+
 def face_crop(landmarks: np.ndarray, upright: bool = True) -> Crop:
     """The square of the face of ``landmarks [68, 2]``, from its brows to its chin.
 
     It keeps its place as mouth and lids open.  ``upright``: turned as the head leans, so that the face is not.
     """
-    left, right = (landmarks[eye].mean(axis=0) for eye in EYES)
-    eyes, mouth = (left + right) / 2, landmarks[MOUTH_CORNERS].mean(axis=0)
-    down = mouth - eyes
-    length = math.hypot(*down, *(right - left))
-    x, y = eyes + DOWN * length * down / max(1e-6, math.hypot(*down))
+    length, eyes, down = axis(landmarks)
+    x, y = eyes + DOWN * length * down
     angle = math.atan2(-down[0], down[1]) if upright else 0.0
     return Crop(float(x), float(y), HEIGHT * length, angle)
 
