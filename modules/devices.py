@@ -47,7 +47,7 @@ def best_device(cpu: bool = False) -> torch.device:
 
 
 def native_precision(cpu: bool = False) -> str:
-    """``"bf16"`` where the device computes in it natively, else ``"fp32"``: emulated, it takes ten times as long."""
+    """``"bf16"`` where the device computes in it natively, else ``"fp32"``: emulated, bf16 is much slower."""
     import torch
 
     if best_device(cpu).type == "cuda":

@@ -10,7 +10,6 @@ whole clip.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -37,7 +36,9 @@ from ..training.launch import one_voice
 from ..training.layout import ONE_NETWORK
 from ..training.log import left_out
 from ..training.run import (
+    Entries,
     Run,
+    Start,
     close,
     continue_from,
     is_complete,
@@ -141,14 +142,15 @@ def teach(
     teaching: Teaching,
     accelerator: Accelerator,
     folder: Path,
-    resume: Callable[[Trainer], object] = lambda trainer: None,
+    start: Start | None = None,
+    entries: Entries | None = None,
 ) -> Tensor:
     """Train ``encoder.expression`` anew; the encoder is left in evaluation mode.
 
     Args:
         motions: of the found faces, ``[N, T, 2, G, G]``.
         folder: of the run's log and checkpoints.
-        resume: brings the trainer to where an earlier run stopped.
+        start, entries: what :func:`.training.run.starting_point` has found of an earlier run to go on with.
 
     Returns:
         the motion that each number of z_exp stands for, ``[K, 2, G, G]``.
@@ -159,7 +161,8 @@ def teach(
     objective, moments = build(encoder, found, motions, teaching)
     loader = loader_of(moments, teaching)
     trainer = Trainer(encoder.expression, ONE_NETWORK, [objective], loader, teaching, accelerator)
-    resume(trainer)
+    if start is not None:
+        continue_from(trainer, start, entries, complete=False, finetune=False)
     trainer.fit(folder)
     encoder.eval().requires_grad_(False)
     return _motions_told(encoder, found, motions)
@@ -245,12 +248,8 @@ def teach_expressions(config: Config, checkpoint: str, out: Path, moments: int, 
     print(f"{len(found.faces)} clips show heads that keep still")
     folder = open_folder(run, start, config, accelerator)
     left_out(folder, (f"{path}: {reason}" for path, reason in data.bad_clips.items()))
-
-    def resume(trainer: Trainer) -> None:
-        continue_from(trainer, start, entries, complete=False, finetune=False)
-
     motions = face_motions(found.faces)
-    start_anew(model, teach(model.encoders.semantic, found, motions, teaching, accelerator, folder, resume))
+    start_anew(model, teach(model.encoders.semantic, found, motions, teaching, accelerator, folder, start, entries))
     save_checkpoint(weights.state(model) | {"model_params": config_to_dict(config.model_params)}, out)
     print(f"wrote {out}")
     close(accelerator)
