@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 from ..errors import UserError
 from . import schema
 from .mef import MEFConfig, check_mef_together
+from .rigged import RiggedConfig
 from .schema import BadValue
 from .sid import Config
 from .sid_checks import check_together
@@ -102,3 +103,8 @@ def load_small_base_config(path: str | os.PathLike) -> SmallBaseConfig:
         )
         raise UserError(f"{path}: {value}")
     return config
+
+
+def load_rigged_config(path: str | os.PathLike) -> RiggedConfig:
+    """Read a YAML file of rigged SID.  Raises :class:`UserError`, one line."""
+    return section_from_dict(RiggedConfig, read_sections(RiggedConfig, path), str(path), RiggedConfig)

@@ -28,6 +28,9 @@ _IRIS_COLORS = (
 )
 
 
+TOP, BOTTOM = 0.30, -0.32  # face coordinates Y between which skin gives way to the lids
+
+
 class Lids(NamedTuple):
     """Heights of the two lids at their middle, [2, B]: of the person's right eye (left in the image), then left."""
 
@@ -63,6 +66,11 @@ def lid_height(across: Tensor, middle: Tensor, upper: bool) -> Tensor:
 def across(x: Tensor) -> Tensor:
     """Place along an eye, -1 at its inner corner and 1 at its outer, of face coordinates X."""
     return (x.abs() - EYE) / HALF
+
+
+def near_eyes(x: Tensor, y: Tensor) -> Tensor:
+    """Whether face coordinates are where lids move the skin."""
+    return (across(x).abs() < 1.12) & (y < TOP) & (y > BOTTOM)
 
 
 def eye_colour(

@@ -12,7 +12,7 @@ from . import camera, colours, geometry
 from .background import background
 from .clothes import body_colour
 from .curves import mix, unit
-from .eyes import Lids, eye_colour, lids
+from .eyes import Lids, eye_colour, lids, near_eyes
 from .features import Paint
 from .geometry import BODY, EAR, HAIR, HAT, MOUTH, SKIN, Surface
 from .glasses import add_glasses
@@ -22,10 +22,12 @@ from .mouth import mouth_colour
 from .parameters import Faces, category
 from .raster import compact, interpolate, rasterise
 from .strands import hair_colour, hat_colour
+from .truth import averaged, is_seen, pixel_flow, still_pixels
 
 OVERSAMPLING = 2  # samples per pixel each way
 # Pixels at a time: what fits a CPU's cache; on a GPU enough to keep it busy, in 3 GiB (128 x 128 pixels take 12 MiB).
 AT_ONCE = {"cpu": 2**16, "cuda": 2**22}
+_OPAQUE = 0.5  # of a pixel, from which on it is the person's
 
 
 class Render(NamedTuple):
@@ -36,22 +38,35 @@ class Render(NamedTuple):
         mask: [B, 1, H, W] share of the pixel that is face: skin from the hair to the jaw, eyes, mouth and beard; not
             ears, neck, hair, glasses or hats.
         landmarks: [B, 68, 2] as (x, y) in [-1, 1], whether seen or hidden.
+        flow: [B, H, W, 2] backward flow in [-1, 1]: where what a pixel shows is in the picture of other faces; None
+            without them.  Beside the person everything stands still.
+        valid: [B, 1, H, W] 1 where the flow is the geometric truth and what it points to is seen there: on the person,
+            but for eyes, lids, glasses and the inside of the mouth; None without other faces.
     """
 
     image: Tensor
     mask: Tensor
     landmarks: Tensor
+    flow: Tensor | None = None
+    valid: Tensor | None = None
 
 
 @torch.no_grad()
-def render(faces: Faces, size: int = 128) -> Render:
-    """Draw faces as ``size`` x ``size`` pictures, on the device of the parameters."""
+def render(faces: Faces, size: int = 128, to: Faces | None = None) -> Render:
+    """Draw faces as ``size`` x ``size`` pictures, on the device of the parameters.
+
+    ``to``: as many faces of the same people in the same scenes, to whose pictures the flow leads.
+    """
     chunk = max(1, AT_ONCE.get(faces.identity.device.type, AT_ONCE["cpu"]) // size**2)
     if faces.size == 0:
         empty = faces.identity.new_zeros
-        return Render(empty(0, 3, size, size), empty(0, 1, size, size), empty(0, 68, 2))
-    parts = [_render(faces.take(slice(i, i + chunk)), size) for i in range(0, faces.size, chunk)]
-    return Render(*(torch.cat(values) for values in zip(*parts, strict=True)))
+        plane = empty(0, 1, size, size)
+        led = (None, None) if to is None else (empty(0, size, size, 2), plane)
+        return Render(empty(0, 3, size, size), plane, empty(0, 68, 2), *led)
+    rows = [slice(i, i + chunk) for i in range(0, faces.size, chunk)]
+    parts = [_render(faces.take(some), size, None if to is None else to.take(some)) for some in rows]
+    columns = zip(*parts, strict=True)
+    return Render(*(None if values[0] is None else torch.cat(values) for values in columns))
 
 
 @torch.no_grad()
@@ -103,7 +118,7 @@ def _average(samples: Tensor) -> Tensor:
     return sum(rows[..., i::OVERSAMPLING] for i in range(OVERSAMPLING)) * (1 / OVERSAMPLING**2)
 
 
-def _render(faces: Faces, size: int) -> Render:
+def _render(faces: Faces, size: int, to: Faces | None) -> Render:
     surface = geometry.build(faces)
     view = camera.view(surface.points, faces.pose, surface.follows)
     side = OVERSAMPLING * size
@@ -127,11 +142,44 @@ def _render(faces: Faces, size: int) -> Render:
     _draw_others(canvas, faces, view, lamp, fragments, part)
 
     colour, mask = canvas.averaged()
-    image = colour + (1 - _average(covered.float().view(1, -1, side, side))).transpose(0, 1) * background(faces, size)
+    there = _average(covered.float().view(1, -1, side, side)).transpose(0, 1)
+    image = colour + (1 - there) * background(faces, size)
     if (category(faces, "glasses") > 0).any():
         near = -F.max_pool2d(-depth.view(-1, 1, side, side), OVERSAMPLING)[:, 0]
         image, mask = add_glasses(faces, image, mask, near, view, surface, lamp)
-    return Render(colours.to_display(image), mask, _landmarks(faces, surface.head, eyes))
+    picture = Render(colours.to_display(image), mask, _landmarks(faces, surface.head, eyes))
+    if to is None:
+        return picture
+    flow, valid = _flow(to, points, nearest, part, triangles, two_sided, surface.coordinates, size)
+    is_person = there >= _OPAQUE
+    shown = torch.where(is_person, flow, still_pixels(flow)).permute(0, 2, 3, 1)
+    return picture._replace(flow=shown, valid=(valid & is_person).float())
+
+
+def _flow(
+    to: Faces,
+    points: Tensor,
+    nearest: Tensor,
+    part: Tensor,
+    triangles: Tensor,
+    two_sided: Tensor,
+    coordinates: Tensor,
+    size: int,
+) -> tuple[Tensor, Tensor]:
+    """Flow [B, 2, H, W] to the picture of other faces, and bool [B, 1, H, W] where it is known and seen there."""
+    side = OVERSAMPLING * size
+    surface = geometry.build(to)
+    aim = camera.view(surface.points, to.pose, surface.follows)
+    pixel = torch.arange(side * side, device=points.device).expand(len(points), -1)
+    values = torch.cat([aim.points, aim.depth[..., None], coordinates[..., :2]], -1)
+    x, y, depth, across, up = interpolate(points, triangles, nearest.clamp(min=0), pixel, side, values)
+    is_eye = (part == SKIN) & near_eyes(across, up)
+    known = (part >= 0) & (part != MOUTH)
+    flow = torch.where(known[:, None], torch.stack([x, y], 1), torch.nan)
+    _, front = rasterise(camera.pixels(aim.points, size) * OVERSAMPLING, aim.depth, triangles, two_sided, side)
+    mean, agrees = pixel_flow(flow, size)
+    agrees &= is_seen(flow, depth, front, size) & (averaged(is_eye.float(), size) == 0)
+    return mean, agrees & (mean.abs() <= 1).all(1, keepdim=True)
 
 
 def _draw_skin(

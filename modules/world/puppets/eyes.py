@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from ..curves import mix, step
-from ..eyes import Lids, across, lid_height
+from ..eyes import BOTTOM, TOP, Lids, across, lid_height
 from ..eyes import lids as world_lids
 from ..parameters import ACTION_UNITS, neutral, sided
 from .marks import MEETING
 from .puppet import Puppets
 from .states import States
 
-_TOP, _BOTTOM = 0.30, -0.32  # face coordinates Y between which skin gives way to the lids
 _LASHES = 0.010  # how far a closing lid stays off the line that was marked in the photograph
 _RIM = (0.012, 0.016)  # of the eyeball, beside the lower and upper lid: what it shows there is the lids' shadow
 _BALL_RADIUS = 0.2
@@ -57,11 +56,6 @@ def state_lids(puppets: Puppets, states: States) -> Lids:
     return Lids(mix(upper, MEETING, more), mix(lower, -MEETING - 0.002, more))
 
 
-def near_eyes(x: Tensor, y: Tensor) -> Tensor:
-    """Whether face coordinates are where lids move the skin."""
-    return (across(x).abs() < 1.12) & (y < _TOP) & (y > _BOTTOM)
-
-
 def opening(lids: Lids, x: Tensor) -> Opening:
     """Edges at face coordinates X [B, M]."""
     place, left = across(x).clamp(-1, 1), x > 0
@@ -73,16 +67,16 @@ def opening(lids: Lids, x: Tensor) -> Opening:
 def skin_in_photograph(y: Tensor, now: Opening, photograph: Opening) -> Tensor:
     """Where skin at heights ``y`` in a state is in the photograph."""
     top = _lash_line(now, photograph)
-    up = top + (y - now.top) * (_TOP - top) / (_TOP - now.top).clamp(min=0.02)
-    low = photograph.bottom + (y - now.bottom) * (_BOTTOM - photograph.bottom) / (_BOTTOM - now.bottom).clamp(max=-0.02)
+    up = top + (y - now.top) * (TOP - top) / (TOP - now.top).clamp(min=0.02)
+    low = photograph.bottom + (y - now.bottom) * (BOTTOM - photograph.bottom) / (BOTTOM - now.bottom).clamp(max=-0.02)
     return torch.where(y > (now.top + now.bottom) / 2, up, low)
 
 
 def skin_in_state(y: Tensor, now: Opening, photograph: Opening, is_above: Tensor) -> Tensor:
     """The way back: where skin at heights ``y`` of the photograph is in a state."""
     top = _lash_line(now, photograph)
-    up = now.top + (y - top) * (_TOP - now.top) / (_TOP - top).clamp(min=0.02)
-    low = now.bottom + (y - photograph.bottom) * (_BOTTOM - now.bottom) / (_BOTTOM - photograph.bottom).clamp(max=-0.02)
+    up = now.top + (y - top) * (TOP - now.top) / (TOP - top).clamp(min=0.02)
+    low = now.bottom + (y - photograph.bottom) * (BOTTOM - now.bottom) / (BOTTOM - photograph.bottom).clamp(max=-0.02)
     return torch.where(is_above, up, low)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .. import camera
 from ..curves import mix, step
+from ..eyes import near_eyes
 from ..head import head_grid
 from ..landmarks import sample_grid
 from ..raster import compact, interpolate
@@ -130,7 +131,7 @@ def _draw_eyes(
     y: Tensor,
 ) -> None:
     """Lids and eyeballs, into colour, flow and depth."""
-    pixel, valid = compact(is_skin & eyes.near_eyes(x, y))
+    pixel, valid = compact(is_skin & near_eyes(x, y))
     if not valid.any():
         return
     whole = mesh(colour.device)

@@ -11,6 +11,7 @@ from torch import Tensor
 from .. import camera
 from ..raster import rasterise
 from ..rendering import AT_ONCE
+from ..truth import averaged, is_seen, pixel_flow, still_pixels
 from .mesh import mesh
 from .paint import Canvas, paint
 from .posing import Posed, pose_puppets
@@ -19,8 +20,6 @@ from .states import States
 
 OVERSAMPLING = 2  # samples per pixel each way
 _OPAQUE = 0.5  # of the matte, from which on a pixel is the person's
-_NEAR = 0.08  # interocular distances in depth within which a point is the one seen
-_SPREAD = 6.0  # pixels that the flow may differ by within a pixel; more is an edge between two layers
 
 
 class Rendering(NamedTuple):
@@ -117,10 +116,10 @@ def _render(
     nearest, _ = rasterise(pixels, posed.depth, whole.triangles, one_sided, side)
     canvas = paint(puppets, donors, is_own, states, posed, aim, pixels, nearest, side)
 
-    person = _down(canvas.colour, size)
-    plate, lead = _background(puppets, states, to, size) if behind is None else (behind, _pixels(behind))
+    person = averaged(canvas.colour, size)
+    plate, lead = _background(puppets, states, to, size) if behind is None else (behind, still_pixels(behind))
     image = person[:, :3] + (1 - person[:, 3:]) * plate
-    flow, is_whole = _flow(canvas, size)
+    flow, is_whole = pixel_flow(canvas.flow, size)
     valid = is_whole & (person[:, 3:] >= _OPAQUE) & (flow.abs() <= 1).all(1, keepdim=True)
     if aim is not None:
         valid &= _is_seen(canvas, aim, side, size)
@@ -129,29 +128,11 @@ def _render(
         image.clamp(0, 1),
         shown,
         valid.float(),
-        _down(canvas.face[:, None], size),
+        averaged(canvas.face, size),
         person[:, 3:],
         posed.landmarks,
         states.codes,
     )
-
-
-def _down(values: Tensor, size: int) -> Tensor:
-    """Means [B, C, size, size] over the samples of each pixel, of [B, C, S * S]."""
-    side = OVERSAMPLING * size
-    return F.avg_pool2d(values.reshape(len(values), -1, side, side), OVERSAMPLING)
-
-
-def _flow(canvas: Canvas, size: int) -> tuple[Tensor, Tensor]:
-    """Flow [B, 2, H, W] at the middles of pixels, and bool [B, 1, H, W] where all samples agree about it."""
-    known = torch.isfinite(canvas.flow).all(1, keepdim=True)
-    values = torch.where(known, canvas.flow, 0.0)
-    mean = _down(values, size)
-    side = OVERSAMPLING * size
-    samples = values.view(len(values), 2, side, side)
-    spread = F.max_pool2d(samples, OVERSAMPLING) + F.max_pool2d(-samples, OVERSAMPLING)
-    agrees = (spread * (size - 1) / 2 < _SPREAD).all(1, keepdim=True)
-    return mean, agrees & (_down(known.float(), size) == 1)
 
 
 def _is_seen(canvas: Canvas, aim: Posed, side: int, size: int) -> Tensor:
@@ -159,17 +140,13 @@ def _is_seen(canvas: Canvas, aim: Posed, side: int, size: int) -> Tensor:
     whole = mesh(aim.points.device)
     one_sided = torch.zeros(len(whole.triangles), dtype=torch.bool, device=aim.points.device)
     pixels = camera.pixels(aim.points, size) * OVERSAMPLING
-    _, depth = rasterise(pixels, aim.depth, whole.triangles, one_sided, side)
-    depth = torch.where(torch.isfinite(depth), depth, 0.0).view(-1, 1, side, side)
-    place = torch.nan_to_num(canvas.flow).transpose(1, 2)[:, :, None]
-    front = F.grid_sample(depth, place, mode="nearest", align_corners=True)[:, :, :, 0]
-    seen = (canvas.flow_depth[:, None] < front + _NEAR).float()
-    return _down(seen, size) == 1
+    _, front = rasterise(pixels, aim.depth, whole.triangles, one_sided, side)
+    return is_seen(canvas.flow, canvas.flow_depth, front, size)
 
 
 def _background(puppets: Puppets, states: States, to: States | None, size: int) -> tuple[Tensor, Tensor]:
     """Backgrounds of the photographs [B, 3, H, W], shifted and zoomed as the pose, and the flow there [B, 2, H, W]."""
-    grid = _pixels(puppets.head.new_zeros(1, 1, size, size)).permute(0, 2, 3, 1)
+    grid = still_pixels(puppets.head.new_zeros(1, 1, size, size)).permute(0, 2, 3, 1)
 
     def photograph(place: Tensor, pose: Tensor, back: bool = False) -> Tensor:
         zoom = (pose[:, 5] / puppets.pose[:, 5])[:, None, None, None]
@@ -180,9 +157,3 @@ def _background(puppets: Puppets, states: States, to: States | None, size: int) 
     plate = F.grid_sample(puppets.plate.float() / 255, place, padding_mode="border", align_corners=True)
     lead = place if to is None else photograph(place, to.pose, back=True)
     return plate, lead.permute(0, 3, 1, 2)
-
-
-def _pixels(pictures: Tensor) -> Tensor:
-    """[B, 2, H, W] where pixels of [B, C, H, W] are: the flow of what stands still."""
-    line = torch.linspace(-1, 1, pictures.shape[-1], device=pictures.device)
-    return torch.stack(torch.meshgrid(line, line, indexing="xy")).expand(len(pictures), -1, -1, -1)

@@ -62,10 +62,7 @@ def plan_triples(puppets: Puppets, names: list[str], n: int, seed: int) -> Plan:
         others = np.flatnonzero(person != person[first])
         b[row] = others[int(share * len(others))]
     people = np.stack([a, b], 1)
-    toothy = np.flatnonzero((puppets.photo[:, 4].flatten(1).amax(1) > 127).cpu().numpy())
-    drawn = (number[:, 2:4] * len(toothy)).astype(int)
-    donors = toothy[drawn] if len(toothy) else people
-    donors = np.where(np.isin(people, toothy), people, donors)  # who shows teeth of their own keeps them
+    donors = choose_donors(puppets, people, number[:, 2:4])
     other = (number[:, 4:6] * len(names)).astype(int)
     plates = np.where(number[:, 6:8] < _OWN_BACKGROUND, people, other)
     before, after = draw_states(n, 2 * seed), draw_states(n, 2 * seed + 1)
@@ -80,13 +77,22 @@ def draw_triples(puppets: Puppets, plan: Plan, size: int) -> Triples:
     (a, b), donors = plan.people.T, plan.donors.T
     first, second = puppets.take(a), puppets.take(b)
     before, after = framed(plan.before, first), framed(plan.after, first, second)
-    behind = [_backgrounds(puppets, plan.plates[:, i], size) for i in (0, 1)]
+    behind = [draw_backgrounds(puppets, plan.plates[:, i], size) for i in (0, 1)]
     source = render(puppets, before, size, who=a, donors=donors[0], backgrounds=behind[0])
     driver = render(puppets, after, size, who=b, donors=donors[1], backgrounds=behind[1])
     target = render(puppets, after, size, who=a, to=before, donors=donors[0], backgrounds=behind[0])
     return Triples(source, driver, target)
 
 
-def _backgrounds(puppets: Puppets, which: Tensor, size: int) -> Tensor:
+def choose_donors(puppets: Puppets, people: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """Whose teeth ``people`` get, by numbers in [0, 1) of the same shape; who shows teeth of their own keeps them."""
+    toothy = np.flatnonzero((puppets.photo[:, 4].flatten(1).amax(1) > 127).cpu().numpy())
+    if not len(toothy):
+        return people
+    return np.where(np.isin(people, toothy), people, toothy[(number * len(toothy)).astype(int)])
+
+
+def draw_backgrounds(puppets: Puppets, which: Tensor, size: int) -> Tensor:
+    """``[B, 3, size, size]``: the photographs' own, without the people."""
     plates = puppets.plate[which].float() / 255
     return F.interpolate(plates, size=(size, size), mode="bilinear", antialias=True)

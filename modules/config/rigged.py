@@ -1,0 +1,44 @@
+"""The sections of a configuration of rigged SID: what moves the points of a face, taught by made pictures."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from .schema import option, section
+from .sid import FramingParams
+from .training import LoopParams
+
+
+@section
+class TriplesParams:
+    triples: list[str] = option(filled=True)  # folders of python -m modules.data.triples
+    num_workers: int = option(1, low=0)  # loader processes per device; 0 = in the main process
+
+
+@section
+class RiggedWeights:
+    """A weight of 0 leaves the term out."""
+
+    expression: float = option(1.0, low=0)  # z_exp against the action units and gaze shown, each in its spread
+    pose: float = option(1.0, low=0)  # z_pose likewise
+    points: float = option(20.0, low=0)  # where the motion head moves points, against where they are
+    pixel: float = option(5.0, low=0)  # mean absolute difference of pixels
+    closeup: float = option(10.0, low=0)  # the same of mouth and eyes, cut out closely
+    edges: float = option(10.0, low=0)  # and of the differences of neighbouring pixels there
+    flow: float = option(20.0, low=0)  # dense motion against the truth, where it is known
+    shown: float = option(0.1, low=0)  # what the truth says the source shows is not painted
+
+
+@section
+class RiggedTrainParams(LoopParams):
+    teach: Literal["encoder", "generator"] = "encoder"  # encoder and motion head, or what is seen
+    codes: Literal["exact", "encoder"] = "exact"  # what moves the source while the generator is taught
+    lr: float = option(1e-3, above=0)  # of AdamW
+    loss_weights: RiggedWeights = RiggedWeights()
+
+
+@section
+class RiggedConfig:
+    dataset_params: TriplesParams
+    train_params: RiggedTrainParams
+    framing_params: FramingParams = FramingParams(size=2.1, above=0.06)

@@ -1,0 +1,25 @@
+"""What z_exp and z_pose say: action units of each side of the face, gaze, and the pose of the head.
+
+They are the numbers of the worlds that pictures are made of (:mod:`.world.puppets.states`), in units in which all vary
+by about as much.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ...world.parameters import ACTION_UNITS
+from ..encoders import Semantics
+
+UNITS = 2 * len(ACTION_UNITS)  # of the person's left side, then of the right
+GAZE = 20.0  # degrees to one unit of z_exp
+ANGLE = 20.0  # degrees to one unit of z_pose
+EXPRESSION, POSE = UNITS + 2, 6  # numbers in z_exp; in z_pose: yaw, pitch, roll, x, y, logarithm of the scale
+
+
+def semantics_of(codes: Tensor) -> Semantics:
+    """z_exp and z_pose that say what ``codes [..., K]`` say (:data:`.world.puppets.states.CODES`)."""
+    units, gaze, angles, place, scale = codes.split([UNITS, 2, 3, 2, 1], dim=-1)
+    expression = torch.cat([units, gaze / GAZE], dim=-1)
+    return Semantics(expression, torch.cat([angles / ANGLE, place, scale.log()], dim=-1))

@@ -1,0 +1,70 @@
+"""The rigged model: points read, moved and shown."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...training.checkpoint import averaged, load_checkpoint
+from ...training.layout import ONE_NETWORK
+from ..encoders import Semantics
+from .closeups import CloseUps, Patch, paste
+from .encoder import PointEncoder
+from .motion import MotionNetwork, PointMotion, moved
+from .points import FaceMeshPoints
+from .rig import Rig
+
+
+class Shown(NamedTuple):
+    """Of B frames: pictures ``[B, 3, H, H]`` in [0, 1], and how they came about.
+
+    Attributes:
+        image: the result.
+        warped: before mouth and eyes were painted.
+        motion: of the whole frame.
+        patches: mouth and eyes.
+    """
+
+    image: Tensor
+    warped: Tensor
+    motion: PointMotion
+    patches: list[Patch]
+
+
+class Generator(nn.Module):
+    """A source whose points have moved -> its picture, at the source's own size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.motion, self.closeups = MotionNetwork(), CloseUps()
+
+    def forward(self, image: Tensor, source: Tensor, driven: Tensor, before: Semantics, after: Semantics) -> Shown:
+        """``image [B, 3, H, H]`` with points ``source [B, 468, 3]``, which are to be ``driven``."""
+        motion = self.motion(image, source, driven)
+        size = image.shape[2:]
+        shown, painted = (F.interpolate(x, size, mode="bilinear") for x in (motion.shown, motion.painted))
+        warped = torch.lerp(painted, moved(image, motion.flow), shown)
+        patches = self.closeups(warped, image, source, driven, before, after)
+        result = warped
+        for patch in patches:
+            result, _ = paste(result, patch)
+        return Shown(result, warped, motion, patches)
+
+
+class RiggedSID(nn.Module):
+    """Points, semantic encoder, motion head and generator side by side, as checkpoints name them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.points, self.encoder, self.rig, self.generator = FaceMeshPoints(), PointEncoder(), Rig(), Generator()
+
+
+def load_rigged(path: str | os.PathLike) -> RiggedSID:
+    """A model for inference: evaluation mode, averaged weights where the checkpoint keeps them.  Raises UserError."""
+    model = RiggedSID()
+    ONE_NETWORK.load(model, averaged(load_checkpoint(path)), path)
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,231 @@
+"""Rigged SID: points of a face, moved by what is read off another."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from skimage.data import astronaut
+from torch.utils.data import default_collate
+
+from modules.config.rigged import RiggedConfig, RiggedTrainParams, RiggedWeights, TriplesParams
+from modules.data.triples.dataset import TripleDataset
+from modules.data.triples.shards import Plan, write_shards
+from modules.sid.encoders import Semantics
+from modules.sid.motion import MotionOptions
+from modules.sid.rigged.animator import RiggedAnimator
+from modules.sid.rigged.closeups import Patch, mirrored, paste
+from modules.sid.rigged.codes import EXPRESSION, POSE, semantics_of
+from modules.sid.rigged.model import RiggedSID
+from modules.sid.rigged.motion import cells, moved
+from modules.sid.rigged.parts import EYES, MOUTH, cut, part_square
+from modules.sid.rigged.plate import affine, thin_plate
+from modules.sid.rigged.points import COUNT
+from modules.sid.rigged.rig import Rig
+from modules.sid.rigged.step import EncoderStep, GeneratorStep, true_motion
+from modules.sid.rigged.train import train_rigged
+from modules.training.checkpoint import load_checkpoint
+from modules.training.run import Run
+from modules.world.puppets.states import draw_states
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("triples")
+    write_shards(place, Plan(SIZE, 0, 1.0), None, 1, progress=False)
+    return place
+
+
+@pytest.fixture(scope="module")
+def batch(folder):
+    data = TripleDataset([str(folder)])
+    return default_collate([data[i] for i in range(4)])
+
+
+def random_semantics(count: int, seed: int = 0) -> Semantics:
+    return semantics_of(draw_states(count, seed).codes)
+
+
+def close_crop() -> np.ndarray:
+    return astronaut()[0:220, 114:334]
+
+
+# ---------------------------------------------------------------------------------------------------------- geometry
+
+
+def test_a_spline_meets_its_points_and_keeps_what_is_affine():
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand(2, 12, 2, generator=generator) * 2 - 1
+    values = torch.rand(2, 12, 2, generator=generator)
+    met = thin_plate(points[:1], values[:1], points[0], ridge=0.0)
+    assert torch.allclose(met, values[:1], atol=1e-3)  # single precision; the kernel is steep near a point
+    matrix, shift = torch.tensor([[0.8, 0.3], [-0.2, 1.1]]), torch.tensor([0.1, -0.4])
+    places = torch.rand(20, 2, generator=generator)
+    for fit in (thin_plate, affine):
+        assert torch.allclose(
+            fit(points, points @ matrix.T + shift, places), (places @ matrix.T + shift)[None], atol=2e-3
+        )
+
+
+def test_a_picture_that_does_not_move_stays_as_it_is():
+    image = torch.rand(1, 3, 48, 48)
+    assert torch.allclose(moved(image, torch.zeros(1, 2, 64, 64)), image, atol=1e-5)
+
+
+def test_a_patch_goes_back_to_where_it_was_cut():
+    frames, points = smooth_frames(), mean_points()
+    for part in (MOUTH, *EYES):
+        squares = part_square(points, part, frames)
+        colour = cut(frames, squares, part)
+        patch = Patch(colour, torch.ones_like(colour[:, :1]), squares, 96, part.mirrored)
+        again, cover = paste(torch.zeros_like(frames), patch)
+        inside = (cover > 0.99).expand_as(frames)
+        assert inside.sum() > 100
+        assert (again - frames)[inside].abs().max() < 0.02
+
+
+def smooth_frames() -> torch.Tensor:
+    place = cells(96, torch.zeros(1))
+    return torch.stack([0.5 + 0.4 * place[..., 0], 0.5 + 0.4 * place[..., 1], 0.5 * place.prod(-1) + 0.5])[None]
+
+
+def mean_points() -> torch.Tensor:
+    model = RiggedSID()
+    image = torch.from_numpy(close_crop().copy()).permute(2, 0, 1)[None] / 255
+    return model.points(image)
+
+
+def test_what_a_mirror_shows_is_shown_by_a_mirror_twice():
+    semantics = random_semantics(5)
+    twice = mirrored(mirrored(semantics))
+    assert all(torch.equal(a, b) for a, b in zip(semantics, twice, strict=True))
+
+
+# ------------------------------------------------------------------------------------------------------------ motion
+
+
+def test_without_a_change_no_point_moves():
+    rig, points, semantics = Rig(), torch.randn(3, COUNT, 3), random_semantics(3)
+    torch.nn.init.normal_(rig.layers[-1].weight)
+    torch.nn.init.normal_(rig.linear.weight)
+    assert torch.allclose(rig(points, semantics, semantics), points, atol=1e-4)
+
+
+def test_a_turn_of_the_head_turns_the_points(batch):
+    """An untrained motion head knows a head's turn, place and size: most of what moves points."""
+    before, after = semantics_of(batch["before"]), semantics_of(batch["after"])
+    moved_points = Rig()(batch["source_points"], before, after)
+    error = (moved_points - batch["target_points"])[..., :2].norm(dim=-1).mean()
+    still = (batch["source_points"] - batch["target_points"])[..., :2].norm(dim=-1).mean()
+    assert error < 0.4 * still
+
+
+def test_the_truth_of_the_flow_is_the_motion_of_cells():
+    size, side = 128, 64
+    ends = (size - 1) / size
+    line = torch.linspace(-ends, ends, side)
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    flow = torch.stack([1.1 * x + 0.05, 0.9 * y], -1)[None]
+    change, known = true_motion(flow, torch.ones(1, side, side, dtype=torch.bool), size)
+    place = cells(64, flow)
+    expected = torch.stack([0.1 * place[..., 0] + 0.05, -0.1 * place[..., 1]])
+    inside = place.abs().amax(-1) < ends
+    assert (change[0] - expected)[:, inside].abs().max() < 1e-4
+    assert known.min() == 1
+
+
+# ---------------------------------------------------------------------------------------------------------- learning
+
+
+def test_no_number_of_the_truth_reaches_a_picture_that_the_encoder_drives(batch):
+    model = RiggedSID()
+    step = GeneratorStep(model, RiggedWeights(), from_encoder=True).eval()
+    torch.nn.init.normal_(model.rig.linear.weight, std=0.01)
+    torch.manual_seed(0)
+    _, shown = step(batch)
+    lied = batch | {
+        name: batch[name].flip(0) for name in ("before", "after", "flow", "valid", "target", "target_points")
+    }
+    torch.manual_seed(0)
+    _, same = step(lied)
+    assert torch.equal(shown.image, same.image)
+    torch.manual_seed(0)
+    _, other = step(batch | {name: batch[name].flip(0) for name in ("driver", "driver_points")})
+    assert not torch.equal(shown.image, other.image)
+
+
+@pytest.mark.parametrize("teach", ["encoder", "generator"])
+def test_every_term_teaches(teach, batch):
+    model = RiggedSID()
+    for last in (model.generator.motion.read, model.generator.closeups.mouth.last, model.generator.closeups.eye.last):
+        torch.nn.init.normal_(last.weight, std=0.01)  # zero at first, which hides the layers before
+    weights = RiggedWeights()
+    step = EncoderStep(model, weights) if teach == "encoder" else GeneratorStep(model, weights, from_encoder=False)
+    terms, _ = step.train()(batch)
+    sum(terms.values()).backward()
+    assert all(torch.isfinite(term) for term in terms.values())
+    learning = [model.encoder, model.rig] if teach == "encoder" else [model.generator]
+    taught = [p for module in learning for p in module.parameters() if p.grad is not None and p.grad.abs().sum() > 0]
+    assert len(taught) > 10
+    others = [model.generator] if teach == "encoder" else [model.encoder, model.rig]
+    assert all(p.grad is None for module in others for p in module.parameters())
+
+
+def config(folder, teach: str) -> RiggedConfig:
+    train = RiggedTrainParams(teach=teach, num_epochs=1, batch_size=8, minutes=0.05, ema_decay=0.9)
+    data = TriplesParams(triples=[str(folder)], num_workers=0)
+    return RiggedConfig(dataset_params=data, train_params=train)
+
+
+def test_encoder_then_generator_are_trained(folder, tmp_path):
+    first = train_rigged(config(folder, "encoder"), Run("encoder.yaml", log_dir=str(tmp_path / "log"), cpu=True))
+    (checkpoint,) = first.glob("*-checkpoint.pth.tar")
+    run = Run("generator.yaml", checkpoint=str(checkpoint), log_dir=str(tmp_path / "log"), finetune=True, cpu=True)
+    second = train_rigged(config(folder, "generator"), run)
+    (last,) = second.glob("*-checkpoint.pth.tar")
+    before, after = (load_checkpoint(path)["network"] for path in (checkpoint, last))
+    kept = [name for name in before if name.startswith(("encoder.", "rig."))]
+    learnt = [name for name in before if name.startswith("generator.") and name.endswith("weight")]
+    ema = load_checkpoint(checkpoint)["ema"]["network"]
+    assert kept and all(torch.equal(ema[name], after[name]) for name in kept)
+    assert any(not torch.equal(before[name], after[name]) for name in learnt)
+
+
+# --------------------------------------------------------------------------------------------------------- animation
+
+
+def test_strength_0_is_the_source_as_the_model_shows_it():
+    model = RiggedSID().eval()
+    torch.nn.init.normal_(model.rig.linear.weight, std=0.05)
+    source, driver = close_crop(), close_crop()[:, ::-1].copy()
+    still, moving = (
+        list(RiggedAnimator(model, source, MotionOptions(strength=strength)).animate([driver, source]))
+        for strength in (0.0, 1.0)
+    )
+    assert all(picture.shape == source.shape for picture in still + moving)
+    assert np.array_equal(still[0], still[1])
+    assert not np.array_equal(moving[0], moving[1])
+
+
+def test_results_do_not_depend_on_the_batch():
+    model = RiggedSID().eval()
+    torch.nn.init.normal_(model.rig.linear.weight, std=0.05)
+    frames = [close_crop(), np.roll(close_crop(), 9, axis=1), close_crop()[:, ::-1].copy()]
+    made = [list(RiggedAnimator(model, close_crop(), batch_size=n).animate(frames)) for n in (1, 3)]
+    assert all(np.abs(a.astype(int) - b).max() <= 1 for a, b in zip(*made, strict=True))
+
+
+def test_a_large_source_gives_large_results():
+    model = RiggedSID().eval()
+    large = astronaut()[0:220, 114:334].repeat(2, axis=0).repeat(2, axis=1)
+    (result,) = RiggedAnimator(model, close_crop(), large=large).animate([close_crop()])
+    assert result.shape == large.shape
+
+
+def test_the_numbers_of_semantics():
+    semantics = random_semantics(3)
+    assert semantics.expression.shape == (3, EXPRESSION)
+    assert semantics.pose.shape == (3, POSE)
+    assert semantics.cat().isfinite().all()

@@ -1,0 +1,145 @@
+"""Groups of people in states, and the triples drawn from them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from modules.data.triples.dataset import PER_GROUP, TripleDataset
+from modules.data.triples.groups import PEOPLE, STATES, Group, people_group, photograph_group
+from modules.data.triples.shards import SHARD, Plan, shards_in, write_shards
+from modules.errors import UserError
+from modules.world import draw_identities, draw_scenes
+from modules.world.parameters import Faces, neutral, set_category
+from modules.world.puppets.fit import fit_photographs
+from modules.world.puppets.photographs import Prepared, cut
+from modules.world.puppets.puppet import make_puppets
+from modules.world.rendering import render
+
+SIZE = 64
+NAMES = ["a#1", "b#1", "c#1", "d#1", "e#1"]
+
+
+@pytest.fixture(scope="module")
+def photographs() -> Prepared:
+    """Five people of the face world, taken as photographs."""
+    scene = draw_scenes(len(NAMES), 4)
+    for name, value in (("glasses", "none"), ("hat", "none"), ("background", "a green wall")):
+        scene = set_category(scene, name, value)
+    faces = neutral(len(NAMES))._replace(identity=draw_identities(len(NAMES), 4), scene=scene)
+    first, second = (
+        render(faces._replace(scene=set_category(scene, "background", name)), 160)
+        for name in ("a green wall", "a snowy field")
+    )
+    matte = ((first.image - second.image).abs().amax(1, keepdim=True) < 0.02).float()
+    marks = (first.landmarks + 1) / 2 * 159
+    cuts = [cut(first.image[i : i + 1], marks[i], matte[i : i + 1], 160) for i in range(len(NAMES))]
+    photos, places, mattes = (
+        torch.cat([c[0] for c in cuts]),
+        torch.stack([c[1] for c in cuts]),
+        torch.cat([c[2] for c in cuts]),
+    )
+    return Prepared(make_puppets(photos, mattes, fit_photographs(places)), NAMES, {})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, photographs):
+    place = tmp_path_factory.mktemp("triples")
+    write_shards(place, Plan(SIZE, 3, 0.5), photographs, 1, progress=False)
+    return place
+
+
+def difference_where_valid(group: Group) -> tuple[float, float]:
+    """Mean squared difference of pictures and of the ones that they come from, warped and unwarped."""
+    images = group.image.float() / 255
+    target, source = images.flatten(0, 1), images.roll(-1, 1).flatten(0, 1)
+    flow = group.flow.flatten(0, 1).float().permute(0, 3, 1, 2)
+    flow = F.interpolate(flow, (SIZE, SIZE), mode="bilinear", align_corners=True).permute(0, 2, 3, 1)
+    valid = F.interpolate(group.valid.flatten(0, 1)[:, None].float(), (SIZE, SIZE))
+    warped = F.grid_sample(source, flow, padding_mode="border", align_corners=True)
+    return tuple(float(((x - target).square() * valid).sum() / (3 * valid.sum())) for x in (warped, source))
+
+
+@pytest.mark.parametrize("kind", ["photographs", "people"])
+def test_the_flow_leads_to_the_other_state(kind, photographs):
+    names = [name.split("#")[0] for name in NAMES]
+    group = people_group(SIZE, 5) if kind == "people" else photograph_group(photographs.puppets, names, SIZE, 5)
+    warped, still = difference_where_valid(group)
+    assert warped < 0.15 * still  # 8 dB nearer at 64 pixels, where much is edges and lids
+    assert group.valid.float().mean() > 0.2
+
+
+def test_everybody_of_a_group_shows_the_same(photographs):
+    group = people_group(SIZE, 7)
+    assert group.image.shape == (PEOPLE, STATES, 3, SIZE, SIZE)
+    again = people_group(SIZE, 7)
+    assert all(torch.equal(a, b) for a, b in zip(group, again, strict=True))
+    assert not torch.equal(group.image, people_group(SIZE, 8).image)
+    eyes = group.landmarks[:, :, 36:48].mean(2)
+    # the pose is everybody's: faces differ in shape, not in where they are
+    assert (eyes - eyes.mean(0)).abs().max() < 0.15 < (eyes - eyes.mean(1, keepdim=True)).abs().max() + 0.15
+
+
+def test_rendering_goes_on_where_it_stopped(folder, photographs, tmp_path):
+    (shard,) = shards_in(folder)
+    before = shard.read_bytes()
+    write_shards(folder, Plan(SIZE, 3, 0.5), photographs, SHARD, progress=False)
+    assert shard.read_bytes() == before
+    with pytest.raises(UserError, match="made of something else"):
+        write_shards(folder, Plan(SIZE, 4, 0.5), photographs, SHARD, progress=False)
+    with pytest.raises(UserError, match="there are none"):
+        write_shards(tmp_path, Plan(SIZE, 3, 0.5), None, 1, progress=False)
+
+
+def test_an_item_depends_on_seed_epoch_and_index_alone(folder):
+    first, second = TripleDataset([str(folder)], seed=1), TripleDataset([str(folder)], seed=1)
+    second[(0, 5)]
+    assert len(first) == SHARD * PER_GROUP
+    one, two = first[(2, 9)], second[(2, 9)]
+    assert all(torch.equal(torch.as_tensor(one[name]), torch.as_tensor(two[name])) for name in one)
+    assert any(not torch.equal(one[name], first[(3, 9)][name]) for name in ("source", "driver"))
+    with pytest.raises(UserError, match="no triples there"):
+        TripleDataset([str(folder.parent)])
+
+
+def test_driver_and_target_show_the_same_and_are_different_people(folder):
+    data = TripleDataset([str(folder)])
+    for index in range(8):
+        item = data[index]
+        apart = (item["driver"].float() - item["target"].float()).abs().mean()
+        assert apart > 10  # of 255: other skin, hair and background
+        lips = [13, 14]
+        gaps = [(item[f"{who}_points"][lips[1], 1] - item[f"{who}_points"][lips[0], 1]) for who in ("driver", "target")]
+        assert abs(float(gaps[0] - gaps[1])) < 0.12
+
+
+def test_the_flow_of_an_item_counts_from_the_edges_of_the_frame(folder):
+    """Where the source's own points are, as the flow leads to them from the target's."""
+    data, errors, still = TripleDataset([str(folder)]), [], []
+    for index in range(24):
+        item = data[index]
+        target, source = item["target_points"][:, :2], item["source_points"][:, :2]
+        side = item["flow"].shape[0]
+        place = (target * SIZE / (SIZE - 1))[None, :, None]
+        flow = F.grid_sample(item["flow"].permute(2, 0, 1)[None], place, align_corners=True)[0, :, :, 0].T
+        known = F.grid_sample(item["valid"][None, None].float(), place, align_corners=True)[0, 0, :, 0] > 0.99
+        assert side == SIZE // 2
+        errors.append((flow - source).norm(dim=1)[known])
+        still.append((target - source).norm(dim=1)[known])
+    assert torch.cat(errors).median() < 0.25 * torch.cat(still).median()
+
+
+def faces_in(poses: list[list[float]]) -> Faces:
+    faces = neutral(len(poses))
+    return faces._replace(pose=torch.tensor(poses))
+
+
+def test_people_that_do_not_move_have_the_flow_of_nothing():
+    faces = faces_in([[5.0, 0, 0, 0, 0, 1.2]])
+    made = render(faces, SIZE, faces)
+    line = torch.linspace(-1, 1, SIZE)
+    still = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1)
+    where = made.valid[0, 0] == 1
+    # a sample is found by triangles of a few samples: their corners are exact, between them it is linear
+    assert (made.flow[0] - still)[where].abs().max() < 2 / SIZE
