@@ -55,7 +55,7 @@ class Animator:
         self.detail: Detail | None = None
         if large is not None:
             with torch.inference_mode():
-                self.detail = Detail(to_tensor([media.as_image(large, "large")], self.device), self._unmoved())
+                self.detail = Detail(to_tensor([media.as_image(large, "large")], self.device), self._unmoved(), True)
 
     def prepare(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> None:
         """Nothing: the encoders need not have seen a driver before."""

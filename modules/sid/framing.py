@@ -43,9 +43,7 @@ class Source:
         """The function that makes of an animator's result what is written."""
         if self.large is None or self.crop is None:
             return lambda result: result
-        height, width = self.picture.shape[:2]
-        paster = Paster((width, height), self.crop, len(self.large))
-        return lambda result: paster.paste(self.picture, result)
+        return Paster(self.picture, self.crop, self.large).paste
 
 
 @dataclass(frozen=True)

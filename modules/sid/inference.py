@@ -53,10 +53,12 @@ def by_model(model: SID, options: MotionOptions) -> Animated:
 
 def by_mesh(options: MotionOptions, cpu: bool = False) -> Animated:
     """By the head that is fitted to the source, at its own resolution."""
-    drive, strength, relative = options.drive, options.strength, options.relative
-    return lambda source: PuppetAnimator(
-        source.image if source.large is None else source.large, drive, strength, relative, cpu
-    )
+
+    def animated(source: Source) -> PuppetAnimator:
+        photo, rests = (source.image, False) if source.large is None else (source.large, True)
+        return PuppetAnimator(photo, options.drive, options.strength, options.relative, cpu, rests)
+
+    return animated
 
 
 def animate_image(
