@@ -29,7 +29,7 @@ from modules.faces.paste import Paster
 from modules.geometry import coordinate_grid
 from modules.sid import inference
 from modules.sid.animator import Animator
-from modules.sid.framing import DrivingVideo, Framing
+from modules.sid.framing import Framing
 from modules.sid.motion import MotionOptions
 from modules.sid.weights import load_model
 from modules.world import ACTION_UNITS, project_landmarks
@@ -211,14 +211,14 @@ def video(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("track", [False, True])
 def test_frames_without_a_face_are_held_over_or_skipped(video, track):
-    kept = DrivingVideo(video, Framing((64, 64), params=PARAMS, track=track, cpu=True))
+    kept = Framing((64, 64), params=PARAMS, track=track, cpu=True).video(video)
     frames = list(kept.frames())
     assert [frame.time for frame in frames] == pytest.approx([n / 25 for n in range(9)]) and kept.faceless == 4
     assert all(
         (frame.image == frames[0].image).all() for frame in frames[:2]
     )  # the first face is shown before it comes
     assert (frames[5].image == frames[4].image).all() and (frames[6].image == frames[4].image).all()
-    skipped = DrivingVideo(video, Framing((64, 64), params=PARAMS, track=track, faceless="skip", cpu=True))
+    skipped = Framing((64, 64), params=PARAMS, track=track, faceless="skip", cpu=True).video(video)
     frames = list(skipped.frames())
     assert [frame.time for frame in frames] == pytest.approx([n / 25 for n in range(5)], abs=1e-3)
     assert skipped.faceless == 4
@@ -266,7 +266,7 @@ def test_a_crop_that_tracks_goes_where_the_face_goes(tmp_path):
             image[:, 4 * number : 4 * number + 120] = face
             writer.write(image, number / 25)
     rests, follows = (Framing((64, 64), params=PARAMS, track=track, cpu=True) for track in (False, True))
-    wide, close = ([f.image for f in DrivingVideo(tmp_path / "walk.mp4", each).frames()] for each in (rests, follows))
+    wide, close = ([f.image for f in each.video(tmp_path / "walk.mp4").frames()] for each in (rests, follows))
     change = [float(np.abs(frames[-1].astype(float) - frames[20]).mean()) for frames in (wide, close)]
     assert change[1] < 0.7 * change[0]
 
@@ -298,11 +298,12 @@ def test_a_source_keeps_its_size_and_what_is_around_its_face(tmp_path):
     framing = Framing((64, 64), params=PARAMS, side_by_side=True, cpu=True)
     source = framing.source(tmp_path / "me.png")
     assert source.image.shape == (64, 64, 3) and len(source.large) == round(source.crop.side)
-    result = source.finisher()(source.large)
+    result = framing.finisher(source)(source.large)
     assert psnr(result, astronaut()) > 40
     assert framing.shown(source, source.image, result).shape == (512, 3 * 512, 3)
-    bare = Framing((64, 64), params=PARAMS, paste_back=False, cpu=True).source(tmp_path / "me.png")
-    assert bare.large is None and bare.finisher()(bare.image) is bare.image
+    square = Framing((64, 64), params=PARAMS, paste_back=False, cpu=True)
+    bare = square.source(tmp_path / "me.png")
+    assert bare.large is None and square.finisher(bare)(bare.image) is bare.image
     assert max(Framing((64, 64), params=PARAMS, result_size=200).source(tmp_path / "me.png").picture.shape) == 200
     whole = Framing((64, 64), params=PARAMS, crop=False).source(tmp_path / "me.png")
     assert (whole.image == media.fit(astronaut(), 64, 64)).all() and whole.crop is None
@@ -317,11 +318,12 @@ def test_without_strength_a_photograph_comes_back_as_it_was(tmp_path):
     source = framing.source(tmp_path / "me.png")
     driver = framing.image(ROOT / "Inputs/driving static images/surprise.png")
     (picture,) = Animator(model, source.image, MotionOptions(strength=0.0), large=source.large).animate([driver])
-    change = np.abs(source.finisher()(picture).astype(int) - astronaut())
+    whole = framing.finisher(source)(picture)
+    change = np.abs(whole.astype(int) - astronaut())
     face = np.zeros((512, 512), bool)
     face[80:190, 175:275] = True
     assert change[~face].max() <= 1
-    assert psnr(source.finisher()(picture)[face], astronaut()[face]) > 40
+    assert psnr(whole[face], astronaut()[face]) > 40
 
 
 def test_a_photograph_comes_out_whole_with_its_face_moved(tmp_path):

@@ -87,6 +87,7 @@ class VideoWriter(contextlib.AbstractContextManager):
         frame_rate: nominal frames per second; what counts are the times given to :meth:`write`.
         audio_from: the file whose sound the video gets, in step with its first video frame.
         duration: seconds from time 0 to the end of the last frame; by default that is shown for one frame's time.
+        sound_until: seconds at which the sound ends, by default when it does in its file.
         crf: constant rate factor of the codec, lower is better (not in a ``.gif``); by default the loss is hardly seen.
 
     Raises:
@@ -102,10 +103,11 @@ class VideoWriter(contextlib.AbstractContextManager):
         audio_from: str | Path | None = None,
         duration: float | None = None,
         crf: int | None = None,
+        sound_until: float | None = None,
     ):
         self.path, self.width, self.height = Path(path), width, height
         self.frame_rate = Fraction(frame_rate).limit_denominator(1001)
-        self.duration = duration
+        self.duration, self.sound_until = duration, sound_until
         check_video_name(path)
         self._format = _FORMATS[self.path.suffix.lower()]
         self._options = self._format.options | ({} if crf is None else {"crf": str(crf)})
@@ -204,7 +206,8 @@ class VideoWriter(contextlib.AbstractContextManager):
         self._mux(self._stream.encode(None))
         with writing_errors(self.path):
             if self._audio:
-                self._audio.mux_until(float("inf"))
+                end = float("inf") if self.sound_until is None else self.sound_until + self._audio.video_start
+                self._audio.mux_until(end)
             self._container.close()
 
     def _abandon(self) -> None:
