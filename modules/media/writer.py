@@ -34,6 +34,7 @@ class _Format:
 
 # MP4 stores how long a frame lasts in decoding order: only without B-frames is that right for the last frame too.
 _H264 = {"crf": "17", "preset": "medium", "bf": "0"}
+LARGE = 4_000_000  # pixels of a frame from which on the encoder looks ahead less, by 10 frames: it holds them all
 _MP4_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "alac"})
 _MP4 = _Format("libx264", _H264, copied_audio=_MP4_AUDIO)
 _FORMATS = {
@@ -111,6 +112,8 @@ class VideoWriter(contextlib.AbstractContextManager):
         check_video_name(path)
         self._format = _FORMATS[self.path.suffix.lower()]
         self._options = self._format.options | ({} if crf is None else {"crf": str(crf)})
+        if self._format.codec == "libx264" and width * height > LARGE:
+            self._options["rc-lookahead"] = "10"
         self._pending: tuple[np.ndarray, int] | None = None  # waits until its duration is known
         self._latest = 0  # the time of the last frame given, in units of the format's time_base
         self.count = 0
@@ -176,7 +179,7 @@ class VideoWriter(contextlib.AbstractContextManager):
         extra = self._stream.height - self.height, self._stream.width - self.width
         if any(extra):
             image = np.pad(image, ((0, extra[0]), (0, extra[1]), (0, 0)), mode="edge")
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), format="rgb24")  # not copied
         frame.pts, frame.time_base = pts, self._format.time_base
         if self._palette is not None:
             self._palette.push(frame)
