@@ -13,7 +13,7 @@ from ..devices import best_device
 from ..faces.close_crop import cut_crop
 from ..faces.framer import Framer
 from ..faces.paste import Paster
-from .videos import DrivingVideo, Faceless, FaceVideo, Fit, Source, SourceVideo, cut_source
+from .videos import DrivingVideo, Faceless, FaceVideo, Fit, Source, SourceVideo, cut_large
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ class Framing:
             return Source(self._fitted(picture, str(path)), picture)
         picture = self._limited(picture)
         crop = self._source_framer.picture(picture, str(path), self.params.upright)
-        return cut_source(picture, crop, self.size[0], self.paste_back is not False)
+        large = None if self.paste_back is False else cut_large(picture, crop, self.size[0])
+        return Source(cut_crop(picture, crop, self.size[0]), picture, crop, large)
 
     def source_video(self, path: str | Path) -> SourceVideo:
         """The source video at ``path``, with a close crop.  Raises UserError where its face is not found."""

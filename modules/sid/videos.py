@@ -39,17 +39,17 @@ class Source:
     has_face: bool = True
 
 
-def cut_source(picture: np.ndarray, crop: Crop, size: int, has_large: bool, has_face: bool = True) -> Source:
-    """What ``crop`` shows of a picture, at ``size`` pixels of a side and, where it is wanted, in full."""
-    large = cut_crop(picture, crop, max(size, min(LARGEST, round(crop.side)))) if has_large else None
-    return Source(cut_crop(picture, crop, size), picture, crop, large, has_face)
+def cut_large(picture: np.ndarray, crop: Crop, size: int) -> np.ndarray:
+    """What ``crop`` shows of a picture at its own resolution, with ``size`` pixels of a side at least."""
+    return cut_crop(picture, crop, max(size, min(LARGEST, round(crop.side))))
 
 
 class Seen(NamedTuple):
-    """One frame of a video, the crop that holds its face, and whether the face is there."""
+    """One frame of a video, the crop that holds its face, what that shows, and whether the face is there."""
 
     frame: media.Frame
     crop: Crop
+    image: np.ndarray
     has_face: bool
 
 
@@ -76,20 +76,20 @@ class FaceVideo:
         self.place = None if track else framer.video(path)
 
     def seen(self, frames: Frames, size: int) -> Iterator[Seen]:
-        """The frames of the file, but for those that are skipped; the face is looked for at ``size`` pixels."""
+        """The frames of the file, but for those that are skipped; crops have ``size`` pixels of a side."""
         self.without, count, lost, before = 0, 0, 0.0, 0.0
         had_face = True
-        for frame, crop in self._places(frames):
-            has_face = crop is not None
-            if self.place is not None:
-                has_face = self.framer.shows_face(cut_crop(frame.image, self.place, size))
+        for frame, found in self._places(frames):
+            crop = found or _middle(frame.image)
+            image = cut_crop(frame.image, crop, size)
+            has_face = found is not None and (self.place is None or self.framer.shows_face(image))
             count, self.without = count + 1, self.without + (not has_face)
             if self.faceless == "skip":
                 lost += 0.0 if had_face else frame.time - before
                 before, had_face = frame.time, has_face
                 if not has_face:
                     continue
-            yield Seen(media.Frame(frame.image, frame.time - lost), crop or _middle(frame.image), has_face)
+            yield Seen(media.Frame(frame.image, frame.time - lost), crop, image, has_face)
         if self.without == count:
             raise no_face(self.path)
 
@@ -139,8 +139,8 @@ class DrivingVideo:
             return
         shown: np.ndarray | None = None
         waiting: list[float] = []  # times before the first face
-        for frame, crop, has_face in self.faces.seen(frames, self.size):
-            shown = cut_crop(frame.image, crop, self.size) if has_face else shown
+        for frame, _, image, has_face in self.faces.seen(frames, self.size):
+            shown = image if has_face else shown
             waiting.append(frame.time)
             if shown is not None:
                 yield from (media.Frame(shown, time) for time in waiting)
@@ -175,8 +175,9 @@ class SourceVideo:
         Raises:
             UserError: no frame shows a face.
         """
-        for frame, crop, has_face in self.faces.seen(progress(media.read_video(self.faces.path)), self.size):
+        for frame, crop, image, has_face in self.faces.seen(progress(media.read_video(self.faces.path)), self.size):
             picture = self._limited(frame.image)
             scale = len(picture) / len(frame.image)
             crop = Crop(scale * crop.x, scale * crop.y, scale * crop.side, crop.angle)
-            yield cut_source(picture, crop, self.size, self._has_large, has_face), frame.time
+            large = cut_large(picture, crop, self.size) if self._has_large else None
+            yield Source(image, picture, crop, large, has_face), frame.time
