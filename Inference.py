@@ -21,6 +21,7 @@ BUNDLED_REFERENCE = "Inputs/driving static images/happiness.png"
 RESULT_VIDEO, RESULT_IMAGE = "result.mp4", "result.png"
 SID_ONLY = (
     "config",
+    "source_video",
     "motion",
     "drive",
     "pose_video",
@@ -36,7 +37,8 @@ SID_ONLY = (
     "faceless",
     "result_size",
 )
-CLOSE_ONLY = ("face", "driver_face", "track", "faceless", "result_size")  # of crops by landmarks
+FRAMING = ("face", "driver_face", "track", "faceless", "result_size")
+CLOSE_ONLY = (*FRAMING, "source_video")  # of crops by landmarks
 MEF_ONLY = (
     "negative_prompt",
     "num_images",
@@ -73,6 +75,7 @@ def parse() -> argparse.Namespace:
     add("--detector", choices=["auto", "retinaface", "face-alignment"], default="auto", help=what)
     add("--cpu", action="store_true", help="do not use a GPU")
     add = parser.add_argument_group("animating the photograph (SID)").add_argument
+    add("--source_video", help="video of the person, in place of a picture: it keeps its sound, timing and background")
     add(
         "--motion",
         choices=["embedding", "keypoints", "mesh"],
@@ -90,14 +93,17 @@ def parse() -> argparse.Namespace:
     )
     add("--side_by_side", action="store_true", help="show source | driver | result")
     which = "largest (default), left, right, or a number, from the left"
-    add("--face", type=face, help=f"of several faces in the source picture: {which}")
+    add("--face", type=face, help=f"of several faces in the source: {which}")
     add("--driver_face", type=face, help=f"of several faces in a driver: {which}")
-    what = "put the moved face back into the whole source picture (default: where the configuration has a framing)"
+    what = "put the moved face back into the whole source (default: where the configuration has a framing)"
     add("--paste_back", action=argparse.BooleanOptionalAction, help=what)
-    add("--track", action="store_true", help="let a driving video's crop follow the face instead of resting")
-    what = "driving frames without a face: keep shows the face before (default), skip leaves them and the sound out"
+    add("--track", action="store_true", help="let the crop of a video follow the face instead of resting")
+    what = (
+        "driving frames without a face: keep shows the face before (default), skip leaves them and the sound out;"
+        " with --source_video its own frames: keep leaves them as they are"
+    )
     add("--faceless", choices=["keep", "skip"], help=what)
-    what = "longest side of the result, in pixels (default: the source picture's)"
+    what = "longest side of the result, in pixels (default: the source's)"
     add("--result_size", type=number(int, 16, 16384), help=what)
     add = parser.add_argument_group("drawing new portraits (MEF): --prompt selects it").add_argument
     add("--prompt", help="what the portrait shows: scene, clothes, style")
@@ -151,6 +157,9 @@ def drivers_of(args: argparse.Namespace, pictures: list[str]) -> dict[str | None
     if args.reference_image is not None:
         drivers[args.reference_image] = True
     drivers = drivers or {None: True}
+    if args.source_video is not None:
+        check_source_video(args, drivers)
+        return drivers
     if all(drivers.values()) and args.result_video != RESULT_VIDEO:
         raise UserError("--result_video: there is no driving video; a picture's result is --result_image")
     if not any(drivers.values()) and args.result_image != RESULT_IMAGE:
@@ -159,6 +168,23 @@ def drivers_of(args: argparse.Namespace, pictures: list[str]) -> dict[str | None
     inputs = [args.source_image, args.pose_video, *drivers]
     check_inputs([path for path in inputs if path is not None], pictures if any(drivers.values()) else [], videos)
     return drivers
+
+
+def check_source_video(args: argparse.Namespace, drivers: dict[str | None, bool]) -> None:
+    """UserError where a source video cannot be driven; its result is a video, whatever drives it."""
+    from modules import media
+    from modules.media.checks import check_inputs
+
+    if args.source_image is not None:
+        raise UserError("--source_video and --source_image are both the person; give one of the two")
+    if len(drivers) > 1:
+        raise UserError("--source_video takes one driver; give --driving_video or --reference_image")
+    if args.result_image != RESULT_IMAGE:
+        raise UserError("--result_image: the result of --source_video is a video; name it with --result_video")
+    inputs = [args.source_video, args.pose_video, *drivers]
+    check_inputs([path for path in inputs if path is not None], [], [args.result_video])
+    if media.is_image(args.source_video):
+        raise UserError(f"--source_video: {args.source_video} is a picture; give it as --source_image")
 
 
 def tell_device(cpu: bool) -> None:
@@ -216,7 +242,7 @@ def fill_in_bundled(args: argparse.Namespace) -> None:
     for name, path in BUNDLED.items():
         if getattr(args, name) is None:
             setattr(args, name, str(ROOT / path))
-    if args.source_image is None:
+    if args.source_image is None and args.source_video is None:
         args.source_image = str(ROOT / BUNDLED_SOURCE)
     if args.driving_video is None and args.reference_image is None:
         args.driving_video, args.find_best_frame = str(ROOT / BUNDLED_DRIVER), args.motion != "mesh"
@@ -241,12 +267,12 @@ def check_framing(args: argparse.Namespace, is_close: bool, has_video: bool) -> 
     for name in () if is_close else chosen(args, (*CLOSE_ONLY, "paste_back")):
         raise UserError(f"--{name} needs a configuration with framing_params (the bundled one), and no --no-crop")
     for name in () if has_video or moving_pose else chosen(args, ("track", "faceless")):
-        raise UserError(f"--{name} is of driving videos, and there is none; leave it out")
+        raise UserError(f"--{name} is of videos, and there is none; leave it out")
     if is_close and args.detector != "auto":
         raise UserError("--detector is of configurations without framing_params; leave it out")
     if args.result_size is not None and args.paste_back is False:
-        raise UserError("--result_size is of the whole source picture; leave out --no-paste_back")
-    if args.faceless == "skip" and moving_pose:
+        raise UserError("--result_size is of the whole source; leave out --no-paste_back")
+    if args.faceless == "skip" and moving_pose and args.source_video is None:
         raise UserError("--faceless skip: with a --pose_video, which runs by the clock, no time can be left out")
 
 
@@ -256,6 +282,8 @@ def animate(args: argparse.Namespace) -> None:
     if args.motion == "mesh":
         for name in chosen(args, ("config", "checkpoint", "adapt_scale")):
             raise UserError(f"--{name} is of a model's motion, and --motion mesh needs no model; give one of the two")
+        if args.source_video is not None:
+            raise UserError("--source_video: --motion mesh fits a head to one photograph; leave --motion out")
     fill_in_bundled(args)
 
     from dataclasses import replace
@@ -292,10 +320,10 @@ def animate(args: argparse.Namespace) -> None:
         args.side_by_side,
         args.cpu,
         framing_params,
-        **chosen(args, CLOSE_ONLY),
+        **chosen(args, FRAMING),
         paste_back=args.paste_back,
     )
-    check_framing(args, framing.is_close, not all(drivers.values()))
+    check_framing(args, framing.is_close, args.source_video is not None or not all(drivers.values()))
     tell_device(args.cpu)
 
     def animated(wanted: MotionOptions) -> inference.Animated:
@@ -304,10 +332,15 @@ def animate(args: argparse.Namespace) -> None:
     if config is not None:
         model = inference.prepare_model(config.model_params, args.checkpoint, best_device(args.cpu))
     for path, is_picture in drivers.items():
-        if is_picture:
-            if options.relative:
-                name = "find_best_frame" if args.find_best_frame else "relative"
-                print(f"--{name}: a single driving picture has no first frame; its absolute face is taken")
+        if is_picture and options.relative:
+            name = "find_best_frame" if args.find_best_frame else "relative"
+            print(f"--{name}: a single driving picture has no first frame; its absolute face is taken")
+        if args.source_video is not None:
+            wanted = replace(options, relative=options.relative and not is_picture)
+            source, result, best = args.source_video, args.result_video, args.find_best_frame
+            count = inference.animate_source_video(model, wanted, source, path, result, framing, args.pose_video, best)
+            print(f"wrote {result} ({count} frames)")
+        elif is_picture:
             still = animated(replace(options, relative=False))
             inference.animate_image(still, args.source_image, path, args.result_image, framing, args.pose_video)
             print(f"wrote {args.result_image}")

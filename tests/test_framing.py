@@ -16,17 +16,22 @@ from PIL import Image
 from skimage.data import astronaut
 
 from modules import media
+from modules.config.files import load_config
 from modules.config.sid import FramingParams
 from modules.errors import UserError
 from modules.evaluation.people import portraits
 from modules.faces.analysis import load_analyser
+from modules.faces.blend import Blender
 from modules.faces.close_crop import Crop, cut_crop, face_crop, steady_crop
 from modules.faces.detail import Detail, enlarged_grid
 from modules.faces.framer import Framer, chosen
-from modules.faces.paste import RIM, Paster
+from modules.faces.paste import Paster
 from modules.geometry import coordinate_grid
 from modules.sid import inference
-from modules.sid.framing import DrivingVideo, Framing
+from modules.sid.animator import Animator
+from modules.sid.framing import Framing
+from modules.sid.motion import MotionOptions
+from modules.sid.weights import load_model
 from modules.world import ACTION_UNITS, project_landmarks
 
 ROOT = Path(__file__).parent.parent
@@ -75,28 +80,55 @@ def test_a_crop_is_cut_as_its_matrix_says():
     assert (outside[:, :20, 0] == 0).all()  # the edge goes on
 
 
-def test_what_is_not_changed_is_pasted_back_as_it_was():
+def pasted(change, crop: Crop, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """The astronaut with what ``change`` makes of her face, and the mask ``[512, 512]``."""
     picture = astronaut()
-    crop = FACE.wider(2.2)._replace(angle=0.15)
-    side = round(crop.side)
-    paster = Paster((512, 512), crop, side)
-    pasted = paster.paste(picture, cut_crop(picture, crop, side))
-    box = crop.bounds
-    outside = np.ones((512, 512), bool)
-    outside[int(box.top) : int(box.bottom), int(box.left) : int(box.right)] = False
-    assert (pasted[outside] == picture[outside]).all()
-    inside = slice(int(box.top), int(box.bottom)), slice(int(box.left), int(box.right))
-    assert psnr(pasted[inside], picture[inside]) > 38  # it was turned there and back: two interpolations
-    black = paster.paste(picture, np.zeros((side, side, 3), np.uint8))
-    assert (black[131, 224] == 0).all() and (black[outside] == picture[outside]).all()
-    # the rim fades without a step: nowhere steeper than a smooth ramp over its width
-    white = Paster((512, 512), FACE.wider(2.2), side).paste(
-        np.zeros_like(picture), np.full((side, side, 3), 255, np.uint8)
-    )
-    steps = np.abs(np.diff(white[131, :, 0].astype(int)))
-    assert steps.max() <= 255 * 1.5 / (RIM * side) + 2
-    half = paster.paste(picture, np.zeros((side, side, 3), np.uint8), np.full((side, side), 0.5))
-    assert half[131, 224] == pytest.approx(picture[131, 224] / 2, abs=1)
+    own = cut_crop(picture, crop, side)
+    paster = Paster(picture, crop, own)
+    result = change(own)
+    mask = np.zeros((512, 512))
+    share = paster._spread(Blender(own, torch.device("cpu")).blend(result).share.repeat(1, 3, 1, 1))
+    paster._place(mask)[:] = share[..., 0] / 255
+    return paster.paste(result), mask
+
+
+def test_what_is_not_changed_is_pasted_back_as_it_was():
+    crop = FACE.wider(2.35, above=0.11)._replace(angle=0.15)
+    whole, _ = pasted(lambda own: own, crop, round(crop.side))
+    assert (whole == astronaut()).all()  # though it was turned there and back
+
+
+def test_a_result_is_shown_where_the_person_is_and_was_and_nowhere_else():
+    crop = FACE.wider(2.35, above=0.11)._replace(angle=0.15)
+    whole, mask = pasted(np.zeros_like, crop, round(crop.side))
+    assert whole[131, 224].max() < 5 and whole[60, 224].max() < 5  # face and hair, but for their light
+    assert (whole[mask == 0] == astronaut()[mask == 0]).all()
+    assert mask[100, 128] == mask[100, 320] == 0  # the wall beside her, within the crop
+    assert np.abs(np.diff(mask, axis=1)).max() < 0.2  # which fades over ten pixels, not in a step
+
+
+def steepness(picture: np.ndarray, where: np.ndarray) -> float:
+    """Mean gradient of the brightness, in levels per pixel."""
+    return float(np.hypot(*np.gradient(picture.astype(float).mean(axis=2)))[where].mean())
+
+
+@pytest.mark.parametrize(("shift", "light"), [(0, 14), (8, 0), (6, 10)])
+def test_no_seam_shows_where_a_result_is_brighter_or_has_moved(shift, light):
+    def change(own: np.ndarray) -> np.ndarray:
+        return np.roll(own, shift, axis=1).clip(0, 255 - light) + np.uint8(light)
+
+    whole, mask = pasted(change, FACE.wider(2.35, above=0.11), 256)
+    border = (mask > 0.02) & (mask < 0.98)
+    border[200:] = False  # below is the suit, whose edges have moved
+    assert steepness(whole, border) == pytest.approx(steepness(astronaut(), border), rel=0.1)
+
+
+def test_a_result_larger_than_its_place_is_antialiased():
+    """Lines of a pixel, black and white, are grey where four of them meet in a pixel."""
+    lines = np.zeros((256, 256, 3), np.uint8)
+    lines[:, ::2] = 255
+    whole, mask = pasted(lambda own: lines, Crop(224, 131, 64), 256)
+    assert (mask > 0.99).sum() > 1000 and steepness(whole, mask > 0.99) < 5  # without, tens of levels
 
 
 def test_one_square_holds_a_face_that_moves():
@@ -179,14 +211,14 @@ def video(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("track", [False, True])
 def test_frames_without_a_face_are_held_over_or_skipped(video, track):
-    kept = DrivingVideo(video, Framing((64, 64), params=PARAMS, track=track, cpu=True))
+    kept = Framing((64, 64), params=PARAMS, track=track, cpu=True).video(video)
     frames = list(kept.frames())
     assert [frame.time for frame in frames] == pytest.approx([n / 25 for n in range(9)]) and kept.faceless == 4
     assert all(
         (frame.image == frames[0].image).all() for frame in frames[:2]
     )  # the first face is shown before it comes
     assert (frames[5].image == frames[4].image).all() and (frames[6].image == frames[4].image).all()
-    skipped = DrivingVideo(video, Framing((64, 64), params=PARAMS, track=track, faceless="skip", cpu=True))
+    skipped = Framing((64, 64), params=PARAMS, track=track, faceless="skip", cpu=True).video(video)
     frames = list(skipped.frames())
     assert [frame.time for frame in frames] == pytest.approx([n / 25 for n in range(5)], abs=1e-3)
     assert skipped.faceless == 4
@@ -234,7 +266,7 @@ def test_a_crop_that_tracks_goes_where_the_face_goes(tmp_path):
             image[:, 4 * number : 4 * number + 120] = face
             writer.write(image, number / 25)
     rests, follows = (Framing((64, 64), params=PARAMS, track=track, cpu=True) for track in (False, True))
-    wide, close = ([f.image for f in DrivingVideo(tmp_path / "walk.mp4", each).frames()] for each in (rests, follows))
+    wide, close = ([f.image for f in each.video(tmp_path / "walk.mp4").frames()] for each in (rests, follows))
     change = [float(np.abs(frames[-1].astype(float) - frames[20]).mean()) for frames in (wide, close)]
     assert change[1] < 0.7 * change[0]
 
@@ -266,14 +298,32 @@ def test_a_source_keeps_its_size_and_what_is_around_its_face(tmp_path):
     framing = Framing((64, 64), params=PARAMS, side_by_side=True, cpu=True)
     source = framing.source(tmp_path / "me.png")
     assert source.image.shape == (64, 64, 3) and len(source.large) == round(source.crop.side)
-    result = source.finisher()(source.large)
+    result = framing.finisher(source)(source.large)
     assert psnr(result, astronaut()) > 40
     assert framing.shown(source, source.image, result).shape == (512, 3 * 512, 3)
-    bare = Framing((64, 64), params=PARAMS, paste_back=False, cpu=True).source(tmp_path / "me.png")
-    assert bare.large is None and bare.finisher()(bare.image) is bare.image
+    square = Framing((64, 64), params=PARAMS, paste_back=False, cpu=True)
+    bare = square.source(tmp_path / "me.png")
+    assert bare.large is None and square.finisher(bare)(bare.image) is bare.image
     assert max(Framing((64, 64), params=PARAMS, result_size=200).source(tmp_path / "me.png").picture.shape) == 200
     whole = Framing((64, 64), params=PARAMS, crop=False).source(tmp_path / "me.png")
     assert (whole.image == media.fit(astronaut(), 64, 64)).all() and whole.crop is None
+
+
+def test_without_strength_a_photograph_comes_back_as_it_was(tmp_path):
+    """By the bundled model: to a level outside the face, and within the face but for what rounding makes."""
+    Image.fromarray(astronaut()).save(tmp_path / "me.png")
+    config = load_config(ROOT / "config/synthetic-128-adv.yaml")
+    model = load_model(config.model_params, ROOT / "SID_Checkpoints/sid-adv-cpk.pth")
+    framing = Framing(config.dataset_params.frame_shape[:2], params=config.framing_params, cpu=True)
+    source = framing.source(tmp_path / "me.png")
+    driver = framing.image(ROOT / "Inputs/driving static images/surprise.png")
+    (picture,) = Animator(model, source.image, MotionOptions(strength=0.0), large=source.large).animate([driver])
+    whole = framing.finisher(source)(picture)
+    change = np.abs(whole.astype(int) - astronaut())
+    face = np.zeros((512, 512), bool)
+    face[80:190, 175:275] = True
+    assert change[~face].max() <= 1
+    assert psnr(whole[face], astronaut()[face]) > 40
 
 
 def test_a_photograph_comes_out_whole_with_its_face_moved(tmp_path):

@@ -16,13 +16,15 @@ from skimage.data import astronaut
 from modules import media
 from modules.errors import UserError
 from modules.faces.close_crop import Crop, cut_crop
+from modules.faces.paste import Paster
 from modules.media.tensors import to_images
 from modules.world import ACTION_UNITS, POSE, draw_identities, draw_scenes, render
 from modules.world.parameters import neutral
 from modules.world.puppets.animator import PuppetAnimator
 
 ROOT = Path(__file__).parent.parent
-PHOTO = cut_crop(astronaut(), Crop(224, 125, 90).wider(2.3), 256)
+CROP = Crop(224, 125, 90).wider(2.3)
+PHOTO = cut_crop(astronaut(), CROP, 256)
 
 
 def driver(**changes: list[float]) -> list[np.ndarray]:
@@ -81,11 +83,17 @@ def test_what_the_driver_does_the_photograph_does(moved):
 
 
 def test_without_strength_the_photograph_stays_as_it_is():
-    puppet = animator(strength=0.0)
+    puppet = animator(strength=0.0, rests=True)
     frames = driver(AU26=[0, 1])
     puppet.prepare(frames)
+    paste = Paster(astronaut(), CROP, PHOTO).paste
+    face = np.zeros((512, 512), bool)
+    face[80:190, 175:275] = True
     for picture in puppet.animate(iter(frames)):
         assert psnr(picture, PHOTO) > 45  # the flow at rest is the photograph's own to a hundredth of a pixel
+        whole = paste(picture)
+        assert np.abs(whole.astype(int) - astronaut())[~face].max() <= 1
+        assert psnr(whole[face], astronaut()[face]) > 40
 
 
 def test_one_part_alone(moved):

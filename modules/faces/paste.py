@@ -3,58 +3,77 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from PIL import Image
 
+from .. import media
+from ..media.tensors import to_images
+from .blend import Blender
 from .close_crop import Crop
 
-RIM = 0.08  # of the crop's side: over this width a result fades into the picture
+SEEN = 0.5 / 255  # a correction of colours below this would be rounded away
+COLOURS = 0.5  # levels of a colour to which corrections are kept, up to 64 levels
 
 
 class Paster:
     """Pastes results for one crop of one picture, at the picture's own resolution.
 
     Args:
-        size: (width, height) of the picture.
+        picture: uint8 ``[H, W, 3]``.
         crop: what was cut out of it.
-        side: pixels of a side of the results.
+        own: that, as it was cut out: uint8 ``[P, P, 3]``, as results are.
+        device: of the network that says who is person.
     """
 
-    def __init__(self, size: tuple[int, int], crop: Crop, side: int):
+    def __init__(self, picture: np.ndarray, crop: Crop, own: np.ndarray, device: torch.device | str = "cpu"):
+        self._picture, self._side = picture, crop.side
+        height, width = picture.shape[:2]
         box = crop.bounds
         self._left, self._top = max(0, int(box.left)), max(0, int(box.top))
-        self._right, self._bottom = min(size[0], int(box.right)), min(size[1], int(box.bottom))
-        self._rim = _rim(side)
-        # from pixels of the part of the picture that is touched to those of the result
+        self._right, self._bottom = min(width, int(box.right)), min(height, int(box.bottom))
+        # from pixels of the part of the picture that is touched to the crop, 0 to 1 inside
         inverse = np.linalg.inv(np.vstack([crop.matrix, [0, 0, 1]]))[:2]
         inverse[:, 2] += inverse[:, :2] @ (self._left, self._top)
-        self._data = tuple((inverse * side).flatten())
+        self._inverse = inverse
+        self._blender = Blender(own, torch.device(device))
+        # what is lost where a crop is cut out and put back, so that nothing is where nothing moves
+        self._lost = self._place(picture).astype(np.int16) - self._spread_picture(own)
 
-    def paste(self, picture: np.ndarray, result: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-        """A copy of ``picture`` with ``result`` in the crop's place, faded in at its rim.
+    def paste(self, result: np.ndarray) -> np.ndarray:
+        """A copy of the picture with ``result``, uint8 ``[P, P, 3]``, in the crop's place.
 
-        Args:
-            picture: uint8 ``[H, W, 3]``.
-            result: uint8 ``[side, side, 3]``.
-            mask: how much of the result is shown, float ``[side, side]`` in [0, 1]; left out: all of it.
+        What is neither the person nor next to them stays as it is, bit for bit.
         """
-        shown = self._rim if mask is None else self._rim * mask
-        weight = self._spread(shown.astype(np.float32))[..., None]
-        moved = np.stack([self._spread(result[..., c].astype(np.float32)) for c in range(3)], axis=-1)
-        whole = picture.copy()
-        place = whole[self._top : self._bottom, self._left : self._right]
-        place[:] = np.rint(place + weight * (moved - place)).clip(0, 255).astype(np.uint8)
+        blend = self._blender.blend(result)
+        whole = self._picture.copy()
+        place = self._place(whole)
+        share, same, _ = (self._spread(torch.cat([blend.share, blend.same, blend.same], 1)) / 255).transpose(2, 0, 1)
+        change = self._lost * same[..., None]
+        change += self._spread_picture(result)
+        if blend.colour.abs().max() > SEEN:
+            change += COLOURS * (self._spread(blend.colour / COLOURS + 128 / 255) - np.float32(128))
+        change -= place
+        change *= share[..., None]
+        change += place
+        place[:] = np.rint(change, out=change).clip(0, 255, out=change)
         return whole
 
-    def _spread(self, plane: np.ndarray) -> np.ndarray:
-        """Values of the crop over the part of the picture that it touches; 0 outside the crop."""
+    def _place(self, picture: np.ndarray) -> np.ndarray:
+        return picture[self._top : self._bottom, self._left : self._right]
+
+    def _spread_picture(self, picture: np.ndarray) -> np.ndarray:
+        """A picture of the crop over the part of the whole that it touches, antialiased; black outside the crop."""
+        if len(picture) > self._side:
+            side = max(1, round(self._side))
+            picture = media.resize(picture, side, side)
+        return self._transformed(Image.fromarray(picture), Image.Resampling.BICUBIC)
+
+    def _spread(self, planes: torch.Tensor) -> np.ndarray:
+        """Smooth values of the crop, ``[1, 3, S, S]`` in [0, 1], over that part in bytes; 0 outside the crop."""
+        (image,) = to_images(planes)
+        return self._transformed(Image.fromarray(image), Image.Resampling.BILINEAR).astype(np.float32)
+
+    def _transformed(self, image: Image.Image, filter: Image.Resampling) -> np.ndarray:
         size = self._right - self._left, self._bottom - self._top
-        picture = Image.fromarray(plane)
-        return np.asarray(picture.transform(size, Image.Transform.AFFINE, self._data, Image.Resampling.BILINEAR))
-
-
-def _rim(side: int) -> np.ndarray:
-    """1 inside, falling smoothly to 0 at the edge, ``[side, side]``."""
-    pixels = np.arange(side) + 0.5
-    ramp = np.clip(np.minimum(pixels, side - pixels) / side / RIM, 0, 1)
-    ramp = ramp * ramp * (3 - 2 * ramp)
-    return ramp[:, None] * ramp
+        rows = tuple((self._inverse * image.width).flatten())
+        return np.asarray(image.transform(size, Image.Transform.AFFINE, rows, filter))

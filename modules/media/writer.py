@@ -34,6 +34,7 @@ class _Format:
 
 # MP4 stores how long a frame lasts in decoding order: only without B-frames is that right for the last frame too.
 _H264 = {"crf": "17", "preset": "medium", "bf": "0"}
+LARGE = 4_000_000  # pixels of a frame from which on the encoder looks ahead less, by 10 frames: it holds them all
 _MP4_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "alac"})
 _MP4 = _Format("libx264", _H264, copied_audio=_MP4_AUDIO)
 _FORMATS = {
@@ -87,6 +88,7 @@ class VideoWriter(contextlib.AbstractContextManager):
         frame_rate: nominal frames per second; what counts are the times given to :meth:`write`.
         audio_from: the file whose sound the video gets, in step with its first video frame.
         duration: seconds from time 0 to the end of the last frame; by default that is shown for one frame's time.
+        sound_until: seconds at which the sound ends, by default when it does in its file.
         crf: constant rate factor of the codec, lower is better (not in a ``.gif``); by default the loss is hardly seen.
 
     Raises:
@@ -102,13 +104,16 @@ class VideoWriter(contextlib.AbstractContextManager):
         audio_from: str | Path | None = None,
         duration: float | None = None,
         crf: int | None = None,
+        sound_until: float | None = None,
     ):
         self.path, self.width, self.height = Path(path), width, height
         self.frame_rate = Fraction(frame_rate).limit_denominator(1001)
-        self.duration = duration
+        self.duration, self.sound_until = duration, sound_until
         check_video_name(path)
         self._format = _FORMATS[self.path.suffix.lower()]
         self._options = self._format.options | ({} if crf is None else {"crf": str(crf)})
+        if self._format.codec == "libx264" and width * height > LARGE:
+            self._options["rc-lookahead"] = "10"
         self._pending: tuple[np.ndarray, int] | None = None  # waits until its duration is known
         self._latest = 0  # the time of the last frame given, in units of the format's time_base
         self.count = 0
@@ -174,7 +179,7 @@ class VideoWriter(contextlib.AbstractContextManager):
         extra = self._stream.height - self.height, self._stream.width - self.width
         if any(extra):
             image = np.pad(image, ((0, extra[0]), (0, extra[1]), (0, 0)), mode="edge")
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), format="rgb24")  # not copied
         frame.pts, frame.time_base = pts, self._format.time_base
         if self._palette is not None:
             self._palette.push(frame)
@@ -204,7 +209,8 @@ class VideoWriter(contextlib.AbstractContextManager):
         self._mux(self._stream.encode(None))
         with writing_errors(self.path):
             if self._audio:
-                self._audio.mux_until(float("inf"))
+                end = float("inf") if self.sound_until is None else self.sound_until + self._audio.video_start
+                self._audio.mux_until(end)
             self._container.close()
 
     def _abandon(self) -> None:

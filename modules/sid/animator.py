@@ -20,6 +20,8 @@ from .keypoints import Keypoints
 from .model import SID
 from .motion import Driver, MotionOptions, Source, pose_distance, read_driver, read_source, transfer
 
+Pictures = tuple[Any, Any]  # of a source: at the model's size, and larger or None
+
 
 class Animator:
     """A source person, encoded once, driven by any number of frames.
@@ -34,7 +36,8 @@ class Animator:
         model: in evaluation mode, on its device.
         source: a picture, as :func:`.media.as_image` takes it, at the model's size.
         batch_size: driving frames computed together; results do not depend on it.
-        large: the same picture, larger: results then come in its size, with its detail (:mod:`.faces.detail`).
+        large: the same picture, larger: results then come in its size, with its detail (:mod:`.faces.detail`), and
+            stay as they are at their edges, to be pasted back.
     """
 
     def __init__(
@@ -49,13 +52,8 @@ class Animator:
         options.resolved(model.encoders is not None)  # say at once what cannot work
         self.model, self.options, self.batch_size = model, options, batch_size
         self.device = next(model.parameters()).device
-        with torch.inference_mode():
-            self.source: Source = read_source(model, to_tensor([media.as_image(source, "source")], self.device))
+        self.source, (self.detail,) = self._read([(source, large)])
         self.best: Driver | None = None
-        self.detail: Detail | None = None
-        if large is not None:
-            with torch.inference_mode():
-                self.detail = Detail(to_tensor([media.as_image(large, "large")], self.device), self._unmoved())
 
     def prepare(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> None:
         """Nothing: the encoders need not have seen a driver before."""
@@ -81,16 +79,27 @@ class Animator:
         frames: Iterable[np.ndarray],
         pose_frames: Iterable[np.ndarray] | None = None,
         pose_moves: bool = False,
+        sources: Iterable[Pictures] | None = None,
     ) -> Iterator[np.ndarray]:
         """Yield one result, uint8 ``[H, W, 3]``, per driving frame; at most a batch of frames is held at a time.
 
         ``pose_frames``, as many as ``frames``, give the head pose in place of the driver's; where ``pose_moves``, they
-        are a video's, and relative motion starts from the first of them.
+        are a video's, and relative motion starts from the first of them.  ``sources``, a frame each, are the person as
+        they are then, in place of the one picture: a video of them.  A batch of them is read first, then its drivers.
         """
         first, self.best = self.best, None
         first_pose = None
         poses = None if pose_frames is None else iter(pose_frames)
-        for batch in _batches(frames, self.batch_size):
+        frames = iter(frames)
+        details = [self.detail]
+        groups = itertools.repeat(None) if sources is None else _batches(sources, self.batch_size)
+        for group in groups:
+            batch = list(itertools.islice(frames, self.batch_size if group is None else len(group)))
+            if not batch:
+                return
+            source = self.source
+            if group is not None:
+                source, details = self._read(group[: len(batch)])
             driver = read_driver(self.model, to_tensor(batch, self.device))
             first = first or _one(driver, 0)
             pose = None
@@ -98,10 +107,10 @@ class Animator:
                 pose = read_driver(self.model, to_tensor(list(itertools.islice(poses, len(batch))), self.device))
                 if pose_moves:
                     first_pose = first_pose or _one(pose, 0)
-            made = self._render(driver, first, pose, first_pose)
+            made = self._render(source, driver, first, pose, first_pose)
             if not made.prediction.isfinite().all():
                 raise UserError("the model's pictures are not finite, though its weights are; use another checkpoint")
-            yield from self._images(made)
+            yield from _images(made, details)
 
     def pairs(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield every driving frame with its result; as streamed as :meth:`animate`."""
@@ -115,35 +124,34 @@ class Animator:
         for picture in self.animate(remembered()):
             yield waiting.popleft(), picture
 
-    def _render(self, driver: Driver, first: Driver, pose: Driver | None, first_pose: Driver | None) -> Generated:
+    @torch.inference_mode()
+    def _read(self, pictures: list[Pictures]) -> tuple[Source, list[Detail | None]]:
+        """Everything that is computed once of sources."""
+        source = read_source(
+            self.model, to_tensor([media.as_image(image, "source") for image, _ in pictures], self.device)
+        )
+        if all(large is None for _, large in pictures):
+            return source, [None] * len(pictures)
+        details: list[Detail | None] = []
+        for unmoved, (_, large) in zip(self._unmoved(source).split(1), pictures, strict=True):
+            whole = None if large is None else to_tensor([media.as_image(large, "large")], self.device)
+            details.append(None if whole is None else Detail(whole, unmoved, rests=True))
+        return source, details
+
+    def _render(
+        self, source: Source, driver: Driver, first: Driver, pose: Driver | None, first_pose: Driver | None
+    ) -> Generated:
         """The source as the driver has it."""
-        moved = transfer(self.model, self.source, driver, first, self.options, pose, first_pose)
-        return self._generate(*moved)
+        return self._generate(source, *transfer(self.model, source, driver, first, self.options, pose, first_pose))
 
-    def _images(self, made: Generated) -> Iterator[np.ndarray]:
-        """What is made, as uint8; with detail one picture at a time, for each may be as large as a photograph."""
-        if self.detail is None:
-            yield from to_images(made.prediction)
-            return
-        if made.motion is None:
-            raise UserError("a model without dense motion cannot move a source's detail; take --no-paste_back")
-        flow, shown = made.motion.deformation, made.motion.occlusion
-        for i in range(len(flow)):
-            row = slice(i, i + 1)
-            yield from to_images(
-                self.detail.add(made.prediction[row], flow[row], None if shown is None else shown[row])
-            )
-
-    def _unmoved(self) -> Tensor:
-        """The model's picture of the source as it is, ``[1, 3, H, W]``."""
-        source = self.source
+    def _unmoved(self, source: Source) -> Tensor:
+        """The model's pictures of sources as they are, ``[B, 3, H, W]``."""
         condition = None
         if source.semantics is not None:
             condition = self.model.condition(source.z_id, source.semantics, source.semantics, source.place)
-        return self._generate(source.keypoints, condition).prediction
+        return self._generate(source, source.keypoints, condition).prediction
 
-    def _generate(self, keypoints: Keypoints, condition: Condition | None) -> Generated:
-        source = self.source
+    def _generate(self, source: Source, keypoints: Keypoints, condition: Condition | None) -> Generated:
         count = len(keypoints.value)
         return self.model.generator(
             source.image.expand(count, -1, -1, -1),
@@ -152,6 +160,22 @@ class Animator:
             condition,
             [level.expand(count, -1, -1, -1) for level in source.features],
         )
+
+
+def _images(made: Generated, details: list[Detail | None]) -> Iterator[np.ndarray]:
+    """What is made, as uint8; with detail one picture at a time, for each may be as large as a photograph.
+
+    ``details`` are of each, or one of all.
+    """
+    if details[0] is None:
+        yield from to_images(made.prediction)
+        return
+    if made.motion is None:
+        raise UserError("a model without dense motion cannot move a source's detail; take --no-paste_back")
+    flow, shown = made.motion.deformation, made.motion.occlusion
+    for i, detail in enumerate(details * len(flow) if len(details) == 1 else details):
+        row = slice(i, i + 1)
+        yield from to_images(detail.add(made.prediction[row], flow[row], None if shown is None else shown[row]))
 
 
 def _batches(frames: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:

@@ -2,50 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from .. import faces, media
 from ..config.sid import FramingParams
-from ..faces.close_crop import Crop, cut_crop
-from ..faces.crops import no_face
+from ..devices import best_device
+from ..faces.close_crop import cut_crop
 from ..faces.framer import Framer
 from ..faces.paste import Paster
-
-Fit = Callable[[np.ndarray], np.ndarray]
-Frames = Iterator[media.Frame]
-Cut = Iterator[tuple[media.Frame, np.ndarray | None]]
-Faceless = Literal["keep", "skip"]
-LARGEST = 1536  # pixels of a side of a crop's detail: what is pasted back is enlarged beyond
-
-
-@dataclass(frozen=True)
-class Source:
-    """A source picture, as the model sees it and as it comes back.
-
-    Attributes:
-        image: at the model's size, uint8 ``[h, w, 3]``.
-        picture: all of it, uint8 ``[H, W, 3]``.
-        crop: where ``image`` lies in it; None if that is no close crop.
-        large: the same crop at the picture's resolution; None where nothing is pasted back.
-    """
-
-    image: np.ndarray
-    picture: np.ndarray
-    crop: Crop | None = None
-    large: np.ndarray | None = None
-
-    def finisher(self) -> Fit:
-        """The function that makes of an animator's result what is written."""
-        if self.large is None or self.crop is None:
-            return lambda result: result
-        height, width = self.picture.shape[:2]
-        paster = Paster((width, height), self.crop, len(self.large))
-        return lambda result: paster.paste(self.picture, result)
+from .videos import DrivingVideo, Faceless, FaceVideo, Fit, Source, SourceVideo, cut_large
 
 
 @dataclass(frozen=True)
@@ -85,6 +53,10 @@ class Framing:
         return self.params is not None and self.crop is not False
 
     @property
+    def _source_framer(self) -> Framer:
+        return Framer(self.params.size, self.params.above, self.face, self.cpu)
+
+    @property
     def framer(self) -> Framer:
         """Finds the faces of drivers."""
         return Framer(self.params.size, self.params.above, self.driver_face, self.cpu, "--driver_face")
@@ -94,16 +66,23 @@ class Framing:
         picture = media.read_image(path)
         if not self.is_close:
             return Source(self._fitted(picture, str(path)), picture)
-        longest = max(picture.shape[:2])
-        if self.result_size is not None and longest > self.result_size:
-            height, width = (max(2, round(n * self.result_size / longest)) for n in picture.shape[:2])
-            picture = media.resize(picture, height, width)
-        framer = Framer(self.params.size, self.params.above, self.face, self.cpu)
-        crop = framer.picture(picture, str(path), self.params.upright)
-        large = None
-        if self.paste_back is not False:
-            large = cut_crop(picture, crop, max(self.size[0], min(LARGEST, round(crop.side))))
+        picture = self._limited(picture)
+        crop = self._source_framer.picture(picture, str(path), self.params.upright)
+        large = None if self.paste_back is False else cut_large(picture, crop, self.size[0])
         return Source(cut_crop(picture, crop, self.size[0]), picture, crop, large)
+
+    def source_video(self, path: str | Path) -> SourceVideo:
+        """The source video at ``path``, with a close crop.  Raises UserError where its face is not found."""
+        seen = FaceVideo(path, self._source_framer, self.track, self.faceless)
+        return SourceVideo(self.size[0], seen, self.paste_back is not False, self._limited)
+
+    def finisher(self, source: Source) -> Fit:
+        """The function that makes of an animator's result what is written."""
+        if not source.has_face:
+            return lambda result: source.image if self.paste_back is False else source.picture
+        if source.large is None or source.crop is None:
+            return lambda result: result
+        return Paster(source.picture, source.crop, source.large, best_device(self.cpu)).paste
 
     def image(self, path: str | Path) -> np.ndarray:
         """The driving picture at ``path``, cropped and resized: uint8 ``[h, w, 3]``."""
@@ -115,11 +94,12 @@ class Framing:
     def video(self, path: str | Path) -> DrivingVideo:
         """The driving video at ``path``.  Raises UserError where its face is wanted and not found."""
         if self.is_close:
-            return DrivingVideo(path, self)
+            seen = FaceVideo(path, self.framer, self.track, self.faceless)
+            return DrivingVideo(path, self.size, seen, lambda image: image)
         if not self.crop:
-            return DrivingVideo(path, self, lambda image: media.fit(image, *self.size))
+            return DrivingVideo(path, self.size, None, lambda image: media.fit(image, *self.size))
         box = faces.in_shape(faces.video_box(path, faces.load_detector(self.detector, self.cpu)), self.size)
-        return DrivingVideo(path, self, lambda image: media.fit(faces.cut(image, box), *self.size))
+        return DrivingVideo(path, self.size, None, lambda image: media.fit(faces.cut(image, box), *self.size))
 
     def driver(self, path: str | Path) -> np.ndarray | DrivingVideo:
         """The driving picture or video at ``path``."""
@@ -139,83 +119,10 @@ class Framing:
             image = faces.crop_image(image, faces.load_detector(self.detector, self.cpu), where, self.size)
         return media.fit(image, *self.size)
 
-
-class DrivingVideo:
-    """The frames of a video as a model sees them, streamed, as often as they are asked for.
-
-    Args:
-        fit: makes a frame of the model's size of one; None: a close crop is cut out, and frames without a face in it
-            are held over or skipped.
-
-    Attributes:
-        faceless: how many frames showed no face the last time, so far.
-    """
-
-    def __init__(self, path: str | Path, framing: Framing, fit: Fit | None = None):
-        self.path, self.framing, self._fit = path, framing, fit
-        self.info = media.probe_video(path)
-        self.faceless = 0
-        self._place = framing.framer.video(path) if fit is None and not framing.track else None
-
-    def frames(self, progress: Callable[[Frames], Frames] = iter) -> Frames:
-        """Every frame, with its time, but for those that are skipped, whose time is left out.
-
-        Args:
-            progress: wraps the frames of the file, e.g. to show a bar.
-
-        Raises:
-            UserError: no frame shows a face.
-        """
-        self.faceless = 0
-        frames = progress(media.read_video(self.path))
-        if self._fit is not None:
-            return (media.Frame(self._fit(frame.image), frame.time) for frame in frames)
-        return (self._held if self.framing.faceless == "keep" else self._closed_up)(self._cut(frames))
-
-    def some(self) -> Iterator[np.ndarray]:
-        """A few frames, evenly spread over the video, that show the face."""
-        framer, size = self.framing.framer, self.framing.size[0]
-        for image in media.frames_throughout(self.path):
-            if self._fit is not None:
-                yield self._fit(image)
-            elif self._place is not None:
-                yield cut_crop(image, self._place, size)
-            elif (place := framer.find(image)) is not None:
-                yield cut_crop(image, place, size)
-
-    def _cut(self, frames: Frames) -> Cut:
-        """Frames, and what is cut out of each; None where no face is in it."""
-        framer, size = self.framing.framer, self.framing.size[0]
-        places = framer.follow(frames) if self._place is None else ((frame, self._place) for frame in frames)
-        for frame, place in places:
-            image = None if place is None else cut_crop(frame.image, place, size)
-            if self._place is not None and not framer.shows_face(image):
-                image = None
-            self.faceless += image is None
-            yield frame, image
-
-    def _held(self, frames: Cut) -> Frames:
-        """A frame without a face shows the one before; what comes before the first face shows that."""
-        shown: np.ndarray | None = None
-        waiting: list[float] = []  # times before the first face
-        for frame, image in frames:
-            shown = shown if image is None else image
-            waiting.append(frame.time)
-            if shown is not None:
-                yield from (media.Frame(shown, time) for time in waiting)
-                waiting = []
-        if shown is None:
-            raise no_face(self.path)
-
-    def _closed_up(self, frames: Cut) -> Frames:
-        """Frames without a face are left out, and so is the time that each is shown."""
-        lost = before = 0.0
-        was_there, any_face = True, False
-        for frame, image in frames:
-            lost += 0.0 if was_there else frame.time - before
-            before, was_there = frame.time, image is not None
-            if image is not None:
-                any_face = True
-                yield media.Frame(image, frame.time - lost)
-        if not any_face:
-            raise no_face(self.path)
+    def _limited(self, picture: np.ndarray) -> np.ndarray:
+        """A source picture as large as it comes back."""
+        longest = max(picture.shape[:2])
+        if self.result_size is None or longest <= self.result_size:
+            return picture
+        height, width = (max(2, round(n * self.result_size / longest)) for n in picture.shape[:2])
+        return media.resize(picture, height, width)

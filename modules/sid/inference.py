@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -16,10 +18,11 @@ from tqdm import tqdm
 from .. import media
 from ..config.sid import FramingParams, ModelParams
 from ..world.puppets.animator import PuppetAnimator
-from .animator import Animator
-from .framing import DrivingVideo, Framing, Source
+from .animator import Animator, Pictures
+from .framing import Framing
 from .model import SID
 from .motion import MotionOptions
+from .videos import DrivingVideo, Source
 from .weights import load_model
 
 MESH_FRAMES, MESH_FRAMING = (256, 256), FramingParams(size=2.3)  # what a fitted head is driven by
@@ -53,10 +56,12 @@ def by_model(model: SID, options: MotionOptions) -> Animated:
 
 def by_mesh(options: MotionOptions, cpu: bool = False) -> Animated:
     """By the head that is fitted to the source, at its own resolution."""
-    drive, strength, relative = options.drive, options.strength, options.relative
-    return lambda source: PuppetAnimator(
-        source.image if source.large is None else source.large, drive, strength, relative, cpu
-    )
+
+    def animated(source: Source) -> PuppetAnimator:
+        photo, rests = (source.image, False) if source.large is None else (source.large, True)
+        return PuppetAnimator(photo, options.drive, options.strength, options.relative, cpu, rests)
+
+    return animated
 
 
 def animate_image(
@@ -69,9 +74,9 @@ def animate_image(
 ) -> None:
     """Write the source with the face of one driving picture, and the pose of another picture or video's first frame."""
     person, driving_image = framing.source(source), framing.image(driver)
-    pose_frames = None if pose is None else _poses(framing.driver(pose), iter([0.0]))
+    pose_frames = None if pose is None else _at_times(framing.driver(pose), iter([0.0]))
     (picture,) = animated(person).animate([driving_image], pose_frames)
-    media.write_image(result, framing.shown(person, driving_image, person.finisher()(picture)))
+    media.write_image(result, framing.shown(person, driving_image, framing.finisher(person)(picture)))
 
 
 def animate_video(
@@ -89,16 +94,16 @@ def animate_video(
     second driver, video or picture, for the head pose; it runs by the clock, whatever the two frame rates.
     """
     person, video = framing.source(source), framing.video(driver)
-    finish, info = person.finisher(), video.info
+    finish, info = framing.finisher(person), video.info
     animator = animated(person)
     animator.prepare(video.some())
     if find_best_frame:
         searching = partial(tqdm, total=len(info.times), unit="frame", desc="searching")
         index = animator.start_from_best(frame.image for frame in video.frames(searching))
-        print(f"relative to the driver's frame {index}, which is posed most like the source", file=sys.stderr)
+        tell_best(index)
     times: deque[float] = deque()  # of driving frames, for those of the pose
     posing = None if pose is None else framing.driver(pose)
-    pose_frames = None if posing is None else _poses(posing, _taken(times))
+    pose_frames = None if posing is None else _at_times(posing, _taken(times))
     if isinstance(posing, DrivingVideo):
         animator.prepare(posing.some(), for_pose=True)
     blank = np.zeros((*framing.size, 3), np.uint8)
@@ -133,18 +138,85 @@ def animate_video(
     return writer.count
 
 
+def animate_source_video(
+    model: SID,
+    options: MotionOptions,
+    source: str,
+    driver: str,
+    result: str,
+    framing: Framing,
+    pose: str | None = None,
+    find_best_frame: bool = False,
+) -> int:
+    """Write a video of a person with the face of a driver, picture or video; return the number of frames.
+
+    Timing and sound are the source's.  Drivers run by the clock; the result ends with the shorter of the source and
+    the driving video.  Memory does not grow with the length of either.
+    """
+    video, holding = framing.source_video(source), replace(framing, faceless="keep")  # of drivers no time is left out
+    driving = holding.driver(driver)
+    posing = None if pose is None else holding.driver(pose)
+    end = driving.info.duration if isinstance(driving, DrivingVideo) else math.inf
+    person = next(shown for shown, _ in video.sources() if shown.has_face)
+    animator = Animator(model, person.image, options, large=person.large)
+    if find_best_frame and isinstance(driving, DrivingVideo):
+        tell_best(animator.start_from_best(frame.image for frame in driving.frames()))
+    waiting: deque[tuple[Source, float]] = deque()  # whose results are still being computed
+    drives: deque[np.ndarray] = deque()  # what they are driven by
+    times, pose_times = deque[float](), deque[float]()
+    bar = tqdm(total=sum(time < end - CLOCK_SLACK for time in video.info.times), unit="frame", desc=Path(result).name)
+
+    def pictures() -> Iterator[Pictures]:
+        for shown, time in video.sources():
+            if time >= end - CLOCK_SLACK:
+                return
+            waiting.append((shown, time))
+            times.append(time)
+            pose_times.append(time)
+            bar.update()
+            yield shown.image, shown.large
+
+    def drivers() -> Iterator[np.ndarray]:
+        for image in _at_times(driving, _taken(times)):
+            drives.append(image)
+            yield image
+
+    pose_frames = None if posing is None else _at_times(posing, _taken(pose_times))
+    example = person.image if person.large is None else person.picture
+    height, width = framing.shown(person, person.image, example).shape[:2]
+    duration = min(end, video.info.duration)
+    is_cut = framing.faceless == "skip"  # what is cut would be heard
+    sound, length = (None, None) if is_cut else (source, duration)
+    writer = media.VideoWriter(
+        result, width, height, video.info.frame_rate, sound, length, sound_until=length if end < math.inf else None
+    )
+    with bar, writer:
+        moves = isinstance(posing, DrivingVideo)
+        for picture in animator.animate(drivers(), pose_frames, moves, pictures()):
+            shown, time = waiting.popleft()
+            writer.write(framing.shown(shown, drives.popleft(), framing.finisher(shown)(picture)), time)
+    if video.faces.without:
+        done = "left out, with the sound" if is_cut else "left as they are"
+        print(f"{source}: {video.faces.without} frames without a face {done}", file=sys.stderr)
+    return writer.count
+
+
+def tell_best(index: int) -> None:
+    print(f"relative to the driver's frame {index}, which is posed most like the source", file=sys.stderr)
+
+
 def _taken(times: deque[float]) -> Iterator[float]:
     """What is in a queue; it ends where that is empty.  An animator that looks ahead asks once more at the end."""
     while times:
         yield times.popleft()
 
 
-def _poses(pose: np.ndarray | DrivingVideo, times: Iterator[float]) -> Iterator[np.ndarray]:
-    """What the pose driver shows at each of the increasing ``times`` (seconds); after its end, its last frame."""
-    if isinstance(pose, np.ndarray):
-        yield from (pose for _ in times)
+def _at_times(driver: np.ndarray | DrivingVideo, times: Iterator[float]) -> Iterator[np.ndarray]:
+    """What a driver shows at each of the increasing ``times`` (seconds); after its end, its last frame."""
+    if isinstance(driver, np.ndarray):
+        yield from (driver for _ in times)
         return
-    frames = pose.frames()
+    frames = driver.frames()
     shown = following = next(frames)
     for time in times:
         while following is not None and following.time <= time + CLOCK_SLACK:

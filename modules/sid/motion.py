@@ -48,9 +48,9 @@ class MotionOptions:
 
 
 class Source(NamedTuple):
-    """All that is computed once of a source image ``[1, 3, H, W]``; ``z_id`` and ``semantics`` are None in FOMM.
+    """All that is computed once of source images ``[B, 3, H, W]``; ``z_id`` and ``semantics`` are None in FOMM.
 
-    ``place [1, 4]`` is of its face, None where the encoders do not look for it.
+    B is 1, or as many as driving frames.  ``place [B, 4]`` is of its face, None where the encoders do not look for it.
     """
 
     image: Tensor
@@ -69,7 +69,7 @@ class Driver(NamedTuple):
 
 
 def read_source(model: SID, image: Tensor) -> Source:
-    """Encode ``image [1, 3, H, W]``."""
+    """Encode ``image [B, 3, H, W]``."""
     encoders = model.encoders
     z_id = semantics = place = None
     if encoders is not None:
@@ -179,7 +179,8 @@ def normalize_keypoints(
     """FOMM's relative motion: what changed since the driver's first frame, applied to the source (FOMM eq. 12).
 
     Args:
-        source, driving_initial: batch 1.
+        source: batch 1 or B.
+        driving_initial: batch 1.
         driving: batch B.
         adapt_scale: multiply movements by the root of the ratio of the source's and driver's hull areas.
         relative_value, relative_jacobian: False takes the driver's own positions or jacobians.
@@ -188,7 +189,8 @@ def normalize_keypoints(
     if relative_value:
         movement = driving.value - driving_initial.value
         if adapt_scale:
-            movement = movement * (hull_area(source.value) / hull_area(driving_initial.value)) ** 0.5
+            areas = torch.tensor([hull_area(value[None]) for value in source.value]).to(movement)
+            movement = movement * (areas / hull_area(driving_initial.value)).sqrt()[:, None, None]
         value = source.value + movement
     if relative_jacobian and jacobian is not None:
         jacobian = jacobian @ torch.inverse(driving_initial.jacobian) @ source.jacobian

@@ -15,7 +15,7 @@ from torch import Tensor
 from ...devices import best_device
 from ...errors import UserError
 from ...faces.analysis import load_analyser
-from ...faces.detail import Detail
+from ...faces.detail import Detail, unchanged
 from ...faces.matte import PersonMatte
 from ...geometry import coordinate_grid
 from ...media.tensors import to_images, to_tensor
@@ -29,7 +29,6 @@ from .states import States
 
 LARGEST = 384  # pixels of a side at which puppets are drawn; results are larger by way of the photograph's detail
 BATCH = 16  # driving frames read together
-UNCHANGED = 0.02  # difference of a colour that is hardly seen
 SMOOTHED = 2  # frames before and after that a frame is averaged with; lids are not, or blinks would vanish
 CLOSED = 0.5  # of the way that lids go in the mesh's landmarks as eyes close (benchmarks/faces.py, part lids)
 LIDS = ACTION_UNITS.index("AU43")
@@ -47,6 +46,7 @@ class PuppetAnimator:
         strength: 0 leaves the photograph as it is, 1 shows the driver's, more exaggerates.
         relative: show what changes since the driver's first frame, not its expression as it is.
         cpu: leave a GPU alone.
+        rests: results are to be pasted into a picture (:class:`.faces.detail.Detail`).
 
     Raises:
         UserError: no face is found, or the head cannot be fitted to it; the line says why.
@@ -59,6 +59,7 @@ class PuppetAnimator:
         strength: float = 1.0,
         relative: bool = False,
         cpu: bool = False,
+        rests: bool = False,
     ):
         self.drive, self.strength, self.relative = drive, strength, relative
         self.device = best_device(cpu)
@@ -79,7 +80,7 @@ class PuppetAnimator:
         self.puppet = make_puppets(small, matte, found)
         self.own = photograph_state(self.puppet)
         self._unmoved = self._draw(self.own).image
-        self._detail = Detail(whole, self._unmoved)
+        self._detail = Detail(whole, self._unmoved, rests)
         self._best: Motion | None = None
         self._readers: dict[bool, Reader] = {}  # of the driving video (False), and of one for the pose (True)
 
@@ -149,10 +150,7 @@ class PuppetAnimator:
 
     def _detailed(self, drawn: Rendering) -> Tensor:
         """A drawing with the photograph's detail: moved where the flow is true, else where nothing has changed."""
-        change = (drawn.image - self._unmoved).abs().amax(dim=1, keepdim=True)
-        reach = len(change[0, 0]) // 32  # what moves may have left its place nearby, unseen where colours are alike
-        change = F.max_pool2d(change, 2 * reach + 1, stride=1, padding=reach)
-        same = torch.exp(-(change / UNCHANGED).square())
+        same = unchanged(drawn.image, self._unmoved)
         still = coordinate_grid(*drawn.image.shape[2:], drawn.flow)
         true = drawn.valid.permute(0, 2, 3, 1)
         flow = still + true * (drawn.flow - still)

@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...faces.filters import blurred, dilated, eroded
 from .. import camera
 from ..curves import step
 from ..geometry import constants
 from ..head import JAWLINE
 from ..raster import rasterise
 from .fit import Fit, interocular
-from .matte import blurred, dilated, eroded
 from .mesh import HIGH, LOW, SHEET, skin_triangles
 
 _CROWN = 1.8  # face coordinate Y above which the head is under hair

@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from scipy.ndimage import label
 from torch import Tensor
 
+from ...faces.filters import blurred, dilated, filled
 from ..curves import step
 
 _PERSON = 0.25  # of a coarse matte, from which on a pixel may be the person's
 _SOLID = (0.12, 0.9)  # what of a refined matte is taken for 0 and for 1
-
-
-def dilated(values: Tensor, radius: int) -> Tensor:
-    """Maxima of [B, C, H, W] over squares of side 2 radius + 1."""
-    side = 2 * radius + 1
-    return F.max_pool2d(F.max_pool2d(values, (side, 1), 1, (radius, 0)), (1, side), 1, (0, radius))
-
-
-def eroded(values: Tensor, radius: int) -> Tensor:
-    """Minima over such squares."""
-    return -dilated(-values, radius)
-
-
-def blurred(values: Tensor, radius: int) -> Tensor:
-    """Means over such squares; edges are repeated outwards."""
-    side = 2 * radius + 1
-    padded = F.pad(values, (radius,) * 4, mode="replicate")
-    return F.avg_pool2d(F.avg_pool2d(padded, (side, 1), 1), (1, side), 1)
 
 
 def refined_matte(photo: Tensor, coarse: Tensor) -> Tensor:
@@ -50,7 +32,7 @@ def background_plate(photo: Tensor, matte: Tensor) -> Tensor:
     """[B, 3, S, S] the background, filled in smoothly where the person is."""
     size = photo.shape[-1]
     seen = 1 - dilated((matte > 0.03).float(), max(1, size // 40) + 1)
-    plate = _filled(photo, seen)
+    plate = filled(photo, seen)
     return plate + (blurred(plate, max(1, size // 64)) - plate) * (1 - seen)
 
 
@@ -63,15 +45,3 @@ def _largest_parts(masks: Tensor) -> Tensor:
             numbers = torch.from_numpy(parts).to(mask.device)
             out[numbers == 1 + torch.bincount(numbers.flatten())[1:].argmax()] = 1
     return kept
-
-
-def _filled(colour: Tensor, weight: Tensor) -> Tensor:
-    """Push and pull (Gortler et al., 1996): what has no weight is taken from coarser and coarser pictures."""
-    if min(colour.shape[-2:]) <= 2:
-        total = weight.sum((2, 3), keepdim=True).clamp(min=1e-6)
-        return ((colour * weight).sum((2, 3), keepdim=True) / total).expand_as(colour)
-    share = F.avg_pool2d(weight, 2, ceil_mode=True)
-    coarse = F.avg_pool2d(colour * weight, 2, ceil_mode=True) / share.clamp(min=1e-6)
-    low = _filled(coarse, (4 * share).clamp(max=1))
-    spread = F.interpolate(low, size=colour.shape[-2:], mode="bilinear")
-    return torch.lerp(spread, colour, weight)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...faces.filters import blurred
 from .. import camera
 from ..curves import mix, step
 from ..eyes import near_eyes
@@ -19,7 +20,6 @@ from . import eyes
 from .illumination import relighting
 from .inside import inside_colour
 from .marks import as_lids
-from .matte import blurred
 from .mesh import Mesh, head_normals, is_face, mesh
 from .posing import Posed
 from .puppet import Puppets

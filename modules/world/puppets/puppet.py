@@ -8,12 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...faces.filters import blurred, eroded
 from .. import camera
 from ..geometry import constants
 from .fit import Fit
 from .illumination import read_light
 from .layers import Sheet, make_sheet, seen_vertices
-from .matte import background_plate, blurred, eroded, refined_matte
+from .matte import background_plate, refined_matte
 from .mesh import HIGH, LOW, head_normals, mesh
 from .warp import closed_mouths, warped_heads
 
