@@ -5,16 +5,20 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from skimage.data import astronaut
 
 from modules.data.triples.dataset import PER_GROUP, TripleDataset
 from modules.data.triples.groups import PEOPLE, STATES, Group, people_group, photograph_group
 from modules.data.triples.shards import SHARD, Plan, shards_in, write_shards
 from modules.errors import UserError
+from modules.faces.mesh import MIRROR
+from modules.sid.rigged.points import FaceMeshPoints
 from modules.world import draw_identities, draw_scenes
 from modules.world.parameters import Faces, neutral, set_category
 from modules.world.puppets.fit import fit_photographs
 from modules.world.puppets.photographs import Prepared, cut
 from modules.world.puppets.puppet import make_puppets
+from modules.world.puppets.states import States, draw_states
 from modules.world.rendering import render
 
 SIZE = 64
@@ -128,6 +132,22 @@ def test_the_flow_of_an_item_counts_from_the_edges_of_the_frame(folder):
         errors.append((flow - source).norm(dim=1)[known])
         still.append((target - source).norm(dim=1)[known])
     assert torch.cat(errors).median() < 0.25 * torch.cat(still).median()
+
+
+def test_points_of_a_mirror_image_are_those_of_the_other_side():
+    """Of a face seen from ahead, as far as the network sees both sides alike."""
+    assert [MIRROR[MIRROR[i]] for i in range(468)] == list(range(468))
+    image = torch.from_numpy(astronaut()[0:220, 114:334].copy()).permute(2, 0, 1)[None] / 255
+    network = FaceMeshPoints()
+    points, other = network(image), network(image.flip(-1))
+    expected = points[:, list(MIRROR)] * torch.tensor([-1.0, 1, 1])
+    assert (other - expected)[..., :2].norm(dim=-1).mean() < 0.02
+
+
+def test_what_codes_say_is_said_by_states():
+    states = draw_states(5, 3)
+    assert all(torch.equal(a, b) for a, b in zip(states, States.of_codes(states.codes), strict=True))
+    assert torch.equal(states.mirrored().mirrored().codes, states.codes)
 
 
 def faces_in(poses: list[list[float]]) -> Faces:

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import safe_open
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from ...errors import UserError
 from ...faces.landmarks68 import landmarks68
+from ...faces.mesh import MIRROR
+from ...world.puppets.states import States
 from .groups import PEOPLE, STATES
 from .shards import POINTS, shards_in
 
@@ -25,7 +28,7 @@ class TripleDataset(Dataset):
     """Cross-identity triples: A in one state, B in another, and A in B's.
 
     Pictures in which nobody would see the face that was meant (a puppet torn by a turn) are left out: those where the
-    landmark network finds another.
+    landmark network finds another.  Half the items are seen in a mirror.
 
     An item depends on (seed, epoch, index) alone, and is a dict:
 
@@ -75,10 +78,10 @@ class TripleDataset(Dataset):
         def at(name: str, *place: int) -> Tensor:
             return shard.get_slice(name)[(group, *place)]
 
-        size = shard.get_slice("image").get_shape()[-1]
         pictures = {"source": (a, before), "target": (a, state), "driver": (b, state)}
         codes = at("codes")
-        return {
+        size = shard.get_slice("image").get_shape()[-1]
+        item = {
             **{name: at("image", *place) for name, place in pictures.items()},
             **{f"{name}_points": at(POINTS, *place).float() for name, place in pictures.items()},
             "before": codes[before],
@@ -86,8 +89,8 @@ class TripleDataset(Dataset):
             # from pixel centres, as the worlds count, to the frame's edges
             "flow": at("flow", a, state).float() * ((size - 1) / size),
             "valid": at("valid", a, state),
-            "index": index,
         }
+        return (_mirrored(item) if rng.random() < 0.5 else item) | {"index": index}
 
     def _shard(self, path: Path) -> tuple[Any, Tensor]:
         """A shard's file, and bool [G, P, S] which of its pictures show the face that was meant."""
@@ -98,3 +101,14 @@ class TripleDataset(Dataset):
             apart = landmarks68(points)[..., INNER, :2] * (size / (size - 1)) - truth[..., INNER, :]
             self._open[path] = file, apart.norm(dim=-1).mean(dim=-1) < WRECKED
         return self._open[path]
+
+
+def _mirrored(item: dict[str, Tensor]) -> dict[str, Tensor]:
+    """An item as a mirror shows it."""
+    changed = {"valid": item["valid"].flip(-1), "flow": item["flow"].flip(1) * torch.tensor([-1.0, 1.0])}
+    for name in ("source", "driver", "target"):
+        changed[name] = item[name].flip(-1)
+        changed[f"{name}_points"] = item[f"{name}_points"][list(MIRROR)] * torch.tensor([-1.0, 1.0, 1.0])
+    for name in ("before", "after"):
+        changed[name] = States.of_codes(item[name][None]).mirrored().codes[0]
+    return changed

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...faces.alignment import cut_squares
@@ -17,6 +18,7 @@ SIDE = 80  # pixels of the face that is looked at
 REACH, BELOW = 1.6, 0.36  # its side, and how far its middle is below the eyes, in distances of their outer corners
 LEVELS, EYE_LEVELS = (24, 48, 96, 128), (16, 32, 48)
 HIDDEN, EYE_HIDDEN = 256, 96
+DROPOUT = 0.1
 
 
 class PointEncoder(nn.Module):
@@ -56,7 +58,8 @@ class PointEncoder(nn.Module):
             x, y = (points[..., :2] - middle[:, None]).unbind(-1)
             own = torch.stack([x * cos + y * sin, y * cos - x * sin, points[..., 2]], dim=-1) / across[:, None, None]
             place = torch.cat([middle, across.log()[:, None], angle[:, None]], dim=1)
-            numbers = self.read(torch.cat([seen, self.shape(own.flatten(1)), place], dim=1))
+            told = torch.cat([seen, self.shape(own.flatten(1))], dim=1)
+            numbers = self.read(torch.cat([F.dropout(told, DROPOUT, self.training), place], dim=1))
         return Semantics(*numbers.split([EXPRESSION, POSE], dim=1))
 
 

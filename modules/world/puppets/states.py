@@ -58,9 +58,20 @@ class States(NamedTuple):
         return States(*(value.to(device) for value in self))
 
     @staticmethod
+    def of_codes(codes: Tensor) -> States:
+        """The states whose :attr:`codes` are ``[B, K]``."""
+        units, gaze, pose = codes.split([codes.shape[1] - 8, 2, 6], 1)
+        return States(units.unflatten(1, (2, -1)), gaze, pose)
+
+    @staticmethod
     def cat(parts: list[States]) -> States:
         """One batch out of several."""
         return States(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+    def mirrored(self) -> States:
+        """What the states are in a mirror."""
+        sign = self.pose.new_tensor([-1, 1, -1, -1, 1, 1])
+        return States(self.units.flip(1), self.gaze * sign[:2], self.pose * sign)
 
     def faces(self) -> Faces:
         """Mean people in these states: what the face world's wrinkles, lids and mouth go by."""
