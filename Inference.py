@@ -287,8 +287,10 @@ def animate(args: argparse.Namespace) -> None:
     fill_in_bundled(args)
 
     from dataclasses import replace
+    from functools import partial
 
-    from modules.config.files import load_config
+    from modules.config.files import load_animation_config
+    from modules.config.rigged import RiggedConfig
     from modules.devices import best_device
     from modules.sid import inference
     from modules.sid.framing import Framing
@@ -303,16 +305,23 @@ def animate(args: argparse.Namespace) -> None:
         **chosen(args, ("drive", "strength")),
     )
     if args.motion == "mesh":
-        config, size, framing_params = None, inference.MESH_FRAMES, inference.MESH_FRAMING
+        config, size, framing_params = None, inference.POINT_FRAMES, inference.MESH_FRAMING
         options.check_strength()
         if args.crop is False:
             raise UserError("--no-crop: --motion mesh looks for the face in any case; leave it out")
     else:
-        config = load_config(args.config)
-        size, framing_params = config.dataset_params.frame_shape[:2], config.framing_params
-        motion = options.resolved(config.model_params.encoder_params is not None)
-        if args.adapt_scale and motion == "embedding":
-            print("--adapt_scale: embedding motion is built on the source's own key points and needs no scaling")
+        config = load_animation_config(args.config)
+        framing_params = config.framing_params
+        if isinstance(config, RiggedConfig):
+            size = inference.POINT_FRAMES
+            options.check_strength()
+            for name in chosen(args, ("motion", "adapt_scale")):
+                raise UserError(f"--{name} is of other models: a rigged one ({args.config}) is moved in one way alone")
+        else:
+            size = config.dataset_params.frame_shape[:2]
+            motion = options.resolved(config.model_params.encoder_params is not None)
+            if args.adapt_scale and motion == "embedding":
+                print("--adapt_scale: embedding motion is built on the source's own key points and needs no scaling")
     framing = Framing(
         size,
         args.crop,
@@ -326,11 +335,13 @@ def animate(args: argparse.Namespace) -> None:
     check_framing(args, framing.is_close, args.source_video is not None or not all(drivers.values()))
     tell_device(args.cpu)
 
-    def animated(wanted: MotionOptions) -> inference.Animated:
-        return inference.by_mesh(wanted, args.cpu) if config is None else inference.by_model(model, wanted)
-
-    if config is not None:
-        model = inference.prepare_model(config.model_params, args.checkpoint, best_device(args.cpu))
+    device = best_device(args.cpu)
+    if config is None:
+        animated = partial(inference.by_mesh, cpu=args.cpu)
+    elif isinstance(config, RiggedConfig):
+        animated = partial(inference.by_rig, inference.prepare_rigged(args.checkpoint, device))
+    else:
+        animated = partial(inference.by_model, inference.prepare_model(config.model_params, args.checkpoint, device))
     for path, is_picture in drivers.items():
         if is_picture and options.relative:
             name = "find_best_frame" if args.find_best_frame else "relative"
@@ -338,7 +349,9 @@ def animate(args: argparse.Namespace) -> None:
         if args.source_video is not None:
             wanted = replace(options, relative=options.relative and not is_picture)
             source, result, best = args.source_video, args.result_video, args.find_best_frame
-            count = inference.animate_source_video(model, wanted, source, path, result, framing, args.pose_video, best)
+            count = inference.animate_source_video(
+                animated(wanted), source, path, result, framing, args.pose_video, best
+            )
             print(f"wrote {result} ({count} frames)")
         elif is_picture:
             still = animated(replace(options, relative=False))

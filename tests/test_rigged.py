@@ -205,7 +205,7 @@ def test_strength_0_is_the_source_as_the_model_shows_it():
         for strength in (0.0, 1.0)
     )
     assert all(picture.shape == source.shape for picture in still + moving)
-    assert np.array_equal(still[0], still[1])
+    assert all(np.abs(picture.astype(int) - source).max() <= 1 for picture in still)
     assert not np.array_equal(moving[0], moving[1])
 
 

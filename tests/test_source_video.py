@@ -56,7 +56,12 @@ def test_without_strength_a_video_comes_back_as_it_was(model, source, tmp_path):
     made, framing = model
     result = tmp_path / "result.mp4"
     options = MotionOptions(strength=0.0)
-    assert inference.animate_source_video(made, options, str(source), str(DRIVER), str(result), framing) == 12
+    assert (
+        inference.animate_source_video(
+            inference.by_model(made, options), str(source), str(DRIVER), str(result), framing
+        )
+        == 12
+    )
     pairs = zip(media.read_video(source), media.read_video(result), strict=True)
     for before, after in pairs:
         assert after.time == pytest.approx(before.time, abs=1e-3)
@@ -68,12 +73,20 @@ def test_a_picture_drives_all_of_a_video_and_a_video_until_it_ends(model, source
     result = tmp_path / "result.mp4"
     surprise = ROOT / "Inputs/driving static images/surprise.png"
     options = MotionOptions(drive="expression")
-    assert inference.animate_source_video(made, options, str(source), str(surprise), str(result), framing) == 12
+    assert (
+        inference.animate_source_video(
+            inference.by_model(made, options), str(source), str(surprise), str(result), framing
+        )
+        == 12
+    )
     before, after = ([frame.image for frame in media.read_video(path)] for path in (source, result))
     assert np.abs(after[0].astype(float) - before[0])[100:220, 110:220].mean() > 2
     assert psnr(after[0][:60, :40], before[0][:60, :40]) > 38  # the wall behind her, but for the codec
     short = write(tmp_path / "short.mp4", [FACE] * 4)
-    assert inference.animate_source_video(made, options, str(source), str(short), str(result), framing) == 4
+    assert (
+        inference.animate_source_video(inference.by_model(made, options), str(source), str(short), str(result), framing)
+        == 4
+    )
     assert media.probe_video(result).duration == pytest.approx(0.4, abs=2e-3)
 
 
@@ -83,7 +96,9 @@ def test_the_sound_of_a_source_is_kept_as_far_as_its_pictures_go(model, tmp_path
     source = write(tmp_path / "me.mp4", [FACE] * 12, tone)
     short, result = write(tmp_path / "short.mp4", [FACE] * 4), tmp_path / "result.mp4"
     for driver, length in ((DRIVER, 1.2), (short, 0.4)):
-        inference.animate_source_video(made, MotionOptions(), str(source), str(driver), str(result), framing)
+        inference.animate_source_video(
+            inference.by_model(made, MotionOptions()), str(source), str(driver), str(result), framing
+        )
         codec, start, kept = media_files.sound_of(result)
         assert codec == "aac" and start == pytest.approx(0, abs=0.03)
         assert kept == pytest.approx(length, abs=0.05)  # two of its frames, of 1024 samples

@@ -105,6 +105,13 @@ def load_small_base_config(path: str | os.PathLike) -> SmallBaseConfig:
     return config
 
 
+def load_animation_config(path: str | os.PathLike) -> Config | RiggedConfig:
+    """Read a YAML file of SID, rigged (its data are triples) or not.  Raises :class:`UserError`, one line."""
+    data = read_sections(RiggedConfig, path).get("dataset_params")
+    is_rigged = isinstance(data, dict) and "triples" in data
+    return load_rigged_config(path) if is_rigged else load_config(path)
+
+
 def load_rigged_config(path: str | os.PathLike) -> RiggedConfig:
     """Read a YAML file of rigged SID.  Raises :class:`UserError`, one line."""
     return section_from_dict(RiggedConfig, read_sections(RiggedConfig, path), str(path), RiggedConfig)

@@ -66,13 +66,13 @@ def _at_rest(picture: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
     as long as f is smooth.
     """
     moves = motion.float() - coordinate_grid(*motion.shape[1:3], motion)
-    left = _share(*motion.shape[1:3]).to(motion)[None, ..., None]
+    left = kept_share(*motion.shape[1:3]).to(motion)[None, ..., None]
     back = resize_grid(moves * (left - 1), *picture.shape[2:], align_corners=True)
     still = coordinate_grid(*picture.shape[2:], back)
     return sample(picture, still + back, padding_mode="border"), motion - moves * (1 - left)
 
 
-def _share(height: int, width: int) -> Tensor:
+def kept_share(height: int, width: int) -> Tensor:
     """Of its motion that a crop keeps, ``[height, width]``: 1 inside, 0 at the edges."""
     x, y = (torch.arange(width) + 0.5) / width, (torch.arange(height) + 0.5) / height
     ways = (torch.minimum(x, 1 - x)[None] / SIDES, y[:, None] / SIDES, (1 - y)[:, None] / BELOW)

@@ -65,7 +65,7 @@ class Animator:
         Return its index.
         """
         best, index = float("inf"), 0
-        for number, batch in enumerate(_batches(frames, self.batch_size)):
+        for number, batch in enumerate(batches(frames, self.batch_size)):
             driver = read_driver(self.model, to_tensor(batch, self.device))
             distances = pose_distance(driver.keypoints, self.source.keypoints).tolist()
             for i, distance in enumerate(distances):
@@ -89,22 +89,15 @@ class Animator:
         """
         first, self.best = self.best, None
         first_pose = None
-        poses = None if pose_frames is None else iter(pose_frames)
-        frames = iter(frames)
-        details = [self.detail]
-        groups = itertools.repeat(None) if sources is None else _batches(sources, self.batch_size)
-        for group in groups:
-            batch = list(itertools.islice(frames, self.batch_size if group is None else len(group)))
-            if not batch:
-                return
-            source = self.source
+        source, details = self.source, [self.detail]
+        for batch, pose_batch, group in together(frames, pose_frames, sources, self.batch_size):
             if group is not None:
-                source, details = self._read(group[: len(batch)])
+                source, details = self._read(group)
             driver = read_driver(self.model, to_tensor(batch, self.device))
             first = first or _one(driver, 0)
             pose = None
-            if poses is not None:
-                pose = read_driver(self.model, to_tensor(list(itertools.islice(poses, len(batch))), self.device))
+            if pose_batch is not None:
+                pose = read_driver(self.model, to_tensor(pose_batch, self.device))
                 if pose_moves:
                     first_pose = first_pose or _one(pose, 0)
             made = self._render(source, driver, first, pose, first_pose)
@@ -178,7 +171,24 @@ def _images(made: Generated, details: list[Detail | None]) -> Iterator[np.ndarra
         yield from to_images(detail.add(made.prediction[row], flow[row], None if shown is None else shown[row]))
 
 
-def _batches(frames: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
+def together(
+    frames: Iterable[np.ndarray],
+    pose_frames: Iterable[np.ndarray] | None,
+    sources: Iterable[Pictures] | None,
+    size: int,
+) -> Iterator[tuple[list[np.ndarray], list[np.ndarray] | None, list[Pictures] | None]]:
+    """At most ``size`` frames at a time, with as many of the pose's and of the source's, where there are any."""
+    frames, poses = iter(frames), None if pose_frames is None else iter(pose_frames)
+    groups = itertools.repeat(None) if sources is None else batches(sources, size)
+    for group in groups:
+        batch = list(itertools.islice(frames, size if group is None else len(group)))
+        if not batch:
+            return
+        beside = None if poses is None else list(itertools.islice(poses, len(batch)))
+        yield batch, beside, None if group is None else group[: len(batch)]
+
+
+def batches(frames: Iterable, size: int) -> Iterator[list[np.ndarray]]:
     frames = iter(frames)
     while batch := list(itertools.islice(frames, size)):
         yield batch

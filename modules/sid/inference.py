@@ -22,10 +22,13 @@ from .animator import Animator, Pictures
 from .framing import Framing
 from .model import SID
 from .motion import MotionOptions
+from .rigged.animator import RiggedAnimator
+from .rigged.model import RiggedSID, load_rigged
 from .videos import DrivingVideo, Source
 from .weights import load_model
 
-MESH_FRAMES, MESH_FRAMING = (256, 256), FramingParams(size=2.3)  # what a fitted head is driven by
+MESH_FRAMING = FramingParams(size=2.3)  # what a fitted head is driven by
+POINT_FRAMES = (256, 256)  # size of frames in which points of a face are found
 CLOCK_SLACK = 1e-3  # seconds: times of equal frame rates differ by rounding
 
 
@@ -34,8 +37,13 @@ def prepare_model(params: ModelParams, checkpoint: str | Path, device: torch.dev
     return load_model(params, checkpoint).to(device)
 
 
+def prepare_rigged(checkpoint: str | Path, device: torch.device) -> RiggedSID:
+    """The rigged model of a checkpoint on ``device``, ready to animate."""
+    return load_rigged(checkpoint).to(device)
+
+
 class Animates(Protocol):
-    """A source that can be driven: :class:`.animator.Animator`, or :class:`.world.puppets.animator.PuppetAnimator`."""
+    """A source that can be driven: by SID, rigged or not, or by way of a fitted head."""
 
     def prepare(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> None: ...
 
@@ -52,6 +60,11 @@ Animated = Callable[[Source], Animates]  # what makes a source move
 def by_model(model: SID, options: MotionOptions) -> Animated:
     """By SID's networks."""
     return lambda source: Animator(model, source.image, options, large=source.large)
+
+
+def by_rig(model: RiggedSID, options: MotionOptions) -> Animated:
+    """By points of the face, at the source's own resolution."""
+    return lambda source: RiggedAnimator(model, source.image, options, large=source.large)
 
 
 def by_mesh(options: MotionOptions, cpu: bool = False) -> Animated:
@@ -139,8 +152,7 @@ def animate_video(
 
 
 def animate_source_video(
-    model: SID,
-    options: MotionOptions,
+    animated: Callable[[Source], Animator | RiggedAnimator],
     source: str,
     driver: str,
     result: str,
@@ -158,7 +170,11 @@ def animate_source_video(
     posing = None if pose is None else holding.driver(pose)
     end = driving.info.duration if isinstance(driving, DrivingVideo) else math.inf
     person = next(shown for shown, _ in video.sources() if shown.has_face)
-    animator = Animator(model, person.image, options, large=person.large)
+    animator = animated(person)
+    if isinstance(driving, DrivingVideo):
+        animator.prepare(driving.some())
+    if isinstance(posing, DrivingVideo):
+        animator.prepare(posing.some(), for_pose=True)
     if find_best_frame and isinstance(driving, DrivingVideo):
         tell_best(animator.start_from_best(frame.image for frame in driving.frames()))
     waiting: deque[tuple[Source, float]] = deque()  # whose results are still being computed

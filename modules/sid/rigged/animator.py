@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ... import media
 from ...errors import UserError
+from ...faces.detail import kept_share
 from ...media.tensors import to_images, to_tensor
+from ..animator import Pictures, batches, together
 from ..encoders import Semantics
 from ..motion import MotionOptions, compose
+from .closeups import paste
 from .codes import UNITS
-from .model import RiggedSID
+from .model import RiggedSID, Shown
+from .motion import GRID, moved
 
 ANGLES = 3  # numbers of z_pose that turn the head; the others say where it is
-HIGHEST = 1.2  # action unit that is shown: what a driver exaggerates beyond all that was learnt would tear
+LOWEST, HIGHEST = -0.2, 1.2  # of an action unit that is shown: beyond all that was learnt faces would tear
 
 
-class Reading(NamedTuple):
-    """Of B frames: points ``[B, 468, 3]``, and what they show."""
+class Person(NamedTuple):
+    """A source, read once.
 
+    Attributes:
+        image: [1, 3, H, H], at the size of the results.
+        points: [1, 468, 3].
+        semantics: what it shows.
+        lacking: [1, 3, H, H], what the model's picture of it as it is lacks.
+    """
+
+    image: Tensor
     points: Tensor
     semantics: Semantics
+    lacking: Tensor
 
 
 class RiggedAnimator:
@@ -35,8 +48,9 @@ class RiggedAnimator:
     Args:
         model: in evaluation mode, on its device.
         source: a close crop, as :func:`.media.as_image` takes it.
-        batch_size: driving frames computed together; results do not depend on it.
-        large: the same crop, larger: results then come in its size.
+        batch_size: driving frames read together; results do not depend on it.
+        large: the same crop, larger: results then come in its size, and stay as they are at their edges, to be pasted
+            back.
     """
 
     def __init__(
@@ -50,16 +64,14 @@ class RiggedAnimator:
         self.model, self.options, self.batch_size = model, options or MotionOptions(), batch_size
         self.options.check_strength()
         self.device = next(model.parameters()).device
-        with torch.inference_mode():
-            self.image = to_tensor([media.as_image(source if large is None else large, "source")], self.device)
-            self.source = self._read(to_tensor([media.as_image(source, "source")], self.device))
+        self.person = self._person((source, large))
         self._calm: dict[bool, Tensor] = {}  # what a driver's face says at rest: of the driver, and of one for the pose
         self._best: Semantics | None = None
 
     @torch.inference_mode()
     def prepare(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> None:
         """Look at some of a driver's frames for the one that is most without expression, which others count from."""
-        said = [self._read(to_tensor([frame], self.device)).semantics.expression for frame in frames]
+        said = [self._semantics([frame]).expression for frame in frames]
         if said:
             every = torch.cat(said)
             calmest = every[:, :UNITS].clamp(min=0).sum(dim=1).argmin()
@@ -74,10 +86,10 @@ class RiggedAnimator:
         Return its index.
         """
         best, index = float("inf"), 0
-        own = self.source.semantics.cat()
-        for number, batch in enumerate(_batches(frames, self.batch_size)):
+        own = self.person.semantics.cat()[:, :-ANGLES]
+        for number, batch in enumerate(batches(frames, self.batch_size)):
             said = self._driver(batch, for_pose=False)
-            distances = (said.cat() - own)[:, :-ANGLES].square().sum(dim=1).tolist()
+            distances = (said.cat()[:, :-ANGLES] - own).square().sum(dim=1).tolist()
             for i, distance in enumerate(distances):
                 if distance < best:
                     best, index, self._best = distance, number * self.batch_size + i, _row(said, i)
@@ -89,69 +101,87 @@ class RiggedAnimator:
         frames: Iterable[np.ndarray],
         pose_frames: Iterable[np.ndarray] | None = None,
         pose_moves: bool = False,
+        sources: Iterable[Pictures] | None = None,
     ) -> Iterator[np.ndarray]:
-        """Yield one result, uint8 ``[H, W, 3]``, per driving frame; at most a batch of frames is held at a time.
+        """Yield one result, uint8 ``[H, W, 3]``, per driving frame: see :meth:`..animator.Animator.animate`.
 
-        ``pose_frames``, as many as ``frames``, give the head pose in place of the driver's; where ``pose_moves``, they
-        are a video's, and relative motion starts from the first of them.
+        Raises:
+            UserError: what the model makes is not finite.
         """
         first, self._best = self._best, None
         first_pose: Semantics | None = None
-        poses = None if pose_frames is None else iter(pose_frames)
-        for batch in _batches(frames, self.batch_size):
+        for batch, pose_batch, group in together(frames, pose_frames, sources, self.batch_size):
             driver = self._driver(batch, for_pose=False)
             first = first or _row(driver, 0)
             pose = None
-            if poses is not None:
-                pose = self._driver(list(itertools.islice(poses, len(batch))), for_pose=True)
+            if pose_batch is not None:
+                pose = self._driver(pose_batch, for_pose=True)
                 first_pose = first_pose or _row(pose, 0)
-            yield from self._render(driver, first, pose, first_pose, pose_moves)
+            for i in range(len(batch)):  # one at a time, for each may be as large as a photograph
+                person = self.person if group is None else self._person(group[i])
+                beside = None if pose is None else _row(pose, i)
+                wanted = self._wanted(person.semantics, _row(driver, i), first, beside, first_pose, pose_moves)
+                yield from to_images(self._shown(person, wanted))
 
-    def _render(
+    def _wanted(
         self,
+        own: Semantics,
         driver: Semantics,
         first: Semantics,
         pose: Semantics | None,
         first_pose: Semantics | None,
         pose_moves: bool,
-    ) -> Iterator[np.ndarray]:
-        own = self.source.semantics
+    ) -> Semantics:
+        """What a source is to show."""
         if not self.options.relative:
             driver = _placed(driver, first, own)
             pose = None if pose is None or first_pose is None else _placed(pose, first_pose, own)
         shown = compose(own, driver, first, self.options, pose, first_pose if pose_moves else None)
-        expression = shown.expression.clone()
-        expression[:, :UNITS] = expression[:, :UNITS].clamp(-0.2, HIGHEST)
-        shown = Semantics(expression, shown.pose)
-        for i in range(len(shown.pose)):  # one at a time, for each may be as large as a photograph
-            after = _row(shown, i)
-            driven = self.model.rig(self.source.points, own, after)
-            made = self.model.generator(self.image, self.source.points, driven, own, after).image
-            if not made.isfinite().all():
-                raise UserError("the model's pictures are not finite, though its weights are; use another checkpoint")
-            yield from to_images(made)
+        units, gaze = shown.expression.split([UNITS, shown.expression.shape[1] - UNITS], dim=1)
+        mine = own.expression[:, :UNITS]  # which is shown as it is if nothing is to change
+        units = torch.clamp(units, mine.clamp(max=LOWEST), mine.clamp(min=HIGHEST))
+        return Semantics(torch.cat([units, gaze], dim=1), shown.pose)
+
+    def _shown(self, person: Person, wanted: Semantics) -> Tensor:
+        made = self._made(person, wanted)
+        shown = F.interpolate(made.motion.shown, person.image.shape[2:], mode="bilinear")
+        for patch in made.patches:
+            shown = shown * (1 - paste(made.image, patch)[1])
+        picture = made.image + moved(person.lacking, made.motion.flow) * shown
+        if not picture.isfinite().all():
+            raise UserError("the model's pictures are not finite, though its weights are; use another checkpoint")
+        return picture.clamp(0, 1)
+
+    def _made(self, person: Person, wanted: Semantics) -> Shown:
+        model = self.model
+        driven = model.rig(person.points, person.semantics, wanted)
+        return model.generator(person.image, person.points, driven, person.semantics, wanted, self._kept)
+
+    @torch.inference_mode()
+    def _person(self, pictures: Pictures) -> Person:
+        source, large = pictures
+        small = to_tensor([media.as_image(source, "source")], self.device)
+        image = small if large is None else to_tensor([media.as_image(large, "large")], self.device)
+        self._kept = None if large is None else kept_share(GRID, GRID).to(self.device)
+        points = self.model.points(small)
+        person = Person(image, points, self.model.encoder(small, points), torch.zeros_like(image))
+        return person._replace(lacking=image - self._made(person, person.semantics).image)
 
     def _driver(self, frames: list[np.ndarray], for_pose: bool) -> Semantics:
-        said = self._read(to_tensor(frames, self.device)).semantics
+        said = self._semantics(frames)
         if for_pose not in self._calm:
             return said
         return Semantics(said.expression - self._calm[for_pose], said.pose)
 
-    def _read(self, frames: Tensor) -> Reading:
-        points = self.model.points(frames)
-        return Reading(points, self.model.encoder(frames, points))
+    def _semantics(self, frames: list[np.ndarray]) -> Semantics:
+        pictures = to_tensor(frames, self.device)
+        return self.model.encoder(pictures, self.model.points(pictures))
 
 
 def _placed(driver: Semantics, first: Semantics, own: Semantics) -> Semantics:
     """A driver's semantics with the source's place: where a face is in its frame is the frame's doing."""
     place = own.pose[:, ANGLES:] + driver.pose[:, ANGLES:] - first.pose[:, ANGLES:]
     return Semantics(driver.expression, torch.cat([driver.pose[:, :ANGLES], place], dim=1))
-
-
-def _batches(frames: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
-    frames = iter(frames)
-    while batch := list(itertools.islice(frames, size)):
-        yield batch
 
 
 def _row(semantics: Semantics, index: int) -> Semantics:

@@ -42,9 +42,22 @@ class Generator(nn.Module):
         super().__init__()
         self.motion, self.closeups = MotionNetwork(), CloseUps()
 
-    def forward(self, image: Tensor, source: Tensor, driven: Tensor, before: Semantics, after: Semantics) -> Shown:
-        """``image [B, 3, H, H]`` with points ``source [B, 468, 3]``, which are to be ``driven``."""
+    def forward(
+        self,
+        image: Tensor,
+        source: Tensor,
+        driven: Tensor,
+        before: Semantics,
+        after: Semantics,
+        kept: Tensor | None = None,
+    ) -> Shown:
+        """``image [B, 3, H, H]`` with points ``source [B, 468, 3]``, which are to be ``driven``.
+
+        ``kept [G, G]``: how much of its motion each place of the frame keeps; left out: all.
+        """
         motion = self.motion(image, source, driven)
+        if kept is not None:
+            motion = motion._replace(flow=motion.flow * kept)
         size = image.shape[2:]
         shown, painted = (F.interpolate(x, size, mode="bilinear") for x in (motion.shown, motion.painted))
         warped = torch.lerp(painted, moved(image, motion.flow), shown)
