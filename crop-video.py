@@ -107,7 +107,7 @@ def framing(args: argparse.Namespace) -> FramingParams | None:
         config = load_config(args.config)
         params, (height, width) = config.framing_params, config.dataset_params.frame_shape[:2]
         shape = width, height
-        if params is None:
+        if params is None and args.size is None:
             reason = "has no framing_params: leave it out for FOMM's squares, or give a --size"
             raise UserError(f"--config {args.config}: {reason}")
     if args.config is not None or args.size is not None:

@@ -23,7 +23,7 @@ HEIGHT, DOWN = 1.54, 0.49
 STEADY = (5, 95)  # percentiles of where a face goes in a video, which its square has to hold
 FOLLOWING = 0.25  # seconds in which a crop that follows a face goes two thirds of the way
 # Of an image's shorter side: how large a square in it is, and how near its middle, that there is no need to cut out.
-WHOLE, CENTRED = 0.75, 0.25
+WHOLE, CENTRED = 0.75, 0.3
 
 
 class Crop(NamedTuple):
