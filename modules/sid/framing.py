@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import faces, media
 from ..config.sid import FramingParams
+from ..errors import UserError
 from ..faces.close_crop import Crop, cut_crop
 from ..faces.crops import no_face
 from ..faces.framer import Framer
@@ -205,7 +206,7 @@ class DrivingVideo:
                 yield from (media.Frame(shown, time) for time in waiting)
                 waiting = []
         if shown is None:
-            raise no_face(self.path)
+            raise self._no_face()
 
     def _closed_up(self, frames: Cut) -> Frames:
         """Frames without a face are left out, and so is the time that each is shown."""
@@ -218,4 +219,12 @@ class DrivingVideo:
                 any_face = True
                 yield media.Frame(image, frame.time - lost)
         if not any_face:
-            raise no_face(self.path)
+            raise self._no_face()
+
+    def _no_face(self) -> UserError:
+        """Why no frame has shown the wanted face: there is none, or there are not so many."""
+        try:
+            self.framing.framer.video(self.path)
+        except UserError as error:
+            return error
+        return no_face(self.path)
