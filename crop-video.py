@@ -169,7 +169,7 @@ def cut_video(args: argparse.Namespace, params: FramingParams | None, folder: Pa
 
     from modules import faces, media
     from modules.faces import tracks
-    from modules.faces.detectors import LandmarkDetector
+    from modules.faces.landmark_detector import LandmarkDetector
 
     info = media.probe_video(args.inp)
     if params is None:

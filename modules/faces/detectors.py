@@ -56,28 +56,6 @@ class RetinaFaceDetector:
         return list(map(Detection, boxes, found.scores.tolist()))
 
 
-class LandmarkDetector(RetinaFaceDetector):
-    """RetinaFace, and the landmarks of what it finds, by which close crops go.
-
-    Args:
-        every: look at every frame, which is slow on a CPU.
-    """
-
-    def __init__(self, cpu: bool = False, every: bool = False) -> None:
-        from .analysis import load_analyser
-
-        super().__init__(cpu)
-        self._analyser = load_analyser(self._device)
-        if every:
-            self.stride = 1
-
-    def _look(self, image: np.ndarray, longest: int) -> list[Detection]:
-        from ..media.tensors import to_tensor
-
-        (found,) = self._analyser(to_tensor([image], self._device), longest, LEAST)
-        return [Detection(Box.of_face(*face.box), face.score, face.landmarks68.cpu().numpy()) for face in found]
-
-
 class FaceAlignmentDetector:
     """The S3FD network of the face_alignment package: all poses; its weights (86 MB) are fetched at the first use."""
 
