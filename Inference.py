@@ -215,8 +215,10 @@ def draw(args: argparse.Namespace) -> None:
     from modules.mef import inference
     from modules.mef.base import part_read, spelt_words
 
-    crop = bool(args.crop)
-    pipeline = inference.load_pipeline(args.checkpoint, args.base, args.base_config, args.detector, crop, args.cpu)
+    options_of_faces = args.detector, args.crop, args.cpu
+    pipeline = inference.load_pipeline(args.checkpoint, args.base, args.base_config, *options_of_faces)
+    if args.detector != "auto" and pipeline.embedder is not None and pipeline.embedder.sid.framing is not None:
+        raise UserError("--detector is of adapters whose SID has no framing_params; leave it out")
     tell_device(args.cpu)
     artist = inference.Portraitist(pipeline, options, args.source_image)
     if words := spelt_words(f"{args.prompt} {args.negative_prompt or ''}", pipeline.base.tokenizer):
@@ -230,7 +232,7 @@ def draw(args: argparse.Namespace) -> None:
             for written in inference.draw_images(artist, path, args.result_image):
                 print(f"wrote {written}")
         else:
-            count = inference.draw_video(artist, path, args.result_video, crop, args.detector)
+            count = inference.draw_video(artist, path, args.result_video)
             print(f"wrote {args.result_video} ({count} frames)")
 
 

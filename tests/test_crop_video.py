@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -15,12 +16,19 @@ import numpy as np
 import pytest
 import scripts
 from media_files import encode
+from PIL import Image
+from skimage.data import astronaut
 from test_faces import canvas, write_video
 
 from modules import faces, media
+from modules.config.files import load_config
 from modules.faces import tracks
+from modules.faces.close_crop import cut_crop
+from modules.faces.framer import Framer
+from modules.sid.framing import Framing
 
-SCRIPT = Path(__file__).parents[1] / "crop-video.py"
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "crop-video.py"
 OPTIONS = ("--min_frames", "40", "--image_shape", "128,128", "--detector", "retinaface")
 
 
@@ -162,3 +170,105 @@ def test_the_printed_command_cuts_the_same_of_pixels_that_are_not_square(tmp_pat
     cropped = next(media.read_video(tmp_path / "crop.mp4")).image
     expected = faces.cut(next(media.read_video(path)).image, box, (64, 64))
     assert np.abs(cropped.astype(float) - expected).mean() < 6  # coded once more; the wrong place differs by dozens
+
+
+CONFIG = ROOT / "config" / "synthetic-128-adv.yaml"
+CLOSE = ("--config", str(CONFIG), "--cpu")
+
+
+def images(path: Path) -> np.ndarray:
+    return np.stack([frame.image for frame in media.read_video(path)]).astype(int)
+
+
+def test_a_clip_for_a_model_is_cut_as_inference_cuts_a_driver(tmp_path: Path) -> None:
+    """By the printed command and by --out, resting and following the face, which moves by 20 pixels."""
+    video = write_video(tmp_path / "me.mp4", [canvas((200 + i, 60)) for i in range(21)])
+    params = load_config(CONFIG).framing_params
+    for more in ([], ["--out", "rests"], ["--track", "--out", "follows"]):
+        done = run(tmp_path, "--inp", "me.mp4", "--min_frames", "20", *CLOSE, *more)
+        assert done.returncode == 0, done.stderr
+        clip = images(tmp_path / more[-1] / "me#00.mp4" if more else run_printed(tmp_path, done.stdout))
+        framing = Framing((128, 128), params=params, track="--track" in more, cpu=True)
+        driver = np.stack([frame.image for frame in framing.video(video).frames()]).astype(int)
+        assert clip.shape == driver.shape == (21, 128, 128, 3)
+        # coded once more, by frames that are not all the same: nearer than two of its pixels to either side
+        for axis, step in ((1, 2), (1, -2), (2, 2), (2, -2)):
+            assert np.abs(clip - driver).mean() < 0.7 * np.abs(np.roll(clip, step, axis) - driver).mean()
+        if not more:
+            width, height, left, top = map(int, re.findall(r"crop=(\d+):(\d+):(\d+):(\d+)", done.stdout)[0])
+            place = Framer(params.size, params.above, cpu=True).video(video)
+            assert width == height == pytest.approx(place.side, abs=4)
+            assert (left + width / 2, top + height / 2) == pytest.approx((place.x, place.y), abs=3)
+
+
+def test_a_crop_by_landmarks_that_sticks_out_repeats_the_edges(tmp_path: Path) -> None:
+    images = [canvas((-50, -60), size=(210, 130))] * 12
+    write_video(tmp_path / "edge.mkv", images)
+    done = run(tmp_path, "--inp", "edge.mkv", "--min_frames", "12", *CLOSE)
+    assert done.returncode == 0, done.stderr
+    made = next(media.read_video(run_printed(tmp_path, done.stdout))).image.astype(float)
+    place = Framer(2.35, 0.11, cpu=True).picture(images[0], "", upright=False)
+    assert np.abs(made - cut_crop(images[0], place, 128)).mean() < 6
+    assert np.abs(made[:, 3] - made[:, 10]).mean() < 4  # both are left of the picture
+
+
+def test_tracks_with_a_crop_that_moves_go_on_where_the_face_leaves_its_place(tmp_path: Path) -> None:
+    write_video(tmp_path / "walk.mp4", [canvas((16 * i, 60)) for i in range(25)])
+    rests = run(tmp_path, "--inp", "walk.mp4", "--min_frames", "20", *CLOSE)
+    assert rests.returncode == 2 and "no face stays for 20 frames" in rests.stderr
+    moves = run(tmp_path, "--inp", "walk.mp4", "--min_frames", "20", *CLOSE, "--track", "--out", "crops")
+    assert moves.returncode == 0, moves.stderr
+    (made,) = (tmp_path / "crops").iterdir()
+    clip = images(made)
+    # smoothly behind the face, but not ever farther
+    assert len(clip) == 25 and np.abs(clip[24] - clip[20]).mean() < 0.5 * np.abs(clip[20] - clip[20][:, ::-1]).mean()
+
+
+def test_photographs_are_cut_as_inference_cuts_a_source(tmp_path: Path) -> None:
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    picture = np.asarray(Image.fromarray(astronaut()).rotate(20))
+    Image.fromarray(picture).save(folder / "me#1.png")
+    Image.fromarray(canvas()).save(folder / "wall#1.jpg")
+    done = run(tmp_path, "--inp", "photographs", *CLOSE, "--out", "crops")
+    assert done.returncode == 0, done.stderr
+    assert "left out: photographs/wall#1.jpg: no face found" in done.stdout and "1 of 2 photographs" in done.stdout
+    framing = Framing((128, 128), params=load_config(CONFIG).framing_params, cpu=True)
+    made = media.read_image(tmp_path / "crops" / "me#1.png")
+    assert (made == framing.source(folder / "me#1.png").image).all()  # upright
+    leaning = run(tmp_path, "--inp", "photographs/me#1.png", *CLOSE, "--no-upright", "--size", "3", "--out", "leaning")
+    assert leaning.returncode == 0, leaning.stderr
+    place = Framer(3, 0.11, cpu=True).picture(picture, "", upright=False)
+    assert (media.read_image(tmp_path / "leaning" / "me#1.png") == cut_crop(picture, place, 128)).all()
+    again = run(tmp_path, "--inp", "photographs", *CLOSE, "--out", "crops")
+    assert again.returncode == 2 and "already exists" in again.stderr
+    Image.fromarray(picture).save(folder / "me#1.jpg")
+    twice = run(tmp_path, "--inp", "photographs", *CLOSE, "--out", "other")
+    assert twice.returncode == 2 and "both would be me#1.png" in twice.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--inp", "x.mp4", "--track"], "--track has no meaning without --config or --size"),
+        (["--inp", "x.mp4", "--size", "2", "--track"], "--track needs --out"),
+        (["--inp", "x.mp4", "--size", "2", "--increase", "0.5"], "--increase has no meaning with --config or --size"),
+        (["--inp", "x.mp4", "--size", "2", "--image_shape", "128,64"], "--image_shape: what is cut by landmarks"),
+        (["--inp", "x.mp4", "--config", str(ROOT / "config/sid-64.yaml")], "has no framing_params"),
+        (["--inp", "me.png"], "me.png: photographs are cut out by landmarks: give --config or --size"),
+        (["--inp", "me.png", "--size", "2"], "me.png: give --out"),
+        (["--inp", "me.png", "--size", "2", "--out", "x", "--min_frames", "3"], "--min_frames is of videos"),
+        (["--inp", "empty", "--size", "2", "--out", "x"], "empty: no photographs here"),
+        (["--inp", "wall.png", "--size", "2", "--out", "x"], "no face found in wall.png"),
+        (["--inp", "wall.mp4", "--size", "2", "--out", "x"], "no face found in wall.mp4: lower --min_size"),
+    ],
+)
+def test_what_cannot_be_cut_by_landmarks_is_one_line(tmp_path: Path, options: list[str], said: str) -> None:
+    (tmp_path / "empty").mkdir()
+    Image.fromarray(astronaut()).save(tmp_path / "me.png")
+    Image.fromarray(canvas()).save(tmp_path / "wall.png")
+    write_video(tmp_path / "wall.mp4", [canvas()] * 5)
+    done = run(tmp_path, "--cpu", *options)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 2 and len(errors) == 1 and said in errors[0] and "Traceback" not in done.stderr
+    assert not (tmp_path / "x").exists()

@@ -12,7 +12,7 @@ from .training import LoopParams
 class PortraitParams:
     root_dir: str  # folder with metadata.jsonl, or its train/ with one
     resolution: int = option(512, low=32, multiple=8)  # height and width of the pictures the base makes, pixels
-    crop_faces: bool = False  # find the face before SID looks at a picture
+    crop_faces: bool = False  # cut the face out, as SID's framing_params say, before SID looks
     cache_dir: str | None = None  # keeps what frozen networks give; null = computed at each step
     num_workers: int = option(4, low=0)  # loader processes per device; 0 = in the main process
 

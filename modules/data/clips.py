@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,6 +50,7 @@ class Clip:
     names: np.ndarray | None = None  # bytes [N], of the frames' files in ``folder``, of a folder or of photographs
     info: PackedInfo | None = None  # of a video
     is_photos: bool = False
+    fit: Callable[[np.ndarray], np.ndarray] | None = None  # makes a frame of a picture; None: about its centre
 
     def __len__(self) -> int:
         return len(self.times)
@@ -117,7 +118,7 @@ class Clip:
         return (strip[:, i * width : (i + 1) * width] for i in range(len(self)))
 
     def _fit(self, image: np.ndarray) -> np.ndarray:
-        return media.fit(image, self.frame_shape[0], self.frame_shape[1])
+        return self.fit(image) if self.fit else media.fit(image, self.frame_shape[0], self.frame_shape[1])
 
 
 def natural_order(name: str) -> list:

@@ -16,11 +16,18 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--real_faces", metavar="DIR", help=clips)
     pairs = "compare-real: pairs of source and driver at most, drawn at random; without it all"
     parser.add_argument("--pairs", type=number(int, 1, 10**9), metavar="N", help=pairs)
+    what = (
+        "reconstruction, animate, compare-real: cut the faces out of all clips, or of none (default: of clips that are "
+        "not close already, where the configuration has framing_params)"
+    )
+    parser.add_argument("--crop", action=argparse.BooleanOptionalAction, help=what)
     args = parser.parse_args()
     if (args.mode == "compare-real") != (args.real_faces is not None):
         parser.error("--mode compare-real and --real_faces DIR go together")
     if args.pairs is not None and args.real_faces is None:
         parser.error("--pairs is for --mode compare-real")
+    if args.crop is not None and args.mode in ("train", "evaluate"):
+        parser.error(f"--{'' if args.crop else 'no-'}crop is not for --mode {args.mode}")
     return args
 
 
@@ -49,14 +56,18 @@ def main() -> None:
     if args.mode == "compare-real":
         from .compare_real import compare_real
 
-        compare_real(load_config(args.config), args.checkpoint, args.real_faces, args.pairs, args.cpu)
+        compare_real(load_config(args.config), args.checkpoint, args.real_faces, args.pairs, args.crop, args.cpu)
+        return
+    if args.mode == "evaluate":
+        from .evaluate import evaluate
+
+        evaluate(load_config(args.config), args.checkpoint, args.cpu)
         return
     from .animation import animate_pairs
-    from .evaluate import evaluate
     from .reconstruction import reconstruct
 
-    work = {"reconstruction": reconstruct, "animate": animate_pairs, "evaluate": evaluate}[args.mode]
-    work(load_config(args.config), args.checkpoint, args.cpu)
+    work = {"reconstruction": reconstruct, "animate": animate_pairs}[args.mode]
+    work(load_config(args.config), args.checkpoint, args.crop, args.cpu)
 
 
 if __name__ == "__main__":

@@ -19,20 +19,21 @@ from ..sid.animator import Animator
 from ..sid.inference import prepare_model
 from ..sid.model import SID
 from ..sid.motion import MotionOptions
+from .framed import ClipFraming
 from .output import clip_files, unique_names, write_json
 from .real_pairs import Pair, PairFaces
 from .real_summary import face_table, summarise
 
 
-def animate_pairs(config: Config, checkpoint: str | Path, cpu: bool = False) -> Path:
+def animate_pairs(config: Config, checkpoint: str | Path, crop: bool | None = None, cpu: bool = False) -> Path:
     """Drive the first frame of one test clip by another, for every pair; write ``animation/`` beside the checkpoint.
 
     Faces are read by judges of their own (:class:`.real_faces.AgainstDriver`), their figures printed and written to
-    ``metrics.json``.
+    ``metrics.json``.  ``crop`` is :class:`.framed.ClipFraming`'s.
     """
     options = motion_options(config)
     pairs = choose_pairs(test_clips(config.dataset_params), config)
-    device = best_device(cpu)
+    device, framed = best_device(cpu), ClipFraming(config, crop, cpu)
     model, faces = prepare_model(config.model_params, checkpoint, device), PairFaces(device)
     folder = Path(checkpoint).parent / "animation"
     skipped = []
@@ -40,7 +41,7 @@ def animate_pairs(config: Config, checkpoint: str | Path, cpu: bool = False) -> 
     for name, (source, driving) in zip(tqdm(names, unit="pair"), pairs, strict=True):
         try:
             with (
-                driven(model, source, driving, options, faces) as (source_image, moved),
+                driven(model, framed(source), framed(driving), options, faces) as (source_image, moved),
                 clip_files(folder, name, config.animate_params.format, driving.frame_rate) as add,
             ):
                 for pair, time in zip(moved, driving.times.tolist(), strict=True):

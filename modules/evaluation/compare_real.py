@@ -15,16 +15,24 @@ from ..devices import best_device
 from ..errors import UserError
 from ..sid.inference import prepare_model
 from .animation import driven, motion_options
+from .framed import ClipFraming
 from .output import evaluation_folder, write_json
 from .real_pairs import PairFaces
 from .real_summary import columns, face_table, summarise
 
 
-def compare_real(config: Config, checkpoint: str | Path, folder: str | Path, limit: int | None, cpu: bool) -> Path:
+def compare_real(
+    config: Config,
+    checkpoint: str | Path,
+    folder: str | Path,
+    limit: int | None,
+    crop: bool | None = None,
+    cpu: bool = False,
+) -> Path:
     """Drive the first frame of every clip in ``folder`` by every other person's clip, ``limit`` pairs at most.
 
     Writes ``compare-real/<name of the checkpoint>/metrics.json`` beside the checkpoint and prints a table.  No picture
-    is written, and there is no truth to measure against.
+    is written, and there is no truth to measure against.  ``crop`` is :class:`.framed.ClipFraming`'s.
 
     Raises:
         UserError: the folder holds no two people; or none of its clips can be read.
@@ -33,10 +41,11 @@ def compare_real(config: Config, checkpoint: str | Path, folder: str | Path, lim
     skipped = {path.name: reason for path, reason in bad.items()}
     pairs = cross_pairs(clips, limit, config.dataset_params.random_seed)
     device, options = best_device(cpu), motion_options(config)
+    framed = ClipFraming(config, crop, cpu)
     model, faces = prepare_model(config.model_params, checkpoint, device), PairFaces(device)
     for source, driving in tqdm(pairs, unit="pair"):
         try:
-            with driven(model, source, driving, options, faces) as (_, moved):
+            with driven(model, framed(source), framed(driving), options, faces) as (_, moved):
                 for _ in moved:
                     pass
         except UnreadableClip as error:

@@ -84,7 +84,7 @@ def _load(config: MEFConfig, checkpoint: str, cpu: bool) -> DeepExprPipeline:
     """The adapters on the base they were trained with, which must be the configuration's."""
     if not Path(checkpoint).exists():
         raise UserError(f"{checkpoint}: no such checkpoint or folder of adapters")
-    pipeline, base = load_pipeline(checkpoint, cpu=cpu), config.model_params.base_params.path
+    pipeline, base = load_pipeline(checkpoint, crop=False, cpu=cpu), config.model_params.base_params.path
     if pipeline.embedder is None:
         raise UserError(f"{checkpoint}: these adapters were saved without SID's encoders")
     if Path(pipeline.base_params.path).resolve() != Path(base).resolve():  # a hub's id stays what it is

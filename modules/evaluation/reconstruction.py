@@ -22,6 +22,7 @@ from ..sid.animator import Animator
 from ..sid.inference import prepare_model
 from ..sid.model import SID
 from ..sid.motion import MotionOptions
+from .framed import ClipFraming
 from .judges.face_reader import FaceReader, FaceReading, load_face_reader
 from .metrics import CHUNK, ClipMetrics, Figures, best_affine_warp, load_lpips, mean_over_people
 from .output import clip_files, table, unique_names, write_json
@@ -32,14 +33,15 @@ ANSWERS = ("model", "affine", "repeat")
 MOVING = 28.0  # dB: clips that repeating their first frame explains less well than this are said to move
 
 
-def reconstruct(config: Config, checkpoint: str | Path, cpu: bool = False) -> Path:
+def reconstruct(config: Config, checkpoint: str | Path, crop: bool | None = None, cpu: bool = False) -> Path:
     """Rebuild the test clips; write videos, strips and ``metrics.json`` beside the checkpoint and print a table.
 
     Every figure is over the frames after the first, which is given, averaged per person, and stands beside two trivial
     answers: the first frame repeated, and its best global affine warp.  Faces are read by judges of their own
-    (:class:`.real_faces.AgainstTruth`); where the clips show none, their figures are left out.
+    (:class:`.real_faces.AgainstTruth`); where the clips show none, their figures are left out.  ``crop`` is
+    :class:`.framed.ClipFraming`'s.
     """
-    device = best_device(cpu)
+    device, framed = best_device(cpu), ClipFraming(config, crop, cpu)
     model = prepare_model(config.model_params, checkpoint, device)
     clips = [clip for clip in test_clips(config.dataset_params) if len(clip) > 1 and not clip.is_photos]
     if not clips:
@@ -51,7 +53,7 @@ def reconstruct(config: Config, checkpoint: str | Path, cpu: bool = False) -> Pa
     names = unique_names(clip.name for clip in clips)
     for name, clip in zip(tqdm(names, unit="clip"), clips, strict=True):
         try:
-            figures, of_faces = _rebuild(model, clip, name, config, folder, judges)
+            figures, of_faces = _rebuild(model, framed(clip), name, config, folder, judges)
             results.append(figures)
             faces.append(of_faces)
         except UnreadableClip as error:

@@ -20,7 +20,7 @@ from .crops import prominence
 from .landmarks68 import landmarks68
 from .mesh import FaceMesh
 from .pose import HeadPose
-from .retinaface import LONGEST, RetinaFace
+from .retinaface import LONGEST, SCORE, RetinaFace
 
 PRESENT = 0.5  # the mesh's word that there is a face where the detector saw one
 
@@ -72,9 +72,12 @@ class FaceAnalyser(nn.Module):
         return self(to_tensor([image], self.device))[0]
 
     @torch.no_grad()
-    def forward(self, images: Tensor) -> list[list[Face]]:
-        """The faces of each of ``[B, 3, H, W]`` in [0, 1], the main one first."""
-        found = self.detector.detect(images, self.longest)
+    def forward(self, images: Tensor, longest: int | None = None, least: float = SCORE) -> list[list[Face]]:
+        """The faces of each of ``[B, 3, H, W]`` in [0, 1], the main one first.
+
+        ``longest`` and ``least`` are those of :meth:`.retinaface.RetinaFace.detect`.
+        """
+        found = self.detector.detect(images, longest or self.longest, least)
         owner = [number for number, each in enumerate(found) for _ in each.scores]
         faces: list[list[Face]] = [[] for _ in found]
         if not owner:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 BROWS_TO_CHIN = 0.92  # of the length from the hair line to the chin (median of 111 faces)
 
 
@@ -43,10 +45,11 @@ class Box(NamedTuple):
 
 
 class Detection(NamedTuple):
-    """A face box and how sure the detector is of it, in [0, 1]."""
+    """A face box and how sure the detector is of it, in [0, 1]; its 68 landmarks ``[68, 2]``, if it reads them."""
 
     box: Box
     score: float
+    landmarks: np.ndarray | None = None
 
 
 def iou(a: Box, b: Box) -> float:

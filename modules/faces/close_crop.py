@@ -21,6 +21,9 @@ EYES, MOUTH_CORNERS = (slice(36, 42), slice(42, 48)), [48, 54]  # of iBUG's 68 l
 # head that turns shortens one of the two distances alone.
 HEIGHT, DOWN = 1.54, 0.49
 STEADY = (5, 95)  # percentiles of where a face goes in a video, which its square has to hold
+FOLLOWING = 0.25  # seconds in which a crop that follows a face goes two thirds of the way
+# Of an image's shorter side: how large a square in it is, and how near its middle, that there is no need to cut out.
+WHOLE, CENTRED = 0.75, 0.3
 
 
 class Crop(NamedTuple):
@@ -50,6 +53,23 @@ class Crop(NamedTuple):
         low, high = math.floor, math.ceil
         return Box(low(self.x - reach), low(self.y - reach), high(self.x + reach), high(self.y + reach))
 
+    @property
+    def even(self) -> Box:
+        """The upright square of even whole pixels that is nearest to it, also outside the image."""
+        side = max(2, 2 * round(self.side / 2))
+        left, top = (2 * round((middle - side / 2) / 2) for middle in (self.x, self.y))
+        return Box(left, top, left + side, top + side)
+
+    def is_whole(self, image: np.ndarray) -> bool:
+        """Whether it is about what there is of ``image [H, W, 3]``, which has been cut out before, as close or closer.
+
+        To cut that again would only blur it and repeat its edges.
+        """
+        height, width = image.shape[:2]
+        side = min(height, width)
+        off = max(abs(self.x - width / 2), abs(self.y - height / 2))
+        return self.side >= WHOLE * side and off <= CENTRED * side
+
 
 def axis(landmarks: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
     """Of a face's landmarks ``[68, 2]`` its length (:data:`HEIGHT`), the middle of its eyes, and which way is down."""
@@ -76,7 +96,27 @@ def steady_crop(faces: Sequence[Crop], size: float, above: float = 0.0) -> Crop:
     (left, right), (top, bottom) = np.percentile(x, STEADY), np.percentile(y, STEADY)
     moved = max(right - left, bottom - top)
     middle = Crop(float(left + right) / 2, float(top + bottom) / 2, float(np.median(side)))
-    return middle.wider(size + moved / middle.side, above)
+    return middle.wider(size + float(moved) / middle.side, above)
+
+
+class Follower:
+    """A crop that goes after a face smoothly.
+
+    Attributes:
+        crop: where it is; None before the first face.
+    """
+
+    def __init__(self) -> None:
+        self.crop: Crop | None = None
+        self._before = 0.0  # when the face was last there: after a long absence the crop is where it is found again
+
+    def move(self, aim: Crop, time: float) -> Crop:
+        """Towards ``aim``, the face's own crop at ``time`` (seconds)."""
+        if self.crop is not None:
+            step = 1 - math.exp(-max(0.0, time - self._before) / FOLLOWING)
+            aim = Crop(*(was + step * (now - was) for was, now in zip(self.crop, aim, strict=True)))
+        self.crop, self._before = aim, time
+        return aim
 
 
 def cut_crop(image: np.ndarray, crop: Crop, size: int) -> np.ndarray:

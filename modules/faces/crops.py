@@ -133,4 +133,4 @@ def main_chain(found: Iterable[Sequence[F]], image_size: tuple[int, int]) -> lis
 
 
 def no_face(where: str | Path) -> UserError:
-    return UserError(f"no face found in {where}: choose one with a clear face; --no-crop takes it whole")
+    return UserError(f"no face found in {where}: choose one with a clear face")

@@ -42,16 +42,18 @@ class RetinaFaceDetector:
 
     def __call__(self, image: np.ndarray, min_size: float | None = None) -> list[Detection]:
         """Faces, surest first."""
-        from ..media.tensors import to_tensor
-
         longer = max(image.shape[:2])
         min_size = min_size or longer / 12
         # Seen larger than it is only up to the usual size, and smaller never
         longest = max(320, min(longer, round(self.SMALLEST * longer / min_size)))
+        return [detection for detection in self._look(image, longest) if detection.box.width >= min_size]
+
+    def _look(self, image: np.ndarray, longest: int) -> list[Detection]:
+        from ..media.tensors import to_tensor
+
         (found,) = self._network.detect(to_tensor([image], self._device), longest, LEAST)
         boxes = [Box.of_face(*box) for box in found.boxes.tolist()]
-        detections = map(Detection, boxes, found.scores.tolist())
-        return [detection for detection in detections if detection.box.width >= min_size]
+        return list(map(Detection, boxes, found.scores.tolist()))
 
 
 class FaceAlignmentDetector:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,10 @@ from ..devices import best_device
 from ..errors import UserError
 from ..media.tensors import to_tensor
 from .analysis import Face, load_analyser
-from .close_crop import Crop, face_crop, steady_crop
+from .close_crop import Crop, Follower, face_crop, steady_crop
 from .crops import main_chain, no_face
 
 CLOSE = 160  # pixels of a close crop in which a face is looked for: it is large there
-FOLLOWING = 0.25  # seconds in which a crop that follows a face goes two thirds of the way
 
 
 def chosen(faces: list[Face], which: str, where: str, option: str = "--face") -> Face:
@@ -74,31 +73,32 @@ class Framer:
 
     def video(self, path: str | Path) -> Crop:
         """One crop for all of a video, by frames spread over it.  Raises UserError where they show no face."""
+        return self.steady(media.frames_throughout(path), str(path))
+
+    def steady(self, images: Iterable[np.ndarray], where: str) -> Crop:
+        """One crop for all of a video, by some of its frames.  Raises UserError where they show no face."""
         found = []
-        for image in media.frames_throughout(path):
+        for image in images:
             found.append(self._analyser.analyse(image))
             size = image.shape[1], image.shape[0]
         if self.which == "largest":
             faces = main_chain(found, size)
         else:
-            faces = [chosen(each, self.which, str(path), self.option) for each in found if self._has(each)]
+            faces = [chosen(each, self.which, where, self.option) for each in found if self._has(each)]
         if not faces:  # say whether there is none, or not so many
-            chosen(max(found, key=len), self.which, str(path), self.option)
+            chosen(max(found, key=len), self.which, where, self.option)
         return steady_crop([_crop(face, upright=False) for face in faces], self.size, self.above)
 
     def follow(self, frames: Iterator[media.Frame]) -> Iterator[tuple[media.Frame, Crop | None]]:
         """Every frame with a crop that follows its face smoothly; None while the face is not there."""
-        crop: Crop | None = None
-        before = 0.0  # when the face was last there: after a long absence the crop is where it is found again
+        follower = Follower()
         for frame in frames:
-            faces = self._analyser.analyse(frame.image)
+            faces, crop = self._analyser.analyse(frame.image), follower.crop
             is_there = bool(faces) if crop is not None else self._has(faces)
             if is_there:
                 face = chosen(faces, self.which, "") if crop is None else _nearest(faces, crop)
-                aim = _crop(face, upright=False).wider(self.size, self.above)
-                crop = aim if crop is None else _towards(crop, aim, frame.time - before)
-                before = frame.time
-            yield frame, crop if is_there else None
+                follower.move(_crop(face, upright=False).wider(self.size, self.above), frame.time)
+            yield frame, follower.crop if is_there else None
 
     def shows_face(self, image: np.ndarray) -> bool:
         """Whether there is a face in a crop, uint8 ``[S, S, 3]``."""
@@ -122,8 +122,3 @@ def _nearest(faces: list[Face], crop: Crop) -> Face:
         return (x - crop.x) ** 2 + (y - crop.y) ** 2
 
     return min(faces, key=distance)
-
-
-def _towards(crop: Crop, aim: Crop, seconds: float) -> Crop:
-    step = 1 - float(np.exp(-max(0.0, seconds) / FOLLOWING))
-    return Crop(*(was + step * (now - was) for was, now in zip(crop, aim, strict=True)))

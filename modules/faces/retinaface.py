@@ -21,6 +21,7 @@ MEAN = (104.0, 117.0, 123.0)  # of blue, green, red, from 0 to 255
 LEVELS = ((8, (16, 32)), (16, (64, 128)), (32, (256, 512)))  # pixels between anchors, and their sides
 CENTRE_UNIT, SIZE_UNIT = 0.1, 0.2  # of what the network says about an anchor
 STRIDES = {"stage1": (1, 2, 1, 2, 1), "stage2": (2, 1, 1, 1, 1, 1), "stage3": (2, 1)}  # of the depthwise blocks
+SCORE = 0.5  # least score of a face
 LONGEST = 320  # pixels of the longer side: faces of 1/12 of it, 27 pixels, are found
 OVERLAP = 0.4  # of two boxes of one face
 # The points of a head that leans by 30 degrees are off by a fifth of the distance of the eyes, at 90 by half of it.  So
@@ -87,7 +88,7 @@ class RetinaFace(FrozenNetwork):
         return self.conv(x, name).permute(0, 2, 3, 1).reshape(len(x), -1, width)
 
     @torch.no_grad()
-    def detect(self, images: Tensor, longest: int = LONGEST, least: float = 0.5) -> list[Found]:
+    def detect(self, images: Tensor, longest: int = LONGEST, least: float = SCORE) -> list[Found]:
         """The faces in each picture.
 
         Args:

@@ -26,6 +26,7 @@ from .video import (
     probe_video,
     read_frames,
     read_video,
+    throughout,
 )
 from .writer import VideoWriter
 
@@ -50,5 +51,6 @@ __all__ = [
     "read_image",
     "read_video",
     "resize",
+    "throughout",
     "write_image",
 ]

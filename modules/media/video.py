@@ -167,15 +167,16 @@ def read_frames(path: str | Path, indices: Sequence[int], info: VideoInfo | None
     return [images[index] for index in indices]
 
 
-def frames_throughout(path: str | Path) -> Iterator[np.ndarray]:
-    """Some frames, evenly spread over a video: two a second, at least 8 of them and at most 48.
+def throughout(count: int, duration: float) -> list[int]:
+    """Some of ``count`` frames, evenly spread: two a second of ``duration``, at least 8 of them and at most 48."""
+    return [int(i) for i in np.linspace(0, count - 1, min(count, max(8, min(48, round(2 * duration))))).round()]
 
-    They are read one at a time, as :func:`read_frames` reads them.
-    """
+
+def frames_throughout(path: str | Path) -> Iterator[np.ndarray]:
+    """Some frames, evenly :func:`throughout` a video, read one at a time, as :func:`read_frames` reads them."""
     info = probe_video(path)
-    count = len(info.times)
-    for index in np.linspace(0, count - 1, min(count, max(8, min(48, round(2 * info.duration))))).round():
-        yield read_frames(path, [int(index)], info)[0]
+    for index in throughout(len(info.times), info.duration):
+        yield read_frames(path, [index], info)[0]
 
 
 def _read_group(path: str | Path, info: VideoInfo, start: int | None, wanted: list[int]) -> dict[int, np.ndarray]:

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from .. import faces, media
 from ..config.files import config_to_dict, load_config, section_from_dict
 from ..config.mef import CompoundParams, SIDParams
-from ..config.sid import EncoderParams
+from ..config.sid import EncoderParams, FramingParams
 from ..errors import UserError
+from ..faces.close_crop import cut_crop
+from ..faces.framer import Framer
 from ..media.tensors import to_tensor
 from ..sid.encoders import IdentityEncoder, SemanticEncoder
 from ..sid.weights import load_model
@@ -31,11 +33,12 @@ class SIDEncoders(nn.Module):
 
     Args:
         size: height and width of the frames they were trained on.
+        framing: which part of a picture those frames are, by landmarks; None: SID does not say so.
     """
 
-    def __init__(self, params: EncoderParams, size: tuple[int, int]):
+    def __init__(self, params: EncoderParams, size: tuple[int, int], framing: FramingParams | None = None):
         super().__init__()
-        self.params, self.size = params, size
+        self.params, self.size, self.framing = params, size, framing
         self.identity, self.semantic = IdentityEncoder(params), SemanticEncoder(params)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,7 +51,8 @@ class SIDEncoders(nn.Module):
         config = load_config(params.config)
         if config.model_params.encoder_params is None:
             raise UserError(f"{params.config}: has no model_params.encoder_params; MEF needs a SID with encoders")
-        encoders = cls(config.model_params.encoder_params, config.dataset_params.frame_shape[:2])
+        size = config.dataset_params.frame_shape[:2]
+        encoders = cls(config.model_params.encoder_params, size, config.framing_params)
         trained = load_model(config.model_params, params.checkpoint).encoders
         encoders.identity.load_state_dict(trained.identity.state_dict())
         encoders.semantic.load_state_dict(trained.semantic.state_dict())
@@ -58,7 +62,10 @@ class SIDEncoders(nn.Module):
     def from_file(cls, path: str | Path, description: dict[str, Any]) -> SIDEncoders:
         """Those that :meth:`save` wrote, or of a whole SID; ``description`` is what :meth:`described` returned."""
         params = section_from_dict(EncoderParams, description["encoder_params"], str(path), EncoderParams)
-        encoders, entries = cls(params, tuple(description["size"])), load_checkpoint(path)
+        framing = description.get("framing_params")
+        if framing is not None:
+            framing = section_from_dict(FramingParams, framing, str(path), FramingParams)
+        encoders, entries = cls(params, tuple(description["size"]), framing), load_checkpoint(path)
         whole = entries.get("encoders")
         for part in ("identity", "semantic"):
             own = entries.get(part)
@@ -69,12 +76,17 @@ class SIDEncoders(nn.Module):
 
     def described(self) -> dict[str, Any]:
         """What is needed beside the weights to build them again, as plain values."""
-        return {"encoder_params": config_to_dict(self.params), "size": list(self.size)}
+        framing = None if self.framing is None else config_to_dict(self.framing)
+        return {
+            "encoder_params": config_to_dict(self.params),
+            "size": list(self.size),
+            "framing_params": framing,
+        }
 
     def same_as(self, other: SIDEncoders) -> bool:
-        """Whether both give the same embedding of a picture: same description, and weights equal in half precision."""
+        """Whether both give the same embedding of a frame: same networks, and weights equal in half precision."""
         own, theirs = self.state_dict(), other.state_dict()
-        return self.described() == other.described() and all(
+        return (self.params, self.size) == (other.params, other.size) and all(
             torch.equal(t.cpu().half(), theirs[name].cpu().half()) for name, t in own.items()
         )
 
@@ -90,21 +102,30 @@ class Embedder:
     length before its weight.  Face recognition is shown the main face aligned by five points, whatever the others see.
 
     Args:
-        detector: find the face in every picture with it (:func:`.faces.load_detector`) and cut it out; None:
-            SID sees the picture's centre.
-        cpu: keep the detector and face recognition off the GPU.
+        crop: find the face in every picture and cut it out, as SID wants it: close by its landmarks
+            (:attr:`SIDEncoders.framing`), leaning as it does, or in FOMM's square; False: SID sees the picture's
+            centre; None: as True where SID has a framing and the picture is not close already
+            (:meth:`.close_crop.Crop.is_whole`), else as False.
+        detector: of FOMM's squares (:func:`.faces.load_detector`).
+        cpu: keep the face networks off the GPU.
     """
 
     def __init__(
         self,
         sid: SIDEncoders,
         compound: CompoundParams | None = None,
-        detector: str | None = None,
+        crop: bool | None = False,
+        detector: str = "auto",
         cpu: bool = False,
     ):
         self.sid = sid.eval().requires_grad_(False)
         self.compound = compound or CompoundParams()
-        self.detector = None if detector is None else faces.load_detector(detector, cpu)
+        self.crop, self.detector = crop, detector
+        self._framer, self._detector = None, None
+        if sid.framing is not None and crop is not False:
+            self._framer = Framer(sid.framing.size, sid.framing.above, cpu=cpu)
+        elif crop:
+            self._detector = faces.load_detector(detector, cpu)
         self.device = torch.device("cpu")
         self._clip = _load_clip(self.compound.clip) if self.compound.clip else None
         arcface = self.compound.face_recognition
@@ -139,12 +160,17 @@ class Embedder:
         return torch.cat([identity, *self._extra_parts(pictures, names)], dim=1), expression
 
     def cut_out(self, picture: np.ndarray, name: str) -> np.ndarray:
-        """The part of a picture that is looked at: its face, or all of it without a detector.
+        """The part of a picture that is looked at, at its own resolution: its face, or all of it.
 
         Raises:
-            UserError: there is no face in it; ``name`` says in which.
+            UserError: a face is looked for and not found; ``name`` says in which picture.
         """
-        return picture if self.detector is None else faces.crop_image(picture, self.detector, name, self.sid.size)
+        if self._framer is not None:
+            crop = self._framer.picture(picture, name, upright=False)  # how the head leans is of its pose
+            if self.crop is None and crop.is_whole(picture):
+                return picture
+            return cut_crop(picture, crop, max(self.sid.size[0], round(crop.side)))
+        return picture if self._detector is None else faces.crop_image(picture, self._detector, name, self.sid.size)
 
     @torch.no_grad()
     def expression(self, frames: Sequence[np.ndarray]) -> Tensor:

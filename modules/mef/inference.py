@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ..devices import best_device
 from ..errors import UserError
 from ..sid.framing import Framing
 from .base import check_steps, quiet, set_scheduler
+from .embeddings import Embedder
 from .options import PortraitOptions
 from .pipeline import DeepExprPipeline
 
@@ -26,8 +28,8 @@ def load_pipeline(
     checkpoint: str,
     base: str | None = None,
     base_config: str | None = None,
-    detector: str | None = None,
-    crop: bool = True,
+    detector: str = "auto",
+    crop: bool | None = None,
     cpu: bool = False,
 ) -> DeepExprPipeline:
     """The pipeline of a training checkpoint, an adapters' folder or a hub id; float16 on a GPU, float32 on a CPU."""
@@ -110,16 +112,22 @@ def draw_images(artist: Portraitist, driver: str | None, result: str) -> list[Pa
     return files
 
 
-def draw_video(artist: Portraitist, driver: str, result: str, crop: bool = False, detector: str = "auto") -> int:
-    """Write a portrait per frame of a driving video, with its timing and sound; return the number of frames.
+def framing_of(embedder: Embedder, driver: str, cpu: bool) -> Framing:
+    """How a driving video is cut out: as pictures are.  Raises UserError where its face is wanted and not found."""
+    sid = embedder.sid
+    framing = Framing(sid.size, embedder.crop, embedder.detector, cpu=cpu, params=sid.framing)
+    if embedder.crop is None and framing.is_close:
+        first = next(media.read_video(driver)).image
+        if framing.framer.video(driver).is_whole(first):
+            return replace(framing, crop=False)
+    return framing
 
-    ``crop``: cut out the face also for adapters that did not learn from cut-out faces.
-    """
+
+def draw_video(artist: Portraitist, driver: str, result: str) -> int:
+    """Write a portrait per frame of a driving video, with its timing and sound; return the number of frames."""
     artist.options.check_video()
     embedder = artist.pipeline.embedder
-    crop = crop or artist.pipeline.crop_faces
-    framing = Framing(embedder.sid.size, crop, detector, cpu=artist.pipeline.base.device.type == "cpu")
-    video = framing.video(driver)
+    video = framing_of(embedder, driver, artist.pipeline.base.device.type == "cpu").video(driver)
     info = video.info
 
     def drawn() -> Iterator[tuple[np.ndarray, float]]:

@@ -203,10 +203,10 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
             base: hub id, folder or ``.safetensors`` file of the base, or a diffusers pipeline; None: as saved.
             base_config: with a ``.safetensors`` base: hub id or folder of its layout.
             dtype, or torch_dtype: of the base's weights.
-            detector: face detector for pictures (:func:`.faces.load_detector`); None: ``auto`` for adapters that
-                learnt from cut-out faces, while others take pictures that are framed already.
-            crop: False leaves pictures to those others as they are, whatever the detector.
-            cpu: keep off the GPU what ``.to`` does not move: the detector and face recognition.
+            detector: of FOMM's squares, for a SID that has no framing of its own.
+            crop: find faces and cut them out, as :class:`.embeddings.Embedder` takes it; adapters that learnt from
+                cut-out faces are shown nothing else.
+            cpu: keep off the GPU what ``.to`` does not move: the face networks.
             options: also the hub's: ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ...
 
         Raises:
@@ -243,8 +243,8 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
         base: str | Any | None = None,
         base_config: str | None = None,
         dtype: torch.dtype = torch.float32,
-        detector: str | None = None,
-        crop: bool = True,
+        detector: str = "auto",
+        crop: bool | None = None,
         cpu: bool = False,
         **_: Any,
     ) -> DeepExprPipeline:
@@ -265,9 +265,8 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
         crop_faces = description.get(CROP_KEY) is True
         embedder, sid = None, read_sid(folder, description, of_hub)
         if sid is not None:
-            embedder = Embedder(
-                sid, read_compound(folder, description, of_hub), _detector(detector, crop, crop_faces), cpu
-            )
+            compound = read_compound(folder, description, of_hub)
+            embedder = Embedder(sid, compound, crop_faces or crop, detector, cpu)
         return cls(pipeline, adapters, embedder, base_params, crop_faces)
 
     @classmethod
@@ -278,8 +277,8 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
         base: str | None = None,
         base_config: str | None = None,
         dtype: torch.dtype = torch.float32,
-        detector: str | None = None,
-        crop: bool = True,
+        detector: str = "auto",
+        crop: bool | None = None,
         cpu: bool = False,
     ) -> DeepExprPipeline:
         """The (averaged) adapters of a training checkpoint, on the base and SID they were trained with.
@@ -298,13 +297,8 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
         saved = [states.get(f"{name}_adapter") for name in NAMES]
         adapters = attach(pipeline.unet, saved, [f"{path}: {name}" for name in NAMES])
         sid = SIDEncoders.from_sid(model.sid_params)
-        embedder = Embedder(sid, model.compound_params, _detector(detector, crop, crop_faces), cpu)
+        embedder = Embedder(sid, model.compound_params, crop_faces or crop, detector, cpu)
         return cls(pipeline, adapters, embedder, base_params, crop_faces)
-
-
-def _detector(named: str | None, crop: bool, crop_faces: bool) -> str | None:
-    """Adapters that learnt from cut-out faces are shown nothing else."""
-    return named or "auto" if crop_faces else named if crop else None
 
 
 def _for_prompts(embeddings: Sequence[Tensor], prompt: Any, images: int) -> list[Tensor]:

@@ -59,8 +59,8 @@ def build_frozen(config: MEFConfig, cpu: bool = False) -> FrozenNetworks:
     sid = SIDEncoders.from_sid(model.sid_params)
     base = load_base(model.base_params, DTYPES[config.train_params.precision])
     base.safety_checker = None  # a gigabyte that would only judge validation pictures
-    detector = "auto" if data.crop_faces else None
-    return FrozenNetworks(base, Embedder(sid, model.compound_params, detector, cpu), data.resolution)
+    embedder = Embedder(sid, model.compound_params, data.crop_faces, cpu=cpu)
+    return FrozenNetworks(base, embedder, data.resolution)
 
 
 def build_cache(config: MEFConfig, tables: Tables, frozen: FrozenNetworks, accelerator: Accelerator) -> Cache:
@@ -172,6 +172,7 @@ def _tell_other_embeddings(folder: Path, own: Embedder) -> None:
         return
     if sid is None:
         return
-    read = description.get("compound_params"), description.get(CROP_KEY, False)
-    if not sid.same_as(own.sid) or read != (config_to_dict(own.compound), own.detector is not None):
+    crops = description.get(CROP_KEY) is True
+    read = description.get("compound_params"), crops, crops and sid.framing
+    if not sid.same_as(own.sid) or read != (config_to_dict(own.compound), own.crop, own.crop and own.sid.framing):
         print(f"note: {folder} was trained on other embeddings than this configuration's, and has to learn them again")

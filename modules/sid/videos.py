@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from .. import media
+from ..errors import UserError
 from ..faces.close_crop import Crop, cut_crop
 from ..faces.crops import no_face
 from ..faces.framer import Framer
@@ -91,7 +92,15 @@ class FaceVideo:
                     continue
             yield Seen(media.Frame(frame.image, frame.time - lost), crop, image, has_face)
         if self.without == count:
-            raise no_face(self.path)
+            raise self._no_face()
+
+    def _no_face(self) -> UserError:
+        """Why no frame has shown the wanted face: there is none, or there are not so many."""
+        try:
+            self.framer.video(self.path)
+        except UserError as error:
+            return error
+        return no_face(self.path)
 
     def _places(self, frames: Frames) -> Iterator[tuple[media.Frame, Crop | None]]:
         if self.place is None:

@@ -14,7 +14,7 @@ from ...config.mef import MEFConfig
 from ...errors import UserError
 from ..tables import Tables
 
-FORMAT = 3  # raise it when what is cached would be computed differently
+FORMAT = 4  # raise it when what is cached would be computed differently
 BASE_PARTS = ("vae*", "text_encoder*", "tokenizer*")  # folders of a base that latents and text states come from
 
 
