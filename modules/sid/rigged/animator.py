@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ... import media
 from ...errors import UserError
-from ...faces.detail import kept_share
+from ...faces.detail import kept_share, unchanged
 from ...media.tensors import to_images, to_tensor
 from ..animator import Pictures, batches, together
 from ..encoders import Semantics
@@ -23,6 +23,7 @@ from .model import RiggedSID, Shown
 from .motion import GRID, moved
 
 ANGLES = 3  # numbers of z_pose that turn the head; the others say where it is
+COMPARED = 128  # pixels of a side, at which it is seen what has changed
 LOWEST, HIGHEST = -0.2, 1.2  # of an action unit that is shown: beyond all that was learnt faces would tear
 
 
@@ -147,6 +148,8 @@ class RiggedAnimator:
         shown = F.interpolate(made.motion.shown, person.image.shape[2:], mode="bilinear")
         for patch in made.patches:
             shown = shown * (1 - paste(made.image, patch)[1])
+        same = unchanged(_small(made.image), _small(person.image - person.lacking))
+        shown = shown + (1 - shown) * F.interpolate(same, person.image.shape[2:], mode="bilinear")
         picture = made.image + moved(person.lacking, made.motion.flow) * shown
         if not picture.isfinite().all():
             raise UserError("the model's pictures are not finite, though its weights are; use another checkpoint")
@@ -182,6 +185,10 @@ def _placed(driver: Semantics, first: Semantics, own: Semantics) -> Semantics:
     """A driver's semantics with the source's place: where a face is in its frame is the frame's doing."""
     place = own.pose[:, ANGLES:] + driver.pose[:, ANGLES:] - first.pose[:, ANGLES:]
     return Semantics(driver.expression, torch.cat([driver.pose[:, :ANGLES], place], dim=1))
+
+
+def _small(picture: Tensor) -> Tensor:
+    return F.interpolate(picture, (COMPARED, COMPARED), mode="bilinear", antialias=True)
 
 
 def _row(semantics: Semantics, index: int) -> Semantics:

@@ -74,8 +74,9 @@ class MotionNetwork(nn.Module):
         with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
             source, driven = source[..., :2].float(), driven[..., :2].float()
             places = cells(GRID, source).flatten(0, 1)[None]
-            rigid = affine(driven[:, self.still], source[:, self.still], places) - places
-            bent = thin_plate(driven[:, self.all], source[:, self.all], places) - places
+            back = source - driven  # fitted itself, so that nothing moves where it is 0
+            rigid = affine(driven[:, self.still], back[:, self.still], places)
+            bent = thin_plate(driven[:, self.all], back[:, self.all], places)
             flows = [flow.mT.unflatten(2, (GRID, GRID)) for flow in (rigid, bent)]
             small = F.interpolate(image.float(), size=(GRID, GRID), mode="bilinear", antialias=True)
             seen = [small, *(moved(small, flow) for flow in flows)]

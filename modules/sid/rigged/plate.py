@@ -16,7 +16,9 @@ def thin_plate(points: Tensor, values: Tensor, places: Tensor, ridge: float = RI
     system = torch.cat(
         [torch.cat([bent, flat], dim=2), torch.cat([flat.mT, flat.new_zeros(batch, 3, 3)], dim=2)], dim=1
     )
-    weights = torch.linalg.solve(system, torch.cat([values, values.new_zeros(batch, 3, values.shape[2])], dim=1))
+    wanted = torch.cat([values, values.new_zeros(batch, 3, values.shape[2])], dim=1)
+    # neighbouring points make the system all but singular: in single precision a face at rest would tremble
+    weights = torch.linalg.solve(system.double(), wanted.double()).to(values.dtype)
     places = places.expand(batch, -1, -1)
     return _kernel(places, points) @ weights[:, :count] + _plane(places) @ weights[:, count:]
 
