@@ -13,7 +13,7 @@ from modules.errors import UserError, run_script
 
 ROOT = Path(__file__).parent
 # What a bare `python Inference.py` animates with. The two belong together: one given, the other must be too.
-BUNDLED = {"config": "config/synthetic-128-adv.yaml", "checkpoint": "SID_Checkpoints/sid-adv-cpk.pth"}
+BUNDLED = {"config": "config/rigged.yaml", "checkpoint": "SID_Checkpoints/sid-rigged-cpk.pth"}
 BUNDLED_SOURCE, BUNDLED_DRIVER = "Inputs/Identities/person-3.png", "Inputs/driving videos/driver-1.mp4"
 # What --prompt draws with; the driver is a picture.
 BUNDLED_MEF = {"checkpoint": "MEF_Checkpoints/adapters", "base": "MEF_Checkpoints/base"}
@@ -247,7 +247,7 @@ def fill_in_bundled(args: argparse.Namespace) -> None:
     if args.source_image is None and args.source_video is None:
         args.source_image = str(ROOT / BUNDLED_SOURCE)
     if args.driving_video is None and args.reference_image is None:
-        args.driving_video, args.find_best_frame = str(ROOT / BUNDLED_DRIVER), args.motion != "mesh"
+        args.driving_video = str(ROOT / BUNDLED_DRIVER)
 
 
 def fill_in_bundled_mef(args: argparse.Namespace) -> None:
@@ -289,7 +289,6 @@ def animate(args: argparse.Namespace) -> None:
     fill_in_bundled(args)
 
     from dataclasses import replace
-    from functools import partial
 
     from modules.config.files import load_animation_config
     from modules.config.rigged import RiggedConfig
@@ -318,7 +317,7 @@ def animate(args: argparse.Namespace) -> None:
             size = inference.POINT_FRAMES
             options.check_strength()
             for name in chosen(args, ("motion", "adapt_scale")):
-                raise UserError(f"--{name} is of other models: a rigged one ({args.config}) is moved in one way alone")
+                raise UserError(f"--{name} is of other models than {args.config} is of; give theirs, or leave it out")
         else:
             size = config.dataset_params.frame_shape[:2]
             motion = options.resolved(config.model_params.encoder_params is not None)
@@ -337,13 +336,7 @@ def animate(args: argparse.Namespace) -> None:
     check_framing(args, framing.is_close, args.source_video is not None or not all(drivers.values()))
     tell_device(args.cpu)
 
-    device = best_device(args.cpu)
-    if config is None:
-        animated = partial(inference.by_mesh, cpu=args.cpu)
-    elif isinstance(config, RiggedConfig):
-        animated = partial(inference.by_rig, inference.prepare_rigged(args.checkpoint, device))
-    else:
-        animated = partial(inference.by_model, inference.prepare_model(config.model_params, args.checkpoint, device))
+    animated = inference.prepare(config, args.checkpoint, best_device(args.cpu))
     for path, is_picture in drivers.items():
         if is_picture and options.relative:
             name = "find_best_frame" if args.find_best_frame else "relative"

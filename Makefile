@@ -13,7 +13,7 @@ PROMPT := a portrait photo of a person with curly red hair, wearing a blue hoodi
 .PHONY: demo test test-fast lint types clean
 
 demo: $(VENV)/installed
-	$(PY) Inference.py --side_by_side --find_best_frame --driving_video "Inputs/driving videos/driver-1.mp4" \
+	$(PY) Inference.py --side_by_side --driving_video "Inputs/driving videos/driver-1.mp4" \
 	    --result_video $(DEMO)/result.mp4
 	$(PY) Inference.py --side_by_side --drive expression --reference_image "Inputs/driving static images/surprise.png" \
 	    --result_image $(DEMO)/result.png

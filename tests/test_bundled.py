@@ -12,7 +12,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from modules import media
-from modules.config.files import load_config
+from modules.config.files import load_config, load_rigged_config
 from modules.data.sampling import build_loader
 from modules.data.synthetic.dataset import Plan, write_dataset
 from modules.evaluation.judges.face_meter import find_meter, load_meter
@@ -20,6 +20,10 @@ from modules.evaluation.ruler import calibrate
 from modules.media.tensors import to_tensor
 from modules.mef.folder import ADAPTER_FILES
 from modules.mef.pipeline import DeepExprPipeline
+from modules.sid.framing import Framing
+from modules.sid.inference import POINT_FRAMES
+from modules.sid.rigged.animator import RiggedAnimator
+from modules.sid.rigged.model import load_rigged
 from modules.sid.weights import load_model
 
 ROOT = Path(__file__).parent.parent
@@ -31,6 +35,30 @@ def test_bundled_weights_fit_their_configuration_and_are_small(config, weights):
     path = ROOT / "SID_Checkpoints" / weights
     assert load_model(load_config(ROOT / "config" / f"{config}.yaml").model_params, path).encoders is not None
     assert path.stat().st_size <= 10 * 2**20
+
+
+@pytest.fixture(scope="module")
+def rigged():
+    return load_rigged(ROOT / "SID_Checkpoints" / "sid-rigged-cpk.pth")
+
+
+def lip_gap(model, picture: np.ndarray) -> float:
+    """Between the lips, in distances of the eyes' outer corners."""
+    points = model.points(to_tensor([picture], "cpu"))[0]
+    return float((points[14] - points[13]).norm() / (points[263] - points[33]).norm())
+
+
+def test_a_driver_who_opens_the_mouth_opens_that_of_a_photograph(rigged):
+    framing = Framing(POINT_FRAMES, params=load_rigged_config(ROOT / "config" / "rigged.yaml").framing_params, cpu=True)
+    source = framing.source(ROOT / "Inputs" / "Identities" / "person-3.png")
+    animator = RiggedAnimator(rigged, source.image)
+    results = {
+        name: next(animator.animate([framing.image(ROOT / "Inputs" / "driving static images" / f"{name}.png")]))
+        for name in ("surprise", "sadness")
+    }
+    own, surprised, sad = (lip_gap(rigged, p) for p in (source.image, results["surprise"], results["sadness"]))
+    assert surprised > own + 0.1 and surprised > sad + 0.1
+    assert (ROOT / "SID_Checkpoints" / "sid-rigged-cpk.pth").stat().st_size <= 10 * 2**20
 
 
 def test_the_bundled_measuring_network_reads_people_it_never_saw(tmp_path, monkeypatch):

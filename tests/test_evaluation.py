@@ -27,7 +27,7 @@ from modules.evaluation.output import unique_names
 from modules.geometry import RandomTransform
 from modules.media.tensors import to_tensor
 from modules.sid import weights
-from modules.sid.animator import Animator
+from modules.sid.animator import Animator, pairs
 from modules.sid.model import SID
 from modules.training.checkpoint import save_checkpoint
 
@@ -186,7 +186,7 @@ def test_memory_does_not_grow_with_the_length_of_a_clip(trained, tmp_path):
             yield frame
 
     most = 0
-    for _ in Animator(model, frames[0], batch_size=4).pairs(counted(100)):
+    for _ in pairs(Animator(model, frames[0], batch_size=4), counted(100)):
         most = max(most, sum(ref() is not None for ref in held))
     assert len(held) == 100 and most <= 3 * 4
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
+from .data import DatasetParams, RootParams
 from .schema import option, section
-from .sid import FramingParams
+from .sid import AnimateParams, FramingParams, ReconstructionParams
 from .training import LoopParams
 
 
 @section
-class TriplesParams:
-    triples: list[str] = option(filled=True)  # folders of python -m modules.data.triples
+class TriplesParams(DatasetParams):
+    triples: list[str] = option(filled=True)  # folders of python -m modules.data.triples, to learn from
+    root_dir: str | list[RootParams] = "data/clips"  # folder(s) of clips that run.py rebuilds and animates
     num_workers: int = option(1, low=0)  # loader processes per device; 0 = in the main process
 
 
@@ -22,6 +24,7 @@ class RiggedWeights:
     expression: float = option(1.0, low=0)  # z_exp against the action units and gaze shown, each in its spread
     pose: float = option(1.0, low=0)  # z_pose likewise
     points: float = option(20.0, low=0)  # where the motion head moves points, against where they are
+    driven: float = option(40.0, low=0)  # the same, moved by what the encoder reads off source and driver
     pixel: float = option(5.0, low=0)  # mean absolute difference of pixels
     closeup: float = option(10.0, low=0)  # the same of mouth and eyes, cut out closely
     edges: float = option(10.0, low=0)  # and of the differences of neighbouring pixels there
@@ -41,4 +44,7 @@ class RiggedTrainParams(LoopParams):
 class RiggedConfig:
     dataset_params: TriplesParams
     train_params: RiggedTrainParams
-    framing_params: FramingParams = FramingParams(size=2.1, above=0.06)
+    # as the pictures of triples are framed, in the mean
+    framing_params: FramingParams = FramingParams(size=1.9, above=0.07)
+    reconstruction_params: ReconstructionParams = ReconstructionParams()
+    animate_params: AnimateParams = AnimateParams()

@@ -34,16 +34,16 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     args = parse()
     if args.mode == "train":
-        from ..config.files import load_config
-        from ..sid.train import train_sid
+        from ..config.files import load_animation_config
+        from ..sid.train import train
         from ..training.run import Run
 
-        train_sid(load_config(args.config), Run(**training_options(args)))
+        train(load_animation_config(args.config), Run(**training_options(args)))
         return
     if args.checkpoint is None:
         raise UserError(f"--mode {args.mode} needs --checkpoint")
 
-    from ..config.files import load_config, stage_of
+    from ..config.files import load_animation_config, load_config, stage_of
     from ..config.schema import read_yaml
     from ..devices import device_list, select_devices
 
@@ -56,7 +56,9 @@ def main() -> None:
     if args.mode == "compare-real":
         from .compare_real import compare_real
 
-        compare_real(load_config(args.config), args.checkpoint, args.real_faces, args.pairs, args.crop, args.cpu)
+        compare_real(
+            load_animation_config(args.config), args.checkpoint, args.real_faces, args.pairs, args.crop, args.cpu
+        )
         return
     if args.mode == "evaluate":
         from .evaluate import evaluate
@@ -67,7 +69,7 @@ def main() -> None:
     from .reconstruction import reconstruct
 
     work = {"reconstruction": reconstruct, "animate": animate_pairs}[args.mode]
-    work(load_config(args.config), args.checkpoint, args.crop, args.cpu)
+    work(load_animation_config(args.config), args.checkpoint, args.crop, args.cpu)
 
 
 if __name__ == "__main__":

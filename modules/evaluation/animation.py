@@ -10,22 +10,25 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ..config.rigged import RiggedConfig
 from ..config.sid import Config
 from ..data.clips import Clip, UnreadableClip
 from ..data.frames import test_clips
 from ..devices import best_device
 from ..errors import UserError
-from ..sid.animator import Animator
-from ..sid.inference import prepare_model
-from ..sid.model import SID
+from ..sid.animator import pairs as driven_pairs
+from ..sid.inference import Animated, prepare
 from ..sid.motion import MotionOptions
-from .framed import ClipFraming
+from ..sid.videos import Source
+from .framed import ClipFraming, frames_throughout
 from .output import clip_files, unique_names, write_json
 from .real_pairs import Pair, PairFaces
 from .real_summary import face_table, summarise
 
 
-def animate_pairs(config: Config, checkpoint: str | Path, crop: bool | None = None, cpu: bool = False) -> Path:
+def animate_pairs(
+    config: Config | RiggedConfig, checkpoint: str | Path, crop: bool | None = None, cpu: bool = False
+) -> Path:
     """Drive the first frame of one test clip by another, for every pair; write ``animation/`` beside the checkpoint.
 
     Faces are read by judges of their own (:class:`.real_faces.AgainstDriver`), their figures printed and written to
@@ -34,14 +37,14 @@ def animate_pairs(config: Config, checkpoint: str | Path, crop: bool | None = No
     options = motion_options(config)
     pairs = choose_pairs(test_clips(config.dataset_params), config)
     device, framed = best_device(cpu), ClipFraming(config, crop, cpu)
-    model, faces = prepare_model(config.model_params, checkpoint, device), PairFaces(device)
+    animated, faces = prepare(config, checkpoint, device)(options), PairFaces(device)
     folder = Path(checkpoint).parent / "animation"
     skipped = []
     names = unique_names(f"{source.name}-{driving.name}" for source, driving in pairs)
     for name, (source, driving) in zip(tqdm(names, unit="pair"), pairs, strict=True):
         try:
             with (
-                driven(model, framed(source), framed(driving), options, faces) as (source_image, moved),
+                driven(animated, framed(source), framed(driving), faces) as (source_image, moved),
                 clip_files(folder, name, config.animate_params.format, driving.frame_rate) as add,
             ):
                 for pair, time in zip(moved, driving.times.tolist(), strict=True):
@@ -59,7 +62,7 @@ def animate_pairs(config: Config, checkpoint: str | Path, crop: bool | None = No
     return folder
 
 
-def motion_options(config: Config) -> MotionOptions:
+def motion_options(config: Config | RiggedConfig) -> MotionOptions:
     """How ``animate_params`` says that a source is driven."""
     params = config.animate_params
     normalization = params.normalization_params
@@ -73,17 +76,18 @@ def motion_options(config: Config) -> MotionOptions:
 
 @contextmanager
 def driven(
-    model: SID, source: Clip, driving: Clip, options: MotionOptions, faces: PairFaces
+    animated: Animated, source: Clip, driving: Clip, faces: PairFaces
 ) -> Iterator[tuple[np.ndarray, Iterator[Pair]]]:
     """A clip's first frame, and every frame of another with what it makes of it; measured as they are taken."""
     with closing(source.frames()) as frames:
         source_image = next(frames)
-    animator = Animator(model, source_image, options)
+    animator = animated(Source(source_image, source_image))
+    animator.prepare(frames_throughout(driving))
     with closing(driving.frames()) as frames:
-        yield source_image, faces.watch(source, driving, source_image, animator.pairs(frames))
+        yield source_image, faces.watch(source, driving, source_image, driven_pairs(animator, frames))
 
 
-def choose_pairs(clips: list[Clip], config: Config) -> list[tuple[Clip, Clip]]:
+def choose_pairs(clips: list[Clip], config: Config | RiggedConfig) -> list[tuple[Clip, Clip]]:
     """(source, driving) pairs of ``pairs_list``, else seeded random ones of different clips, ``num_pairs`` at most.
 
     Raises:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ..config.rigged import RiggedConfig
 from ..config.sid import Config
 from ..data.clips import Clip, UnreadableClip, find_clips
 from ..devices import best_device
 from ..errors import UserError
-from ..sid.inference import prepare_model
+from ..sid.inference import prepare
 from .animation import driven, motion_options
 from .framed import ClipFraming
 from .output import evaluation_folder, write_json
@@ -22,7 +23,7 @@ from .real_summary import columns, face_table, summarise
 
 
 def compare_real(
-    config: Config,
+    config: Config | RiggedConfig,
     checkpoint: str | Path,
     folder: str | Path,
     limit: int | None,
@@ -40,12 +41,12 @@ def compare_real(
     clips, bad = find_clips(folder, "all", config.dataset_params.frame_shape)
     skipped = {path.name: reason for path, reason in bad.items()}
     pairs = cross_pairs(clips, limit, config.dataset_params.random_seed)
-    device, options = best_device(cpu), motion_options(config)
+    device = best_device(cpu)
     framed = ClipFraming(config, crop, cpu)
-    model, faces = prepare_model(config.model_params, checkpoint, device), PairFaces(device)
+    animated, faces = prepare(config, checkpoint, device)(motion_options(config)), PairFaces(device)
     for source, driving in tqdm(pairs, unit="pair"):
         try:
-            with driven(model, framed(source), framed(driving), options, faces) as (_, moved):
+            with driven(animated, framed(source), framed(driving), faces) as (_, moved):
                 for _ in moved:
                     pass
         except UnreadableClip as error:

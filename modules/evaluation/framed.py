@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from .. import media
+from ..config.rigged import RiggedConfig
 from ..config.sid import Config
 from ..data.clips import Clip, UnreadableClip
 from ..errors import UserError
 from ..faces.close_crop import cut_crop
 from ..faces.framer import Framer
+
+
+def frames_throughout(clip: Clip) -> Iterator[np.ndarray]:
+    """A few frames of a clip, evenly spread, in which animators look for the face at rest."""
+    duration = float(clip.times[-1] + 1 / clip.frame_rate)
+    return (clip.read([index])[0] for index in media.throughout(len(clip), duration))
 
 
 class ClipFraming:
@@ -28,7 +36,7 @@ class ClipFraming:
         UserError: ``crop`` without ``framing_params``.
     """
 
-    def __init__(self, config: Config, crop: bool | None = None, cpu: bool = False) -> None:
+    def __init__(self, config: Config | RiggedConfig, crop: bool | None = None, cpu: bool = False) -> None:
         params = config.framing_params
         if crop and params is None:
             raise UserError("--crop needs a configuration with framing_params; crop-video.py cuts clips out for others")
@@ -49,10 +57,8 @@ class ClipFraming:
     def _moving(self, clip: Clip) -> Clip:
         whole = replace(clip, fit=lambda image: image)
         first = whole.read([0])[0]
-        duration = float(clip.times[-1] + 1 / clip.frame_rate)
-        images = (whole.read([index])[0] for index in media.throughout(len(clip), duration))
         try:
-            place = self._framer.steady(images, str(clip.path))
+            place = self._framer.steady(frames_throughout(whole), str(clip.path))
         except UnreadableClip:
             raise
         except UserError as error:

@@ -12,17 +12,18 @@ import torch
 from torchmetrics import Metric
 from tqdm import tqdm
 
+from ..config.rigged import RiggedConfig
 from ..config.sid import Config
 from ..data.clips import Clip, UnreadableClip
 from ..data.frames import test_clips
 from ..devices import best_device
 from ..errors import UserError
 from ..media.tensors import to_tensor
-from ..sid.animator import Animator
-from ..sid.inference import prepare_model
-from ..sid.model import SID
+from ..sid.animator import pairs
+from ..sid.inference import Animated, prepare
 from ..sid.motion import MotionOptions
-from .framed import ClipFraming
+from ..sid.videos import Source
+from .framed import ClipFraming, frames_throughout
 from .judges.face_reader import FaceReader, FaceReading, load_face_reader
 from .metrics import CHUNK, ClipMetrics, Figures, best_affine_warp, load_lpips, mean_over_people
 from .output import clip_files, table, unique_names, write_json
@@ -33,7 +34,9 @@ ANSWERS = ("model", "affine", "repeat")
 MOVING = 28.0  # dB: clips that repeating their first frame explains less well than this are said to move
 
 
-def reconstruct(config: Config, checkpoint: str | Path, crop: bool | None = None, cpu: bool = False) -> Path:
+def reconstruct(
+    config: Config | RiggedConfig, checkpoint: str | Path, crop: bool | None = None, cpu: bool = False
+) -> Path:
     """Rebuild the test clips; write videos, strips and ``metrics.json`` beside the checkpoint and print a table.
 
     Every figure is over the frames after the first, which is given, averaged per person, and stands beside two trivial
@@ -42,7 +45,7 @@ def reconstruct(config: Config, checkpoint: str | Path, crop: bool | None = None
     :class:`.framed.ClipFraming`'s.
     """
     device, framed = best_device(cpu), ClipFraming(config, crop, cpu)
-    model = prepare_model(config.model_params, checkpoint, device)
+    animated = prepare(config, checkpoint, device)(MotionOptions(config.reconstruction_params.motion))
     clips = [clip for clip in test_clips(config.dataset_params) if len(clip) > 1 and not clip.is_photos]
     if not clips:
         raise UserError("the test split holds no clip of two frames or more: nothing to reconstruct")
@@ -53,7 +56,7 @@ def reconstruct(config: Config, checkpoint: str | Path, crop: bool | None = None
     names = unique_names(clip.name for clip in clips)
     for name, clip in zip(tqdm(names, unit="clip"), clips, strict=True):
         try:
-            figures, of_faces = _rebuild(model, framed(clip), name, config, folder, judges)
+            figures, of_faces = _rebuild(animated, framed(clip), name, config, folder, judges, device)
             results.append(figures)
             faces.append(of_faces)
         except UnreadableClip as error:
@@ -111,18 +114,25 @@ class Measured:
 
 
 def _rebuild(
-    model: SID, clip: Clip, name: str, config: Config, folder: Path, judges: Judges
+    animated: Animated,
+    clip: Clip,
+    name: str,
+    config: Config | RiggedConfig,
+    folder: Path,
+    judges: Judges,
+    device: torch.device,
 ) -> tuple[dict, FaceResult]:
     """Rebuild and measure one clip as its frames come: memory does not grow with its length."""
     params = config.reconstruction_params
     with contextlib.closing(clip.frames()) as frames, clip_files(folder, name, params.format, clip.frame_rate) as add:
         first = next(frames)
-        animator = Animator(model, first, MotionOptions(params.motion))
-        measured = Measured(first, clip.identity, judges, animator.device)
-        pairs = animator.pairs(itertools.chain([first], frames))
-        add([first, *next(pairs)], 0.0)  # this one is given: it is shown, not measured
+        animator = animated(Source(first, first))
+        animator.prepare(frames_throughout(clip))
+        measured = Measured(first, clip.identity, judges, device)
+        made = pairs(animator, itertools.chain([first], frames))
+        add([first, *next(made)], 0.0)  # this one is given: it is shown, not measured
         times = iter(clip.times[1:].tolist())
-        while chunk := list(itertools.islice(pairs, CHUNK)):
+        while chunk := list(itertools.islice(made, CHUNK)):
             for pair, time in zip(chunk, itertools.islice(times, len(chunk)), strict=True):
                 add([first, *pair], time)
             measured.add(chunk)

@@ -8,11 +8,11 @@ from ..errors import run_script
 
 def main() -> None:
     args = training_parser(__doc__, "config/sid-128.yaml").parse_args()
-    from ..config.files import load_config
+    from ..config.files import load_animation_config
     from ..training.run import Run
-    from .train import train_sid
+    from .train import train
 
-    train_sid(load_config(args.config), Run(**training_options(args)))
+    train(load_animation_config(args.config), Run(**training_options(args)))
 
 
 if __name__ == "__main__":

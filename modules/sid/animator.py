@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -105,18 +105,6 @@ class Animator:
                 raise UserError("the model's pictures are not finite, though its weights are; use another checkpoint")
             yield from _images(made, details)
 
-    def pairs(self, frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield every driving frame with its result; as streamed as :meth:`animate`."""
-        waiting: deque[np.ndarray] = deque()  # driving frames whose results are still being computed
-
-        def remembered() -> Iterator[np.ndarray]:
-            for frame in frames:
-                waiting.append(frame)
-                yield frame
-
-        for picture in self.animate(remembered()):
-            yield waiting.popleft(), picture
-
     @torch.inference_mode()
     def _read(self, pictures: list[Pictures]) -> tuple[Source, list[Detail | None]]:
         """Everything that is computed once of sources."""
@@ -169,6 +157,31 @@ def _images(made: Generated, details: list[Detail | None]) -> Iterator[np.ndarra
     for i, detail in enumerate(details * len(flow) if len(details) == 1 else details):
         row = slice(i, i + 1)
         yield from to_images(detail.add(made.prediction[row], flow[row], None if shown is None else shown[row]))
+
+
+class Animates(Protocol):
+    """A source that can be driven: by SID, rigged or not, or by way of a fitted head."""
+
+    def prepare(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> None: ...
+
+    def start_from_best(self, frames: Iterable[np.ndarray]) -> int: ...
+
+    def animate(
+        self, frames: Iterable[np.ndarray], pose_frames: Iterable[np.ndarray] | None = None, pose_moves: bool = False
+    ) -> Iterator[np.ndarray]: ...
+
+
+def pairs(animator: Animates, frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield every driving frame with its result; as streamed as ``animate``."""
+    waiting: deque[np.ndarray] = deque()  # driving frames whose results are still being computed
+
+    def remembered() -> Iterator[np.ndarray]:
+        for frame in frames:
+            waiting.append(frame)
+            yield frame
+
+    for picture in animator.animate(remembered()):
+        yield waiting.popleft(), picture
 
 
 def together(

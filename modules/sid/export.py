@@ -8,11 +8,13 @@ from typing import Any
 import torch
 
 from ..arguments import Parser
-from ..config.files import config_to_dict, load_config
+from ..config.files import config_to_dict, load_animation_config
+from ..config.rigged import RiggedConfig
 from ..config.sid import ModelParams
 from ..errors import UserError, run_script
 from ..training.checkpoint import save_checkpoint
 from . import weights
+from .rigged.model import load_rigged
 
 
 def inference_checkpoint(params: ModelParams, path: str | Path, encoders: str | Path | None = None) -> dict[str, Any]:
@@ -30,6 +32,15 @@ def inference_checkpoint(params: ModelParams, path: str | Path, encoders: str | 
         moving = {name: t for name, t in theirs["generator"].items() if name in taken}
         entries = theirs | {"generator": entries["generator"] | moving}
     return entries | {"model_params": config_to_dict(params)}
+
+
+def rigged_checkpoint(path: str | Path, encoders: str | Path | None = None) -> dict[str, Any]:
+    """The same of the rigged model; ``encoders``: checkpoint to take encoder and motion head from."""
+    state = load_rigged(path).state_dict()
+    if encoders is not None:
+        theirs = load_rigged(encoders).state_dict()
+        state = {name: t if name.startswith("generator.") else theirs[name] for name, t in state.items()}
+    return {"network": {name: _half(t, name, path) for name, t in state.items()}}
 
 
 def _halves(params: ModelParams, path: str | Path) -> dict[str, dict[str, torch.Tensor]]:
@@ -51,11 +62,15 @@ def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("--config", required=True, help="YAML file the checkpoint was trained with")
     parser.add_argument("--checkpoint", required=True, help="checkpoint of a training run")
-    parser.add_argument("--encoders", help="checkpoint of an encoders-only run, to take detector and encoders from")
+    parser.add_argument("--encoders", help="checkpoint of an encoders-only run, to take all but the generator from")
     parser.add_argument("--out", required=True, help="file to write, such as SID_Checkpoints/sid-cpk.pth")
     args = parser.parse_args()
-    params = load_config(args.config).model_params
-    save_checkpoint(inference_checkpoint(params, args.checkpoint, args.encoders), Path(args.out))
+    config = load_animation_config(args.config)
+    if isinstance(config, RiggedConfig):
+        entries = rigged_checkpoint(args.checkpoint, args.encoders)
+    else:
+        entries = inference_checkpoint(config.model_params, args.checkpoint, args.encoders)
+    save_checkpoint(entries, Path(args.out))
     print(f"wrote {args.out} ({Path(args.out).stat().st_size / 2**20:.1f} MiB)")
 
 

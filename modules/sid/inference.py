@@ -5,20 +5,20 @@ from __future__ import annotations
 import math
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from .. import media
-from ..config.sid import FramingParams, ModelParams
+from ..config.rigged import RiggedConfig
+from ..config.sid import Config, FramingParams, ModelParams
 from ..world.puppets.animator import PuppetAnimator
-from .animator import Animator, Pictures
+from .animator import Animates, Animator, Pictures
 from .framing import Framing
 from .model import SID
 from .motion import MotionOptions
@@ -37,24 +37,18 @@ def prepare_model(params: ModelParams, checkpoint: str | Path, device: torch.dev
     return load_model(params, checkpoint).to(device)
 
 
-def prepare_rigged(checkpoint: str | Path, device: torch.device) -> RiggedSID:
-    """The rigged model of a checkpoint on ``device``, ready to animate."""
-    return load_rigged(checkpoint).to(device)
-
-
-class Animates(Protocol):
-    """A source that can be driven: by SID, rigged or not, or by way of a fitted head."""
-
-    def prepare(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> None: ...
-
-    def start_from_best(self, frames: Iterable[np.ndarray]) -> int: ...
-
-    def animate(
-        self, frames: Iterable[np.ndarray], pose_frames: Iterable[np.ndarray] | None = None, pose_moves: bool = False
-    ) -> Iterator[np.ndarray]: ...
-
-
 Animated = Callable[[Source], Animates]  # what makes a source move
+
+
+def prepare(
+    config: Config | RiggedConfig | None, checkpoint: str | Path, device: torch.device
+) -> Callable[[MotionOptions], Animated]:
+    """How options make sources move: by the checkpoint's model; without a configuration by a head fitted to each."""
+    if config is None:
+        return partial(by_mesh, cpu=device.type == "cpu")
+    if isinstance(config, RiggedConfig):
+        return partial(by_rig, load_rigged(checkpoint).to(device))
+    return partial(by_model, prepare_model(config.model_params, checkpoint, device))
 
 
 def by_model(model: SID, options: MotionOptions) -> Animated:

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
 from ..config.files import config_to_dict
+from ..config.rigged import RiggedConfig
 from ..config.sid import Config
 from ..data.frames import FrameDataset
 from ..data.sampling import build_loader
@@ -29,8 +30,14 @@ from ..training.run import (
 )
 from ..training.trainer import Loaded, Trainer
 from . import objectives
+from .rigged.train import train_rigged
 from .visualizer import Visualizer
 from .weights import to_start_from
+
+
+def train(config: Config | RiggedConfig, run: Run) -> Path:
+    """Train SID in the way of its configuration; return the run's folder.  Raises UserError."""
+    return train_rigged(config, run) if isinstance(config, RiggedConfig) else train_sid(config, run)
 
 
 @one_voice()

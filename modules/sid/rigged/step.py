@@ -33,16 +33,19 @@ class EncoderStep(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], None]:
         names = ("source", "target", "driver")
         images = blemished(torch.cat([batch[name] for name in names]).float() / 255)
-        points = torch.cat([batch[f"{name}_points"] for name in names])
+        seen = torch.cat([batch[f"{name}_points"] for name in names])
         before, after = semantics_of(batch["before"]), semantics_of(batch["after"])
         truth = Semantics(*(torch.cat([b, a, a]) for b, a in zip(before, after, strict=True)))
-        said = self.encoder(images, shaken(points))
-        moved = self.rig(batch["source_points"], before, after)
+        said = self.encoder(images, shaken(seen))
+        points, wanted = batch["source_points"], batch["target_points"]
+        source, _, driver = (Semantics(*z) for z in zip(*(z.chunk(3) for z in said), strict=True))
         return {
             "expression": self.weights.expression
             * ((said.expression - truth.expression) / self.expression_spread).square().mean(),
             "pose": self.weights.pose * ((said.pose - truth.pose) / self.pose_spread).square().mean(),
-            "points": self.weights.points * (moved - batch["target_points"])[..., :2].abs().mean(),
+            "points": self.weights.points * _apart(self.rig(points, before, after), wanted),
+            # what is read off somebody else moves them there too: mistakes that cancel do not count
+            "driven": self.weights.driven * _apart(self.rig(points, source, driver), wanted),
         }, None
 
 
@@ -87,6 +90,10 @@ class GeneratorStep(nn.Module):
         terms["flow"] = weights.flow * ((shown.motion.flow - flow).abs() * valid).sum() / known
         terms["shown"] = weights.shown * -(shown.motion.shown.clamp(min=1e-4).log() * valid).sum() / known
         return terms
+
+
+def _apart(points: Tensor, others: Tensor) -> Tensor:
+    return (points - others)[..., :2].abs().mean()
 
 
 def true_motion(flow: Tensor, valid: Tensor, size: int) -> tuple[Tensor, Tensor]:
