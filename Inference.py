@@ -315,9 +315,9 @@ def animate(args: argparse.Namespace) -> None:
         framing_params = config.framing_params
         if isinstance(config, RiggedConfig):
             size = inference.POINT_FRAMES
-            options.check_strength()
-            for name in chosen(args, ("motion", "adapt_scale")):
-                raise UserError(f"--{name} is of other models than {args.config} is of; give theirs, or leave it out")
+            options.resolved(has_encoders=True)
+            if args.adapt_scale:
+                raise UserError(f"--adapt_scale is of other models than {args.config} is of; leave it out")
         else:
             size = config.dataset_params.frame_shape[:2]
             motion = options.resolved(config.model_params.encoder_params is not None)

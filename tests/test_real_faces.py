@@ -14,6 +14,7 @@ from tiny import randomized, tiny, write_tiny
 from torch import Tensor
 
 from modules.config.files import config_from_dict
+from modules.config.schema import write_yaml
 from modules.data.astronaut import moving_face, write_clips
 from modules.data.clips import find_clips
 from modules.errors import UserError
@@ -30,6 +31,7 @@ from modules.world import Faces, render
 from modules.world.draws import draw_identities, draw_poses, draw_scenes, expression
 from modules.world.parameters import set_category
 
+ROOT = Path(__file__).parent.parent
 FRAMES, SIZE = 4, 96  # of the moving astronaut
 SHIFT = 9  # pixels
 
@@ -257,3 +259,26 @@ def test_fewer_pairs_are_the_first_of_all_and_nobody_drives_themselves(trained):
 def test_a_folder_that_is_not_given_or_not_there_is_one_line(trained, options, said):
     result = work(trained, *options)
     assert result.returncode == 2 and said in result.stderr and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", ["rigged", "mesh"])
+def test_the_rigged_model_and_fitted_heads_are_measured_in_the_same_way(trained, kind):
+    config = {
+        "dataset_params": {"triples": ["none"], "root_dir": str(trained / "clips"), "frame_shape": [SIZE, SIZE, 3]}
+    }
+    config |= {"train_params": {"teach": "generator"}}
+    write_yaml(config, trained / "rigged.yaml")
+    weights_file = ROOT / "SID_Checkpoints" / "sid-rigged-cpk.pth"
+    (trained / "rigged").mkdir(exist_ok=True)
+    (trained / "rigged" / "rigged.pth").write_bytes(weights_file.read_bytes())
+    chosen = {"checkpoint": "rigged/rigged.pth"} if kind == "rigged" else {"checkpoint": None, "motion": "mesh"}
+    unused = {"source_image": None, "driving_video": None}
+    for mode, options in (
+        ("reconstruction", []),
+        ("compare-real", ["--real_faces", str(trained / "clips"), "--pairs", "1"]),
+    ):
+        command = ["--mode", mode, "--cpu", "--no-crop", "--log_dir", ".", *options]
+        result = run(trained, trained, *command, script="run.py", config="rigged.yaml", **chosen, **unused)
+        assert result.returncode == 0, result.stderr
+        assert "AKD" in result.stdout or "CSIM" in result.stdout
+    assert (trained / kind / "reconstruction" / "metrics.json").is_file()

@@ -14,7 +14,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from modules.config.files import config_from_dict, mef_config_from_dict, section_from_dict, stage_of
+from modules.config.files import (
+    config_from_dict,
+    mef_config_from_dict,
+    rigged_config_from_dict,
+    section_from_dict,
+    stage_of,
+)
 from modules.config.small_base import SmallBaseConfig
 from modules.errors import UserError
 from modules.recipe.reading import Made, filled, read_recipe, recipe_from
@@ -32,6 +38,7 @@ def recipe(*steps: dict, **values):
 @pytest.mark.parametrize("path", BUNDLED, ids=lambda path: path.stem)
 def test_bundled_recipes_have_valid_configurations_and_options(path):
     known = read_recipe(path)
+    kinds = {"SID": config_from_dict, "MEF": mef_config_from_dict, "rigged": rigged_config_from_dict}
     places = {step.name: Made(Path("x"), Path("x.yaml")) for step in known.steps} | {"out": Made(Path("x"), Path("x"))}
     for step in known.steps:
         words = [filled(word, places) for word in shlex.split(step.run)]
@@ -44,7 +51,7 @@ def test_bundled_recipes_have_valid_configurations_and_options(path):
         if "denoiser_train_params" in values:
             section_from_dict(SmallBaseConfig, values, step.name, SmallBaseConfig)
         else:
-            {"SID": config_from_dict, "MEF": mef_config_from_dict}[stage_of(values)](values, step.name)
+            kinds[stage_of(values)](values, step.name)
 
 
 def test_minutes_are_shared_out():

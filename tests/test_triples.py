@@ -19,7 +19,7 @@ from modules.world.puppets.fit import fit_photographs
 from modules.world.puppets.photographs import Prepared, cut
 from modules.world.puppets.puppet import make_puppets
 from modules.world.puppets.states import States, draw_states
-from modules.world.rendering import render
+from modules.world.rendering import render, render_with_flow
 
 SIZE = 64
 NAMES = ["a#1", "b#1", "c#1", "d#1", "e#1"]
@@ -157,7 +157,7 @@ def faces_in(poses: list[list[float]]) -> Faces:
 
 def test_people_that_do_not_move_have_the_flow_of_nothing():
     faces = faces_in([[5.0, 0, 0, 0, 0, 1.2]])
-    made = render(faces, SIZE, faces)
+    _, made = render_with_flow(faces, faces, SIZE)
     line = torch.linspace(-1, 1, SIZE)
     still = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1)
     where = made.valid[0, 0] == 1

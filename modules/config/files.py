@@ -22,11 +22,18 @@ def load_config(path: str | os.PathLike) -> Config:
     values = read_sections(Config, path)
     if stage_of(values) == "MEF":
         raise UserError(f"{path}: configures MEF, not SID: train it with train_mef.py, draw with Inference.py --prompt")
+    if stage_of(values) == "rigged":
+        raise UserError(
+            f"{path}: configures rigged SID, which this does not take; give a configuration with model_params"
+        )
     return config_from_dict(values, where=str(path))
 
 
-def stage_of(values: Any) -> Literal["SID", "MEF"] | None:
-    """Which stage plain values of a YAML file configure: MEF has a base, SID a generator."""
+def stage_of(values: Any) -> Literal["SID", "MEF", "rigged"] | None:
+    """Which stage plain values of a YAML file configure: MEF has a base, SID a generator, rigged SID triples."""
+    data = values.get("dataset_params") if isinstance(values, dict) else None
+    if isinstance(data, dict) and "triples" in data:
+        return "rigged"
     model = values.get("model_params") if isinstance(values, dict) else None
     if not isinstance(model, dict):
         return None
@@ -107,11 +114,14 @@ def load_small_base_config(path: str | os.PathLike) -> SmallBaseConfig:
 
 def load_animation_config(path: str | os.PathLike) -> Config | RiggedConfig:
     """Read a YAML file of SID, rigged (its data are triples) or not.  Raises :class:`UserError`, one line."""
-    data = read_sections(RiggedConfig, path).get("dataset_params")
-    is_rigged = isinstance(data, dict) and "triples" in data
-    return load_rigged_config(path) if is_rigged else load_config(path)
+    return load_rigged_config(path) if stage_of(read_sections(Config, path)) == "rigged" else load_config(path)
 
 
 def load_rigged_config(path: str | os.PathLike) -> RiggedConfig:
     """Read a YAML file of rigged SID.  Raises :class:`UserError`, one line."""
-    return section_from_dict(RiggedConfig, read_sections(RiggedConfig, path), str(path), RiggedConfig)
+    return rigged_config_from_dict(read_sections(RiggedConfig, path), str(path))
+
+
+def rigged_config_from_dict(values: dict, where: str = "configuration") -> RiggedConfig:
+    """A checked configuration of rigged SID from plain values; ``where`` is what an error names as the place."""
+    return section_from_dict(RiggedConfig, values, where, RiggedConfig)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from ..arguments import number, training_options, training_parser
 from ..errors import UserError, run_script
@@ -20,6 +21,8 @@ def parse() -> argparse.Namespace:
         "reconstruction, animate, compare-real: cut the faces out of all clips, or of none (default: of clips that are "
         "not close already, where the configuration has framing_params)"
     )
+    mesh = "reconstruction, animate, compare-real: by a head fitted to each source, and no model"
+    parser.add_argument("--motion", choices=["mesh"], help=mesh)
     parser.add_argument("--crop", action=argparse.BooleanOptionalAction, help=what)
     args = parser.parse_args()
     if (args.mode == "compare-real") != (args.real_faces is not None):
@@ -28,6 +31,10 @@ def parse() -> argparse.Namespace:
         parser.error("--pairs is for --mode compare-real")
     if args.crop is not None and args.mode in ("train", "evaluate"):
         parser.error(f"--{'' if args.crop else 'no-'}crop is not for --mode {args.mode}")
+    if args.motion is not None and args.mode in ("train", "evaluate"):
+        parser.error(f"--motion mesh is not for --mode {args.mode}")
+    if args.motion is not None and args.checkpoint is not None:
+        parser.error("--motion mesh needs no --checkpoint; leave one of the two out")
     return args
 
 
@@ -40,6 +47,9 @@ def main() -> None:
 
         train(load_animation_config(args.config), Run(**training_options(args)))
         return
+    by_mesh = args.motion == "mesh"
+    if by_mesh:  # results lie where those of a checkpoint of this name would
+        args.checkpoint = str(Path(args.log_dir) / "mesh" / "mesh")
     if args.checkpoint is None:
         raise UserError(f"--mode {args.mode} needs --checkpoint")
 
@@ -56,9 +66,8 @@ def main() -> None:
     if args.mode == "compare-real":
         from .compare_real import compare_real
 
-        compare_real(
-            load_animation_config(args.config), args.checkpoint, args.real_faces, args.pairs, args.crop, args.cpu
-        )
+        config = load_animation_config(args.config)
+        compare_real(config, args.checkpoint, args.real_faces, args.pairs, args.crop, args.cpu, by_mesh)
         return
     if args.mode == "evaluate":
         from .evaluate import evaluate
@@ -69,7 +78,7 @@ def main() -> None:
     from .reconstruction import reconstruct
 
     work = {"reconstruction": reconstruct, "animate": animate_pairs}[args.mode]
-    work(load_animation_config(args.config), args.checkpoint, args.crop, args.cpu)
+    work(load_animation_config(args.config), args.checkpoint, args.crop, args.cpu, by_mesh)
 
 
 if __name__ == "__main__":

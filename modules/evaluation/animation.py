@@ -16,6 +16,7 @@ from ..data.clips import Clip, UnreadableClip
 from ..data.frames import test_clips
 from ..devices import best_device
 from ..errors import UserError
+from ..sid.animator import Animates
 from ..sid.animator import pairs as driven_pairs
 from ..sid.inference import Animated, prepare
 from ..sid.motion import MotionOptions
@@ -27,17 +28,22 @@ from .real_summary import face_table, summarise
 
 
 def animate_pairs(
-    config: Config | RiggedConfig, checkpoint: str | Path, crop: bool | None = None, cpu: bool = False
+    config: Config | RiggedConfig,
+    checkpoint: str | Path,
+    crop: bool | None = None,
+    cpu: bool = False,
+    by_mesh: bool = False,
 ) -> Path:
     """Drive the first frame of one test clip by another, for every pair; write ``animation/`` beside the checkpoint.
 
     Faces are read by judges of their own (:class:`.real_faces.AgainstDriver`), their figures printed and written to
-    ``metrics.json``.  ``crop`` is :class:`.framed.ClipFraming`'s.
+    ``metrics.json``.  ``crop`` is :class:`.framed.ClipFraming`'s.  ``by_mesh``: by heads fitted to the sources, not by
+    the checkpoint's model.
     """
     options = motion_options(config)
     pairs = choose_pairs(test_clips(config.dataset_params), config)
     device, framed = best_device(cpu), ClipFraming(config, crop, cpu)
-    animated, faces = prepare(config, checkpoint, device)(options), PairFaces(device)
+    animated, faces = prepare(None if by_mesh else config, checkpoint, device)(options), PairFaces(device)
     folder = Path(checkpoint).parent / "animation"
     skipped = []
     names = unique_names(f"{source.name}-{driving.name}" for source, driving in pairs)
@@ -81,10 +87,19 @@ def driven(
     """A clip's first frame, and every frame of another with what it makes of it; measured as they are taken."""
     with closing(source.frames()) as frames:
         source_image = next(frames)
-    animator = animated(Source(source_image, source_image))
-    animator.prepare(frames_throughout(driving))
+    animator = ready(animated, source_image, source, driving)
     with closing(driving.frames()) as frames:
         yield source_image, faces.watch(source, driving, source_image, driven_pairs(animator, frames))
+
+
+def ready(animated: Animated, image: np.ndarray, source: Clip, driving: Clip) -> Animates:
+    """What moves ``image``, a frame of ``source``, and has looked at its driver.  Raises UnreadableClip: it cannot."""
+    try:
+        animator = animated(Source(image, image))
+        animator.prepare(frames_throughout(driving))
+    except UserError as error:
+        raise UnreadableClip(f"{source.path}, driven by {driving.path}: {error}") from error
+    return animator
 
 
 def choose_pairs(clips: list[Clip], config: Config | RiggedConfig) -> list[tuple[Clip, Clip]]:

@@ -29,11 +29,13 @@ def compare_real(
     limit: int | None,
     crop: bool | None = None,
     cpu: bool = False,
+    by_mesh: bool = False,
 ) -> Path:
     """Drive the first frame of every clip in ``folder`` by every other person's clip, ``limit`` pairs at most.
 
     Writes ``compare-real/<name of the checkpoint>/metrics.json`` beside the checkpoint and prints a table.  No picture
-    is written, and there is no truth to measure against.  ``crop`` is :class:`.framed.ClipFraming`'s.
+    is written, and there is no truth to measure against.  ``crop`` is :class:`.framed.ClipFraming`'s.  ``by_mesh``: by
+    heads fitted to the sources, not by the checkpoint's model.
 
     Raises:
         UserError: the folder holds no two people; or none of its clips can be read.
@@ -43,7 +45,10 @@ def compare_real(
     pairs = cross_pairs(clips, limit, config.dataset_params.random_seed)
     device = best_device(cpu)
     framed = ClipFraming(config, crop, cpu)
-    animated, faces = prepare(config, checkpoint, device)(motion_options(config)), PairFaces(device)
+    animated, faces = (
+        prepare(None if by_mesh else config, checkpoint, device)(motion_options(config)),
+        PairFaces(device),
+    )
     for source, driving in tqdm(pairs, unit="pair"):
         try:
             with driven(animated, framed(source), framed(driving), faces) as (_, moved):

@@ -22,8 +22,8 @@ from ..media.tensors import to_tensor
 from ..sid.animator import pairs
 from ..sid.inference import Animated, prepare
 from ..sid.motion import MotionOptions
-from ..sid.videos import Source
-from .framed import ClipFraming, frames_throughout
+from .animation import ready
+from .framed import ClipFraming
 from .judges.face_reader import FaceReader, FaceReading, load_face_reader
 from .metrics import CHUNK, ClipMetrics, Figures, best_affine_warp, load_lpips, mean_over_people
 from .output import clip_files, table, unique_names, write_json
@@ -35,17 +35,23 @@ MOVING = 28.0  # dB: clips that repeating their first frame explains less well t
 
 
 def reconstruct(
-    config: Config | RiggedConfig, checkpoint: str | Path, crop: bool | None = None, cpu: bool = False
+    config: Config | RiggedConfig,
+    checkpoint: str | Path,
+    crop: bool | None = None,
+    cpu: bool = False,
+    by_mesh: bool = False,
 ) -> Path:
     """Rebuild the test clips; write videos, strips and ``metrics.json`` beside the checkpoint and print a table.
 
     Every figure is over the frames after the first, which is given, averaged per person, and stands beside two trivial
     answers: the first frame repeated, and its best global affine warp.  Faces are read by judges of their own
     (:class:`.real_faces.AgainstTruth`); where the clips show none, their figures are left out.  ``crop`` is
-    :class:`.framed.ClipFraming`'s.
+    :class:`.framed.ClipFraming`'s.  ``by_mesh``: by fitted heads, not by the checkpoint's model.
     """
     device, framed = best_device(cpu), ClipFraming(config, crop, cpu)
-    animated = prepare(config, checkpoint, device)(MotionOptions(config.reconstruction_params.motion))
+    animated = prepare(None if by_mesh else config, checkpoint, device)(
+        MotionOptions(config.reconstruction_params.motion)
+    )
     clips = [clip for clip in test_clips(config.dataset_params) if len(clip) > 1 and not clip.is_photos]
     if not clips:
         raise UserError("the test split holds no clip of two frames or more: nothing to reconstruct")
@@ -126,8 +132,7 @@ def _rebuild(
     params = config.reconstruction_params
     with contextlib.closing(clip.frames()) as frames, clip_files(folder, name, params.format, clip.frame_rate) as add:
         first = next(frames)
-        animator = animated(Source(first, first))
-        animator.prepare(frames_throughout(clip))
+        animator = ready(animated, first, clip, clip)
         measured = Measured(first, clip.identity, judges, device)
         made = pairs(animator, itertools.chain([first], frames))
         add([first, *next(made)], 0.0)  # this one is given: it is shown, not measured

@@ -38,35 +38,50 @@ class Render(NamedTuple):
         mask: [B, 1, H, W] share of the pixel that is face: skin from the hair to the jaw, eyes, mouth and beard; not
             ears, neck, hair, glasses or hats.
         landmarks: [B, 68, 2] as (x, y) in [-1, 1], whether seen or hidden.
-        flow: [B, H, W, 2] backward flow in [-1, 1]: where what a pixel shows is in the picture of other faces; None
-            without them.  Beside the person everything stands still.
-        valid: [B, 1, H, W] 1 where the flow is the geometric truth and what it points to is seen there: on the person,
-            but for eyes, lids, glasses and the inside of the mouth; None without other faces.
     """
 
     image: Tensor
     mask: Tensor
     landmarks: Tensor
-    flow: Tensor | None = None
-    valid: Tensor | None = None
+
+
+class Flow(NamedTuple):
+    """Where what pictures show is in the pictures of other faces.
+
+    Attributes:
+        flow: [B, H, W, 2] backward flow in [-1, 1]; beside the person everything stands still.
+        valid: [B, 1, H, W] 1 where the flow is the geometric truth and what it points to is seen there: on the person,
+            but for eyes, lids, glasses and the inside of the mouth.
+    """
+
+    flow: Tensor
+    valid: Tensor
 
 
 @torch.no_grad()
-def render(faces: Faces, size: int = 128, to: Faces | None = None) -> Render:
-    """Draw faces as ``size`` x ``size`` pictures, on the device of the parameters.
-
-    ``to``: as many faces of the same people in the same scenes, to whose pictures the flow leads.
-    """
-    chunk = max(1, AT_ONCE.get(faces.identity.device.type, AT_ONCE["cpu"]) // size**2)
+def render(faces: Faces, size: int = 128) -> Render:
+    """Draw faces as ``size`` x ``size`` pictures, on the device of the parameters."""
     if faces.size == 0:
         empty = faces.identity.new_zeros
-        plane = empty(0, 1, size, size)
-        led = (None, None) if to is None else (empty(0, size, size, 2), plane)
-        return Render(empty(0, 3, size, size), plane, empty(0, 68, 2), *led)
-    rows = [slice(i, i + chunk) for i in range(0, faces.size, chunk)]
-    parts = [_render(faces.take(some), size, None if to is None else to.take(some)) for some in rows]
-    columns = zip(*parts, strict=True)
-    return Render(*(None if values[0] is None else torch.cat(values) for values in columns))
+        return Render(empty(0, 3, size, size), empty(0, 1, size, size), empty(0, 68, 2))
+    parts = [_render(faces.take(rows), size, None)[0] for rows in _chunks(faces, size)]
+    return Render(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+
+@torch.no_grad()
+def render_with_flow(faces: Faces, to: Faces, size: int = 128) -> tuple[Render, Flow]:
+    """The same, one face at least, and the flow to the pictures of ``to``: the same people in the same scenes."""
+    parts = [_render(faces.take(rows), size, to.take(rows)) for rows in _chunks(faces, size)]
+    pictures, flows = zip(*parts, strict=True)
+    return (
+        Render(*(torch.cat(values) for values in zip(*pictures, strict=True))),
+        Flow(*(torch.cat(values) for values in zip(*flows, strict=True))),
+    )
+
+
+def _chunks(faces: Faces, size: int) -> list[slice]:
+    chunk = max(1, AT_ONCE.get(faces.identity.device.type, AT_ONCE["cpu"]) // size**2)
+    return [slice(i, i + chunk) for i in range(0, faces.size, chunk)]
 
 
 @torch.no_grad()
@@ -118,7 +133,7 @@ def _average(samples: Tensor) -> Tensor:
     return sum(rows[..., i::OVERSAMPLING] for i in range(OVERSAMPLING)) * (1 / OVERSAMPLING**2)
 
 
-def _render(faces: Faces, size: int, to: Faces | None) -> Render:
+def _render(faces: Faces, size: int, to: Faces | None) -> tuple[Render, Flow | None]:
     surface = geometry.build(faces)
     view = camera.view(surface.points, faces.pose, surface.follows)
     side = OVERSAMPLING * size
@@ -149,11 +164,11 @@ def _render(faces: Faces, size: int, to: Faces | None) -> Render:
         image, mask = add_glasses(faces, image, mask, near, view, surface, lamp)
     picture = Render(colours.to_display(image), mask, _landmarks(faces, surface.head, eyes))
     if to is None:
-        return picture
+        return picture, None
     flow, valid = _flow(to, points, nearest, part, triangles, two_sided, surface.coordinates, size)
     is_person = there >= _OPAQUE
     shown = torch.where(is_person, flow, still_pixels(flow)).permute(0, 2, 3, 1)
-    return picture._replace(flow=shown, valid=(valid & is_person).float())
+    return picture, Flow(shown, (valid & is_person).float())
 
 
 def _flow(

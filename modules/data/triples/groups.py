@@ -19,7 +19,7 @@ from ...world.puppets.edges import framed
 from ...world.puppets.puppet import Puppets
 from ...world.puppets.states import States, draw_states
 from ...world.puppets.triples import choose_donors, draw_backgrounds
-from ...world.rendering import render
+from ...world.rendering import render_with_flow
 
 PEOPLE, STATES = 4, 4
 STILL = 0.25  # share of the groups whose first state is without expression
@@ -90,8 +90,8 @@ def people_group(size: int, seed: int) -> Group:
     def faces(shown: States) -> Faces:
         return shown.faces()._replace(identity=identity, scene=scene)
 
-    made = render(faces(every), size, faces(_next(every)))
-    return _group(made.image, made.flow, made.valid, made.landmarks, states.codes)
+    made, led = render_with_flow(faces(every), faces(_next(every)), size)
+    return _group(made.image, led.flow, led.valid, made.landmarks, states.codes)
 
 
 def _states(seed: int, rng: np.random.Generator) -> States:

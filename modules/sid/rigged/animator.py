@@ -43,8 +43,22 @@ class Person(NamedTuple):
     lacking: Tensor
 
 
+class Reading(NamedTuple):
+    """Of B frames: points ``[B, 468, 3]``, and what they show."""
+
+    points: Tensor
+    semantics: Semantics
+
+    def row(self, index: int) -> Reading:
+        """One frame's."""
+        return Reading(self.points[index : index + 1], _row(self.semantics, index))
+
+
 class RiggedAnimator:
     """A source person, read once, driven by any number of frames, as by :class:`..animator.Animator`.
+
+    Points are moved by what is read off the driver, or with ``keypoints`` motion to where the driver's are (relative:
+    by as much as those move), as in FOMM: right for another frame of the same person, whose shape it is.
 
     Args:
         model: in evaluation mode, on its device.
@@ -63,16 +77,16 @@ class RiggedAnimator:
         large: Any = None,
     ):
         self.model, self.options, self.batch_size = model, options or MotionOptions(), batch_size
-        self.options.check_strength()
+        self.options.resolved(has_encoders=True)  # say at once what cannot work
         self.device = next(model.parameters()).device
         self.person = self._person((source, large))
         self._calm: dict[bool, Tensor] = {}  # what a driver's face says at rest: of the driver, and of one for the pose
-        self._best: Semantics | None = None
+        self._best: Reading | None = None
 
     @torch.inference_mode()
     def prepare(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> None:
         """Look at some of a driver's frames for the one that is most without expression, which others count from."""
-        said = [self._semantics([frame]).expression for frame in frames]
+        said = [self._read([frame]).semantics.expression for frame in frames]
         if said:
             every = torch.cat(said)
             calmest = every[:, :UNITS].clamp(min=0).sum(dim=1).argmin()
@@ -89,11 +103,11 @@ class RiggedAnimator:
         best, index = float("inf"), 0
         own = self.person.semantics.cat()[:, :-ANGLES]
         for number, batch in enumerate(batches(frames, self.batch_size)):
-            said = self._driver(batch, for_pose=False)
-            distances = (said.cat()[:, :-ANGLES] - own).square().sum(dim=1).tolist()
+            read = self._driver(batch, for_pose=False)
+            distances = (read.semantics.cat()[:, :-ANGLES] - own).square().sum(dim=1).tolist()
             for i, distance in enumerate(distances):
                 if distance < best:
-                    best, index, self._best = distance, number * self.batch_size + i, _row(said, i)
+                    best, index, self._best = distance, number * self.batch_size + i, read.row(i)
         return index
 
     @torch.inference_mode()
@@ -111,18 +125,22 @@ class RiggedAnimator:
         """
         first, self._best = self._best, None
         first_pose: Semantics | None = None
+        by_points = self.options.motion == "keypoints"
         for batch, pose_batch, group in together(frames, pose_frames, sources, self.batch_size):
             driver = self._driver(batch, for_pose=False)
-            first = first or _row(driver, 0)
+            first = first or driver.row(0)
             pose = None
             if pose_batch is not None:
-                pose = self._driver(pose_batch, for_pose=True)
+                pose = self._driver(pose_batch, for_pose=True).semantics
                 first_pose = first_pose or _row(pose, 0)
             for i in range(len(batch)):  # one at a time, for each may be as large as a photograph
                 person = self.person if group is None else self._person(group[i])
                 beside = None if pose is None else _row(pose, i)
-                wanted = self._wanted(person.semantics, _row(driver, i), first, beside, first_pose, pose_moves)
-                yield from to_images(self._shown(person, wanted))
+                said = driver.row(i)
+                own, start = person.semantics, first.semantics
+                wanted = self._wanted(own, said.semantics, start, beside, first_pose, pose_moves)
+                driven = self._followed(person, said.points, first.points) if by_points else None
+                yield from to_images(self._shown(person, wanted, driven))
 
     def _wanted(
         self,
@@ -143,8 +161,13 @@ class RiggedAnimator:
         units = torch.clamp(units, mine.clamp(max=LOWEST), mine.clamp(min=HIGHEST))
         return Semantics(torch.cat([units, gaze], dim=1), shown.pose)
 
-    def _shown(self, person: Person, wanted: Semantics) -> Tensor:
-        made = self._made(person, wanted)
+    def _followed(self, person: Person, driver: Tensor, first: Tensor) -> Tensor:
+        """Where points go that follow the driver's own."""
+        change = driver - (first if self.options.relative else person.points)
+        return person.points + self.options.strength * change
+
+    def _shown(self, person: Person, wanted: Semantics, driven: Tensor | None) -> Tensor:
+        made = self._made(person, wanted, driven)
         shown = F.interpolate(made.motion.shown, person.image.shape[2:], mode="bilinear")
         for patch in made.patches:
             shown = shown * (1 - paste(made.image, patch)[1])
@@ -155,9 +178,9 @@ class RiggedAnimator:
             raise UserError("the model's pictures are not finite, though its weights are; use another checkpoint")
         return picture.clamp(0, 1)
 
-    def _made(self, person: Person, wanted: Semantics) -> Shown:
+    def _made(self, person: Person, wanted: Semantics, driven: Tensor | None = None) -> Shown:
         model = self.model
-        driven = model.rig(person.points, person.semantics, wanted)
+        driven = model.rig(person.points, person.semantics, wanted) if driven is None else driven
         return model.generator(person.image, person.points, driven, person.semantics, wanted, self._kept)
 
     @torch.inference_mode()
@@ -170,15 +193,17 @@ class RiggedAnimator:
         person = Person(image, points, self.model.encoder(small, points), torch.zeros_like(image))
         return person._replace(lacking=image - self._made(person, person.semantics).image)
 
-    def _driver(self, frames: list[np.ndarray], for_pose: bool) -> Semantics:
-        said = self._semantics(frames)
+    def _driver(self, frames: list[np.ndarray], for_pose: bool) -> Reading:
+        read = self._read(frames)
         if for_pose not in self._calm:
-            return said
-        return Semantics(said.expression - self._calm[for_pose], said.pose)
+            return read
+        said = read.semantics
+        return Reading(read.points, Semantics(said.expression - self._calm[for_pose], said.pose))
 
-    def _semantics(self, frames: list[np.ndarray]) -> Semantics:
+    def _read(self, frames: list[np.ndarray]) -> Reading:
         pictures = to_tensor(frames, self.device)
-        return self.model.encoder(pictures, self.model.points(pictures))
+        points = self.model.points(pictures)
+        return Reading(points, self.model.encoder(pictures, points))
 
 
 def _placed(driver: Semantics, first: Semantics, own: Semantics) -> Semantics:
