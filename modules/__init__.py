@@ -14,10 +14,16 @@ if TYPE_CHECKING:
     from .mef.pipeline import DeepExprPipeline
     from .sid.animator import Animator
     from .sid.motion import MotionOptions
+    from .sid.rigged.animator import RiggedAnimator
 
-__all__ = ["Animator", "DeepExprPipeline", "MotionOptions"]
+__all__ = ["Animator", "DeepExprPipeline", "MotionOptions", "RiggedAnimator"]
 
-_HOMES = {"Animator": ".sid.animator", "DeepExprPipeline": ".mef.pipeline", "MotionOptions": ".sid.motion"}
+_HOMES = {
+    "Animator": ".sid.animator",
+    "DeepExprPipeline": ".mef.pipeline",
+    "MotionOptions": ".sid.motion",
+    "RiggedAnimator": ".sid.rigged.animator",
+}
 
 
 def __getattr__(name: str) -> Any:
