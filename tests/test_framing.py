@@ -21,7 +21,7 @@ from modules.config.sid import FramingParams
 from modules.errors import UserError
 from modules.evaluation.people import portraits
 from modules.faces.analysis import load_analyser
-from modules.faces.blend import Blender
+from modules.faces.blend import Blender, with_face
 from modules.faces.close_crop import Crop, cut_crop, face_crop, steady_crop
 from modules.faces.detail import Detail, enlarged_grid
 from modules.faces.framer import Framer, chosen
@@ -256,6 +256,26 @@ def test_an_animator_may_ask_for_more_poses_than_there_are(video, tmp_path, pose
     source, result = tmp_path / "me.png", tmp_path / "result.mp4"
     poses = {"video": video, "picture": source}[pose]
     assert inference.animate_video(Still, source, video, result, framing, poses) == 9
+
+
+def test_another_face_that_walks_into_a_resting_crop_is_not_the_one_that_was_there():
+    framer = Framer(3.0)
+    picture = np.full((512, 512, 3), 90, np.uint8)
+    picture[190:330, 40:180] = cut_crop(astronaut(), FACE.wider(1.6), 140)  # within the crop, at its side
+    crop = Crop(256, 256, 460)
+    image = cut_crop(picture, crop, 256)
+    assert framer.shows_face(image, crop, [Crop(110, 260, 88)])
+    assert framer.shows_face(image, crop, [Crop(400, 260, 88), Crop(150, 260, 88)])  # on its way
+    assert not framer.shows_face(image, crop, [Crop(300, 260, 88)])
+    assert not framer.shows_face(image, crop, [Crop(110, 260, 200)])  # a small face far behind
+
+
+def test_of_two_people_in_a_crop_only_the_one_with_the_face_is_pasted():
+    person = torch.zeros(1, 1, 256, 256)
+    person[..., 60:, 80:170] = 1
+    other = torch.zeros_like(person)
+    other[..., 90:, 200:] = 0.7
+    assert (with_face(person + other) == person).all()
 
 
 def test_a_crop_that_tracks_goes_where_the_face_goes(tmp_path):

@@ -13,12 +13,15 @@ from media_files import PHOTO, encode, images_of, only_error, tone_packets, writ
 
 from modules.errors import UserError
 from modules.media import (
+    frames_throughout,
     is_image,
     is_video,
     probe_video,
     read_frames,
     read_video,
     resize,
+    throughout,
+    video,
 )
 
 
@@ -51,6 +54,10 @@ def test_random_access_gives_the_frames_of_the_stream(tmp_path, name, codec, opt
     np.testing.assert_allclose(info.times, np.arange(60) / 25, atol=1e-3)
     for index in (0, 1, 11, 12, 13, 19, 20, 37, 58, 59):
         np.testing.assert_array_equal(read_frames(path, [index], info)[0], frames[index].image)
+    spread = list(frames_throughout(path))
+    assert len(spread) == 8
+    for index, image in zip(throughout(60, 2.4), spread, strict=True):
+        np.testing.assert_array_equal(image, frames[index].image)
     wanted = [59, 3, 3, 21, 0, 40]  # any order, repeated
     for index, image in zip(wanted, read_frames(path, wanted), strict=True):
         np.testing.assert_array_equal(image, frames[index].image)
@@ -65,6 +72,19 @@ def test_where_frames_lack_times_all_are_evenly_spaced(tmp_path, name):
     np.testing.assert_allclose(info.times, np.arange(60) / 25, atol=1e-9)
     np.testing.assert_array_equal(read_frames(path, [31], info)[0], frames[31].image)
     write_scenes(tmp_path / "a.mp4", [frame.time for frame in frames], audio_from=path)
+
+
+def test_frames_throughout_a_video_are_decoded_once(tmp_path, monkeypatch):
+    path = encode(tmp_path / "one_group.mp4", options={"g": "600"})
+    decoded, decode = [], video._frames
+
+    def counted(*args, **options):
+        frames = decode(*args, **options)
+        decoded.extend(frames)
+        return frames
+
+    monkeypatch.setattr(video, "_frames", counted)
+    assert len(list(frames_throughout(path))) == 8 and len(decoded) < 65  # the index takes one more
 
 
 def cut_into(source: Path, target: Path, skip: int) -> Path:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 from torch import Tensor
 
 from .. import media
@@ -80,7 +81,15 @@ class Blender:
         small = to_tensor([media.resize(picture, SIZE, SIZE)], self.device)
         low, high = PERSON
         person = ((load_matte(self.device)(small) - low) / (high - low)).clamp(0, 1)
-        return small, torch.maximum(person, _face(self.device))
+        return small, with_face(torch.maximum(person, _face(self.device)))
+
+
+def with_face(person: Tensor) -> Tensor:
+    """The part of a mask ``[1, 1, S, S]`` that hangs together with the middle of the face; others in the crop go."""
+    side = person.shape[-1]
+    parts, _ = ndimage.label(person[0, 0].cpu().numpy() > 0)
+    own = parts == parts[int(FACE[1] * side), int(FACE[0] * side)]
+    return person * torch.from_numpy(own).to(person)
 
 
 def rim(side: int) -> Tensor:

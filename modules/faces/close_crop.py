@@ -74,7 +74,11 @@ class Crop(NamedTuple):
 def axis(landmarks: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
     """Of a face's landmarks ``[68, 2]`` its length (:data:`HEIGHT`), the middle of its eyes, and which way is down."""
     left, right = (landmarks[eye].mean(axis=0) for eye in EYES)
-    eyes, mouth = (left + right) / 2, landmarks[MOUTH_CORNERS].mean(axis=0)
+    return _axis(left, right, landmarks[MOUTH_CORNERS].mean(axis=0))
+
+
+def _axis(left: np.ndarray, right: np.ndarray, mouth: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    eyes = (left + right) / 2
     down = mouth - eyes
     return math.hypot(*down, *(right - left)), eyes, down / max(1e-6, math.hypot(*down))
 
@@ -84,7 +88,15 @@ def face_crop(landmarks: np.ndarray, upright: bool = True) -> Crop:
 
     It keeps its place as mouth and lids open.  ``upright``: turned as the head leans, so that the face is not.
     """
-    length, eyes, down = axis(landmarks)
+    return _square(*axis(landmarks), upright)
+
+
+def points_crop(points: np.ndarray) -> Crop:
+    """The same, roughly, by a detector's five ``points [5, 2]``: eyes, nose, corners of the mouth; not turned."""
+    return _square(*_axis(points[0], points[1], points[3:].mean(axis=0)), upright=False)
+
+
+def _square(length: float, eyes: np.ndarray, down: np.ndarray, upright: bool) -> Crop:
     x, y = eyes + DOWN * length * down
     angle = math.atan2(-down[0], down[1]) if upright else 0.0
     return Crop(float(x), float(y), HEIGHT * length, angle)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ from ..devices import best_device
 from ..errors import UserError
 from ..media.tensors import to_tensor
 from .analysis import Face, load_analyser
-from .close_crop import Crop, Follower, face_crop, steady_crop
+from .close_crop import Crop, Follower, face_crop, points_crop, steady_crop
 from .crops import main_chain, no_face
 
 CLOSE = 160  # pixels of a close crop in which a face is looked for: it is large there
+NEAR, SIMILAR = 1.0, 1.8  # how far a face goes between two looks, in its sides, and by what factor its size changes
 
 
 def chosen(faces: list[Face], which: str, where: str, option: str = "--face") -> Face:
@@ -77,6 +79,14 @@ class Framer:
 
     def steady(self, images: Iterable[np.ndarray], where: str) -> Crop:
         """One crop for all of a video, by some of its frames.  Raises UserError where they show no face."""
+        return self.resting(self.places(images, where))
+
+    def resting(self, places: Sequence[Crop]) -> Crop:
+        """The crop that holds a face in all of ``places``."""
+        return steady_crop(places, self.size, self.above)
+
+    def places(self, images: Iterable[np.ndarray], where: str) -> list[Crop]:
+        """Where the face is in some frames of a video, from brows to chin.  Raises UserError where they show none."""
         found = []
         for image in images:
             found.append(self._analyser.analyse(image))
@@ -87,7 +97,7 @@ class Framer:
             faces = [chosen(each, self.which, where, self.option) for each in found if self._has(each)]
         if not faces:  # say whether there is none, or not so many
             chosen(max(found, key=len), self.which, where, self.option)
-        return steady_crop([_crop(face, upright=False) for face in faces], self.size, self.above)
+        return [_crop(face, upright=False) for face in faces]
 
     def follow(self, frames: Iterator[media.Frame]) -> Iterator[tuple[media.Frame, Crop | None]]:
         """Every frame with a crop that follows its face smoothly; None while the face is not there."""
@@ -100,10 +110,18 @@ class Framer:
                 follower.move(_crop(face, upright=False).wider(self.size, self.above), frame.time)
             yield frame, follower.crop if is_there else None
 
-    def shows_face(self, image: np.ndarray) -> bool:
-        """Whether there is a face in a crop, uint8 ``[S, S, 3]``."""
+    def shows_face(self, image: np.ndarray, crop: Crop, places: Sequence[Crop]) -> bool:
+        """Whether a crop, uint8 ``[S, S, 3]``, shows the face that was in one of ``places``, and not just another's.
+
+        Args:
+            image: what ``crop`` shows, upright.
+            places: of :meth:`places`, of the picture that ``crop`` is of.
+        """
         (found,) = self._analyser.detector.detect(to_tensor([image], self._analyser.device), longest=CLOSE)
-        return len(found.scores) > 0
+        scale = crop.side / len(image)
+        left, top = crop.x - crop.side / 2, crop.y - crop.side / 2
+        seen = [points_crop(scale * points.cpu().numpy() + (left, top)) for points in found.points]
+        return any(_is_near(face, place) for face in seen for place in places)
 
     def _has(self, faces: list[Face]) -> bool:
         """Whether the wanted one can be among them."""
@@ -112,6 +130,12 @@ class Framer:
 
 def _crop(face: Face, upright: bool) -> Crop:
     return face_crop(face.landmarks68.cpu().numpy(), upright)
+
+
+def _is_near(face: Crop, place: Crop) -> bool:
+    """Whether a face may be the one that was in ``place``: next to it, and of about its size."""
+    is_alike = 1 / SIMILAR < face.side / place.side < SIMILAR
+    return is_alike and math.hypot(face.x - place.x, face.y - place.y) < NEAR * place.side
 
 
 def _nearest(faces: list[Face], crop: Crop) -> Face:

@@ -153,10 +153,10 @@ def read_frames(path: str | Path, indices: Sequence[int], info: VideoInfo | None
     if is_animation(path):
         images = {number: image for number, (image, *_) in enumerate(read_animation(path)) if number in wanted}
     elif info.pts:
-        for key, group in itertools.groupby(wanted, lambda index: bisect.bisect_right(info.keyframes, index) - 1):
+        for start, group in _groups(info, wanted):
             # Where seeking fails, what is missing is read from the start; damage is found and told there.
             with contextlib.suppress(UserError):
-                images.update(_read_group(path, info, info.pts[info.keyframes[max(key, 0)]], list(group)))
+                images.update(_read_group(path, info, start, group))
     missing = sorted(set(wanted) - images.keys())
     if missing:
         images.update(_read_group(path, info, None, missing))
@@ -173,25 +173,51 @@ def throughout(count: int, duration: float) -> list[int]:
 
 
 def frames_throughout(path: str | Path) -> Iterator[np.ndarray]:
-    """Some frames, evenly :func:`throughout` a video, read one at a time, as :func:`read_frames` reads them."""
+    """Some frames, evenly :func:`throughout` a video: those of :func:`read_frames`, streamed.
+
+    No frame is decoded twice: of a video with few key frames that would take far longer than all else.
+    """
     info = probe_video(path)
-    for index in throughout(len(info.times), info.duration):
-        yield read_frames(path, [index], info)[0]
+    wanted = throughout(len(info.times), info.duration)
+    if is_animation(path):
+        yield from (image for number, (image, *_) in enumerate(read_animation(path)) if number in wanted)
+        return
+    for start, group in _groups(info, wanted):
+        waiting = list(group)
+        with contextlib.suppress(UserError):  # as in read_frames
+            for index, image in _read_group(path, info, start, group):
+                if index != waiting[0]:
+                    break
+                waiting.pop(0)
+                yield image
+        for index in waiting:
+            yield read_frames(path, [index], info)[0]
 
 
-def _read_group(path: str | Path, info: VideoInfo, start: int | None, wanted: list[int]) -> dict[int, np.ndarray]:
-    """Decode from the key frame at ``start`` (a pts), or all, on; return those of the ``wanted`` that turn up."""
+def _groups(info: VideoInfo, wanted: list[int]) -> Iterator[tuple[int | None, list[int]]]:
+    """Sorted indices by the key frame (its pts) that they are decoded from; where there is no pts, the start."""
+    if not info.pts:
+        yield None, wanted
+        return
+    for key, group in itertools.groupby(wanted, lambda index: bisect.bisect_right(info.keyframes, index) - 1):
+        yield info.pts[info.keyframes[max(key, 0)]], list(group)
+
+
+def _read_group(
+    path: str | Path, info: VideoInfo, start: int | None, wanted: list[int]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Decode from the key frame at ``start`` (a pts), or all, on; those of the ``wanted`` that turn up, by index."""
     index_of = {info.pts[index] if info.pts else index: index for index in wanted}
-    images: dict[int, np.ndarray] = {}
+    left = set(wanted)
     with contextlib.closing(_decoded(path, start)) as frames:
         for count, (_, frame, screen) in enumerate(frames):
             place = frame.pts if info.pts else count
             if place in index_of:
                 index = index_of[place]
-                images[index] = _picture(path, info.times[index], frame, screen)
-            if len(images) == len(wanted) or place is None or place > max(index_of):
+                left.discard(index)
+                yield index, _picture(path, info.times[index], frame, screen)
+            if not left or place is None or place > max(index_of):
                 break
-    return images
 
 
 def first_time(path: str | Path) -> float:

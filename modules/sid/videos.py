@@ -74,7 +74,8 @@ class FaceVideo:
         self.path, self.framer, self.faceless = path, framer, faceless
         self.info = media.probe_video(path)
         self.without = 0
-        self.place = None if track else framer.video(path)
+        self._known = [] if track else framer.places(media.frames_throughout(path), str(path))
+        self.place = None if track else framer.resting(self._known)
 
     def seen(self, frames: Frames, size: int) -> Iterator[Seen]:
         """The frames of the file, but for those that are skipped; crops have ``size`` pixels of a side."""
@@ -83,7 +84,7 @@ class FaceVideo:
         for frame, found in self._places(frames):
             crop = found or _middle(frame.image)
             image = cut_crop(frame.image, crop, size)
-            has_face = found is not None and (self.place is None or self.framer.shows_face(image))
+            has_face = found is not None and (self.place is None or self.framer.shows_face(image, crop, self._known))
             count, self.without = count + 1, self.without + (not has_face)
             if self.faceless == "skip":
                 lost += 0.0 if had_face else frame.time - before
