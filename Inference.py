@@ -289,6 +289,7 @@ def animate(args: argparse.Namespace) -> None:
     fill_in_bundled(args)
 
     from dataclasses import replace
+    from functools import partial
 
     from modules.config.files import load_animation_config
     from modules.config.rigged import RiggedConfig
@@ -336,7 +337,10 @@ def animate(args: argparse.Namespace) -> None:
     check_framing(args, framing.is_close, args.source_video is not None or not all(drivers.values()))
     tell_device(args.cpu)
 
-    animated = inference.prepare(config, args.checkpoint, best_device(args.cpu))
+    if config is None:
+        animated = partial(inference.by_mesh, cpu=args.cpu)
+    else:
+        animated = inference.prepare(config, args.checkpoint, best_device(args.cpu))
     for path, is_picture in drivers.items():
         if is_picture and options.relative:
             name = "find_best_frame" if args.find_best_frame else "relative"

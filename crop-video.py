@@ -99,12 +99,12 @@ def framing(args: argparse.Namespace) -> FramingParams | None:
     """How faces are cut by landmarks; None: in FOMM's squares.  Fills in ``args.image_shape``."""
     from dataclasses import replace
 
-    from modules.config.files import load_config
+    from modules.config.files import load_animation_config
     from modules.config.sid import FramingParams
 
     params, shape = None, SHAPE
     if args.config is not None:
-        config = load_config(args.config)
+        config = load_animation_config(args.config)
         params, (height, width) = config.framing_params, config.dataset_params.frame_shape[:2]
         shape = width, height
         if params is None and args.size is None:

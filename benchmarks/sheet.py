@@ -1,6 +1,6 @@
 """The picture at the top of README: photographs with the expressions of rendered drivers.
 
-    python -m benchmarks.sheet --out docs/example.jpg
+    python -m benchmarks.sheet --out docs/example.png
 
 Sources (left) are scikit-image's astronaut and one of the face world's people; drivers (above) come with the project.
 """
@@ -8,6 +8,7 @@ Sources (left) are scikit-image's astronaut and one of the face world's people; 
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from skimage.data import astronaut
@@ -35,10 +36,10 @@ def main() -> None:
     model = load_rigged(args.checkpoint)
     framing = Framing(POINT_FRAMES, params=load_rigged_config(args.config).framing_params, cpu=True)
     drivers = [framing.image(ROOT / f"Inputs/driving static images/{name}.png") for name in DRIVERS]
-    photograph = Path(args.out).with_suffix(".source.png")
-    media.write_image(photograph, astronaut())
-    sources = [framing.source(path) for path in (photograph, ROOT / "Inputs/Identities/person-3.png")]
-    photograph.unlink()
+    with TemporaryDirectory() as folder:
+        photograph = Path(folder) / "astronaut.png"
+        media.write_image(photograph, astronaut())
+        sources = [framing.source(path) for path in (photograph, ROOT / "Inputs/Identities/person-3.png")]
     rows = [[np.full_like(drivers[0], 255), *drivers]]
     for source in sources:
         animator = RiggedAnimator(model, source.image)

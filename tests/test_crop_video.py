@@ -21,7 +21,7 @@ from skimage.data import astronaut
 from test_faces import canvas, write_video
 
 from modules import faces, media
-from modules.config.files import load_config
+from modules.config.files import load_config, load_rigged_config
 from modules.faces import tracks
 from modules.faces.close_crop import cut_crop
 from modules.faces.framer import Framer
@@ -222,6 +222,15 @@ def test_tracks_with_a_crop_that_moves_go_on_where_the_face_leaves_its_place(tmp
     clip = images(made)
     # smoothly behind the face, but not ever farther
     assert len(clip) == 25 and np.abs(clip[24] - clip[20]).mean() < 0.5 * np.abs(clip[20] - clip[20][:, ::-1]).mean()
+
+
+def test_photographs_are_cut_for_the_rigged_model_too(tmp_path: Path) -> None:
+    Image.fromarray(astronaut()).save(tmp_path / "me.png")
+    done = run(tmp_path, "--inp", "me.png", "--config", str(ROOT / "config/rigged.yaml"), "--cpu", "--out", "crops")
+    assert done.returncode == 0, done.stderr
+    params = load_rigged_config(ROOT / "config/rigged.yaml").framing_params
+    expected = Framing((256, 256), params=params, cpu=True).source(tmp_path / "me.png").image
+    assert (media.read_image(tmp_path / "crops" / "me.png") == expected).all()
 
 
 def test_photographs_are_cut_as_inference_cuts_a_source(tmp_path: Path) -> None:

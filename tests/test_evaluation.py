@@ -27,7 +27,8 @@ from modules.evaluation.output import unique_names
 from modules.geometry import RandomTransform
 from modules.media.tensors import to_tensor
 from modules.sid import weights
-from modules.sid.animator import Animator, pairs
+from modules.sid.animator import Animator
+from modules.sid.driving import pairs
 from modules.sid.model import SID
 from modules.training.checkpoint import save_checkpoint
 

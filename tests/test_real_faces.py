@@ -266,7 +266,7 @@ def test_the_rigged_model_and_fitted_heads_are_measured_in_the_same_way(trained,
     config = {
         "dataset_params": {"triples": ["none"], "root_dir": str(trained / "clips"), "frame_shape": [SIZE, SIZE, 3]}
     }
-    config |= {"train_params": {"teach": "generator"}}
+    config |= {"train_params": {"teach": "generator"}, "framing_params": {"size": 1.9}}
     write_yaml(config, trained / "rigged.yaml")
     weights_file = ROOT / "SID_Checkpoints" / "sid-rigged-cpk.pth"
     (trained / "rigged").mkdir(exist_ok=True)

@@ -258,7 +258,7 @@ def test_a_source_may_be_any_picture(tmp_path):
     Image.fromarray(np.ascontiguousarray(np.rot90(pixels))).save(tmp_path / "turned.png", exif=exif)
     with Image.open(tmp_path / "turned.png") as picture:
         for given in (picture, tmp_path / "turned.png", pixels, pixels / 255, torch.tensor(pixels.T / 255).mT):
-            assert torch.equal(Animator(model, given).source.image, to_tensor([pixels]))
+            assert torch.equal(Animator(model, given).person.source.image, to_tensor([pixels]))
     with pytest.raises(UserError, match="source: cannot be a list"):
         Animator(model, [pixels])
 

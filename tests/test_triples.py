@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save
 from skimage.data import astronaut
 
 from modules.data.triples.dataset import PER_GROUP, TripleDataset
@@ -81,8 +82,8 @@ def test_everybody_of_a_group_shows_the_same(photographs):
     assert all(torch.equal(a, b) for a, b in zip(group, again, strict=True))
     assert not torch.equal(group.image, people_group(SIZE, 8).image)
     eyes = group.landmarks[:, :, 36:48].mean(2)
-    # the pose is everybody's: faces differ in shape, not in where they are
-    assert (eyes - eyes.mean(0)).abs().max() < 0.15 < (eyes - eyes.mean(1, keepdim=True)).abs().max() + 0.15
+    # the pose is everybody's: people differ by their shape alone, states by where they are as well
+    assert (eyes - eyes.mean(0)).abs().mean() < 0.5 * (eyes - eyes.mean(1, keepdim=True)).abs().mean()
 
 
 def test_rendering_goes_on_where_it_stopped(folder, photographs, tmp_path):
@@ -94,6 +95,16 @@ def test_rendering_goes_on_where_it_stopped(folder, photographs, tmp_path):
         write_shards(folder, Plan(SIZE, 4, 0.5), photographs, SHARD, progress=False)
     with pytest.raises(UserError, match="there are none"):
         write_shards(tmp_path, Plan(SIZE, 3, 0.5), None, 1, progress=False)
+    three = photographs._replace(puppets=photographs.puppets.take([0, 1, 2]), names=NAMES[:3])
+    with pytest.raises(UserError, match="3 people to draw groups of 4 from"):
+        write_shards(tmp_path, Plan(SIZE, 3, 0.5), three, 1, progress=False)
+
+
+@pytest.mark.parametrize(("content", "said"), [(b"no tensors", "cannot be read"), (save({}), "holds no triples")])
+def test_what_is_no_shard_is_one_line(tmp_path, content, said):
+    (tmp_path / "00000.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match=said):
+        TripleDataset([str(tmp_path)])
 
 
 def test_an_item_depends_on_seed_epoch_and_index_alone(folder):

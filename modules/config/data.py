@@ -64,14 +64,12 @@ class AugmentationParams:
 
 
 @section
-class DatasetParams:
+class ClipsParams:
+    """Clips, as every mode of run.py reads them."""
+
     root_dir: str | list[RootParams] = option(filled=True)  # folder(s) of videos or stills, or their train/ and test/
     frame_shape: tuple[int, int, Literal[3]] = option((256, 256, 3), low=1)  # height, width, channels
-    id_sampling: bool = False  # an epoch draws one clip per name before `#`
     pairs_list: str | None = None  # csv with columns source,driving for --mode animate
-    augmentation_params: AugmentationParams = AugmentationParams()
-    frames_per_video: int = option(2, low=2)  # frames an item holds; FOMM uses 2
-    elsewhere_frame: bool = False  # an item also holds a frame of the person's other clips
     cache_dir: str | None = None  # keeps decoded frames here as memory maps
     num_workers: int = option(4, low=0)  # loader processes per device; 0 = in the main process
     random_seed: int = option(0, low=0)  # of the train/test split and the pairs
@@ -80,3 +78,13 @@ class DatasetParams:
     def roots(self) -> tuple[RootParams, ...]:
         """The data sets to mix; a plain path is one root of weight 1."""
         return (RootParams(path=self.root_dir),) if isinstance(self.root_dir, str) else tuple(self.root_dir)
+
+
+@section
+class DatasetParams(ClipsParams):
+    """And as SID learns from them."""
+
+    id_sampling: bool = False  # an epoch draws one clip per name before `#`
+    augmentation_params: AugmentationParams = AugmentationParams()
+    frames_per_video: int = option(2, low=2)  # frames an item holds; FOMM uses 2
+    elsewhere_frame: bool = False  # an item also holds a frame of the person's other clips

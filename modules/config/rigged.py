@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .data import DatasetParams, RootParams
+from .data import ClipsParams, RootParams
 from .schema import option, section
 from .sid import AnimateParams, FramingParams, ReconstructionParams
 from .training import LoopParams
 
 
 @section
-class TriplesParams(DatasetParams):
+class TriplesParams(ClipsParams):
     triples: list[str] = option(filled=True)  # folders of python -m modules.data.triples, to learn from
     root_dir: str | list[RootParams] = "data/clips"  # folder(s) of clips that run.py rebuilds and animates
-    num_workers: int = option(1, low=0)  # loader processes per device; 0 = in the main process
 
 
 @section
 class RiggedWeights:
-    """A weight of 0 leaves the term out."""
+    """Of the losses; a term of weight 0 teaches nothing."""
 
     expression: float = option(1.0, low=0)  # z_exp against the action units and gaze shown, each in its spread
     pose: float = option(1.0, low=0)  # z_pose likewise
@@ -44,7 +43,6 @@ class RiggedTrainParams(LoopParams):
 class RiggedConfig:
     dataset_params: TriplesParams
     train_params: RiggedTrainParams
-    # as the pictures of triples are framed, in the mean
-    framing_params: FramingParams = FramingParams(size=1.9, above=0.07)
+    framing_params: FramingParams  # as the pictures of triples are framed
     reconstruction_params: ReconstructionParams = ReconstructionParams()
     animate_params: AnimateParams = AnimateParams()

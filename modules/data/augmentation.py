@@ -249,3 +249,15 @@ def _blur(images: Tensor, sigma: Tensor, largest: float) -> Tensor:
     planes = F.conv2d(planes, kernel[:, None, :, None], groups=batch * channels)
     planes = F.conv2d(planes, kernel[:, None, None, :], groups=batch * channels)
     return planes[0].unflatten(0, (batch, channels))
+
+
+def softened(images: Tensor) -> Tensor:
+    """``[B, 3, H, W]`` each blurred by a random share (of the global random state): made pictures are too sharp."""
+    blurred = F.interpolate(F.avg_pool2d(images, 2), scale_factor=2.0, mode="bilinear")
+    return torch.lerp(images, blurred, torch.rand(len(images), 1, 1, 1, device=images.device))
+
+
+def noisy(images: Tensor, most: float = 0.03) -> Tensor:
+    """``[B, 3, H, W]`` each with noise of a random deviation up to ``most``, in [0, 1]: made pictures have none."""
+    deviation = most * torch.rand(len(images), 1, 1, 1, device=images.device)
+    return (images + deviation * torch.randn_like(images)).clamp(0, 1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..config.data import DatasetParams
+from ..config.data import ClipsParams, DatasetParams
 from ..errors import UserError
 from .augmentation import augment, made_view
 from .cache import FrameCache
@@ -161,7 +161,7 @@ class FrameDataset(Dataset):
             self.cache.prepare(self.clips, share, begin, progress)
 
 
-def test_clips(params: DatasetParams) -> list[Clip]:
+def test_clips(params: ClipsParams) -> list[Clip]:
     """The clips of the test split, root after root; those that cannot be read are named in the log and left out.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from ..arguments import number, training_options, training_parser
@@ -48,14 +49,12 @@ def main() -> None:
         train(load_animation_config(args.config), Run(**training_options(args)))
         return
     by_mesh = args.motion == "mesh"
-    if by_mesh:  # results lie where those of a checkpoint of this name would
-        args.checkpoint = str(Path(args.log_dir) / "mesh" / "mesh")
-    if args.checkpoint is None:
+    if args.checkpoint is None and not by_mesh:
         raise UserError(f"--mode {args.mode} needs --checkpoint")
 
     from ..config.files import load_animation_config, load_config, stage_of
     from ..config.schema import read_yaml
-    from ..devices import device_list, select_devices
+    from ..devices import best_device, device_list, select_devices
 
     select_devices(device_list(args.device_ids), args.cpu)
     if args.mode == "evaluate" and stage_of(read_yaml(args.config)) == "MEF":
@@ -63,22 +62,31 @@ def main() -> None:
 
         evaluate_mef(args.config, args.checkpoint, args.cpu)
         return
-    if args.mode == "compare-real":
-        from .compare_real import compare_real
-
-        config = load_animation_config(args.config)
-        compare_real(config, args.checkpoint, args.real_faces, args.pairs, args.crop, args.cpu, by_mesh)
-        return
     if args.mode == "evaluate":
         from .evaluate import evaluate
 
         evaluate(load_config(args.config), args.checkpoint, args.cpu)
         return
+    from ..sid.inference import by_mesh as mesh_moves
+    from ..sid.inference import prepare
     from .animation import animate_pairs
+    from .compare_real import compare_real
+    from .framed import ClipFraming
+    from .output import evaluation_folder
     from .reconstruction import reconstruct
 
+    config, device = load_animation_config(args.config), best_device(args.cpu)
+    framed = ClipFraming(config, args.crop, args.cpu)
+    if by_mesh:
+        moves, out = partial(mesh_moves, cpu=args.cpu), Path(args.log_dir) / "mesh"
+    else:
+        moves, out = prepare(config, args.checkpoint, device), Path(args.checkpoint).parent
+    if args.mode == "compare-real":
+        out = out / "compare-real" if by_mesh else evaluation_folder(args.checkpoint, "compare-real")
+        compare_real(config, moves, framed, out, device, args.real_faces, args.pairs)
+        return
     work = {"reconstruction": reconstruct, "animate": animate_pairs}[args.mode]
-    work(load_animation_config(args.config), args.checkpoint, args.crop, args.cpu, by_mesh)
+    work(config, moves, framed, out, device)
 
 
 if __name__ == "__main__":

@@ -8,17 +8,17 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from ..config.rigged import RiggedConfig
 from ..config.sid import Config
 from ..data.clips import Clip, UnreadableClip
 from ..data.frames import test_clips
-from ..devices import best_device
 from ..errors import UserError
-from ..sid.animator import Animates
-from ..sid.animator import pairs as driven_pairs
-from ..sid.inference import Animated, prepare
+from ..sid.driving import Animates
+from ..sid.driving import pairs as driven_pairs
+from ..sid.inference import Animated, Moves
 from ..sid.motion import MotionOptions
 from ..sid.videos import Source
 from .framed import ClipFraming, frames_throughout
@@ -28,23 +28,16 @@ from .real_summary import face_table, summarise
 
 
 def animate_pairs(
-    config: Config | RiggedConfig,
-    checkpoint: str | Path,
-    crop: bool | None = None,
-    cpu: bool = False,
-    by_mesh: bool = False,
+    config: Config | RiggedConfig, moves: Moves, framed: ClipFraming, out: Path, device: torch.device
 ) -> Path:
-    """Drive the first frame of one test clip by another, for every pair; write ``animation/`` beside the checkpoint.
+    """Drive the first frame of one test clip by another, for every pair; write ``animation/`` into ``out``.
 
     Faces are read by judges of their own (:class:`.real_faces.AgainstDriver`), their figures printed and written to
-    ``metrics.json``.  ``crop`` is :class:`.framed.ClipFraming`'s.  ``by_mesh``: by heads fitted to the sources, not by
-    the checkpoint's model.
+    ``metrics.json``.
     """
-    options = motion_options(config)
     pairs = choose_pairs(test_clips(config.dataset_params), config)
-    device, framed = best_device(cpu), ClipFraming(config, crop, cpu)
-    animated, faces = prepare(None if by_mesh else config, checkpoint, device)(options), PairFaces(device)
-    folder = Path(checkpoint).parent / "animation"
+    animated, faces = moves(motion_options(config)), PairFaces(device)
+    folder = out / "animation"
     skipped = []
     names = unique_names(f"{source.name}-{driving.name}" for source, driving in pairs)
     for name, (source, driving) in zip(tqdm(names, unit="pair"), pairs, strict=True):

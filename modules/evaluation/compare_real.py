@@ -7,35 +7,34 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from ..config.rigged import RiggedConfig
 from ..config.sid import Config
 from ..data.clips import Clip, UnreadableClip, find_clips
-from ..devices import best_device
 from ..errors import UserError
-from ..sid.inference import prepare
+from ..sid.inference import Moves
 from .animation import driven, motion_options
 from .framed import ClipFraming
-from .output import evaluation_folder, write_json
+from .output import write_json
 from .real_pairs import PairFaces
 from .real_summary import columns, face_table, summarise
 
 
 def compare_real(
     config: Config | RiggedConfig,
-    checkpoint: str | Path,
+    moves: Moves,
+    framed: ClipFraming,
+    out: Path,
+    device: torch.device,
     folder: str | Path,
     limit: int | None,
-    crop: bool | None = None,
-    cpu: bool = False,
-    by_mesh: bool = False,
 ) -> Path:
     """Drive the first frame of every clip in ``folder`` by every other person's clip, ``limit`` pairs at most.
 
-    Writes ``compare-real/<name of the checkpoint>/metrics.json`` beside the checkpoint and prints a table.  No picture
-    is written, and there is no truth to measure against.  ``crop`` is :class:`.framed.ClipFraming`'s.  ``by_mesh``: by
-    heads fitted to the sources, not by the checkpoint's model.
+    Writes ``metrics.json`` into ``out`` and prints a table.  No picture is written, and there is no truth to measure
+    against.
 
     Raises:
         UserError: the folder holds no two people; or none of its clips can be read.
@@ -43,12 +42,7 @@ def compare_real(
     clips, bad = find_clips(folder, "all", config.dataset_params.frame_shape)
     skipped = {path.name: reason for path, reason in bad.items()}
     pairs = cross_pairs(clips, limit, config.dataset_params.random_seed)
-    device = best_device(cpu)
-    framed = ClipFraming(config, crop, cpu)
-    animated, faces = (
-        prepare(None if by_mesh else config, checkpoint, device)(motion_options(config)),
-        PairFaces(device),
-    )
+    animated, faces = moves(motion_options(config)), PairFaces(device)
     for source, driving in tqdm(pairs, unit="pair"):
         try:
             with driven(animated, framed(source), framed(driving), faces) as (_, moved):
@@ -63,7 +57,6 @@ def compare_real(
     summary = summarise([result for _, result in faces.results], faces.anchors)
     if not summary:
         raise UserError(f"{folder}: no face is found in most of the frames of most clips; give clips of faces")
-    out = evaluation_folder(checkpoint, "compare-real")
     names = [f"{source.name}-{driving.name}" for (source, driving), _ in faces.results]
     write_json(
         out / "metrics.json",

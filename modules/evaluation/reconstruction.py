@@ -16,11 +16,10 @@ from ..config.rigged import RiggedConfig
 from ..config.sid import Config
 from ..data.clips import Clip, UnreadableClip
 from ..data.frames import test_clips
-from ..devices import best_device
 from ..errors import UserError
 from ..media.tensors import to_tensor
-from ..sid.animator import pairs
-from ..sid.inference import Animated, prepare
+from ..sid.driving import pairs
+from ..sid.inference import Animated, Moves
 from ..sid.motion import MotionOptions
 from .animation import ready
 from .framed import ClipFraming
@@ -35,27 +34,19 @@ MOVING = 28.0  # dB: clips that repeating their first frame explains less well t
 
 
 def reconstruct(
-    config: Config | RiggedConfig,
-    checkpoint: str | Path,
-    crop: bool | None = None,
-    cpu: bool = False,
-    by_mesh: bool = False,
+    config: Config | RiggedConfig, moves: Moves, framed: ClipFraming, out: Path, device: torch.device
 ) -> Path:
-    """Rebuild the test clips; write videos, strips and ``metrics.json`` beside the checkpoint and print a table.
+    """Rebuild the test clips; write videos, strips and ``metrics.json`` into ``out`` and print a table.
 
     Every figure is over the frames after the first, which is given, averaged per person, and stands beside two trivial
     answers: the first frame repeated, and its best global affine warp.  Faces are read by judges of their own
-    (:class:`.real_faces.AgainstTruth`); where the clips show none, their figures are left out.  ``crop`` is
-    :class:`.framed.ClipFraming`'s.  ``by_mesh``: by fitted heads, not by the checkpoint's model.
+    (:class:`.real_faces.AgainstTruth`); where the clips show none, their figures are left out.
     """
-    device, framed = best_device(cpu), ClipFraming(config, crop, cpu)
-    animated = prepare(None if by_mesh else config, checkpoint, device)(
-        MotionOptions(config.reconstruction_params.motion)
-    )
+    animated = moves(MotionOptions(config.reconstruction_params.motion))
     clips = [clip for clip in test_clips(config.dataset_params) if len(clip) > 1 and not clip.is_photos]
     if not clips:
         raise UserError("the test split holds no clip of two frames or more: nothing to reconstruct")
-    folder = Path(checkpoint).parent / "reconstruction"
+    folder = out / "reconstruction"
     results, faces, skipped = [], [], {}
     judges = Judges(load_lpips(device), load_face_reader(device), Anchors())
     clips = clips[: config.reconstruction_params.num_videos]

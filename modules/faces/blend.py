@@ -17,7 +17,7 @@ from torch import Tensor
 from .. import media
 from ..media.tensors import to_tensor
 from .detail import unchanged
-from .filters import blurred, dilated, filled
+from .filters import blurred, dilated, filled, ramp
 from .matte import SIZE, PersonMatte
 
 RIM = 0.08  # of the crop's side: over this width results fade out at its edge
@@ -95,9 +95,8 @@ def with_face(person: Tensor) -> Tensor:
 def rim(side: int) -> Tensor:
     """1 inside, falling smoothly to 0 at the edges, ``[side, side]``."""
     pixels = torch.arange(side) + 0.5
-    ramp = (torch.minimum(pixels, side - pixels) / side / RIM).clamp(0, 1)
-    ramp = ramp * ramp * (3 - 2 * ramp)
-    return ramp[:, None] * ramp
+    line = ramp(torch.minimum(pixels, side - pixels) / side / RIM)
+    return line[:, None] * line
 
 
 def _face(device: torch.device) -> Tensor:

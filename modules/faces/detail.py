@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry import coordinate_grid, resize_grid, sample
-from .filters import dilated
+from .filters import dilated, ramp
 
 UNCHANGED = 0.02  # difference of a colour that is hardly seen
 SIDES, BELOW = 0.08, 0.18  # of a crop's side: over this width its motion comes to rest; below, where the neck is
@@ -78,8 +78,7 @@ def kept_share(height: int, width: int) -> Tensor:
     ways = (torch.minimum(x, 1 - x)[None] / SIDES, y[:, None] / SIDES, (1 - y)[:, None] / BELOW)
     share = torch.ones(height, width)
     for way in ways:
-        way = way.clamp(0, 1)
-        share = share * way * way * (3 - 2 * way)
+        share = share * ramp(way)
     return share
 
 

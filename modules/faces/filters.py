@@ -25,6 +25,12 @@ def blurred(values: Tensor, radius: int) -> Tensor:
     return F.avg_pool2d(F.avg_pool2d(padded, (side, 1), 1), (1, side), 1)
 
 
+def ramp(way: Tensor) -> Tensor:
+    """0 up to 0, 1 from 1 on, smooth between."""
+    way = way.clamp(0, 1)
+    return way * way * (3 - 2 * way)
+
+
 def filled(values: Tensor, weight: Tensor) -> Tensor:
     """``values`` where ``weight [B, 1, H, W]`` is 1; what has less is taken from coarser and coarser pictures.
 

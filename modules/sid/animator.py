@@ -1,43 +1,41 @@
-"""The animate flow: frames in, key points and semantics, motion transfer, generator, frames out; all of it streamed."""
+"""Animating by SID's networks: key points and semantics, motion transfer, generator."""
 
 from __future__ import annotations
 
-import itertools
-from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from .. import media
 from ..errors import UserError
 from ..faces.detail import Detail
 from ..media.tensors import to_images, to_tensor
+from .driving import ModelAnimator, Pictures
 from .generator import Condition, Generated
 from .keypoints import Keypoints
 from .model import SID
 from .motion import Driver, MotionOptions, Source, pose_distance, read_driver, read_source, transfer
 
-Pictures = tuple[Any, Any]  # of a source: at the model's size, and larger or None
+
+class Person(NamedTuple):
+    """Sources, read; and of each, or one of all, the detail of a larger picture, where there is one."""
+
+    source: Source
+    details: list[Detail | None]
 
 
-class Animator:
-    """A source person, encoded once, driven by any number of frames.
+class Animator(ModelAnimator[Driver, Person]):
+    """A source person, encoded once, driven by any number of frames; arguments are :class:`.driving.ModelAnimator`'s.
+
+    A larger picture's detail (:mod:`.faces.detail`) is moved along.
 
     Example::
 
         animator = Animator(model, source_image)
         for result in animator.animate(frames):
             ...
-
-    Args:
-        model: in evaluation mode, on its device.
-        source: a picture, as :func:`.media.as_image` takes it, at the model's size.
-        batch_size: driving frames computed together; results do not depend on it.
-        large: the same picture, larger: results then come in its size, with its detail (:mod:`.faces.detail`), and
-            stay as they are at their edges, to be pasted back.
     """
 
     def __init__(
@@ -50,80 +48,38 @@ class Animator:
     ):
         options = options or MotionOptions()
         options.resolved(model.encoders is not None)  # say at once what cannot work
-        self.model, self.options, self.batch_size = model, options, batch_size
-        self.device = next(model.parameters()).device
-        self.source, (self.detail,) = self._read([(source, large)])
-        self.best: Driver | None = None
+        self.model = model
+        super().__init__(model, source, options, batch_size, large)
 
     def prepare(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> None:
         """Nothing: the encoders need not have seen a driver before."""
 
-    @torch.inference_mode()
-    def start_from_best(self, frames: Iterable[np.ndarray]) -> int:
-        """Find the driving frame posed most like the source, the origin of the next :meth:`animate`'s relative motion.
-
-        Return its index.
-        """
-        best, index = float("inf"), 0
-        for number, batch in enumerate(batches(frames, self.batch_size)):
-            driver = read_driver(self.model, to_tensor(batch, self.device))
-            distances = pose_distance(driver.keypoints, self.source.keypoints).tolist()
-            for i, distance in enumerate(distances):
-                if distance < best:
-                    best, index, self.best = distance, number * self.batch_size + i, _one(driver, i)
-        return index
-
-    @torch.inference_mode()
-    def animate(
-        self,
-        frames: Iterable[np.ndarray],
-        pose_frames: Iterable[np.ndarray] | None = None,
-        pose_moves: bool = False,
-        sources: Iterable[Pictures] | None = None,
-    ) -> Iterator[np.ndarray]:
-        """Yield one result, uint8 ``[H, W, 3]``, per driving frame; at most a batch of frames is held at a time.
-
-        ``pose_frames``, as many as ``frames``, give the head pose in place of the driver's; where ``pose_moves``, they
-        are a video's, and relative motion starts from the first of them.  ``sources``, a frame each, are the person as
-        they are then, in place of the one picture: a video of them.  A batch of them is read first, then its drivers.
-        """
-        first, self.best = self.best, None
-        first_pose = None
-        source, details = self.source, [self.detail]
-        for batch, pose_batch, group in together(frames, pose_frames, sources, self.batch_size):
-            if group is not None:
-                source, details = self._read(group)
-            driver = read_driver(self.model, to_tensor(batch, self.device))
-            first = first or _one(driver, 0)
-            pose = None
-            if pose_batch is not None:
-                pose = read_driver(self.model, to_tensor(pose_batch, self.device))
-                if pose_moves:
-                    first_pose = first_pose or _one(pose, 0)
-            made = self._render(source, driver, first, pose, first_pose)
-            if not made.prediction.isfinite().all():
-                raise UserError("the model's pictures are not finite, though its weights are; use another checkpoint")
-            yield from _images(made, details)
-
-    @torch.inference_mode()
-    def _read(self, pictures: list[Pictures]) -> tuple[Source, list[Detail | None]]:
-        """Everything that is computed once of sources."""
+    def _meet(self, pictures: list[Pictures]) -> Person:
         source = read_source(
             self.model, to_tensor([media.as_image(image, "source") for image, _ in pictures], self.device)
         )
         if all(large is None for _, large in pictures):
-            return source, [None] * len(pictures)
+            return Person(source, [None] * len(pictures))
         details: list[Detail | None] = []
         for unmoved, (_, large) in zip(self._unmoved(source).split(1), pictures, strict=True):
             whole = None if large is None else to_tensor([media.as_image(large, "large")], self.device)
             details.append(None if whole is None else Detail(whole, unmoved, rests=True))
-        return source, details
+        return Person(source, details)
 
-    def _render(
-        self, source: Source, driver: Driver, first: Driver, pose: Driver | None, first_pose: Driver | None
-    ) -> Generated:
-        """The source as the driver has it."""
-        return self._generate(source, *transfer(self.model, source, driver, first, self.options, pose, first_pose))
+    def _read(self, frames: list[np.ndarray], for_pose: bool) -> Driver:
+        return read_driver(self.model, to_tensor(frames, self.device))
+
+    def _distances(self, read: Driver) -> Tensor:
+        return pose_distance(read.keypoints, self.person.source.keypoints)
+
+    def _results(
+        self, person: Person, driver: Driver, first: Driver, pose: Driver | None, first_pose: Driver | None
+    ) -> Iterator[np.ndarray]:
+        moved = transfer(self.model, person.source, driver, first, self.options, pose, first_pose)
+        made = self._generate(person.source, *moved)
+        if not made.prediction.isfinite().all():
+            raise UserError("the model's pictures are not finite, though its weights are; use another checkpoint")
+        yield from _images(made, person.details)
 
     def _unmoved(self, source: Source) -> Tensor:
         """The model's pictures of sources as they are, ``[B, 3, H, W]``."""
@@ -157,59 +113,3 @@ def _images(made: Generated, details: list[Detail | None]) -> Iterator[np.ndarra
     for i, detail in enumerate(details * len(flow) if len(details) == 1 else details):
         row = slice(i, i + 1)
         yield from to_images(detail.add(made.prediction[row], flow[row], None if shown is None else shown[row]))
-
-
-class Animates(Protocol):
-    """A source that can be driven: by SID, rigged or not, or by way of a fitted head."""
-
-    def prepare(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> None: ...
-
-    def start_from_best(self, frames: Iterable[np.ndarray]) -> int: ...
-
-    def animate(
-        self, frames: Iterable[np.ndarray], pose_frames: Iterable[np.ndarray] | None = None, pose_moves: bool = False
-    ) -> Iterator[np.ndarray]: ...
-
-
-def pairs(animator: Animates, frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield every driving frame with its result; as streamed as ``animate``."""
-    waiting: deque[np.ndarray] = deque()  # driving frames whose results are still being computed
-
-    def remembered() -> Iterator[np.ndarray]:
-        for frame in frames:
-            waiting.append(frame)
-            yield frame
-
-    for picture in animator.animate(remembered()):
-        yield waiting.popleft(), picture
-
-
-def together(
-    frames: Iterable[np.ndarray],
-    pose_frames: Iterable[np.ndarray] | None,
-    sources: Iterable[Pictures] | None,
-    size: int,
-) -> Iterator[tuple[list[np.ndarray], list[np.ndarray] | None, list[Pictures] | None]]:
-    """At most ``size`` frames at a time, with as many of the pose's and of the source's, where there are any."""
-    frames, poses = iter(frames), None if pose_frames is None else iter(pose_frames)
-    groups = itertools.repeat(None) if sources is None else batches(sources, size)
-    for group in groups:
-        batch = list(itertools.islice(frames, size if group is None else len(group)))
-        if not batch:
-            return
-        beside = None if poses is None else list(itertools.islice(poses, len(batch)))
-        yield batch, beside, None if group is None else group[: len(batch)]
-
-
-def batches(frames: Iterable, size: int) -> Iterator[list[np.ndarray]]:
-    frames = iter(frames)
-    while batch := list(itertools.islice(frames, size)):
-        yield batch
-
-
-def _one(driver: Driver, index: int) -> Driver:
-    def pick(t: Tensor) -> Tensor:
-        return t[index : index + 1]
-
-    semantics = driver.semantics
-    return Driver(driver.keypoints.map(pick), semantics and type(semantics)(*map(pick, semantics)))

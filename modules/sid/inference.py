@@ -18,7 +18,8 @@ from .. import media
 from ..config.rigged import RiggedConfig
 from ..config.sid import Config, FramingParams, ModelParams
 from ..world.puppets.animator import PuppetAnimator
-from .animator import Animates, Animator, Pictures
+from .animator import Animator
+from .driving import Animates, ModelAnimator, Pictures
 from .framing import Framing
 from .model import SID
 from .motion import MotionOptions
@@ -38,14 +39,11 @@ def prepare_model(params: ModelParams, checkpoint: str | Path, device: torch.dev
 
 
 Animated = Callable[[Source], Animates]  # what makes a source move
+Moves = Callable[[MotionOptions], Animated]  # and how that depends on options
 
 
-def prepare(
-    config: Config | RiggedConfig | None, checkpoint: str | Path, device: torch.device
-) -> Callable[[MotionOptions], Animated]:
-    """How options make sources move: by the checkpoint's model; without a configuration by a head fitted to each."""
-    if config is None:
-        return partial(by_mesh, cpu=device.type == "cpu")
+def prepare(config: Config | RiggedConfig, checkpoint: str | Path, device: torch.device) -> Moves:
+    """How the model of a checkpoint moves sources."""
     if isinstance(config, RiggedConfig):
         return partial(by_rig, load_rigged(checkpoint).to(device))
     return partial(by_model, prepare_model(config.model_params, checkpoint, device))
@@ -146,7 +144,7 @@ def animate_video(
 
 
 def animate_source_video(
-    animated: Callable[[Source], Animator | RiggedAnimator],
+    animated: Callable[[Source], ModelAnimator],
     source: str,
     driver: str,
     result: str,

@@ -67,6 +67,15 @@ class Driver(NamedTuple):
     keypoints: Keypoints
     semantics: Semantics | None
 
+    def row(self, index: int) -> Driver:
+        """One frame's."""
+        rows = slice(index, index + 1)
+        semantics = self.semantics
+        return Driver(
+            self.keypoints.map(lambda t: t[rows]),
+            None if semantics is None else Semantics(*(z[rows] for z in semantics)),
+        )
+
 
 def read_source(model: SID, image: Tensor) -> Source:
     """Encode ``image [B, 3, H, W]``."""

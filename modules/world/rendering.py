@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..geometry import coordinate_grid
 from . import camera, colours, geometry
 from .background import background
 from .clothes import body_colour
@@ -22,7 +23,7 @@ from .mouth import mouth_colour
 from .parameters import Faces, category
 from .raster import compact, interpolate, rasterise
 from .strands import hair_colour, hat_colour
-from .truth import averaged, is_seen, pixel_flow, still_pixels
+from .truth import averaged, is_seen, pixel_flow
 
 OVERSAMPLING = 2  # samples per pixel each way
 # Pixels at a time: what fits a CPU's cache; on a GPU enough to keep it busy, in 3 GiB (128 x 128 pixels take 12 MiB).
@@ -167,7 +168,8 @@ def _render(faces: Faces, size: int, to: Faces | None) -> tuple[Render, Flow | N
         return picture, None
     flow, valid = _flow(to, points, nearest, part, triangles, two_sided, surface.coordinates, size)
     is_person = there >= _OPAQUE
-    shown = torch.where(is_person, flow, still_pixels(flow)).permute(0, 2, 3, 1)
+    still = coordinate_grid(size, size, flow)
+    shown = torch.where(is_person.permute(0, 2, 3, 1), flow.permute(0, 2, 3, 1), still)
     return picture, Flow(shown, (valid & is_person).float())
 
 

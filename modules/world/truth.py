@@ -49,11 +49,5 @@ def is_seen(flow: Tensor, flow_depth: Tensor, front: Tensor, size: int) -> Tenso
     return averaged((flow_depth[:, None] < nearest + _NEAR).float(), size) == 1
 
 
-def still_pixels(pictures: Tensor) -> Tensor:
-    """[B, 2, H, W] where pixels of [B, C, H, W] are, in [-1, 1]: the flow of what stands still."""
-    line = torch.linspace(-1, 1, pictures.shape[-1], device=pictures.device)
-    return torch.stack(torch.meshgrid(line, line, indexing="xy")).expand(len(pictures), -1, -1, -1)
-
-
 def _side(samples: Tensor) -> int:
     return round(samples.shape[-1] ** 0.5)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -16,7 +15,7 @@ from ...faces.landmarks68 import landmarks68
 from ...faces.mesh import MIRROR
 from ...world.puppets.states import States
 from .groups import PEOPLE, STATES
-from .shards import POINTS, shards_in
+from .shards import POINTS, open_shard, shards_in
 
 PER_GROUP = PEOPLE * (PEOPLE - 1) * STATES  # triples whose flow is known
 WRECKED = 0.06  # half frames: a picture is left out where landmarks are found, in the mean, that far from the truth
@@ -95,7 +94,7 @@ class TripleDataset(Dataset):
     def _shard(self, path: Path) -> tuple[Any, Tensor]:
         """A shard's file, and bool [G, P, S] which of its pictures show the face that was meant."""
         if path not in self._open:
-            file = safe_open(path, "pt")
+            file = open_shard(path)
             truth, points = file.get_tensor("landmarks"), file.get_tensor(POINTS).float()
             size = file.get_slice("image").get_shape()[-1]
             apart = landmarks68(points)[..., INNER, :2] * (size / (size - 1)) - truth[..., INNER, :]

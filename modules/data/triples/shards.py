@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from ...errors import UserError
 from ...faces.alignment import upright_square
 from ...faces.mesh import FROM_LANDMARKS, FaceMesh
 from ...world.puppets.photographs import Prepared
-from .groups import Group, people_group, photograph_group
+from .groups import PEOPLE, Group, people_group, photograph_group
 
 SHARD = 8  # groups in a file
 FORMAT = "deepexpr triples 1"
@@ -40,21 +41,23 @@ class Plan:
 
 
 def write_shards(folder: str | Path, plan: Plan, prepared: Prepared | None, groups: int, progress: bool = True) -> None:
-    """Render what is missing of the first ``groups`` groups (rounded up to whole shards of 16).
+    """Render what is missing of the first ``groups`` groups (rounded up to whole shards).
 
     Raises:
-        UserError: photographs are wanted and there are none, or shards of another plan are there.
+        UserError: photographs are wanted and do not show four people, or shards made of something else are there.
     """
     folder = Path(folder)
     if plan.people_share < 1 and prepared is None:
         raise UserError("photographs are wanted (people_share below 1), and there are none; give prepared ones")
+    names = [] if prepared is None else [name.split("#")[0] for name in prepared.names]
+    if plan.people_share < 1 and len(set(names)) < PEOPLE:
+        raise UserError(f"{len(set(names))} people to draw groups of {PEOPLE} from; give photographs of more")
     told = _made_from(plan, prepared)
     count = -(-groups // SHARD)
     for path in shards_in(folder)[:count]:
-        if _about(path) != told:
+        if open_shard(path).metadata() != told:
             raise UserError(f"{path}: was made of something else; choose another folder, or remove this one")
     missing = [number for number in range(count) if not _path(folder, number).exists()]
-    names = [] if prepared is None else [name.split("#")[0] for name in prepared.names]
     landmarks = FaceMesh()
     with tqdm(total=len(missing) * SHARD, desc=f"rendering {folder}", unit="group", disable=not progress) as bar:
         for number in missing:
@@ -83,17 +86,24 @@ def _path(folder: Path, number: int) -> Path:
     return folder / f"{number:05d}.safetensors"
 
 
-def _made_from(plan: Plan, prepared: Prepared | None) -> dict[str, str]:
-    photographs = "" if prepared is None else hashlib.sha256(json.dumps(prepared.names).encode()).hexdigest()[:16]
-    return {"format": FORMAT, "plan": json.dumps(vars(plan)), "photographs": photographs}
-
-
-def _about(path: Path) -> dict[str, str]:
+def open_shard(path: Path) -> Any:
+    """A shard, to be read in parts.  Raises UserError."""
     try:
-        with safe_open(path, "pt") as file:
-            return file.metadata() or {}
+        file = safe_open(path, "pt")
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); remove it") from error
+        raise UserError(f"{path}: cannot be read ({error}); remove it, and it is rendered again") from error
+    if (file.metadata() or {}).get("format") != FORMAT:
+        raise UserError(f"{path}: holds no triples; give a folder of python -m modules.data.triples")
+    return file
+
+
+def _made_from(plan: Plan, prepared: Prepared | None) -> dict[str, str]:
+    told = {"format": FORMAT, "plan": json.dumps(vars(plan))}
+    if prepared is None:
+        return told
+    digest = hashlib.sha256(json.dumps(prepared.names).encode())
+    digest.update(prepared.puppets.photo.numpy().tobytes())
+    return told | {"photographs": digest.hexdigest()[:16]}
 
 
 @torch.no_grad()

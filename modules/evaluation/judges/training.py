@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -14,6 +13,7 @@ from ...config.schema import option, section
 from ...config.sid import EncoderParams
 from ...config.training import LoopParams
 from ...contrast import identity_contrast
+from ...data.augmentation import noisy, softened
 from ...data.sampling import loader_of
 from ...faces.window import within_whole_face
 from ...training.launch import one_voice
@@ -160,10 +160,5 @@ def _placed(found: list[Tensor], true: list[Tensor]) -> dict[str, Tensor]:
 def _blemish(images: Tensor) -> Tensor:
     """Blur, noise and another exposure at random: generated pictures are not as clean as renders."""
 
-    def each(draw: Callable[..., Tensor]) -> Tensor:
-        return draw(len(images), 1, 1, 1, device=images.device)
-
-    blurred = F.interpolate(F.avg_pool2d(images, 2), scale_factor=2.0, mode="bilinear")
-    images = torch.lerp(images, blurred, each(torch.rand))
-    gain = 1 + 0.1 * each(torch.randn)
-    return (images * gain + 0.03 * each(torch.rand) * torch.randn_like(images)).clamp(0, 1)
+    images = softened(images)
+    return noisy(images * (1 + 0.1 * torch.randn(len(images), 1, 1, 1, device=images.device)))

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...faces.alignment import Squares
+from ...world.puppets.states import IN_MIRROR
 from ..encoders import Semantics
 from ..generator import FiLM
 from .codes import EXPRESSION, POSE
@@ -17,7 +18,6 @@ from .parts import EYES, MOUTH, Part, cut, part_square
 
 SPREAD = 0.035  # of a point in the maps, in the square's sides
 RIM = 0.15  # of the square's side, over which what is painted fades
-MIRROR = (-1, 1, -1, -1, 1, 1)  # what becomes of z_pose in a mirror
 
 
 class Patch(NamedTuple):
@@ -127,8 +127,8 @@ def mirrored(semantics: Semantics) -> Semantics:
     """What a face shows in a mirror."""
     units, gaze = semantics.expression[:, :-2], semantics.expression[:, -2:]
     left, right = units.chunk(2, dim=1)
-    sign = semantics.pose.new_tensor(MIRROR)
-    return Semantics(torch.cat([right, left, gaze * gaze.new_tensor([-1, 1])], dim=1), semantics.pose * sign)
+    sign = semantics.pose.new_tensor(IN_MIRROR)
+    return Semantics(torch.cat([right, left, gaze * sign[:2]], dim=1), semantics.pose * sign)
 
 
 def _rings(points: Tensor, part: Part, squares: Squares, size: int) -> Tensor:

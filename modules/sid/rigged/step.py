@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...config.rigged import RiggedWeights
+from ...data.augmentation import noisy, softened
+from ...geometry import coordinate_grid
 from ...world.puppets.states import draw_states
 from ..encoders import Semantics
 from .codes import semantics_of
@@ -102,9 +102,7 @@ def true_motion(flow: Tensor, valid: Tensor, size: int) -> tuple[Tensor, Tensor]
     Their places count from the middles of the outermost pixels of a frame of ``size`` pixels, the cells from its edges.
     """
     side, ends = flow.shape[1], (size - 1) / size
-    line = torch.linspace(-ends, ends, side, dtype=flow.dtype, device=flow.device)
-    y, x = torch.meshgrid(line, line, indexing="ij")
-    change = (flow - torch.stack([x, y], dim=-1)).permute(0, 3, 1, 2)
+    change = (flow - ends * coordinate_grid(side, side, flow)).permute(0, 3, 1, 2)
     known = valid[:, None].to(flow.dtype)
     grid = (cells(GRID, flow) / ends).expand(len(flow), -1, -1, -1)
     at = F.grid_sample(torch.cat([change, known], dim=1), grid, padding_mode="border", align_corners=True)
@@ -123,23 +121,15 @@ def shaken(points: Tensor) -> Tensor:
 
 
 def blemished(images: Tensor) -> Tensor:
-    """Blur, noise and other colours at random, for each picture alone: made pictures are cleaner than others."""
-    blurred = F.interpolate(F.avg_pool2d(images, 2), scale_factor=2.0, mode="bilinear")
-    draw = _each(images)
-    images = recoloured(torch.lerp(images, blurred, draw(torch.rand))[:, None])[:, 0]
-    return (images + 0.03 * draw(torch.rand) * torch.randn_like(images)).clamp(0, 1)
+    """Blur, other colours and noise at random, for each picture alone."""
+    return noisy(recoloured(softened(images)[:, None])[:, 0])
 
 
 def recoloured(pictures: Tensor) -> Tensor:
     """``[B, N, 3, H, W]`` with colours, brightness and contrast changed at random, alike for the N of an item."""
-    draw = _each(pictures)
-    colour = 1 + 0.12 * torch.randn(len(pictures), 1, 3, 1, 1, device=pictures.device)
-    gamma = (0.25 * draw(torch.randn)).exp()
-    return ((pictures.clamp(1e-4, 1) ** gamma * colour) * (1 + 0.1 * draw(torch.randn))).clamp(0, 1)
 
+    def each(channels: int = 1) -> Tensor:
+        return torch.randn(len(pictures), 1, channels, 1, 1, device=pictures.device)
 
-def _each(images: Tensor) -> Callable[..., Tensor]:
-    def draw(kind: Callable[..., Tensor]) -> Tensor:
-        return kind(len(images), *(1,) * (images.dim() - 1), device=images.device)
-
-    return draw
+    gamma, colour, gain = (0.25 * each()).exp(), 1 + 0.12 * each(3), 1 + 0.1 * each()
+    return (pictures.clamp(1e-4, 1) ** gamma * colour * gain).clamp(0, 1)

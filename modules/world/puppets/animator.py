@@ -37,8 +37,8 @@ LIDS = ACTION_UNITS.index("AU43")
 class PuppetAnimator:
     """A photograph, fitted once, driven by any number of frames.
 
-    It is driven as :class:`.sid.animator.Animator` is.  A driver's expression counts from its own face without one,
-    so :meth:`prepare` is shown some of its frames first.
+    It is driven as a :class:`.sid.driving.ModelAnimator` is.  A driver's expression counts from its own face without
+    one, so :meth:`prepare` is shown some of its frames first.
 
     Args:
         photo: a close crop, uint8 ``[P, P, 3]``; results have its size.

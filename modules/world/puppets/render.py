@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...geometry import coordinate_grid
 from .. import camera
 from ..raster import rasterise
 from ..rendering import AT_ONCE
-from ..truth import averaged, is_seen, pixel_flow, still_pixels
+from ..truth import averaged, is_seen, pixel_flow
 from .mesh import mesh
 from .paint import Canvas, paint
 from .posing import Posed, pose_puppets
@@ -117,7 +118,7 @@ def _render(
     canvas = paint(puppets, donors, is_own, states, posed, aim, pixels, nearest, side)
 
     person = averaged(canvas.colour, size)
-    plate, lead = _background(puppets, states, to, size) if behind is None else (behind, still_pixels(behind))
+    plate, lead = _background(puppets, states, to, size) if behind is None else (behind, _still(behind))
     image = person[:, :3] + (1 - person[:, 3:]) * plate
     flow, is_whole = pixel_flow(canvas.flow, size)
     valid = is_whole & (person[:, 3:] >= _OPAQUE) & (flow.abs() <= 1).all(1, keepdim=True)
@@ -146,7 +147,7 @@ def _is_seen(canvas: Canvas, aim: Posed, side: int, size: int) -> Tensor:
 
 def _background(puppets: Puppets, states: States, to: States | None, size: int) -> tuple[Tensor, Tensor]:
     """Backgrounds of the photographs [B, 3, H, W], shifted and zoomed as the pose, and the flow there [B, 2, H, W]."""
-    grid = still_pixels(puppets.head.new_zeros(1, 1, size, size)).permute(0, 2, 3, 1)
+    grid = coordinate_grid(size, size, puppets.head)[None]
 
     def photograph(place: Tensor, pose: Tensor, back: bool = False) -> Tensor:
         zoom = (pose[:, 5] / puppets.pose[:, 5])[:, None, None, None]
@@ -157,3 +158,8 @@ def _background(puppets: Puppets, states: States, to: States | None, size: int) 
     plate = F.grid_sample(puppets.plate.float() / 255, place, padding_mode="border", align_corners=True)
     lead = place if to is None else photograph(place, to.pose, back=True)
     return plate, lead.permute(0, 3, 1, 2)
+
+
+def _still(pictures: Tensor) -> Tensor:
+    """[B, 2, H, W] the flow of what stands still in pictures [B, C, H, W]."""
+    return coordinate_grid(*pictures.shape[2:], pictures).permute(2, 0, 1).expand(len(pictures), -1, -1, -1)

@@ -18,6 +18,7 @@ SCALES = (1.1, 1.45)
 SHIFTS = (0.08, 0.06)
 FRONTAL_PITCH = 3.0  # degrees that photographs taken from straight ahead are fitted with, in the mean
 FACE_CENTRE = -0.12  # y of the pose that has a face of mean shape in the middle of the frame, at scale 1
+IN_MIRROR = (-1, 1, -1, -1, 1, 1)  # what a mirror makes of a pose; of a gaze, what it makes of yaw and pitch
 CODES = (
     *(f"{name}_{side}" for side in ("left", "right") for name in ACTION_UNITS),
     "gaze_yaw",
@@ -70,7 +71,7 @@ class States(NamedTuple):
 
     def mirrored(self) -> States:
         """What the states are in a mirror."""
-        sign = self.pose.new_tensor([-1, 1, -1, -1, 1, 1])
+        sign = self.pose.new_tensor(IN_MIRROR)
         return States(self.units.flip(1), self.gaze * sign[:2], self.pose * sign)
 
     def faces(self) -> Faces:

@@ -1,0 +1,152 @@
+"""How a source is driven, whatever moves it: frames in, results out, all of it streamed."""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .motion import MotionOptions
+
+Pictures = tuple[Any, Any]  # of a source: at the model's size, and larger or None
+Read = TypeVar("Read", bound="Row")  # what is read off a batch of driving frames
+Person = TypeVar("Person")  # what is computed once of sources
+
+
+class Row(Protocol):
+    """What is read off B frames."""
+
+    def row(self, index: int) -> Any:
+        """The same of one of them."""
+
+
+class Animates(Protocol):
+    """A source that can be driven: by SID, rigged or not, or by way of a fitted head."""
+
+    def prepare(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> None: ...
+
+    def start_from_best(self, frames: Iterable[np.ndarray]) -> int: ...
+
+    def animate(
+        self, frames: Iterable[np.ndarray], pose_frames: Iterable[np.ndarray] | None = None, pose_moves: bool = False
+    ) -> Iterator[np.ndarray]: ...
+
+
+class ModelAnimator(ABC, Generic[Read, Person]):
+    """A source person, read once, driven by any number of frames by a model of SID's.
+
+    Args:
+        model: in evaluation mode, on its device.
+        source: a picture, as :func:`.media.as_image` takes it, at the model's size.
+        options: how it is driven.
+        batch_size: driving frames read together; results do not depend on it.
+        large: the same picture, larger: results then come in its size, and stay as they are at their edges, to be
+            pasted back.
+    """
+
+    def __init__(self, model: torch.nn.Module, source: Any, options: MotionOptions, batch_size: int, large: Any):
+        self.options, self.batch_size = options, batch_size
+        self.device = next(model.parameters()).device
+        with torch.inference_mode():
+            self.person = self._meet([(source, large)])
+        self._best: Read | None = None
+
+    @abstractmethod
+    def prepare(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> None:
+        """Look at some of a driver's frames, before it is shown whole."""
+
+    @abstractmethod
+    def _meet(self, pictures: list[Pictures]) -> Person:
+        """Everything that is computed once of sources, one for every driving frame, or one for all."""
+
+    @abstractmethod
+    def _read(self, frames: list[np.ndarray], for_pose: bool) -> Read:
+        """What is read off driving frames."""
+
+    @abstractmethod
+    def _distances(self, read: Read) -> Tensor:
+        """How different from the source each of B frames is, ``[B]``."""
+
+    @abstractmethod
+    def _results(
+        self, person: Person, driver: Read, first: Read, pose: Read | None, first_pose: Read | None
+    ) -> Iterator[np.ndarray]:
+        """A result, uint8 ``[H, W, 3]``, for each of the driver's frames.
+
+        ``pose`` replaces the driver's; ``first`` and ``first_pose`` are what relative motion starts from, the latter
+        None where the pose is a picture's.
+        """
+
+    @torch.inference_mode()
+    def start_from_best(self, frames: Iterable[np.ndarray]) -> int:
+        """Find the driving frame most like the source, the origin of the next :meth:`animate`'s relative motion.
+
+        Return its index.
+        """
+        best, index = float("inf"), 0
+        for number, batch in enumerate(_batches(frames, self.batch_size)):
+            read = self._read(batch, for_pose=False)
+            for i, distance in enumerate(self._distances(read).tolist()):
+                if distance < best:
+                    best, index, self._best = distance, number * self.batch_size + i, read.row(i)
+        return index
+
+    @torch.inference_mode()
+    def animate(
+        self,
+        frames: Iterable[np.ndarray],
+        pose_frames: Iterable[np.ndarray] | None = None,
+        pose_moves: bool = False,
+        sources: Iterable[Pictures] | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Yield one result, uint8 ``[H, W, 3]``, per driving frame; at most a batch of frames is held at a time.
+
+        ``pose_frames``, as many as ``frames``, give the head pose in place of the driver's; where ``pose_moves``, they
+        are a video's, and relative motion starts from the first of them.  ``sources``, a frame each, are the person as
+        they are then, in place of the one picture: a video of them.  A batch of them is read first, then its drivers.
+
+        Raises:
+            UserError: what the model makes is not finite.
+        """
+        first, self._best = self._best, None
+        first_pose = None
+        frames, poses = iter(frames), None if pose_frames is None else iter(pose_frames)
+        groups = itertools.repeat(None) if sources is None else _batches(sources, self.batch_size)
+        for group in groups:
+            batch = list(itertools.islice(frames, self.batch_size if group is None else len(group)))
+            if not batch:
+                return
+            person = self.person if group is None else self._meet(group[: len(batch)])
+            driver = self._read(batch, for_pose=False)
+            first = first or driver.row(0)
+            pose = None
+            if poses is not None:
+                pose = self._read(list(itertools.islice(poses, len(batch))), for_pose=True)
+                if pose_moves:
+                    first_pose = first_pose or pose.row(0)
+            yield from self._results(person, driver, first, pose, first_pose)
+
+
+def pairs(animator: Animates, frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield every driving frame with its result; as streamed as ``animate``."""
+    waiting: deque[np.ndarray] = deque()  # driving frames whose results are still being computed
+
+    def remembered() -> Iterator[np.ndarray]:
+        for frame in frames:
+            waiting.append(frame)
+            yield frame
+
+    for picture in animator.animate(remembered()):
+        yield waiting.popleft(), picture
+
+
+def _batches(frames: Iterable, size: int) -> Iterator[list]:
+    frames = iter(frames)
+    while batch := list(itertools.islice(frames, size)):
+        yield batch
