@@ -8,15 +8,20 @@ import torch
 from skimage.data import astronaut
 from torch.utils.data import default_collate
 
-from modules.config.rigged import RiggedConfig, RiggedTrainParams, RiggedWeights, TriplesParams
+from modules import media
+from modules.config.rigged import PairsParams, RiggedConfig, RiggedTrainParams, RiggedWeights, TriplesParams
 from modules.config.sid import FramingParams
+from modules.data.frames import FrameDataset
 from modules.data.triples.dataset import TripleDataset
+from modules.data.triples.mixture import Mixture
 from modules.data.triples.shards import Plan, write_shards
+from modules.errors import UserError
 from modules.sid.encoders import Semantics
 from modules.sid.motion import MotionOptions
 from modules.sid.rigged.animator import RiggedAnimator
 from modules.sid.rigged.closeups import Patch, mirrored, paste
 from modules.sid.rigged.codes import EXPRESSION, POSE, semantics_of
+from modules.sid.rigged.critic import Critic, CriticStep
 from modules.sid.rigged.model import RiggedSID
 from modules.sid.rigged.motion import cells, moved
 from modules.sid.rigged.parts import EYES, MOUTH, cut, part_square
@@ -41,8 +46,26 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def batch(folder):
-    data = TripleDataset([str(folder)])
+    data = Mixture(TripleDataset([str(folder)]))
     return default_collate([data[i] for i in range(4)])
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Somebody's two photographs: of one face, once in a mirror."""
+    place = tmp_path_factory.mktemp("photographs") / "train"
+    for name, picture in (("eileen#1", close_crop()), ("eileen#2", close_crop()[:, ::-1])):
+        media.write_image(place / f"{name}.png", np.ascontiguousarray(picture))
+    return place.parent
+
+
+@pytest.fixture(scope="module")
+def mixture(folder, photographs):
+    return Mixture(TripleDataset([str(folder)]), FrameDataset(pairs(photographs)), share=0.5)
+
+
+def pairs(photographs, side: int = SIZE) -> PairsParams:
+    return PairsParams(root_dir=str(photographs), frame_shape=(side, side, 3), share=0.5)
 
 
 def random_semantics(count: int, seed: int = 0) -> Semantics:
@@ -145,16 +168,67 @@ def test_no_number_of_the_truth_reaches_a_picture_that_the_encoder_drives(batch)
     step = GeneratorStep(model, RiggedWeights(), from_encoder=True).eval()
     torch.nn.init.normal_(model.rig.linear.weight, std=0.01)
     torch.manual_seed(0)
-    _, shown = step(batch)
+    _, judged = step(batch)
     lied = batch | {
         name: batch[name].flip(0) for name in ("before", "after", "flow", "valid", "target", "target_points")
     }
     torch.manual_seed(0)
     _, same = step(lied)
-    assert torch.equal(shown.image, same.image)
+    assert torch.equal(judged.made.mouths, same.made.mouths)
     torch.manual_seed(0)
     _, other = step(batch | {name: batch[name].flip(0) for name in ("driver", "driver_points")})
-    assert not torch.equal(shown.image, other.image)
+    assert not torch.equal(judged.made.mouths, other.made.mouths)
+
+
+def test_pairs_of_real_frames_are_mixed_in(mixture, folder, photographs):
+    items = [mixture[1, i] for i in range(40)]
+    assert 8 < sum(not item["made"] for item in items) < 32
+    for item, again in zip(items[:4], [mixture[1, i] for i in range(4)], strict=True):
+        assert all(np.array_equal(item[name], again[name]) for name in item)
+    pair = next(item for item in items if not item["made"])
+    assert torch.equal(pair["driver"], pair["target"]) and not torch.equal(pair["source"], pair["target"])
+    assert not pair["valid"].any()
+    with pytest.raises(UserError, match=r"frame_shape is \[32, 32\], and triples have \[64, 64\]"):
+        Mixture(TripleDataset([str(folder)]), FrameDataset(pairs(photographs, 32)), share=0.5)
+
+
+@pytest.mark.parametrize("teach", ["encoder", "generator"])
+def test_what_nobody_knows_of_a_pair_teaches_nothing(teach, mixture):
+    """Its numbers are 0, its scale among them, whose logarithm is not finite: gradients have to be."""
+    model = RiggedSID()
+    step = teaching(model, teach).train()
+    terms, _ = step(default_collate([mixture[i] for i in range(8)]))
+    sum(terms.values()).backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    only = default_collate([item for i in range(12) if not (item := mixture[i])["made"]])
+    terms, _ = step(only)
+    unknown = ("expression", "pose", "points") if teach == "encoder" else ("flow", "shown")
+    assert all(terms[name] == 0 for name in unknown)
+    assert terms["driven" if teach == "encoder" else "pixel"] > 0
+
+
+def teaching(model: RiggedSID, teach: str) -> EncoderStep | GeneratorStep:
+    weights = RiggedWeights(passing=1.0)
+    if teach == "encoder":
+        return EncoderStep(model, weights)
+    return GeneratorStep(model, weights, from_encoder=False, critic=Critic())
+
+
+def test_a_critic_learns_to_tell_painted_mouths_and_eyes_from_real_ones(batch):
+    model, critic = RiggedSID(), Critic()
+    for last in (model.generator.closeups.mouth.last, model.generator.closeups.eye.last):
+        torch.nn.init.normal_(last.weight, std=0.5)
+    _, judged = GeneratorStep(model, RiggedWeights(passing=1.0), False, critic).eval()(batch)
+    step, optimizer = CriticStep(critic), torch.optim.Adam(critic.parameters(), lr=2e-3)
+    seen = []
+    for _ in range(20):
+        (loss,) = step(judged)[0].values()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        seen.append(loss.item())
+    assert seen[-1] < 0.7 * seen[0]
+    assert all(p.grad is None for p in model.parameters())
 
 
 @pytest.mark.parametrize("teach", ["encoder", "generator"])
@@ -162,9 +236,7 @@ def test_every_term_teaches(teach, batch):
     model = RiggedSID()
     for last in (model.generator.motion.read, model.generator.closeups.mouth.last, model.generator.closeups.eye.last):
         torch.nn.init.normal_(last.weight, std=0.01)  # zero at first, which hides the layers before
-    weights = RiggedWeights()
-    step = EncoderStep(model, weights) if teach == "encoder" else GeneratorStep(model, weights, from_encoder=False)
-    terms, _ = step.train()(batch)
+    terms, _ = teaching(model, teach).train()(batch)
     sum(terms.values()).backward()
     assert all(torch.isfinite(term) for term in terms.values())
     learning = [model.encoder, model.rig] if teach == "encoder" else [model.generator]
@@ -174,17 +246,22 @@ def test_every_term_teaches(teach, batch):
     assert all(p.grad is None for module in others for p in module.parameters())
 
 
-def config(folder, teach: str) -> RiggedConfig:
-    train = RiggedTrainParams(teach=teach, num_epochs=1, batch_size=8, minutes=0.05, ema_decay=0.9)
-    data = TriplesParams(triples=[str(folder)], num_workers=0)
+def config(folder, photographs, teach: str) -> RiggedConfig:
+    weights = RiggedWeights(passing=0.5)
+    train = RiggedTrainParams(
+        teach=teach, num_epochs=1, batch_size=8, minutes=0.05, ema_decay=0.9, loss_weights=weights
+    )
+    data = TriplesParams(triples=[str(folder)], pairs=pairs(photographs), num_workers=0)
     return RiggedConfig(dataset_params=data, train_params=train, framing_params=FramingParams())
 
 
-def test_encoder_then_generator_are_trained(folder, tmp_path):
-    first = train_rigged(config(folder, "encoder"), Run("encoder.yaml", log_dir=str(tmp_path / "log"), cpu=True))
+def test_encoder_then_generator_are_trained(folder, photographs, tmp_path):
+    first = train_rigged(
+        config(folder, photographs, "encoder"), Run("encoder.yaml", log_dir=str(tmp_path / "log"), cpu=True)
+    )
     (checkpoint,) = first.glob("*-checkpoint.pth.tar")
     run = Run("generator.yaml", checkpoint=str(checkpoint), log_dir=str(tmp_path / "log"), finetune=True, cpu=True)
-    second = train_rigged(config(folder, "generator"), run)
+    second = train_rigged(config(folder, photographs, "generator"), run)
     (last,) = second.glob("*-checkpoint.pth.tar")
     before, after = (load_checkpoint(path)["network"] for path in (checkpoint, last))
     kept = [name for name in before if name.startswith(("encoder.", "rig."))]
@@ -192,6 +269,7 @@ def test_encoder_then_generator_are_trained(folder, tmp_path):
     ema = load_checkpoint(checkpoint)["ema"]["network"]
     assert kept and all(torch.equal(ema[name], after[name]) for name in kept)
     assert any(not torch.equal(before[name], after[name]) for name in learnt)
+    assert "critic" in load_checkpoint(last)
 
 
 # --------------------------------------------------------------------------------------------------------- animation

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .data import ClipsParams, RootParams
+from .data import ClipsParams, DatasetParams, RootParams
 from .schema import option, section
 from .sid import AnimateParams, FramingParams, ReconstructionParams
 from .training import LoopParams
 
 
 @section
+class PairsParams(DatasetParams):
+    """Frames of real clips, and photographs of a person (name#1.png, name#2.png), framed as the triples are."""
+
+    share: float = option(0.25, above=0, below=1)  # of the items that are pairs, in the mean
+
+
+@section
 class TriplesParams(ClipsParams):
     triples: list[str] = option(filled=True)  # folders of python -m modules.data.triples, to learn from
+    pairs: PairsParams | None = None  # two frames of one real person, to learn from between triples
     root_dir: str | list[RootParams] = "data/clips"  # folder(s) of clips that run.py rebuilds and animates
 
 
@@ -28,6 +36,8 @@ class RiggedWeights:
     closeup: float = option(10.0, low=0)  # the same of mouth and eyes, cut out closely
     edges: float = option(10.0, low=0)  # and of the differences of neighbouring pixels there
     flow: float = option(20.0, low=0)  # dense motion against the truth, where it is known
+    passing: float = option(0.0, low=0)  # mouths and eyes pass for real before a critic (LSGAN); 0: there is none
+    features: float = option(5.0, low=0)  # and look the same to it (feature matching)
     shown: float = option(0.1, low=0)  # what the truth says the source shows is not painted
 
 

@@ -116,7 +116,7 @@ class CloseUps(nn.Module):
             if part.mirrored:
                 shown = mirrored(after), mirrored(before)
             says = torch.cat([*shown[0], shown[1].expression], dim=1)
-            maps = [_rings(p, part, at, image.shape[-1]) for p, at in zip((driven, source), squares, strict=True)]
+            maps = [rings(p, part, at, image.shape[-1]) for p, at in zip((driven, source), squares, strict=True)]
             seen = [cut(frames, at, part) for frames, at in zip((warped, image), squares, strict=True)]
             colour, cover = network(*seen, torch.cat(maps, dim=1), says)
             painted.append(Patch(colour, cover, squares[0], warped.shape[-1], part.mirrored))
@@ -131,7 +131,7 @@ def mirrored(semantics: Semantics) -> Semantics:
     return Semantics(torch.cat([right, left, gaze * sign[:2]], dim=1), semantics.pose * sign)
 
 
-def _rings(points: Tensor, part: Part, squares: Squares, size: int) -> Tensor:
+def rings(points: Tensor, part: Part, squares: Squares, size: int) -> Tensor:
     """Where the rings of a part are in its square, ``[B, R, S, S]`` in [0, 1]."""
     middle, side, angle = squares
     pixels = (points[..., :2] + 1) * (size / 2) - middle[:, None]

@@ -12,49 +12,69 @@ from ...geometry import coordinate_grid
 from ...world.puppets.states import draw_states
 from ..encoders import Semantics
 from .codes import semantics_of
+from .critic import Critic, Judged, close_ups, generator_terms
 from .model import RiggedSID, Shown
 from .motion import GRID, cells
 from .parts import EYES, MOUTH, cut, part_square
+from .points import BROW_POINTS, COUNT, INNER_LIPS, LEFT_EYE, LIPS, RIGHT_EYE
 
 SPREAD_OF = 4096  # random states that tell how much each number of the truth varies
 LEAST_SPREAD = 0.1
+SPEAKING = 4.0  # what a point of mouth, eyes and brows counts, where one of the skin counts 1
 
 
 class EncoderStep(nn.Module):
-    """Losses of the semantic encoder and the motion head.  All three pictures of a triple are read."""
+    """Losses of the semantic encoder and the motion head.  All three pictures of a triple are read.
+
+    Of real people nobody knows what they show, but for where their points go: what is read off two frames of somebody
+    has to move the points of the one to those of the other.
+    """
 
     def __init__(self, model: RiggedSID, weights: RiggedWeights) -> None:
         super().__init__()
+        self.points = model.points.requires_grad_(False)
         self.encoder, self.rig, self.weights = model.encoder, model.rig, weights
         drawn = semantics_of(draw_states(SPREAD_OF, 0).codes)
         for name, values in drawn._asdict().items():
             self.register_buffer(f"{name}_spread", values.std(dim=0).clamp(min=LEAST_SPREAD), persistent=False)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], None]:
-        names = ("source", "target", "driver")
-        images = blemished(torch.cat([batch[name] for name in names]).float() / 255)
-        seen = torch.cat([batch[f"{name}_points"] for name in names])
-        before, after = semantics_of(batch["before"]), semantics_of(batch["after"])
-        truth = Semantics(*(torch.cat([b, a, a]) for b, a in zip(before, after, strict=True)))
-        said = self.encoder(images, shaken(seen))
-        points, wanted = batch["source_points"], batch["target_points"]
-        source, _, driver = (Semantics(*z) for z in zip(*(z.chunk(3) for z in said), strict=True))
+        frames = read_frames(batch)
+        points, wanted, drivers = seen_points(self.points, frames, batch)
+        said = self.encoder(blemished(torch.cat(frames)), shaken(torch.cat([points, wanted, drivers])))
+        source, target, driver = (Semantics(*z) for z in zip(*(z.chunk(3) for z in said), strict=True))
+        made = batch["made"]
+        before, after = semantics_of(batch["before"][made]), semantics_of(batch["after"][made])
+        apart = [
+            Semantics(*((z[made] - t) for z, t in zip(read, truth, strict=True)))
+            for read, truth in ((source, before), (target, after), (driver, after))
+        ]
+        expression, pose = (torch.cat(z) for z in zip(*apart, strict=True))
         return {
-            "expression": self.weights.expression
-            * ((said.expression - truth.expression) / self.expression_spread).square().mean(),
-            "pose": self.weights.pose * ((said.pose - truth.pose) / self.pose_spread).square().mean(),
-            "points": self.weights.points * _apart(self.rig(points, before, after), wanted),
+            "expression": self.weights.expression * _mean((expression / self.expression_spread).square()),
+            "pose": self.weights.pose * _mean((pose / self.pose_spread).square()),
+            "points": self.weights.points * _mean(_apart(self.rig(points[made], before, after), wanted[made])),
             # what is read off somebody else moves them there too: mistakes that cancel do not count
-            "driven": self.weights.driven * _apart(self.rig(points, source, driver), wanted),
+            "driven": self.weights.driven * _apart(self.rig(points, source, driver), wanted).mean(),
         }, None
 
 
 class GeneratorStep(nn.Module):
-    """Losses of the generator.  Encoder and motion head are as they are."""
+    """Losses of the generator.  Encoder and motion head are as they are.
 
-    def __init__(self, model: RiggedSID, weights: RiggedWeights, from_encoder: bool) -> None:
+    Args:
+        model: what learns, and what it learns with.
+        weights: of the losses.
+        from_encoder: whether a source goes where what is read off the driver moves it, or to where the target is.  The
+            numbers of real people are always the encoder's: nobody knows others.
+        critic: of mouths and eyes, which its own step teaches; None: nothing is to pass for real.
+    """
+
+    def __init__(
+        self, model: RiggedSID, weights: RiggedWeights, from_encoder: bool, critic: Critic | None = None
+    ) -> None:
         super().__init__()
-        self.model, self.weights, self.from_encoder = model, weights, from_encoder
+        self.model, self.weights, self.from_encoder, self.critic = model, weights, from_encoder, critic
         for frozen in (model.points, model.encoder, model.rig):
             frozen.requires_grad_(False)
 
@@ -63,25 +83,30 @@ class GeneratorStep(nn.Module):
         self.model.encoder.eval()
         return self
 
-    def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Shown]:
-        source, target, driver = (batch[name].float() / 255 for name in ("source", "target", "driver"))
+    def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Judged]:
+        frames = source, target, driver = read_frames(batch)
+        points, wanted, drivers = seen_points(self.model.points, frames, batch)
         source, target = recoloured(torch.stack([source, target], dim=1)).unbind(dim=1)
-        if self.from_encoder:
-            before = self.model.encoder(source, batch["source_points"])
-            after = self.model.encoder(driver, batch["driver_points"])
-            driven = self.model.rig(batch["source_points"], before, after)
-        else:
-            before, after = semantics_of(batch["before"]), semantics_of(batch["after"])
-            driven = batch["target_points"]
-        shown = self.model.generator(source, batch["source_points"], driven, before, after)
-        return self._losses(shown, target, batch), shown
+        before, after = semantics_of(batch["before"]), semantics_of(batch["after"])
+        unknown = ~batch["made"] | self.from_encoder
+        if unknown.any():
+            before = _put(before, unknown, self.model.encoder(source[unknown], points[unknown]))
+            after = _put(after, unknown, self.model.encoder(driver[unknown], drivers[unknown]))
+        driven = self.model.rig(points, before, after) if self.from_encoder else wanted
+        shown = self.model.generator(source, points, driven, before, after)
+        terms = self._losses(shown, target, wanted, batch)
+        judged = Judged(close_ups(shown.image, driven), close_ups(target, wanted))
+        if self.critic is not None:
+            passing, features = generator_terms(self.critic, judged)
+            terms |= {"passing": self.weights.passing * passing, "features": self.weights.features * features}
+        return terms, judged
 
-    def _losses(self, shown: Shown, target: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _losses(self, shown: Shown, target: Tensor, points: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         weights, terms = self.weights, {}
         terms["pixel"] = weights.pixel * ((shown.image - target).abs().mean() + (shown.warped - target).abs().mean())
         parts = []
         for part in (MOUTH, *EYES):
-            squares = part_square(batch["target_points"], part, target)
+            squares = part_square(points, part, target)
             parts.append((cut(shown.image, squares, part), cut(target, squares, part)))
         terms["closeup"] = weights.closeup * torch.stack([(a - b).abs().mean() for a, b in parts]).sum()
         terms["edges"] = weights.edges * torch.stack([_edges(a, b) for a, b in parts]).sum()
@@ -92,8 +117,41 @@ class GeneratorStep(nn.Module):
         return terms
 
 
+def read_frames(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Source, target and driver of a batch, ``[B, 3, H, H]`` in [0, 1]."""
+    source, target, driver = (batch[name].float() / 255 for name in ("source", "target", "driver"))
+    return source, target, driver
+
+
+def seen_points(
+    network: nn.Module, frames: tuple[Tensor, Tensor, Tensor], batch: dict[str, Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Points ``[B, 468, 3]`` of source, target and driver: a batch's own, and those found of real people."""
+    source, target, driver = (batch[f"{name}_points"] for name in ("source", "target", "driver"))
+    real = ~batch["made"]
+    if real.any():  # whose driver is the target
+        found = network(torch.cat([frames[0][real], frames[1][real]])).to(source.dtype)
+        source, target, driver = source.clone(), target.clone(), driver.clone()
+        source[real], target[real] = found.chunk(2)
+        driver[real] = target[real]
+    return source, target, driver
+
+
+def _put(semantics: Semantics, where: Tensor, others: Semantics) -> Semantics:
+    """Semantics, and others where ``where [B]`` is true."""
+    return Semantics(*(z.masked_scatter(where[:, None], o.to(z.dtype)) for z, o in zip(semantics, others, strict=True)))
+
+
 def _apart(points: Tensor, others: Tensor) -> Tensor:
-    return (points - others)[..., :2].abs().mean()
+    """[B], how far points ``[B, 468, 3]`` are from others in the picture; those that show an expression count most."""
+    share = points.new_ones(COUNT)
+    share[[*LIPS, *INNER_LIPS, *LEFT_EYE, *RIGHT_EYE, *BROW_POINTS]] = SPEAKING
+    return (points - others)[..., :2].abs().mean(dim=2) @ (share / share.sum())
+
+
+def _mean(values: Tensor) -> Tensor:
+    """Of what may be nothing: a batch without made pictures."""
+    return values.sum() / max(1, values.numel())
 
 
 def true_motion(flow: Tensor, valid: Tensor, size: int) -> tuple[Tensor, Tensor]:
