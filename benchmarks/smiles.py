@@ -1,10 +1,10 @@
-"""Photographs that move, measured on photographs of your own: a calm face driven to the same person's real smile.
+"""A calm face driven to the same person's real smile, by the fitted mesh and by rigged SID, on photographs of your own.
 
-    python -m benchmarks.puppets FOLDER [--count 40] [--sheet pairs.png]
+    python -m benchmarks.smiles FOLDER [--count 40] [--sheet pairs.png]
 
-FOLDER holds two photographs a person, PERSON#neutral.jpg and PERSON#smile.jpg.  The smile's landmarks drive the neutral
+FOLDER holds two photographs a person, PERSON#neutral.jpg and PERSON#smile.jpg.  The smile drives the neutral
 photograph; the result is compared with the smile itself, in the face and around the mouth, beside the neutral
-photograph as it is and its best affine warp by the landmarks.  Colours are matched over the face first.
+photograph as it is and its best affine warp by the true landmarks.  Colours are matched over the face first.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from tqdm import tqdm
 
 from modules import media
 from modules.arguments import Parser, number
+from modules.bundled import bundled
 from modules.errors import UserError, run_script
 from modules.evaluation.bootstrap import difference
 from modules.evaluation.output import table
 from modules.media.tensors import to_images, to_tensor
+from modules.sid.rigged.model import RiggedSID, load_rigged
 from modules.world.puppets.fit import fit
 from modules.world.puppets.photographs import Finder, cut, networks
 from modules.world.puppets.puppet import make_puppets, polygon
@@ -34,7 +36,8 @@ from modules.world.puppets.warp import warped_heads
 
 SIDE, SIZE = 512, 256  # pixels of a photograph's side, and of what is compared
 AROUND = 0.03  # of half a frame, about the lips: what counts as the mouth
-WAYS = ("as it is", "affine", "puppet")
+RIGGED = "sid-rigged-cpk.pth"
+WAYS = ("as it is", "affine", "mesh", "SID")
 FIGURES = ("face PSNR", "face SSIM", "mouth PSNR", "mouth SSIM")
 
 
@@ -48,13 +51,16 @@ def main() -> None:
     parser = Parser(__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="photographs PERSON#neutral.jpg and PERSON#smile.jpg")
     parser.add_argument("--count", type=number(int, 2, 10**6), default=10**6, help="people looked at")
-    parser.add_argument("--sheet", type=Path, help="picture to write: neutral, smile, affine, puppet of eight people")
+    parser.add_argument(
+        "--sheet", type=Path, help="picture to write: neutral, smile, affine, mesh, SID of eight people"
+    )
+    parser.add_argument("--checkpoint", help="of rigged SID (default: the bundled one)")
     args = parser.parse_args()
     pairs = [(p, p.with_name(p.name.replace("#neutral", "#smile"))) for p in sorted(args.folder.glob("*#neutral.*"))]
     pairs = [pair for pair in pairs if pair[1].is_file()][: args.count]
     if len(pairs) < 2:
         raise UserError(f"{args.folder}: holds no two pairs PERSON#neutral.jpg and PERSON#smile.jpg")
-    find = networks()
+    find, model = networks(), load_rigged(args.checkpoint or bundled(f"SID_Checkpoints/{RIGGED}"))
     rows: list[np.ndarray] = []
     figures: list[list[list[float]]] = []
     for neutral, smile in tqdm(pairs, unit="person"):
@@ -62,17 +68,18 @@ def main() -> None:
         if None in photographs:
             print(f"left out: no face is found in {neutral} or {smile}")
             continue
-        real, answers, face, mouth = _answers(*photographs)
+        real, answers, face, mouth = _answers(*photographs, model)
         figures.append([_compared(answer, real, face, mouth) for answer in answers])
         rows.append(np.concatenate([to_images(picture)[0] for picture in (answers[0], real, *answers[1:])], axis=1))
     each = np.array(figures)
     print(table(["", *FIGURES], [[way, *(f"{v:.3f}" for v in each[:, i].mean(0))] for i, way in enumerate(WAYS)]))
-    for column, name in enumerate(FIGURES):
-        mine, theirs = each[:, 2, column].tolist(), each[:, 1, column].tolist()
-        apart, (low, high) = difference(mine, theirs)
-        better = np.mean(np.array(mine) > np.array(theirs))
-        told = f"{name}: puppet less affine {apart:+.3f} ({low:+.3f} to {high:+.3f})"
-        print(f"{told}, better in {better:.0%} of {len(mine)}")
+    for way in (2, 3):
+        for column, name in enumerate(FIGURES):
+            mine, theirs = each[:, way, column].tolist(), each[:, 1, column].tolist()
+            apart, (low, high) = difference(mine, theirs)
+            better = np.mean(np.array(mine) > np.array(theirs))
+            told = f"{name}: {WAYS[way]} less affine {apart:+.3f} ({low:+.3f} to {high:+.3f})"
+            print(f"{told}, better in {better:.0%} of {len(mine)}")
     if args.sheet is not None:
         media.write_image(args.sheet, np.concatenate(rows[:8]))
 
@@ -83,7 +90,7 @@ def _read(path: Path, find: Finder) -> Photograph | None:
     return None if found is None else Photograph(*cut(photo, *found, SIDE))
 
 
-def _answers(neutral: Photograph, smile: Photograph) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:
+def _answers(neutral: Photograph, smile: Photograph, model: RiggedSID) -> tuple[Tensor, list[Tensor], Tensor, Tensor]:
     """The smile, what is made of the neutral photograph in each of WAYS, and where face and mouth are."""
     known = fit(neutral.landmarks[None])
     puppet = make_puppets(neutral.image, neutral.matte, known)
@@ -94,10 +101,13 @@ def _answers(neutral: Photograph, smile: Photograph) -> tuple[Tensor, list[Tenso
     theta = torch.linalg.lstsq(known_points, neutral.landmarks).solution.T[None]
     grid = F.affine_grid(theta, [1, 3, SIZE, SIZE], align_corners=True)
     affine = F.grid_sample(still, grid, align_corners=True, padding_mode="border")
+    points = [model.points(picture) for picture in (still, real)]
+    before, after = (model.encoder(*seen) for seen in zip((still, real), points, strict=True))
+    learnt = model.generator(still, points[0], model.rig(points[0], before, after), before, after).image
     outline = torch.cat([smile.landmarks[:17], smile.landmarks[17:27].flip(0)])
     low, high = smile.landmarks[48:60].amin(0) - AROUND, smile.landmarks[48:60].amax(0) + AROUND
     box = torch.stack([low, torch.stack([high[0], low[1]]), high, torch.stack([low[0], high[1]])])
-    return real, [still, affine, drawn], polygon(outline, SIZE), polygon(box, SIZE)
+    return real, [still, affine, drawn, learnt], polygon(outline, SIZE), polygon(box, SIZE)
 
 
 def _compared(answer: Tensor, real: Tensor, face: Tensor, mouth: Tensor) -> list[float]:
