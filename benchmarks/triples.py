@@ -4,7 +4,9 @@
 
 DIR is a folder of python -m modules.data.triples with people that no network has seen.  Beside the model stand what
 needs no learning (the source as it is, the best affine map of its points, the spline through the points of the true
-result), the model moved by the true numbers, and the model with the same driver showing another expression.
+result), the model moved by the true numbers or to the driver's own points as FOMM does, and the model with the same
+driver showing another expression.  Beside PSNR stand how far a head is turned from where it should be (the bundled
+landmarks), and the cosine of the result's identity and the source's (FaceRes, which trained nothing here).
 """
 
 from __future__ import annotations
@@ -17,12 +19,15 @@ from tqdm import tqdm
 from modules.arguments import Parser, number
 from modules.data.triples.dataset import TripleDataset
 from modules.errors import run_script
+from modules.faces.pose import HeadPose
+from modules.faces.recognition import FaceRes
 from modules.sid.encoders import Semantics
 from modules.sid.rigged.codes import UNITS, semantics_of
 from modules.sid.rigged.model import RiggedSID, load_rigged
 from modules.sid.rigged.motion import GRID, cells, moved
 from modules.sid.rigged.parts import EYES, MOUTH, cut, part_square
 from modules.sid.rigged.plate import affine, thin_plate
+from modules.sid.rigged.points import FaceMeshPoints
 
 BATCH = 16
 
@@ -34,16 +39,17 @@ def main() -> None:
     parser.add_argument("--count", type=number(int, 16, 10**6), default=200, help="triples")
     args = parser.parse_args()
     model, data = load_rigged(args.checkpoint), TripleDataset(args.triples)
-    rows: dict[str, list[Tensor]] = {}
+    recogniser, rows = FaceRes().eval(), dict[str, list[Tensor]]()
     said, meant = [], []
     for start in tqdm(range(0, args.count, BATCH), unit="batch"):
         batch = default_collate([data[i] for i in range(start, min(start + BATCH, args.count))])
         with torch.inference_mode():
             for name, picture in pictures(model, batch).items():
-                rows.setdefault(name, []).append(figures(picture, batch))
+                rows.setdefault(name, []).append(figures(picture, batch, model.points, recogniser))
             said.append(driver_semantics(model, batch).cat())
             meant.append(semantics_of(batch["after"]).cat())
-    print(f"{'PSNR (dB)':24} {'frame':>7} {'face':>7} {'mouth':>7} {'eyes':>7}   of {args.count} triples")
+    names = ("frame", "face", "mouth", "eyes", "pose", "CSIM")
+    print(f"{'PSNR (dB), degrees':24} " + " ".join(f"{name:>7}" for name in names) + f"   of {args.count} triples")
     for name, values in rows.items():
         print(f"{name:24} " + " ".join(f"{value:7.2f}" for value in torch.cat(values).mean(0).tolist()))
     read, truth = torch.cat(said), torch.cat(meant)
@@ -75,6 +81,7 @@ def pictures(model: RiggedSID, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return model.generator(source, points, model.rig(points, before, after), before, after).image
 
     return {
+        "the true result": batch["target"].float() / 255,
         "source as it is": source,
         "affine map of points": warped(affine),
         "spline of points": warped(thin_plate),
@@ -82,11 +89,12 @@ def pictures(model: RiggedSID, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         "model, true numbers": shown(*exact),
         "model": shown(*read),
         "model, wrong expression": shown(read[0], other),
+        "model, driver's points": model.generator(source, points, batch["driver_points"], *read).image,
     }
 
 
-def figures(picture: Tensor, batch: dict[str, Tensor]) -> Tensor:
-    """[B, 4] dB: of the frame, of the square about the face's points, of the mouth, of the eyes."""
+def figures(picture: Tensor, batch: dict[str, Tensor], mesh: FaceMeshPoints, recogniser: FaceRes) -> Tensor:
+    """[B, 6] dB of the frame, of the square about the face's points, of the mouth, of the eyes; degrees; cosine."""
     target, points = batch["target"].float() / 255, batch["target_points"]
     error = (picture - target).square().mean(1, keepdim=True)
     place = cells(error.shape[-1], error)
@@ -95,7 +103,14 @@ def figures(picture: Tensor, batch: dict[str, Tensor]) -> Tensor:
     face = (error * inside).sum((1, 2, 3)) / inside.sum((1, 2, 3))
     parts = [cut(error, part_square(points, part, error), part).mean((1, 2, 3)) for part in (MOUTH, *EYES)]
     columns = [error.mean((1, 2, 3)), face, parts[0], (parts[1] + parts[2]) / 2]
-    return -10 * torch.stack(columns, dim=1).clamp(min=1e-6).log10()
+    close = -10 * torch.stack(columns, dim=1).clamp(min=1e-6).log10()
+    source = batch["source"].float() / 255
+    seen = [mesh(frames) * (source.shape[-1] / 2) for frames in (picture, target, source)]  # turned alike, in pixels
+    turned = HeadPose()(torch.cat(seen[:2])).chunk(2)
+    middle = torch.tensor([1.0, 1.0, 0.0]) * (source.shape[-1] / 2)
+    who = [recogniser(frames, at + middle) for frames, at in ((picture, seen[0]), (source, seen[2]))]
+    apart = (turned[0] - turned[1]).abs().mean(1), (who[0] * who[1]).sum(1)
+    return torch.cat([close, torch.stack(apart, dim=1)], dim=1)
 
 
 if __name__ == "__main__":

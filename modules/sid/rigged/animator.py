@@ -24,6 +24,7 @@ from .motion import GRID, moved
 
 ANGLES = 3  # numbers of z_pose that turn the head; the others say where it is
 COMPARED = 128  # pixels of a side, at which it is seen what has changed
+HABIT = 0.3  # of an action unit that a face may seem to show at rest: who shows more in every frame does smile
 LOWEST, HIGHEST = -0.2, 1.2  # of an action unit that is shown: beyond all that was learnt faces would tear
 
 
@@ -87,6 +88,7 @@ class RiggedAnimator(ModelAnimator[Reading, list[Person]]):
             calmest = every[:, :UNITS].clamp(min=0).sum(dim=1).argmin()
             rest = every[calmest : calmest + 1].clone()
             rest[:, UNITS:] = 0  # where somebody looks is no habit of the face
+            rest.clamp_(-HABIT, HABIT)
             self._calm[for_pose] = rest
 
     def _meet(self, pictures: list[Pictures]) -> list[Person]:
