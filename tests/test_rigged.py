@@ -288,6 +288,17 @@ def test_strength_0_is_the_source_as_the_model_shows_it():
     assert not np.array_equal(moving[0], moving[1])
 
 
+def test_a_driver_who_smiles_all_the_time_smiles():
+    """What the calmest frame shows is taken for a habit of the face, but not more than a habit may be."""
+    model = RiggedSID().eval()
+    animator = RiggedAnimator(model, close_crop())
+    shown = Semantics(torch.full((1, EXPRESSION), 0.8), torch.zeros(1, POSE))
+    model.encoder.forward = lambda frames, points: Semantics(*(z.repeat(len(frames), 1) for z in shown))
+    animator.prepare([close_crop()])
+    left = animator._read([close_crop()], for_pose=False).semantics.expression
+    assert torch.allclose(left[:, :-2], torch.tensor(0.5)) and torch.allclose(left[:, -2:], torch.tensor(0.8))
+
+
 def test_results_do_not_depend_on_the_batch():
     model = RiggedSID().eval()
     torch.nn.init.normal_(model.rig.linear.weight, std=0.05)

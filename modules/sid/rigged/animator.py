@@ -25,6 +25,7 @@ from .motion import GRID, moved
 ANGLES = 3  # numbers of z_pose that turn the head; the others say where it is
 COMPARED = 128  # pixels of a side, at which it is seen what has changed
 HABIT = 0.3  # of an action unit that a face may seem to show at rest: who shows more in every frame does smile
+MEANT = 1.25  # changes of action units meant by one that is read: the mean of all that may be, which falls short
 LOWEST, HIGHEST = -0.2, 1.2  # of an action unit that is shown: beyond all that was learnt faces would tear
 
 
@@ -152,6 +153,7 @@ class RiggedAnimator(ModelAnimator[Reading, list[Person]]):
         shown = compose(own, said, start, self.options, turn, turn_start)
         units, gaze = shown.expression.split([UNITS, shown.expression.shape[1] - UNITS], dim=1)
         mine = own.expression[:, :UNITS]  # which is shown as it is if nothing is to change
+        units = mine + MEANT * (units - mine)
         units = torch.clamp(units, mine.clamp(max=LOWEST), mine.clamp(min=HIGHEST))
         return Semantics(torch.cat([units, gaze], dim=1), shown.pose)
 
