@@ -153,7 +153,8 @@ class RiggedAnimator(ModelAnimator[Reading, list[Person]]):
         shown = compose(own, said, start, self.options, turn, turn_start)
         units, gaze = shown.expression.split([UNITS, shown.expression.shape[1] - UNITS], dim=1)
         mine = own.expression[:, :UNITS]  # which is shown as it is if nothing is to change
-        units = mine + MEANT * (units - mine)
+        if self.options.motion != "keypoints":  # points show all there is
+            units = mine + MEANT * (units - mine)
         units = torch.clamp(units, mine.clamp(max=LOWEST), mine.clamp(min=HIGHEST))
         return Semantics(torch.cat([units, gaze], dim=1), shown.pose)
 
