@@ -16,13 +16,14 @@ from modules.data.triples.dataset import TripleDataset
 from modules.data.triples.mixture import Mixture
 from modules.data.triples.shards import Plan, write_shards
 from modules.errors import UserError
+from modules.faces.alignment import Squares
 from modules.sid.encoders import Semantics
 from modules.sid.motion import MotionOptions
 from modules.sid.rigged.animator import RiggedAnimator
 from modules.sid.rigged.closeups import Patch, mirrored, paste
 from modules.sid.rigged.codes import EXPRESSION, POSE, semantics_of
 from modules.sid.rigged.critic import Critic, CriticStep
-from modules.sid.rigged.model import RiggedSID
+from modules.sid.rigged.model import RiggedSID, pasted
 from modules.sid.rigged.motion import cells, moved
 from modules.sid.rigged.parts import EYES, MOUTH, cut, part_square
 from modules.sid.rigged.plate import affine, thin_plate
@@ -108,6 +109,22 @@ def test_a_patch_goes_back_to_where_it_was_cut():
         inside = (cover > 0.99).expand_as(frames)
         assert inside.sum() > 100
         assert (again - frames)[inside].abs().max() < 0.02  # sampled twice; the picture changes by less over a pixel
+
+
+def test_patches_are_pasted_where_they_are_alone():
+    """Elsewhere nothing need be computed: the same but for rounding, at any size and place, also off the frame."""
+    generator = torch.Generator().manual_seed(0)
+    for size in (96, 250):
+        frames = torch.rand(2, 3, size, size, generator=generator)
+        for middle, side, angle in ((40, 30, 0.3), (2, 60, -2.0), (50, 120, 1.0), (200, 20, 0.0)):
+            squares = Squares(
+                torch.tensor([[middle, 50.0], [60.0, middle]]), torch.full((2,), 1.0 * side), torch.tensor(angle)
+            )
+            squares = squares._replace(angle=squares.angle.expand(2))
+            colour, cover = torch.rand(2, 4, 40, 40, generator=generator).split([3, 1], dim=1)
+            patch = Patch(colour, cover, squares, 96, mirrored=side == 60)
+            for there, everywhere in zip(pasted(frames, patch), paste(frames, patch), strict=True):
+                assert torch.allclose(there, everywhere, atol=1e-4)
 
 
 def smooth_frames() -> torch.Tensor:

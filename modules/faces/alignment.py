@@ -94,30 +94,46 @@ def cut_squares(
     """What the maps ``[N, 2, 3]`` from squares to pictures show: ``[N, C, size, size]``.
 
     Args:
-        images: [B, C, H, W] in any range.
+        images: [B, C, H, W] in any range, floats or bytes.
         matrix: maps from pixels of the squares to pixels of the pictures.
         size: of the squares, in pixels.
         owner: int64 [N], the picture of each square; None: the first of the first, and so on.
         outside: of pictures: their edges ("border") or 0 ("zeros").
     """
     with torch.autocast(images.device.type, enabled=False):
-        images, matrix = images.float(), matrix.float()
+        matrix = matrix.float()
         owner = torch.arange(len(matrix), device=images.device) if owner is None else owner
         centres = torch.arange(size, device=images.device) + 0.5
         y, x = torch.meshgrid(centres, centres, indexing="ij")
         places = transform(torch.stack([x, y], -1).view(1, -1, 2), matrix).view(-1, size, size, 2)
         # Where a square is shrunk, pixels are averaged first: bilinear sampling alone would leave most of them out
         scale = (matrix[:, :, 0].detach().norm(dim=1) + 1e-4).floor().clamp(min=1).int()
-        cut = images.new_zeros(len(matrix), images.shape[1], size, size)
+        cut = matrix.new_zeros(len(matrix), images.shape[1], size, size)
         for step in scale.unique().tolist():
             chosen = (scale == step).nonzero().squeeze(1)
             used, place = owner[chosen].unique(return_inverse=True)
-            small = images[used] if step == 1 else F.avg_pool2d(images[used], step, ceil_mode=True)
+            left, top, right, bottom = _touched(places[chosen], step, images.shape[3], images.shape[2])
+            small = images[..., top:bottom, left:right][used].float()
+            small = small if step == 1 else F.avg_pool2d(small, step, ceil_mode=True)
             extent = places.new_tensor([small.shape[3], small.shape[2]])
-            grid = places[chosen] / step / extent * 2 - 1
+            grid = (places[chosen] - places.new_tensor([left, top])) / step / extent * 2 - 1
             part = F.grid_sample(small[place], grid, padding_mode=outside, align_corners=False)
             cut = cut.index_copy(0, chosen, part)
         return cut
+
+
+def _touched(places: Tensor, step: int, width: int, height: int) -> list[int]:
+    """Left, top, right and bottom of what is sampled at ``places [..., 2]`` of pictures pooled by ``step``.
+
+    A face is a small part of a large picture.  The edges are multiples of ``step``, or the picture's own, and at least
+    one pooled pixel is within them.
+    """
+    low, high = places.flatten(0, -2).aminmax(dim=0)
+    edges = (torch.stack([low / step - 1, high / step + 1]).nan_to_num()).floor().int().tolist()
+    last = [-(-width // step) - 1, -(-height // step) - 1]
+    first = [min(max(edge, 0), end) for edge, end in zip(edges[0], last, strict=True)]
+    final = [min(max(edge, 0), end) for edge, end in zip(edges[1], last, strict=True)]
+    return [step * edge for edge in first] + [step * (edge + 1) for edge in final]
 
 
 def arcface_chips(images: Tensor, points: Tensor, size: int = ARCFACE_SIZE, owner: Tensor | None = None) -> Tensor:

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..media.tensors import to_tensor
 from .boxes import Box
 from .crops import prominence
 from .landmarks68 import landmarks68
@@ -69,11 +68,11 @@ class FaceAnalyser(nn.Module):
 
     def analyse(self, image: np.ndarray) -> list[Face]:
         """The faces of a uint8 picture ``[H, W, 3]``, the main one (large and central) first."""
-        return self(to_tensor([image], self.device))[0]
+        return self(torch.from_numpy(image[None].copy()).to(self.device).permute(0, 3, 1, 2))[0]
 
     @torch.no_grad()
     def forward(self, images: Tensor, longest: int | None = None, least: float = SCORE) -> list[list[Face]]:
-        """The faces of each of ``[B, 3, H, W]`` in [0, 1], the main one first.
+        """The faces of each of ``[B, 3, H, W]`` in [0, 1] or in bytes, the main one first.
 
         ``longest`` and ``least`` are those of :meth:`.retinaface.RetinaFace.detect`.
         """

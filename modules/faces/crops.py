@@ -62,11 +62,15 @@ def cut(image: np.ndarray, box: Box, size: int | tuple[int, int] | None = None) 
     """
     height, width = image.shape[:2]
     left, top, right, bottom = map(int, box)
-    rows = np.clip(np.arange(top, bottom), 0, height - 1)
-    columns = np.clip(np.arange(left, right), 0, width - 1)
-    part = image[rows[:, None], columns]
+    rows = slice(min(max(top, 0), height - 1), min(max(bottom, 1), height))
+    columns = slice(min(max(left, 0), width - 1), min(max(right, 1), width))
+    part = image[rows, columns]
+    if part.shape[:2] != (bottom - top, right - left):
+        sides = ((rows.start - top, bottom - rows.stop), (columns.start - left, right - columns.stop), (0, 0))
+        part = np.pad(part, [(max(0, before), max(0, after)) for before, after in sides], mode="edge")
+        part = part[: bottom - top, : right - left]  # of a box that is all outside more than it has been repeated
     if size is None:
-        return part
+        return np.ascontiguousarray(part)
     width, height = (size, size) if isinstance(size, int) else size
     return media.resize(part, height, width)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,14 +14,29 @@ from ..devices import best_device
 from ..errors import UserError
 from ..media.tensors import to_tensor
 from .analysis import Face, load_analyser
-from .close_crop import Crop, Follower, face_crop, points_crop, steady_crop
-from .crops import main_chain, no_face
+from .boxes import Box
+from .close_crop import Crop, Follower, cut_crop, face_crop, points_crop, steady_crop
+from .crops import F, main_chain, no_face
 
 CLOSE = 160  # pixels of a close crop in which a face is looked for: it is large there
 NEAR, SIMILAR = 1.0, 1.8  # how far a face goes between two looks, in its sides, and by what factor its size changes
 
 
-def chosen(faces: list[Face], which: str, where: str, option: str = "--face") -> Face:
+class Look(NamedTuple):
+    """A face in one of the frames that a video was looked at in.
+
+    Attributes:
+        box: of the face in its frame.
+        place: from brows to chin, not turned.
+        image: the face in a crop of its own, uint8 ``[S, S, 3]``.
+    """
+
+    box: Box
+    place: Crop
+    image: np.ndarray
+
+
+def chosen(faces: list[F], which: str, where: str, option: str = "--face") -> F:
     """One of a picture's faces.
 
     Args:
@@ -66,38 +82,37 @@ class Framer:
         face = chosen(self._analyser.analyse(image), self.which, where, self.option)
         return _crop(face, upright).wider(self.size, self.above)
 
-    def find(self, image: np.ndarray) -> Crop | None:
-        """The crop of one frame, upright as the frame is; None where the wanted face is not there."""
-        faces = self._analyser.analyse(image)
-        if not self._has(faces):
-            return None
-        return _crop(chosen(faces, self.which, ""), upright=False).wider(self.size, self.above)
-
     def video(self, path: str | Path) -> Crop:
         """One crop for all of a video, by frames spread over it.  Raises UserError where they show no face."""
         return self.steady(media.frames_throughout(path), str(path))
 
     def steady(self, images: Iterable[np.ndarray], where: str) -> Crop:
         """One crop for all of a video, by some of its frames.  Raises UserError where they show no face."""
-        return self.resting(self.places(images, where))
+        return self.resting([look.place for look in self.looks(images, where, CLOSE)])
 
     def resting(self, places: Sequence[Crop]) -> Crop:
         """The crop that holds a face in all of ``places``."""
         return steady_crop(places, self.size, self.above)
 
-    def places(self, images: Iterable[np.ndarray], where: str) -> list[Crop]:
-        """Where the face is in some frames of a video, from brows to chin.  Raises UserError where they show none."""
+    def looks(self, images: Iterable[np.ndarray], where: str, size: int) -> list[Look]:
+        """The face in some frames of a video, one at a time, in crops of ``size`` pixels of a side.
+
+        Raises:
+            UserError: they show none.
+        """
         found = []
         for image in images:
-            found.append(self._analyser.analyse(image))
-            size = image.shape[1], image.shape[0]
+            places = [(face.box, _crop(face, upright=False)) for face in self._analyser.analyse(image)]
+            own = (cut_crop(image, place.wider(self.size, self.above), size) for _, place in places)
+            found.append([Look(box, place, shown) for (box, place), shown in zip(places, own, strict=True)])
+            extent = image.shape[1], image.shape[0]
         if self.which == "largest":
-            faces = main_chain(found, size)
+            faces = main_chain(found, extent)
         else:
             faces = [chosen(each, self.which, where, self.option) for each in found if self._has(each)]
         if not faces:  # say whether there is none, or not so many
             chosen(max(found, key=len), self.which, where, self.option)
-        return [_crop(face, upright=False) for face in faces]
+        return faces
 
     def follow(self, frames: Iterator[media.Frame]) -> Iterator[tuple[media.Frame, Crop | None]]:
         """Every frame with a crop that follows its face smoothly; None while the face is not there."""
@@ -115,7 +130,7 @@ class Framer:
 
         Args:
             image: what ``crop`` shows, upright.
-            places: of :meth:`places`, of the picture that ``crop`` is of.
+            places: of :meth:`looks`, of the picture that ``crop`` is of.
         """
         (found,) = self._analyser.detector.detect(to_tensor([image], self._analyser.device), longest=CLOSE)
         scale = crop.side / len(image)
@@ -123,7 +138,7 @@ class Framer:
         seen = [points_crop(scale * points.cpu().numpy() + (left, top)) for points in found.points]
         return any(_is_near(face, place) for face in seen for place in places)
 
-    def _has(self, faces: list[Face]) -> bool:
+    def _has(self, faces: Sequence) -> bool:
         """Whether the wanted one can be among them."""
         return len(faces) >= (int(self.which) if self.which.isdigit() else 1)
 

@@ -67,11 +67,12 @@ class FaceMesh(nn.Module):
         """One pass.
 
         Args:
-            images: [B, 3, H, W] in [0, 1].
+            images: [B, 3, H, W] in [0, 1] or in bytes.
             squares: N places of faces.
             owner: int64 [N], the picture of each; None: one face per picture.
         """
         faces = cut_squares(images, squares.matrix(SIZE), SIZE, owner, outside="zeros")
+        faces = faces / 255 if images.dtype == torch.uint8 else faces
         presence, points = sorted(self.network(faces), key=lambda output: output.numel())
         points = points.reshape(-1, 468, 3) / SIZE
         depth = points[..., 2:] * squares.side[:, None, None]

@@ -167,18 +167,34 @@ def read_frames(path: str | Path, indices: Sequence[int], info: VideoInfo | None
     return [images[index] for index in indices]
 
 
+FEW, MANY = 8, 48  # frames that are looked at of a whole video, at least and at most
+
+
 def throughout(count: int, duration: float) -> list[int]:
     """Some of ``count`` frames, evenly spread: two a second of ``duration``, at least 8 of them and at most 48."""
-    return [int(i) for i in np.linspace(0, count - 1, min(count, max(8, min(48, round(2 * duration))))).round()]
+    return [int(i) for i in np.linspace(0, count - 1, min(count, max(FEW, min(MANY, round(2 * duration))))).round()]
 
 
-def frames_throughout(path: str | Path) -> Iterator[np.ndarray]:
-    """Some frames, evenly :func:`throughout` a video: those of :func:`read_frames`, streamed.
-
-    No frame is decoded twice: of a video with few key frames that would take far longer than all else.
-    """
-    info = probe_video(path)
+def soon_decoded(info: VideoInfo) -> list[int]:
+    """About those of :func:`throughout`: key frames, which are decoded alone, where there are enough of them."""
     wanted = throughout(len(info.times), info.duration)
+    apart = len(info.times) / len(wanted)
+    near = set()
+    for index in wanted:
+        at = bisect.bisect_right(info.keyframes, index)
+        key = min(info.keyframes[max(0, at - 1) : at + 1], key=lambda key: abs(key - index))
+        near.add(key if abs(key - index) < apart else index)
+    return sorted(near) if len(near) >= FEW else wanted
+
+
+def frames_throughout(path: str | Path, info: VideoInfo | None = None) -> Iterator[np.ndarray]:
+    """Some frames, evenly spread over a video (:func:`soon_decoded`), streamed.
+
+    No frame is decoded twice: of a video with few key frames that would take far longer than all else.  ``info`` is as
+    in :func:`read_frames`.
+    """
+    info = info or probe_video(path)
+    wanted = soon_decoded(info)
     if is_animation(path):
         yield from (image for number, (image, *_) in enumerate(read_animation(path)) if number in wanted)
         return

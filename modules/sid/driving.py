@@ -90,11 +90,13 @@ class ModelAnimator(ABC, Generic[Read, Person]):
         Return its index.
         """
         best, index = float("inf"), 0
-        for number, batch in enumerate(_batches(frames, self.batch_size)):
+        count = 0
+        for batch in _batches(frames, self.batch_size):
             read = self._read(batch, for_pose=False)
             for i, distance in enumerate(self._distances(read).tolist()):
                 if distance < best:
-                    best, index, self._best = distance, number * self.batch_size + i, read.row(i)
+                    best, index, self._best = distance, count + i, read.row(i)
+            count += len(batch)
         return index
 
     @torch.inference_mode()
@@ -117,9 +119,10 @@ class ModelAnimator(ABC, Generic[Read, Person]):
         first, self._best = self._best, None
         first_pose = None
         frames, poses = iter(frames), None if pose_frames is None else iter(pose_frames)
+        batches = _batches(frames, self.batch_size)
         groups = itertools.repeat(None) if sources is None else _batches(sources, self.batch_size)
         for group in groups:
-            batch = list(itertools.islice(frames, self.batch_size if group is None else len(group)))
+            batch = next(batches, None) if group is None else list(itertools.islice(frames, len(group)))
             if not batch:
                 return
             person = self.person if group is None else self._meet(group[: len(batch)])
@@ -147,6 +150,8 @@ def pairs(animator: Animates, frames: Iterable[np.ndarray]) -> Iterator[tuple[np
 
 
 def _batches(frames: Iterable, size: int) -> Iterator[list]:
+    """Frames together, but for the first: nobody waits for others to see that one."""
     frames = iter(frames)
+    yield from ([first] for first in itertools.islice(frames, 1))
     while batch := list(itertools.islice(frames, size)):
         yield batch

@@ -73,7 +73,7 @@ class Framing:
 
     def source_video(self, path: str | Path) -> SourceVideo:
         """The source video at ``path``, with a close crop.  Raises UserError where its face is not found."""
-        seen = FaceVideo(path, self._source_framer, self.track, self.faceless)
+        seen = FaceVideo(path, self._source_framer, self.size[0], self.track, self.faceless)
         return SourceVideo(self.size[0], seen, self.paste_back is not False, self._limited)
 
     def finisher(self, source: Source) -> Fit:
@@ -94,7 +94,7 @@ class Framing:
     def video(self, path: str | Path) -> DrivingVideo:
         """The driving video at ``path``.  Raises UserError where its face is wanted and not found."""
         if self.is_close:
-            seen = FaceVideo(path, self.framer, self.track, self.faceless)
+            seen = FaceVideo(path, self.framer, self.size[0], self.track, self.faceless)
             return DrivingVideo(path, self.size, seen, lambda image: image)
         if not self.crop:
             return DrivingVideo(path, self.size, None, lambda image: media.fit(image, *self.size))

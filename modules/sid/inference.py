@@ -17,7 +17,6 @@ from tqdm import tqdm
 from .. import media
 from ..config.rigged import RiggedConfig
 from ..config.sid import Config, FramingParams, ModelParams
-from ..world.puppets.animator import PuppetAnimator
 from .animator import Animator
 from .driving import Animates, ModelAnimator, Pictures
 from .framing import Framing
@@ -61,8 +60,9 @@ def by_rig(model: RiggedSID, options: MotionOptions) -> Animated:
 
 def by_mesh(options: MotionOptions, cpu: bool = False) -> Animated:
     """By the head that is fitted to the source, at its own resolution."""
+    from ..world.puppets.animator import PuppetAnimator  # half a second, which nobody else should wait for
 
-    def animated(source: Source) -> PuppetAnimator:
+    def animated(source: Source) -> Animates:
         photo, rests = (source.image, False) if source.large is None else (source.large, True)
         return PuppetAnimator(photo, options.drive, options.strength, options.relative, cpu, rests)
 

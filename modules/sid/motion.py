@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-from scipy.spatial import ConvexHull, QhullError
 from torch import Tensor
 
 from ..errors import UserError
@@ -167,6 +166,8 @@ def compose(
 
 def hull_area(value: Tensor) -> float:
     """Area of the convex hull of key points ``[1, K, 2]``."""
+    from scipy.spatial import ConvexHull, QhullError  # which few need, and takes time
+
     try:
         hull = ConvexHull(value[0].detach().double().cpu().numpy())
     except (QhullError, ValueError) as error:

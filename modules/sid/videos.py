@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -13,7 +14,7 @@ from .. import media
 from ..errors import UserError
 from ..faces.close_crop import Crop, cut_crop
 from ..faces.crops import no_face
-from ..faces.framer import Framer
+from ..faces.framer import Framer, Look
 
 Fit = Callable[[np.ndarray], np.ndarray]
 Frames = Iterator[media.Frame]
@@ -59,6 +60,7 @@ class FaceVideo:
 
     Args:
         framer: finds the face.
+        size: pixels of a side of the crops.
         track: the crop follows the face, instead of resting where it holds all of its movement.
         faceless: frames without a face are kept, or skipped with the time that they are shown.
 
@@ -70,20 +72,25 @@ class FaceVideo:
         UserError: no frame shows the face; if the crop is to follow it, when the frames have been read.
     """
 
-    def __init__(self, path: str | Path, framer: Framer, track: bool = False, faceless: Faceless = "keep"):
-        self.path, self.framer, self.faceless = path, framer, faceless
+    def __init__(self, path: str | Path, framer: Framer, size: int, track: bool = False, faceless: Faceless = "keep"):
+        self.path, self.framer, self.size, self.faceless = path, framer, size, faceless
         self.info = media.probe_video(path)
         self.without = 0
-        self._known = [] if track else framer.places(media.frames_throughout(path), str(path))
+        self._known = [] if track else [look.place for look in self.looks]
         self.place = None if track else framer.resting(self._known)
 
-    def seen(self, frames: Frames, size: int) -> Iterator[Seen]:
-        """The frames of the file, but for those that are skipped; crops have ``size`` pixels of a side."""
+    @cached_property
+    def looks(self) -> list[Look]:
+        """The face in a few frames, evenly spread over the video."""
+        return self.framer.looks(media.frames_throughout(self.path, self.info), str(self.path), self.size)
+
+    def seen(self, frames: Frames) -> Iterator[Seen]:
+        """The frames of the file, but for those that are skipped."""
         self.without, count, lost, before = 0, 0, 0.0, 0.0
         had_face = True
         for frame, found in self._places(frames):
             crop = found or _middle(frame.image)
-            image = cut_crop(frame.image, crop, size)
+            image = cut_crop(frame.image, crop, self.size)
             has_face = found is not None and (self.place is None or self.framer.shows_face(image, crop, self._known))
             count, self.without = count + 1, self.without + (not has_face)
             if self.faceless == "skip":
@@ -149,7 +156,7 @@ class DrivingVideo:
             return
         shown: np.ndarray | None = None
         waiting: list[float] = []  # times before the first face
-        for frame, _, image, has_face in self.faces.seen(frames, self.size):
+        for frame, _, image, has_face in self.faces.seen(frames):
             shown = image if has_face else shown
             waiting.append(frame.time)
             if shown is not None:
@@ -158,11 +165,10 @@ class DrivingVideo:
 
     def some(self) -> Iterator[np.ndarray]:
         """A few frames, evenly spread over the video, that show the face."""
-        for image in media.frames_throughout(self.path):
-            if self.faces is None:
-                yield self._fit(image)
-            elif (place := self.faces.place or self.faces.framer.find(image)) is not None:
-                yield cut_crop(image, place, self.size)
+        if self.faces is None:
+            yield from (self._fit(image) for image in media.frames_throughout(self.path, self.info))
+        else:
+            yield from (look.image for look in self.faces.looks)
 
 
 class SourceVideo:
@@ -185,7 +191,7 @@ class SourceVideo:
         Raises:
             UserError: no frame shows a face.
         """
-        for frame, crop, image, has_face in self.faces.seen(progress(media.read_video(self.faces.path)), self.size):
+        for frame, crop, image, has_face in self.faces.seen(progress(media.read_video(self.faces.path))):
             picture = self._limited(frame.image)
             scale = len(picture) / len(frame.image)
             crop = Crop(scale * crop.x, scale * crop.y, scale * crop.side, crop.angle)

@@ -17,9 +17,8 @@ from ...media.tensors import to_images, to_tensor
 from ..driving import ModelAnimator, Pictures
 from ..encoders import Semantics
 from ..motion import MotionOptions, compose
-from .closeups import paste
 from .codes import UNITS
-from .model import RiggedSID, Shown
+from .model import RiggedSID, Shown, pasted
 from .motion import GRID, moved
 
 ANGLES = 3  # numbers of z_pose that turn the head; the others say where it is
@@ -162,10 +161,10 @@ class RiggedAnimator(ModelAnimator[Reading, list[Person]]):
         made, size = self._made(person, wanted, driven), person.image.shape[2:]
         shown = F.interpolate(made.motion.shown, size, mode="bilinear")
         for patch in made.patches:
-            shown = shown * (1 - paste(made.image, patch)[1])
+            shown = shown * (1 - pasted(made.image, patch)[1])
         same = unchanged(_small(made.image), _small(person.image - person.lacking))
         shown = shown + (1 - shown) * F.interpolate(same, size, mode="bilinear")
-        picture = made.image + moved(person.lacking, made.motion.flow) * shown
+        picture = made.image + moved(person.lacking, made.flow) * shown
         if not picture.isfinite().all():
             raise UserError("the model's pictures are not finite, though its weights are; use another checkpoint")
         return picture.clamp(0, 1)

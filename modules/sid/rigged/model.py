@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...faces.alignment import Squares
 from ...training.checkpoint import averaged, load_checkpoint
 from ...training.layout import ONE_NETWORK
 from ..encoders import Semantics
@@ -26,12 +27,14 @@ class Shown(NamedTuple):
         image: the result.
         warped: before mouth and eyes were painted.
         motion: of the whole frame.
+        flow: the same flow at the picture's size, ``[B, 2, H, H]``.
         patches: mouth and eyes.
     """
 
     image: Tensor
     warped: Tensor
     motion: PointMotion
+    flow: Tensor
     patches: list[Patch]
 
 
@@ -60,12 +63,31 @@ class Generator(nn.Module):
             motion = motion._replace(flow=motion.flow * kept)
         size = image.shape[2:]
         shown, painted = (F.interpolate(x, size, mode="bilinear") for x in (motion.shown, motion.painted))
-        warped = torch.lerp(painted, moved(image, motion.flow), shown)
+        flow = F.interpolate(motion.flow, size, mode="bicubic", align_corners=False)
+        warped = torch.lerp(painted, moved(image, flow), shown)
         patches = self.closeups(warped, image, source, driven, before, after)
         result = warped
         for patch in patches:
-            result, _ = paste(result, patch)
-        return Shown(result, warped, motion, patches)
+            result, _ = pasted(result, patch)
+        return Shown(result, warped, motion, flow, patches)
+
+
+def pasted(frames: Tensor, patch: Patch) -> tuple[Tensor, Tensor]:
+    """As :func:`.closeups.paste`, and returns the same; looks only at the part of the frames where the patch is."""
+    height, (middle, side, angle) = frames.shape[-1], patch.squares
+    scale = height / patch.size
+    middle, side = scale * middle, scale * side
+    # sampled bilinearly, a patch of 40 pixels goes on for half a pixel
+    reach = (1.05 / 2 * side * (angle.cos().abs() + angle.sin().abs()))[:, None]
+    edges = torch.stack([(middle - reach).amin(0).floor(), (middle + reach).amax(0).ceil()])
+    low, high = edges.nan_to_num().tolist()  # what is not finite is told of the result
+    length = min(height, int(max(end - start for start, end in zip(low, high, strict=True))) + 1)
+    left, top = (min(max(0, int(start)), height - length) for start in low)
+    window = (..., slice(top, top + length), slice(left, left + length))
+    squares = Squares(middle - middle.new_tensor([left, top]), side, angle)
+    result, cover = frames.clone(), frames.new_zeros(len(frames), 1, height, height)
+    result[window], cover[window] = paste(frames[window], patch._replace(squares=squares, size=length))
+    return result, cover
 
 
 class RiggedSID(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -97,7 +98,8 @@ def prepare(photos: list[Path], find: Finder, side: int = 512, device: torch.dev
     Raises:
         UserError: none serves; the line says why the first does not.
     """
-    names, cuts, left_out = [], [], {}
+    names, points, left_out = [], [], {}
+    cuts: deque[Tensor] = deque()  # photographs and mattes in bytes, as puppets keep them: there may be thousands
     for path in photos:
         try:
             photo = to_tensor([media.read_image(path)], device)
@@ -108,23 +110,26 @@ def prepare(photos: list[Path], find: Finder, side: int = 512, device: torch.dev
         if found is None:
             left_out[path.name] = "no face was found"
             continue
+        colour, place, matte = cut(photo, *found, side)
         names.append(path.name)
-        cuts.append(cut(photo, *found, side))
-    keep: list[int] = []
+        points.append(place)
+        cuts.append((255 * torch.cat([colour, matte], dim=1)).round().to(torch.uint8))
+    kept, parts = [], []
     if cuts:
-        landmarks = torch.stack([points for _, points, _ in cuts])
+        landmarks = torch.stack(points)
         fits = fit_photographs(landmarks)
         for i, fault in enumerate(faults(fits)):
-            fault = fault or _matte_fault(cuts[i][2], landmarks[i]) or _eyes_fault(cuts[i][0], landmarks[i])
+            colour, matte = (cuts.popleft() / 255).split([3, 1], dim=1)
+            fault = fault or _matte_fault(matte, landmarks[i]) or _eyes_fault(colour, landmarks[i])
             if fault:
                 left_out[names[i]] = fault
             else:
-                keep.append(i)
-    if not keep:
+                kept.append(names[i])
+                parts.append(make_puppets(colour, matte, fits.take(slice(i, i + 1))))
+    if not parts:
         name, reason = next(iter(left_out.items()))
         raise UserError(f"none of {len(photos)} photographs serves; {name}: {reason}")
-    parts = [make_puppets(cuts[i][0], cuts[i][2], fits.take(slice(i, i + 1))) for i in keep]
-    return Prepared(Puppets.cat(parts), [names[i] for i in keep], left_out)
+    return Prepared(Puppets.cat(parts), kept, left_out)
 
 
 def cut(photo: Tensor, landmarks: Tensor, matte: Tensor, side: int) -> tuple[Tensor, Tensor, Tensor]:
