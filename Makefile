@@ -13,12 +13,9 @@ PROMPT := a portrait photo of a person with curly red hair, wearing a blue hoodi
 .PHONY: demo test test-fast lint types clean
 
 demo: $(VENV)/installed
-	$(PY) Inference.py --side_by_side --driving_video "Inputs/driving videos/driver-1.mp4" \
-	    --result_video $(DEMO)/result.mp4
-	$(PY) Inference.py --side_by_side --drive expression --reference_image "Inputs/driving static images/surprise.png" \
-	    --result_image $(DEMO)/result.png
+	$(PY) -m benchmarks.demo --out $(DEMO)/people.mp4
 	$(PY) Inference.py --grid --num_images 4 --guidance_scale 3 --prompt "$(PROMPT)" --result_image $(DEMO)/portrait.png
-	@echo "Look at $(DEMO)/result.mp4, $(DEMO)/result.png and $(DEMO)/portrait.png (source | driver | result)."
+	@echo "Look at $(DEMO)/people.mp4 (driver | photograph | --motion mesh | the bundled SID) and $(DEMO)/portrait.png."
 
 test: $(VENV)/developing
 	$(PYTEST)

@@ -1,51 +1,47 @@
-"""The picture at the top of README: photographs with the expressions of rendered drivers.
+"""The picture at the top of README: photographs with the expressions of a rendered driver.
 
-    python -m benchmarks.sheet --out docs/example.png
+    python -m benchmarks.sheet --out docs/example.jpg
 
-Sources (left) are scikit-image's astronaut and one of the face world's people; drivers (above) come with the project.
+Sources (left) are those of benchmarks.photographs, each twice: moved by the bundled SID, then by --motion mesh.
 """
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from skimage.data import astronaut
+from tqdm import tqdm
 
 from modules import media
-from modules.arguments import Parser
-from modules.config.files import load_rigged_config
+from modules.arguments import Parser, number
 from modules.errors import run_script
-from modules.sid.framing import Framing
-from modules.sid.inference import POINT_FRAMES
-from modules.sid.rigged.animator import RiggedAnimator
-from modules.sid.rigged.model import load_rigged
 
-ROOT = Path(__file__).parent.parent
-DRIVERS = ("neutral", "surprise", "happiness", "anger", "fear", "sadness")
-SHOWN = 160  # pixels of a picture's side
+from .demo import DRIVER, by_mesh, by_sid, rooms_around, square
+from .photographs import write_photographs
+
+SHOWN = slice(4, None, 12)  # frames of the driver: at rest, then one of each expression
+ROOM = 1.15  # of SID's crop, about a face
 
 
 def main() -> None:
     parser = Parser(__doc__.splitlines()[0])
     parser.add_argument("--out", required=True, help="picture to write")
-    parser.add_argument("--config", default=str(ROOT / "config/rigged.yaml"), help="of a rigged model")
-    parser.add_argument("--checkpoint", default=str(ROOT / "SID_Checkpoints/sid-rigged-cpk.pth"), help="its weights")
+    parser.add_argument("--driver", default=str(DRIVER), help="driving video")
+    parser.add_argument("--side", type=number(int, 16, 1024), default=128, help="pixels of a picture's side")
     args = parser.parse_args()
-    model = load_rigged(args.checkpoint)
-    framing = Framing(POINT_FRAMES, params=load_rigged_config(args.config).framing_params, cpu=True)
-    drivers = [framing.image(ROOT / f"Inputs/driving static images/{name}.png") for name in DRIVERS]
+    side = args.side
+    frames = [frame.image for frame in islice(media.read_video(args.driver), SHOWN.start, None, SHOWN.step)]
+    rows = [[np.full((side, side, 3), 255, np.uint8), *(media.resize(frame, side, side) for frame in frames)]]
     with TemporaryDirectory() as folder:
-        photograph = Path(folder) / "astronaut.png"
-        media.write_image(photograph, astronaut())
-        sources = [framing.source(path) for path in (photograph, ROOT / "Inputs/Identities/person-3.png")]
-    rows = [[np.full_like(drivers[0], 255), *drivers]]
-    for source in sources:
-        animator = RiggedAnimator(model, source.image)
-        rows.append([source.image, *(next(animator.animate([driver])) for driver in drivers)])
-    sheet = [np.concatenate([media.resize(image, SHOWN, SHOWN) for image in row], axis=1) for row in rows]
-    media.write_image(args.out, np.concatenate(sheet))
+        photographs = write_photographs(Path(folder))
+        wholes, rooms = [media.read_image(path) for path in photographs], rooms_around(photographs, ROOM)
+        ways = [by_sid(photographs, args.driver, SHOWN), by_mesh(photographs, args.driver, SHOWN)]
+        moved = [zip(*tqdm(way, total=len(frames), unit="frame"), strict=True) for way in ways]
+        for own, room, *results in zip(wholes, rooms, *moved, strict=True):
+            rows += [[square(picture, side, room) for picture in (own, *result)] for result in results]
+    media.write_image(args.out, np.concatenate([np.concatenate(row, axis=1) for row in rows]))
     print(args.out)
 
 

@@ -17,6 +17,7 @@ from modules.data.sampling import build_loader
 from modules.data.synthetic.dataset import Plan, write_dataset
 from modules.evaluation.judges.face_meter import find_meter, load_meter
 from modules.evaluation.ruler import calibrate
+from modules.faces.analysis import load_analyser
 from modules.media.tensors import to_tensor
 from modules.mef.folder import ADAPTER_FILES
 from modules.mef.pipeline import DeepExprPipeline
@@ -83,15 +84,29 @@ READ = {
         [-0.49455, 0.69558, 0.00013, -0.00418, -1.18691, 1.77150, -0.36547, 0.08389],
         [-0.06369, -0.02003, -0.02291, 0.01432, 0.13704, 0.35206, -12.85704, -3.37198],
     ],
-    "driving static images/surprise.png": [
-        [0.21086, -0.25902, 1.04672, 1.00286, 3.73520, -4.32592, -0.39375, 0.07480],
-        [-0.08389, -0.01445, -0.02591, -0.32723, 0.06576, 0.40515, -9.44254, -7.85451],
+    "Identities/person-2.png": [
+        [0.07519, 0.46657, -0.05873, 0.02363, -0.60221, 4.47442, -0.43992, 0.06711],
+        [0.02991, 0.02483, -0.11665, 0.02945, 0.14931, 0.17245, -1.41730, -3.20026],
     ],
-    "driving static images/anger.png": [
-        [0.07748, 0.06224, -0.01990, -0.00157, 11.06415, -2.87341, -0.41640, 0.02521],
-        [-0.01578, 0.01299, -0.02804, -0.40345, -0.17332, 0.22264, -12.39889, -5.44454],
+    "Identities/person-5.png": [
+        [0.09646, 0.00239, 0.00671, -0.00132, -11.57810, -1.84026, -0.39113, 0.06281],
+        [0.04746, -0.08429, 0.01183, -0.00127, 0.11673, 0.38837, -1.95245, -11.46170],
     ],
 }
+
+
+def test_drivers_are_seen_closely():
+    """As pictures that models learn from: the face, brows to chin, fills about half of the frame's height."""
+    folder, analyser = ROOT / "Inputs", load_analyser(torch.device("cpu"))
+    pictures = [media.read_image(path) for path in sorted((folder / "driving static images").glob("*.png"))]
+    for path in sorted((folder / "driving videos").glob("*.mp4")):
+        frames = [frame.image for frame in media.read_video(path)]
+        assert len(frames) == 100
+        pictures.append(frames[0])  # without expression
+    assert len(pictures) == 8 + 3
+    for picture in pictures:
+        marks = analyser.analyse(picture)[0].landmarks68
+        assert 0.45 < float(marks[:17, 1].max() - marks[17:27, 1].min()) / len(picture) < 0.6
 
 
 def test_the_ruler_stays_as_it_is():

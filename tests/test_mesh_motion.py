@@ -34,7 +34,9 @@ def driver(**changes: list[float]) -> list[np.ndarray]:
     units, pose = faces.action_units.clone(), faces.pose.clone()
     pose[:, POSE.index("scale")] = 1.3
     for name, values in changes.items():
-        if name in ACTION_UNITS:
+        if name == "gaze":
+            faces.gaze[:, 0] = torch.tensor(values, dtype=torch.float32)
+        elif name in ACTION_UNITS:
             units[:, ACTION_UNITS.index(name)] = torch.tensor(values, dtype=torch.float32)
         else:
             pose[:, POSE.index(name)] = torch.tensor(values, dtype=torch.float32)
@@ -55,7 +57,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 def shape(puppet: PuppetAnimator, picture: np.ndarray) -> dict[str, float]:
     """What the landmarks of a result tell, in distances of the eyes."""
-    marks = puppet._landmarks([picture])[0]
+    marks = puppet._faces([picture])[0].landmarks
     eyes = (marks[42:48].mean(0) - marks[36:42].mean(0)).norm()
     lids = (marks[[41, 40, 47, 46], 1] - marks[[37, 38, 43, 44], 1]).mean()
     turn = (marks[30, 0] - (marks[36, 0] + marks[45, 0]) / 2) / eyes
@@ -80,6 +82,19 @@ def test_what_the_driver_does_the_photograph_does(moved):
     assert all(picture.shape == PHOTO.shape for picture in (calm, opened, turned))
     # nothing but the head moves: the picture's upper corners are the photograph's
     assert all(psnr(picture[:60, :25], PHOTO[:60, :25]) > 35 for picture in (calm, opened))
+
+
+def test_eyes_turn_as_the_drivers_do():
+    frames = driver(gaze=[0, 18, -18])
+    puppet = animator()
+    puppet.prepare(frames[:1])
+    held = [frame for frame in frames for _ in range(5)]
+    ahead, right, left = (puppet._faces([p])[0].look for p in list(puppet.animate(iter(held)))[2::5])
+    assert right > ahead + 0.03 and left < ahead - 0.03  # of the width of an eye; the driver's move by 0.15
+    still = animator(drive="pose")
+    still.prepare(frames[:1])
+    looks = [still._faces([p])[0].look for p in list(still.animate(iter(held)))[2::5]]
+    assert max(looks) - min(looks) < 0.02
 
 
 def test_without_strength_the_photograph_stays_as_it_is():

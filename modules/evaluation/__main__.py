@@ -32,8 +32,12 @@ def parse() -> argparse.Namespace:
         parser.error("--pairs is for --mode compare-real")
     if args.crop is not None and args.mode in ("train", "evaluate"):
         parser.error(f"--{'' if args.crop else 'no-'}crop is not for --mode {args.mode}")
-    if args.motion is not None and args.mode in ("train", "evaluate"):
-        parser.error(f"--motion mesh is not for --mode {args.mode}")
+    if args.motion is not None and args.mode == "train":
+        parser.error("--motion mesh is not for --mode train")
+    if args.motion is not None and args.mode == "evaluate":
+        # there are no embeddings, and motion that is smoothed over five frames would be smoothed over a second
+        lacks = "it has no embeddings, and smooths away what a face does at 5 frames a second"
+        parser.error(f"--mode evaluate cannot measure --motion mesh: {lacks}; use --mode compare-real")
     if args.motion is not None and args.checkpoint is not None:
         parser.error("--motion mesh needs no --checkpoint; leave one of the two out")
     return args

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -23,15 +23,23 @@ from ..parameters import ACTION_UNITS
 from .driver import Motion, Reader, neutral_frame, read_still, shown_by
 from .eyes import photograph_state
 from .fit import faults, fit_photographs
+from .looking import iris_offset
 from .puppet import make_puppets
 from .render import Rendering, render
 from .states import States
 
 LARGEST = 384  # pixels of a side at which puppets are drawn; results are larger by way of the photograph's detail
-BATCH = 16  # driving frames read together
+BATCH = 64  # driving frames read together: a fit of many takes hardly longer than of one
 SMOOTHED = 2  # frames before and after that a frame is averaged with; lids are not, or blinks would vanish
 CLOSED = 0.5  # of the way that lids go in the mesh's landmarks as eyes close (benchmarks/faces.py, part lids)
 LIDS = ACTION_UNITS.index("AU43")
+
+
+class Seen(NamedTuple):
+    """The main face of a frame."""
+
+    landmarks: Tensor  # [68, 2] in [-1, 1]
+    look: float  # where its irises are (:func:`.looking.iris_offset`)
 
 
 class PuppetAnimator:
@@ -65,13 +73,13 @@ class PuppetAnimator:
         self.device = best_device(cpu)
         self._analyser = load_analyser(self.device)
         whole = to_tensor([photo], self.device)
-        landmarks = self._landmarks([photo])[0]
-        if landmarks is None:
+        (face,) = self._faces([photo])
+        if face is None:
             raise UserError("no face found in the source picture: choose one with a clear face")
         side = min(LARGEST, len(photo))
         small = F.interpolate(whole, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
         # -1 and 1 are the centres of the outermost pixels, which lie further in where there are fewer
-        landmarks = landmarks * (1 - 1 / len(photo)) / (1 - 1 / side)
+        landmarks = face.landmarks * (1 - 1 / len(photo)) / (1 - 1 / side)
         found = fit_photographs(landmarks[None])
         if fault := faults(found)[0]:
             raise UserError(f"--motion mesh cannot use the source picture: {fault}; choose another")
@@ -86,11 +94,11 @@ class PuppetAnimator:
 
     def prepare(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> None:
         """Look at some of a driver's frames for the one that is most without expression.  Raises UserError."""
-        seen = [marks for frame in frames if (marks := self._landmarks([frame])[0]) is not None]
+        seen = [face for frame in frames if (face := self._faces([frame])[0]) is not None]
         if not seen:
             raise UserError("no face found in the driver: choose one with a clear face")
-        landmarks = torch.stack(seen)
-        self._readers[for_pose] = Reader(landmarks[neutral_frame(landmarks)], CLOSED)
+        first = seen[neutral_frame(torch.stack([face.landmarks for face in seen]))]
+        self._readers[for_pose] = Reader(first.landmarks, CLOSED, first.look)
 
     def start_from_best(self, frames: Iterable[np.ndarray]) -> int:
         """Find the driving frame most like the photograph, since which the next :meth:`animate` shows what changes.
@@ -98,17 +106,17 @@ class PuppetAnimator:
         Return its index.
         """
         reader, best, index = self._readers[False], float("inf"), 0
-        start = reader.first.landmarks[0]
-        for number, marks in enumerate(self._landmarks(frames)):
-            if marks is None:
+        start = Seen(reader.first.landmarks[0], reader.look)
+        for number, face in enumerate(self._faces(frames)):
+            if face is None:
                 continue
-            pose = reader.read(marks[None], steps=60)
+            pose = reader.read(face.landmarks[None], steps=60)
             states = shown_by(pose, self.puppet)
             distance = float((states.units - self.own.units).abs().sum() + (pose.pose[:, :3] / 20).abs().sum())
             if distance < best:
-                best, index, start = distance, number, marks
-        self._readers[False] = Reader(start, CLOSED)
-        self._best = self._readers[False].read(start[None])
+                best, index, start = distance, number, face
+        self._readers[False] = Reader(start.landmarks, CLOSED, start.look)
+        self._best = self._readers[False].read(start.landmarks[None])
         return index
 
     def animate(
@@ -121,15 +129,28 @@ class PuppetAnimator:
 
         ``pose_frames``, as many as ``frames``, give the head pose in place of the driver's.
         """
-        motions = self._smoothed(self._read(frames, for_pose=False))
-        poses = None if pose_frames is None else self._smoothed(self._read(pose_frames, for_pose=True))
+        motions = self.motions(frames)
+        poses = None if pose_frames is None else self.motions(pose_frames, for_pose=True)
         first, self._best = self._best, None
         relative = self.relative or first is not None
         for motion in motions:
             first = first or motion
-            pose = motion.pose if poses is None else next(poses).pose
-            origin = first if relative else None
-            yield from to_images(self._detailed(self._draw(self._state(motion, origin, pose, poses is not None))))
+            yield self.show(motion, first if relative else None, None if poses is None else next(poses).pose)
+
+    def motions(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> Iterator[Motion]:
+        """What a driver does in each of its frames, smoothed over time: another photograph may show it as well."""
+        return self._smoothed(self._read(frames, for_pose))
+
+    def show(self, motion: Motion, first: Motion | None = None, pose: Tensor | None = None) -> np.ndarray:
+        """The photograph, uint8 ``[P, P, 3]``, with a motion.
+
+        Args:
+            motion: one frame's.
+            first: show what has changed since this one.
+            pose: that of another driver, in place of the motion's.
+        """
+        state = self._state(motion, first, motion.pose if pose is None else pose, pose is not None)
+        return to_images(self._detailed(self._draw(state)))[0]
 
     def _state(self, motion: Motion, first: Motion | None, pose: Tensor, other_pose: bool) -> States:
         """What the photograph is to show, ``[1]``; with ``first`` what has changed since then."""
@@ -137,11 +158,11 @@ class PuppetAnimator:
         wanted = shown_by(motion._replace(pose=pose), self.puppet)
         if first is not None:
             units = (own.units + motion.units - first.units).clamp(0, 1)
-            wanted = wanted._replace(units=units)
+            wanted = wanted._replace(units=units, gaze=own.gaze + motion.gaze - first.gaze)
         if self.drive == "expression" and not other_pose:
             wanted = wanted._replace(pose=own.pose)
         if self.drive == "pose":
-            wanted = wanted._replace(units=own.units)
+            wanted = wanted._replace(units=own.units, gaze=own.gaze)
         mixed = States(*(mine + self.strength * (theirs - mine) for mine, theirs in zip(own, wanted, strict=True)))
         return mixed._replace(units=mixed.units.clamp(0, 1))
 
@@ -162,14 +183,14 @@ class PuppetAnimator:
             yield from self._read_stills(frames)
             return
         reader = self._readers[for_pose]
-        known: Tensor = reader.first.landmarks[0]
+        known = Seen(reader.first.landmarks[0], reader.look)
         frames = iter(frames)
         while batch := list(itertools.islice(frames, BATCH)):
             rows = []
-            for marks in self._landmarks(batch):
-                known = known if marks is None else marks
+            for face in self._faces(batch):
+                known = known if face is None else face
                 rows.append(known)
-            motion = reader.read(torch.stack(rows))
+            motion = reader.read(torch.stack([face.landmarks for face in rows]), [face.look for face in rows])
             yield from (Motion(*(values[i : i + 1] for values in motion)) for i in range(len(rows)))
 
     def _read_stills(self, frames: Iterable[np.ndarray]) -> Iterator[Motion]:
@@ -177,15 +198,15 @@ class PuppetAnimator:
         before: np.ndarray | None = None
         for frame in frames:
             if before is None or not np.array_equal(frame, before):
-                (marks,) = self._landmarks([frame])
-                if marks is None:
+                (face,) = self._faces([frame])
+                if face is None:
                     raise UserError("no face found in the driving picture: choose one with a clear face")
-                motion, before = read_still(marks, CLOSED), frame
+                motion, before = read_still(face.landmarks, CLOSED, face.look), frame
                 motion.pose[:, :3] -= self.own.pose[:, :3]  # which shown_by adds
             yield motion
 
     def _smoothed(self, motions: Iterator[Motion]) -> Iterator[Motion]:
-        """The same number of motions, each averaged with its neighbours but for the lids."""
+        """The same number of motions, each averaged with its neighbours; lids are not, and eyes still leap."""
         around: deque[Motion] = deque()
         ahead, place = iter(motions), 0
         around.extend(itertools.islice(ahead, SMOOTHED + 1))
@@ -194,19 +215,24 @@ class PuppetAnimator:
             units = torch.stack([m.units for m in near]).mean(0)
             units[..., LIDS] = around[place].units[..., LIDS]
             pose = torch.stack([m.pose for m in near]).mean(0)
-            yield around[place]._replace(units=units, pose=pose)
+            gaze = torch.stack([m.gaze for m in near]).median(0).values
+            yield Motion(units, pose, gaze)
             around.extend(itertools.islice(ahead, 1))
             if place == SMOOTHED:
                 around.popleft()
             else:
                 place += 1
 
-    def _landmarks(self, frames: Iterable[np.ndarray]) -> list[Tensor | None]:
-        """Of each uint8 frame the main face's landmarks ``[68, 2]`` in [-1, 1]; None where there is no face."""
-        found: list[Tensor | None] = []
+    def _faces(self, frames: Iterable[np.ndarray]) -> list[Seen | None]:
+        """The main face of each uint8 frame; None where there is none."""
+        found: list[Seen | None] = []
         for frame in frames:
             faces = self._analyser.analyse(frame)
+            if not faces:
+                found.append(None)
+                continue
             size = torch.tensor([frame.shape[1], frame.shape[0]], dtype=torch.float32, device=self.device)
             # from pixels that begin at 0 to the centres of the outermost ones
-            found.append((faces[0].landmarks68 - 0.5) / (size - 1) * 2 - 1 if faces else None)
+            landmarks = (faces[0].landmarks68 - 0.5) / (size - 1) * 2 - 1
+            found.append(Seen(landmarks, iris_offset(to_tensor([frame], self.device)[0], landmarks)))
         return found

@@ -1,4 +1,4 @@
-"""Reading a driver: landmarks of frames -> action units, lids and pose, to be shown by a puppet."""
+"""Reading a driver: landmarks of frames -> action units, lids, gaze and pose, to be shown by a puppet."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from ..curves import step
 from ..parameters import ACTION_UNITS
 from .fit import Fit, fit, interocular
+from .looking import gaze_change
 from .marks import open_lids
 from .puppet import Puppets
 from .states import FRONTAL_PITCH, States
@@ -26,10 +27,12 @@ class Motion(NamedTuple):
         units: [N, 2, A] action units of the person's left and right side.
         pose: [N, 6] change from the neutral frame: degrees, shifts in units of the neutral frame's scale, and the
             ratio of the scales.
+        gaze: [N, 2] degrees that the eyes have turned in their head since the neutral frame.
     """
 
     units: Tensor
     pose: Tensor
+    gaze: Tensor
 
 
 def neutral_frame(landmarks: Tensor) -> int:
@@ -50,17 +53,19 @@ class Reader:
     Args:
         neutral: [68, 2] landmarks of that frame in [-1, 1].
         closed: share of the way that lids go in these landmarks as the eye closes: 1 where they meet.
+        look: where the irises are in that frame (:func:`.looking.iris_offset`).
     """
 
-    def __init__(self, neutral: Tensor, closed: float = 1.0):
-        self.first, self._closed = fit(neutral[None]), closed
+    def __init__(self, neutral: Tensor, closed: float = 1.0, look: float = 0.0):
+        self.first, self._closed, self.look = fit(neutral[None]), closed, look
         self._head = warped_heads(self.first)
 
-    def read(self, landmarks: Tensor, steps: int = 250) -> Motion:
+    def read(self, landmarks: Tensor, looks: list[float] | None = None, steps: int = 250) -> Motion:
         """Action units, sparse (an L1 term), and pose of frames ``[N, 68, 2]``; lids count by how far they close.
 
         Args:
             landmarks: in [-1, 1], of the same person, framed as the neutral frame was.
+            looks: where the irises are; without it the eyes look ahead.
             steps: of the optimiser.
         """
         first, parts = self.first, []
@@ -73,7 +78,7 @@ class Reader:
         change = found.pose - first.pose
         change[:, 3:5] /= first.pose[:, 5:]
         change[:, 5] = found.pose[:, 5] / first.pose[:, 5]
-        return Motion(units, change)
+        return Motion(units, change, _gaze(looks, self.look, change))
 
 
 def read_driver(landmarks: Tensor) -> Motion:
@@ -81,7 +86,7 @@ def read_driver(landmarks: Tensor) -> Motion:
     return Reader(landmarks[neutral_frame(landmarks)]).read(landmarks)
 
 
-def read_still(landmarks: Tensor, closed: float = 1.0) -> Motion:
+def read_still(landmarks: Tensor, closed: float = 1.0, look: float = 0.0) -> Motion:
     """Read one picture, ``[68, 2]`` in [-1, 1], of somebody whose face without expression nobody has seen.
 
     The shape of the face is guessed with the expression.  Its pose counts from a face seen from straight ahead.
@@ -92,7 +97,13 @@ def read_still(landmarks: Tensor, closed: float = 1.0) -> Motion:
     pose[:, 1] -= FRONTAL_PITCH
     pose[:, 5] = 1
     units = _with_closure(found, open_lids(1, landmarks.device), closed)
-    return Motion(units, pose)
+    return Motion(units, pose, _gaze([look], 0.0, pose))
+
+
+def _gaze(looks: list[float] | None, rest: float, change: Tensor) -> Tensor:
+    if looks is None:
+        return torch.zeros_like(change[:, :2])
+    return gaze_change(torch.tensor(looks, device=change.device), rest, change[:, 0])
 
 
 def _with_closure(found: Fit, rest: Tensor, closed: float) -> Tensor:
@@ -110,4 +121,4 @@ def shown_by(motion: Motion, puppets: Puppets) -> States:
     pose = own + motion.pose
     pose[:, 3:5] = own[:, 3:5] + motion.pose[:, 3:5] * own[:, 5:]
     pose[:, 5] = own[:, 5] * motion.pose[:, 5]
-    return States(motion.units, puppets.gaze.expand(len(pose), -1), pose)
+    return States(motion.units, puppets.gaze + motion.gaze, pose)

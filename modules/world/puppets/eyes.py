@@ -17,7 +17,7 @@ from .states import States
 
 _LASHES = 0.010  # how far a closing lid stays off the line that was marked in the photograph
 _RIM = (0.012, 0.016)  # of the eyeball, beside the lower and upper lid: what it shows there is the lids' shadow
-_BALL_RADIUS = 0.2
+BALL_RADIUS = 0.2
 _SHADOW = 0.35  # of a lid that has come down, on the eyeball beneath
 
 
@@ -93,7 +93,7 @@ def openness(x: Tensor, y: Tensor, now: Opening) -> Tensor:
 def gaze_shift(gaze: Tensor, x: Tensor) -> Tensor:
     """[B, M, 2] how far the iris is moved by a change of gaze [B, 2]; the corners of the eye stay."""
     room = (1 - across(x) ** 2).clamp(min=0)
-    return _BALL_RADIUS * torch.deg2rad(gaze).sin()[:, None] * room[..., None]
+    return BALL_RADIUS * torch.deg2rad(gaze).sin()[:, None] * room[..., None]
 
 
 def ball_in_photograph(x: Tensor, y: Tensor, shift: Tensor, photograph: Opening) -> tuple[Tensor, Tensor]:

@@ -25,6 +25,7 @@ _PITCH_SPREAD = 10.0  # degrees, of a prior: landmarks tell a tilt from a long f
 _NOSE_YAW = 60.0  # degrees of yaw for each interocular distance that the nose's tip is off the middle
 _EXPLAINED = 0.01  # interocular distances that an expression brings the landmarks nearer, from which on it is one
 OPEN = 0.09  # interocular distances between the lips, from which on a mouth is open
+_ASIDE = 0.33  # interocular distances that the nose's tip may be off the middle; then its far side is not seen
 WRECKED = 0.09  # interocular distances that the landmarks within the face are off, in the mean, at most
 
 
@@ -71,7 +72,7 @@ def interocular(landmarks: Tensor) -> Tensor:
 def fit(
     landmarks: Tensor,
     *,
-    expressions: bool = False,
+    expressions: bool | Tensor = False,
     heads: Tensor | None = None,
     start: Fit | None = None,
     steps: int = 300,
@@ -80,12 +81,13 @@ def fit(
 
     Args:
         landmarks: [B, 68, 2] in iBUG's order, in [-1, 1] on the photographs (middles of the outermost pixels).
-        expressions: fit action units too; else faces are taken to be neutral.
+        expressions: fit action units too, of all or, bool [B], of some; other faces are taken to be neutral.
         heads: [B, R, C, 3] known heads without expression, in place of the mean head and an identity.
         start: one fit whose lids are where those of all photographs are first looked for.
         steps: of Adam.
     """
     device, count = landmarks.device, len(landmarks)
+    moving = torch.as_tensor(expressions, device=device).expand(count)
     model, (mean, identities, unit_points) = marks(device), bases(device)
     known = None if heads is None else model.points(heads)
     first, distance = _first_pose(landmarks), interocular(landmarks)
@@ -95,7 +97,7 @@ def fit(
     lids = open_lids(count, device) if start is None else start.lids.repeat(count, 1, 1)
     groups = [(change, 0.06), (lids, 0.004)]
     groups += [] if known is not None else [(identity, 0.03)]
-    groups += [(units, 0.02)] if expressions else []
+    groups += [(units, 0.02)] if moving.any() else []
     for values, _ in groups:
         values.requires_grad_(True)
     optimiser = torch.optim.Adam([{"params": [values], "lr": rate} for values, rate in groups])
@@ -106,7 +108,7 @@ def fit(
         points = known
         if points is None:
             points = mean + torch.einsum("bi,inc->bnc", identity, identities[_SHAPED])
-        if expressions:
+        if moving.any():
             points = points + torch.einsum("bu,unc->bnc", units.flatten(1), unit_points)
         pose = _about_pivot(first + change * stride)
         seen = camera.view(model.landmarks(points, lids), pose, torch.ones(68, device=device)).points
@@ -117,7 +119,7 @@ def fit(
             off, pose = residual()
             loss = 0.3 * (weight * (off**2 + 0.01**2).sum(-1).sqrt()).sum()
             loss = loss + 0.06 * (identity**2).sum() + _pose_prior(pose, known is not None)
-            if expressions:
+            if moving.any():
                 loss = loss + _expression_prior(units)
             optimiser.zero_grad()
             loss.backward()
@@ -127,7 +129,7 @@ def fit(
                 lids[:, 0].clamp_(MEETING, 0.25)
                 lids[:, 1].clamp_(-0.03, 0.2)
                 lids[:, 1].copy_(torch.maximum(lids[:, 1], -lids[:, 0]))
-                units.clamp_(0, 1)
+                units.clamp_(0, 1).mul_(moving[:, None, None])
     with torch.no_grad():
         off, pose = residual()
         whole = torch.zeros(count, len(IDENTITY), device=device)
@@ -141,7 +143,10 @@ def fit_photographs(landmarks: Tensor, steps: int = 300) -> Fit:
     A face is neutral unless its mouth is open or an expression explains its landmarks far better: what a person's shape
     does is not to be taken for an expression.
     """
-    neutral, moved = fit(landmarks, steps=steps), fit(landmarks, expressions=True, steps=steps)
+    count = len(landmarks)
+    moving = torch.arange(2 * count, device=landmarks.device) >= count
+    both = fit(landmarks.repeat(2, 1, 1), expressions=moving, steps=steps)
+    neutral, moved = both.take(slice(count)), both.take(slice(count, None))
     gap = (landmarks[:, 66, 1] - landmarks[:, 62, 1]) / interocular(landmarks)
     has_expression = (gap > OPEN) | (neutral.error - moved.error > _EXPLAINED)
     return Fit(
@@ -154,10 +159,15 @@ def faults(found: Fit) -> list[str]:
     yaw, pitch, roll, x, y, scale = found.pose.T.cpu()
     worst = found.residual[:, JAW:].amax(1).cpu()
     outside = (found.landmarks.abs() > 1).any(-1).any(-1).cpu()
+    aside = _nose_aside(found.landmarks).cpu()
     small = interocular(found.landmarks).cpu() < 0.12
     said = []
     for i, error in enumerate(found.error.cpu()):
         reasons = {
+            # the fit takes a head that is turned further for a less turned one with a long nose
+            f"the head is turned too far (the nose is {aside[i]:+.2f} of the eyes' distance aside; at most {_ASIDE})": (
+                bool(aside[i].abs() > _ASIDE)
+            ),
             f"the head does not fit the landmarks (off by {error:.2f} of the eyes' distance)": not error <= WRECKED,
             f"a landmark is off by {worst[i]:.2f} of the eyes' distance": not worst[i] <= 4 * WRECKED,
             f"the head is turned too far ({yaw[i]:.0f} degrees; at most 25)": bool(yaw[i].abs() > 25),
@@ -170,12 +180,17 @@ def faults(found: Fit) -> list[str]:
     return said
 
 
-def _first_pose(landmarks: Tensor) -> Tensor:
+def _nose_aside(landmarks: Tensor) -> Tensor:
+    """[B] how far the nose's tip is off the middle of the eyes, along their line, in their distances."""
     right, left = landmarks[:, 36:42].mean(1), landmarks[:, 42:48].mean(1)
     axis, middle = left - right, (left + right) / 2
+    return ((landmarks[:, 30] - middle) * axis).sum(1) / axis.square().sum(1)
+
+
+def _first_pose(landmarks: Tensor) -> Tensor:
+    axis = landmarks[:, 42:48].mean(1) - landmarks[:, 36:42].mean(1)
     distance = axis.norm(dim=1)
-    along = ((landmarks[:, 30] - middle) * axis).sum(1) / distance**2
-    yaw = (_NOSE_YAW * along).clamp(-35, 35)
+    yaw = (_NOSE_YAW * _nose_aside(landmarks)).clamp(-35, 35)
     roll = torch.rad2deg(torch.atan2(axis[:, 1], axis[:, 0]))
     scale = distance * camera.HALF_FRAME / torch.deg2rad(yaw).cos()
     anchor = landmarks[:, 27:68].mean(1)

@@ -67,7 +67,8 @@ def _solve(places: Tensor, moves: Tensor) -> Tensor:
     """Weights [B, 69, 3] of the functions at the landmarks, then the constant."""
     slack = torch.full((68,), _SLACK, device=places.device)
     slack[:JAW] = _JAW_SLACK
-    kernel = _multiquadric(places, places) - torch.diag(slack)
+    # added, not taken away: less than nothing on the diagonal brings the matrix near a singular one, and faces tear
+    kernel = _multiquadric(places, places) + torch.diag(slack)
     one = torch.ones_like(kernel[:, :1])
     top = torch.cat([kernel, one.transpose(1, 2)], 2)
     bottom = torch.cat([one, torch.zeros_like(one[..., :1])], 2)
