@@ -13,7 +13,7 @@ from modules.errors import UserError, run_script
 
 ROOT = Path(__file__).parent
 # What a bare `python Inference.py` animates with. The two belong together: one given, the other must be too.
-BUNDLED = {"config": "config/rigged.yaml", "checkpoint": "SID_Checkpoints/sid-rigged-cpk.pth"}
+BUNDLED = {"config": "config/rigged.yaml", "checkpoint": "SID_Checkpoints/sid-rigged-256-cpk.pth"}
 BUNDLED_SOURCE, BUNDLED_DRIVER = "Inputs/Identities/person-3.png", "Inputs/driving videos/driver-1.mp4"
 # What --prompt draws with; the driver is a picture.
 BUNDLED_MEF = {"checkpoint": "MEF_Checkpoints/adapters", "base": "MEF_Checkpoints/base"}

@@ -30,7 +30,7 @@ from modules.sid.motion import MotionOptions
 from .photographs import write_photographs
 
 ROOT = Path(__file__).parent.parent
-CONFIG, WEIGHTS = ROOT / "config/rigged.yaml", ROOT / "SID_Checkpoints/sid-rigged-cpk.pth"
+CONFIG, WEIGHTS = ROOT / "config/rigged.yaml", ROOT / "SID_Checkpoints/sid-rigged-256-cpk.pth"
 ROOM = 1.5  # side of what --close shows, in sides of SID's crop
 DRIVER = ROOT / "Inputs/driving videos/driver-1.mp4"
 

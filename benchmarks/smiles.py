@@ -36,7 +36,7 @@ from modules.world.puppets.warp import warped_heads
 
 SIDE, SIZE = 512, 256  # pixels of a photograph's side, and of what is compared
 AROUND = 0.03  # of half a frame, about the lips: what counts as the mouth
-RIGGED = "sid-rigged-cpk.pth"
+RIGGED = "sid-rigged-256-cpk.pth"
 WAYS = ("as it is", "affine", "mesh", "SID")
 FIGURES = ("face PSNR", "face SSIM", "mouth PSNR", "mouth SSIM")
 

@@ -40,7 +40,7 @@ def test_bundled_weights_fit_their_configuration_and_are_small(config, weights):
 
 @pytest.fixture(scope="module")
 def rigged():
-    return load_rigged(ROOT / "SID_Checkpoints" / "sid-rigged-cpk.pth")
+    return load_rigged(ROOT / "SID_Checkpoints" / "sid-rigged-256-cpk.pth")
 
 
 def lip_gap(model, picture: np.ndarray) -> float:
@@ -59,7 +59,7 @@ def test_a_driver_who_opens_the_mouth_opens_that_of_a_photograph(rigged):
     }
     own, surprised, sad = (lip_gap(rigged, p) for p in (source.image, results["surprise"], results["sadness"]))
     assert surprised > own + 0.05 and surprised > sad + 0.05
-    assert (ROOT / "SID_Checkpoints" / "sid-rigged-cpk.pth").stat().st_size <= 10 * 2**20
+    assert (ROOT / "SID_Checkpoints" / "sid-rigged-256-cpk.pth").stat().st_size <= 10 * 2**20
 
 
 def test_the_bundled_measuring_network_reads_people_it_never_saw(tmp_path, monkeypatch):

@@ -268,7 +268,7 @@ def test_the_rigged_model_and_fitted_heads_are_measured_in_the_same_way(trained,
     }
     config |= {"train_params": {"teach": "generator"}, "framing_params": {"size": 1.9}}
     write_yaml(config, trained / "rigged.yaml")
-    weights_file = ROOT / "SID_Checkpoints" / "sid-rigged-cpk.pth"
+    weights_file = ROOT / "SID_Checkpoints" / "sid-rigged-256-cpk.pth"
     (trained / "rigged").mkdir(exist_ok=True)
     (trained / "rigged" / "rigged.pth").write_bytes(weights_file.read_bytes())
     chosen = {"checkpoint": "rigged/rigged.pth"} if kind == "rigged" else {"checkpoint": None, "motion": "mesh"}
