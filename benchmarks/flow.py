@@ -25,6 +25,7 @@ from modules.errors import run_script
 from modules.faces.analysis import load_analyser
 from modules.media.tensors import to_images
 from modules.world.puppets.fit import interocular
+from modules.world.puppets.marks import JAW
 from modules.world.puppets.photographs import load
 from modules.world.puppets.states import States
 from modules.world.puppets.writing import person_of
@@ -36,7 +37,7 @@ def main() -> None:
     parser = Parser(__doc__.splitlines()[0])
     parser.add_argument("--puppets", type=Path, help="of python -m modules.world.puppets; else people of the world")
     parser.add_argument("--groups", type=number(int, 1, 10**6), default=4, help="of 16 pictures each")
-    parser.add_argument("--sizes", type=number(int, 64, 1024), nargs="+", default=[256, 128], help="pixels of a side")
+    parser.add_argument("--sizes", type=number(int, 64, 1024), nargs="+", default=[128, 256], help="pixels of a side")
     args = parser.parse_args()
     prepared = None if args.puppets is None else load(args.puppets)
 
@@ -57,10 +58,9 @@ def main() -> None:
         told = f"flow: {decibels.median():.1f} dB (median), {decibels.quantile(0.05):.1f} (5 %)"
         print(f"{told}, {(decibels >= 30).float().mean():.0%} at 30 or better, of {len(decibels)}")
     off = torch.cat([landmarks_off(group, find) for group in tqdm(groups, desc="landmarks", unit="group")])
-    apart = off - off.mean(0)
-    print(
-        f"landmarks: {off.norm(dim=-1).mean():.3f}, less their definition {apart.norm(dim=-1).mean():.3f}; {len(off)}"
-    )
+    apart = (off - off.mean(0)).norm(dim=-1)
+    told = f"{apart.mean():.3f}, without the jaw's {apart[:, JAW:].mean():.3f}"
+    print(f"landmarks: {off.norm(dim=-1).mean():.3f}; less their definition {told}; of {len(off)} faces")
 
 
 def warped(group: Group) -> Tensor:
