@@ -1,7 +1,7 @@
 """Photographs of real people driven by a bundled video: driver, photograph, --motion mesh, and the bundled SID.
 
     python -m benchmarks.demo --out build/demo/people.mp4        # of `make demo`
-    python -m benchmarks.demo --out docs/demo.gif --side 96 --every 4 --close
+    python -m benchmarks.demo --out docs/demo.gif --side 96 --close
 
 Each row is one of benchmarks.photographs, with its moved face pasted back; --close shows its part around the face.
 """
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="video to write: .mp4, .gif, ...")
     parser.add_argument("--driver", default=str(DRIVER), help="driving video")
     parser.add_argument("--side", type=number(int, 16, 2048), default=256, help="pixels of a picture's side")
-    parser.add_argument("--every", type=number(int, 1, 100), default=3, help="show every so many frames alone")
+    parser.add_argument("--every", type=number(int, 1, 100), default=4, help="show every so many frames alone")
     parser.add_argument("--close", action="store_true", help="show the part around the face instead of whole pictures")
     args = parser.parse_args()
     info, every = media.probe_video(args.driver), args.every
@@ -85,11 +85,11 @@ def by_sid(photographs: list[Path], driver: str, shown: slice) -> Pictures:
     sources, video = [framing.source(path) for path in photographs], framing.video(driver)
     animated = inference.prepare(config, WEIGHTS, torch.device("cpu"))(MotionOptions())
     some, ways = list(video.some()), []
+    frames = [frame.image for frame in islice(video.frames(), shown.start, None, shown.step)]
     for source in sources:
         animator = animated(source)
         animator.prepare(some)
-        frames = islice(video.frames(), shown.start, None, shown.step)
-        ways.append(map(framing.finisher(source), animator.animate(frame.image for frame in frames)))
+        ways.append(map(framing.finisher(source), animator.animate(iter(frames))))
     yield from map(list, zip(*ways, strict=True))
 
 
