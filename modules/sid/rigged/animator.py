@@ -13,11 +13,12 @@ from torch import Tensor
 from ... import media
 from ...errors import UserError
 from ...faces.detail import kept_share, unchanged
+from ...faces.pose import HeadPose
 from ...media.tensors import to_images, to_tensor
 from ..driving import ModelAnimator, Pictures
 from ..encoders import Semantics
 from ..motion import MotionOptions, compose
-from .codes import UNITS
+from .codes import ANGLE, UNITS
 from .model import RiggedSID, Shown, pasted
 from .motion import GRID, moved
 
@@ -25,6 +26,10 @@ ANGLES = 3  # numbers of z_pose that turn the head; the others say where it is
 COMPARED = 128  # pixels of a side, at which it is seen what has changed
 HABIT = 0.3  # of an action unit that a face may seem to show at rest: who shows more in every frame does smile
 MEANT = 1.25  # changes of action units meant by one that is read: the mean of all that may be, which falls short
+# Degrees by which a photograph that is turned away is turned to the front: all of ROOM up to the first of AWAY, nothing
+# from the second on, for the cheek that would come into view is not in it.
+ROOM, AWAY = 25.0, (15.0, 35.0)
+LEAST = 1e-3  # share of a pixel that is painted, of which it is asked how much of it is lacking
 LOWEST, HIGHEST = -0.2, 1.2  # of an action unit that is shown: beyond all that was learnt faces would tear
 
 
@@ -35,15 +40,18 @@ class Person(NamedTuple):
         image: [1, 3, H, H], at the size of the results.
         points: [1, 468, 3].
         semantics: what it shows.
+        yaw: [1], degrees by which the head is turned, measured: the encoder has learnt to read no profile.
         kept: how much of its motion each place keeps (:meth:`.model.Generator.forward`).
-        lacking: [1, 3, H, H], what the model's picture of it as it is lacks.
+        detail: [1, 7, H, H], the source less the model's picture of it as it is; what that lacks because it is painted;
+            how much of it is not, but the source, warped.
     """
 
     image: Tensor
     points: Tensor
     semantics: Semantics
+    yaw: Tensor
     kept: Tensor | None
-    lacking: Tensor
+    detail: Tensor
 
 
 class Reading(NamedTuple):
@@ -76,6 +84,7 @@ class RiggedAnimator(ModelAnimator[Reading, list[Person]]):
         options = options or MotionOptions()
         options.resolved(has_encoders=True)  # say at once what cannot work
         self.model = model
+        self._pose = HeadPose().to(next(model.parameters()).device)
         super().__init__(model, source, options, batch_size, large)
         self._calm: dict[bool, Tensor] = {}  # what a driver's face says at rest: of the driver, and of one for the pose
 
@@ -104,8 +113,13 @@ class RiggedAnimator(ModelAnimator[Reading, list[Person]]):
                 to_tensor([media.as_image(large, "large")], self.device),
                 kept_share(GRID, GRID).to(self.device),
             )
-        person = Person(image, *read, kept, torch.zeros_like(image))
-        return person._replace(lacking=image - self._made(person, person.semantics, person.points).image)
+        person = Person(image, *read, self._pose(read.points)[:, 0], kept, image)
+        made = self._made(person, person.semantics, person.points)
+        own = _share_shown(made)
+        # The source, warped, may be off its place by a little even at rest: that is no detail which moves along, or all
+        # edges would be embossed.
+        painted = made.image - own * moved(image, made.flow)
+        return person._replace(detail=torch.cat([image - made.image, (1 - own) * image - painted, own], dim=1))
 
     def _read(self, frames: list[np.ndarray], for_pose: bool) -> Reading:
         read = self._look(frames)
@@ -155,16 +169,19 @@ class RiggedAnimator(ModelAnimator[Reading, list[Person]]):
         if self.options.motion != "keypoints":  # points show all there is
             units = mine + MEANT * (units - mine)
         units = torch.clamp(units, mine.clamp(max=LOWEST), mine.clamp(min=HIGHEST))
-        return Semantics(torch.cat([units, gaze], dim=1), shown.pose)
+        turn = own.pose[:, :1] + held_back(ANGLE * (shown.pose[:, :1] - own.pose[:, :1]), person.yaw) / ANGLE
+        return Semantics(torch.cat([units, gaze], dim=1), torch.cat([turn, shown.pose[:, 1:]], dim=1))
 
     def _shown(self, person: Person, wanted: Semantics, driven: Tensor) -> Tensor:
         made, size = self._made(person, wanted, driven), person.image.shape[2:]
-        shown = F.interpolate(made.motion.shown, size, mode="bilinear")
-        for patch in made.patches:
-            shown = shown * (1 - pasted(made.image, patch)[1])
-        same = unchanged(_small(made.image), _small(person.image - person.lacking))
-        shown = shown + (1 - shown) * F.interpolate(same, size, mode="bilinear")
-        picture = made.image + moved(person.lacking, made.flow) * shown
+        unlike, lacking, own = moved(person.detail, made.flow).split([3, 3, 1], dim=1)
+        shown = _share_shown(made)
+        # What was painted of the source at rest may be the source itself now, which lacks nothing: edges would be drawn
+        # twice, with rims on both sides.
+        shown = torch.minimum(shown, (1 - shown) / (1 - own).clamp(min=LEAST))
+        same = unchanged(_small(made.image), _small(person.image - person.detail[:, :3]))
+        same = F.interpolate(same, size, mode="bilinear")
+        picture = made.image + torch.lerp(lacking * shown, unlike, same)
         if not picture.isfinite().all():
             raise UserError("the model's pictures are not finite, though its weights are; use another checkpoint")
         return picture.clamp(0, 1)
@@ -174,10 +191,26 @@ class RiggedAnimator(ModelAnimator[Reading, list[Person]]):
         return self.model.generator(person.image, person.points, driven, own, wanted, person.kept)
 
 
+def held_back(turn: Tensor, yaw: Tensor) -> Tensor:
+    """A turn in degrees, no farther to the front than a photograph that is turned by ``yaw`` degrees has room for."""
+    start, end = AWAY
+    room = ROOM * ((end - yaw.abs()) / (end - start)).clamp(0, 1)
+    front = -yaw.sign()
+    return torch.where(yaw.abs() > start, front * torch.minimum(front * turn, room), turn)
+
+
 def _placed(driver: Semantics, first: Semantics, own: Semantics) -> Semantics:
     """A driver's semantics with the source's place: where a face is in its frame is the frame's doing."""
     place = own.pose[:, ANGLES:] + driver.pose[:, ANGLES:] - first.pose[:, ANGLES:]
     return Semantics(driver.expression, torch.cat([driver.pose[:, :ANGLES], place], dim=1))
+
+
+def _share_shown(made: Shown) -> Tensor:
+    """How much of each pixel of a picture is the source's, moved, and not painted: ``[1, 1, H, H]``."""
+    share = F.interpolate(made.motion.shown, made.image.shape[2:], mode="bilinear")
+    for patch in made.patches:
+        share = share * (1 - pasted(made.image, patch)[1])
+    return share
 
 
 def _small(picture: Tensor) -> Tensor:
