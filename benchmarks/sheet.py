@@ -33,7 +33,7 @@ def main() -> None:
     args = parser.parse_args()
     side = args.side
     frames = [frame.image for frame in islice(media.read_video(args.driver), SHOWN.start, None, SHOWN.step)]
-    rows = [[np.full((side, side, 3), 255, np.uint8), *(media.resize(frame, side, side) for frame in frames)]]
+    rows = [[np.full((side, side, 3), 255, np.uint8), *(square(frame, side) for frame in frames)]]
     with TemporaryDirectory() as folder:
         photographs = write_photographs(Path(folder))
         wholes, rooms = [media.read_image(path) for path in photographs], rooms_around(photographs, ROOM)

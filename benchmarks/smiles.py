@@ -71,6 +71,8 @@ def main() -> None:
         real, answers, face, mouth = _answers(*photographs, model)
         figures.append([_compared(answer, real, face, mouth) for answer in answers])
         rows.append(np.concatenate([to_images(picture)[0] for picture in (answers[0], real, *answers[1:])], axis=1))
+    if len(figures) < 2:
+        raise UserError(f"{args.folder}: faces are found in no two pairs")
     each = np.array(figures)
     print(table(["", *FIGURES], [[way, *(f"{v:.3f}" for v in each[:, i].mean(0))] for i, way in enumerate(WAYS)]))
     for way in (2, 3):

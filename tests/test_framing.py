@@ -291,6 +291,22 @@ def test_a_crop_that_tracks_goes_where_the_face_goes(tmp_path):
     assert change[1] < 0.7 * change[0]
 
 
+def test_the_first_look_frames_a_face_as_the_frames_do(tmp_path):
+    """A face that walks is small in the crop that rests, and so it is in what the calm frame is chosen from."""
+    face = astronaut()[60:230, 150:300]
+    with media.VideoWriter(tmp_path / "walk.mp4", 480, 240, 10) as writer:
+        for step in range(8):
+            frame = np.full((240, 480, 3), 200, np.uint8)
+            frame[30:200, 20 + 40 * step : 170 + 40 * step] = face
+            writer.write(frame, step / 10)
+    video = Framing((96, 96), params=PARAMS, cpu=True).video(tmp_path / "walk.mp4")
+    analyse = load_analyser("cpu").analyse
+    shown = [face_crop(analyse(frame.image)[0].landmarks68.numpy()) for frame in video.frames()]
+    looked_at = [face_crop(analyse(image)[0].landmarks68.numpy()) for image in video.some()]
+    assert max(place.side for place in looked_at) < 1.1 * max(place.side for place in shown)
+    assert np.ptp([place.x for place in looked_at]) == pytest.approx(np.ptp([place.x for place in shown]), rel=0.1)
+
+
 def test_a_crop_that_tracks_is_at_once_where_a_face_comes_back():
     wall, face = np.full((160, 480, 3), 120, np.uint8), cut_crop(astronaut(), FACE.wider(3.2), 160)
     left, right = wall.copy(), wall.copy()

@@ -243,6 +243,8 @@ def test_pairs_of_real_frames_are_mixed_in(mixture, folder, photographs):
     pair = next(item for item in items if not item["made"])
     assert torch.equal(pair["driver"], pair["target"]) and not torch.equal(pair["source"], pair["target"])
     assert not pair["valid"].any()
+    drawn = [item["source"][..., : SIZE // 2].float().mean().item() for item in items if not item["made"]]
+    assert len(set(drawn)) > 1  # of one person in one epoch: either way round
     with pytest.raises(UserError, match=r"frame_shape is \[32, 32\], and triples have \[64, 64\]"):
         Mixture(TripleDataset([str(folder)]), FrameDataset(pairs(photographs, 32)), share=0.5)
 

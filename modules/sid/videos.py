@@ -84,6 +84,18 @@ class FaceVideo:
         """The face in a few frames, evenly spread over the video."""
         return self.framer.looks(media.frames_throughout(self.path, self.info), str(self.path), self.size)
 
+    def looked_at(self) -> Iterator[np.ndarray]:
+        """The frames of :attr:`looks`, as :meth:`seen` shows them; around the face's own crop its edge goes on."""
+        for look in self.looks:
+            if self.place is None:
+                yield look.image
+                continue
+            own = look.place.wider(self.framer.size, self.framer.above)
+            scale, place = self.size / own.side, self.place
+            left, top = own.x - own.side / 2, own.y - own.side / 2
+            inside = Crop(scale * (place.x - left), scale * (place.y - top), scale * place.side)
+            yield cut_crop(look.image, inside, self.size)
+
     def seen(self, frames: Frames) -> Iterator[Seen]:
         """The frames of the file, but for those that are skipped."""
         self.without, count, lost, before = 0, 0, 0.0, 0.0
@@ -168,7 +180,7 @@ class DrivingVideo:
         if self.faces is None:
             yield from (self._fit(image) for image in media.frames_throughout(self.path, self.info))
         else:
-            yield from (look.image for look in self.faces.looks)
+            yield from self.faces.looked_at()
 
 
 class SourceVideo:

@@ -18,10 +18,11 @@ from .dataset import TripleDataset
 class Mixture(Dataset):
     """Items of :class:`TripleDataset`, a share of them replaced by two frames of one real person.
 
-    An item depends on (seed, epoch, index) alone, and has one key more:
+    An item depends on (seed, epoch, index) alone, and has two keys more:
 
     - ``made``  bool: whether its truth is known.  Of a pair it is not: its driver is the target itself, and points,
       numbers and flow are 0 and nowhere ``valid``.
+    - ``unreadable``  why another clip had to stand in, if one had.
 
     Args:
         triples: made pictures.
@@ -52,8 +53,9 @@ class Mixture(Dataset):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         rng = np.random.default_rng([self.seed, epoch, index, 24])
         if self.pairs is None or rng.random() >= self.share:
-            return self.triples[epoch, index] | {"made": True}
-        pair = self.pairs[epoch, int(rng.integers(len(self.pairs)))]
+            return self.triples[epoch, index] | {"made": True, "unreadable": ""}
+        # an item of its own for every pair that is asked for: an epoch of triples is many of clips
+        pair = self.pairs[epoch * len(self) + index, int(rng.integers(len(self.pairs)))]
         source, target = (pair["frames"][:2] * 255).round().byte()
         seen: dict[str, Tensor] = {"source": source, "driver": target, "target": target}
-        return self._unknown | seen | {"made": False, "index": index}
+        return self._unknown | seen | {"made": False, "index": index, "unreadable": pair["unreadable"]}

@@ -166,11 +166,12 @@ class RiggedAnimator(ModelAnimator[Reading, list[Person]]):
         shown = compose(own, said, start, self.options, turn, turn_start)
         units, gaze = shown.expression.split([UNITS, shown.expression.shape[1] - UNITS], dim=1)
         mine = own.expression[:, :UNITS]  # which is shown as it is if nothing is to change
+        yaw, rest = shown.pose.split([1, shown.pose.shape[1] - 1], dim=1)
         if self.options.motion != "keypoints":  # points show all there is
             units = mine + MEANT * (units - mine)
+            yaw = own.pose[:, :1] + held_back(ANGLE * (yaw - own.pose[:, :1]), person.yaw) / ANGLE
         units = torch.clamp(units, mine.clamp(max=LOWEST), mine.clamp(min=HIGHEST))
-        turn = own.pose[:, :1] + held_back(ANGLE * (shown.pose[:, :1] - own.pose[:, :1]), person.yaw) / ANGLE
-        return Semantics(torch.cat([units, gaze], dim=1), torch.cat([turn, shown.pose[:, 1:]], dim=1))
+        return Semantics(torch.cat([units, gaze], dim=1), torch.cat([yaw, rest], dim=1))
 
     def _shown(self, person: Person, wanted: Semantics, driven: Tensor) -> Tensor:
         made, size = self._made(person, wanted, driven), person.image.shape[2:]
