@@ -154,6 +154,15 @@ class TestCrops:
         assert np.array_equal(out[0, 2:8], image[1])
         assert np.array_equal(out[0, 0], image[1, 0]) and np.array_equal(out[9, 9], image[3, 5])
 
+    @pytest.mark.parametrize("corner", [(-9, -4), (3, 2), (12, 9), (-30, 5), (4, 40), (60, -60)])
+    def test_cut_is_the_same_wherever_the_box_is(self, corner: tuple[int, int]) -> None:
+        """Also all outside: each pixel is the nearest one of the image."""
+        image = np.random.default_rng(0).integers(0, 256, (13, 17, 3), np.uint8)
+        left, top = corner
+        rows, columns = (np.arange(a, a + 11).clip(0, n - 1) for a, n in ((top, 13), (left, 17)))
+        part = faces.cut(image, Box(left, top, left + 11, top + 11))
+        np.testing.assert_array_equal(part, image[rows[:, None], columns])
+
     def test_cut_to_a_size(self) -> None:
         assert faces.cut(data.astronaut(), Box(100, 0, 400, 300), 64).shape == (64, 64, 3)
         assert faces.cut(data.astronaut(), Box(100, 0, 400, 300), (64, 32)).shape == (32, 64, 3)

@@ -86,6 +86,14 @@ def test_frames_throughout_a_video_are_decoded_once(tmp_path, monkeypatch):
     assert len(list(frames_throughout(path))) == 8 and len(decoded) < 65  # the index takes one more
 
 
+@pytest.mark.parametrize(("group", "taken"), [("5", "key frames"), ("600", "the same")])
+def test_key_frames_are_looked_at_where_there_are_enough(tmp_path, group, taken):
+    info = probe_video(encode(tmp_path / "clip.mp4", options={"g": group, "sc_threshold": "0"}))
+    spread, soon = video.throughout(len(info.times), info.duration), video.soon_decoded(info)
+    assert len(soon) == 8 and max(abs(a - b) for a, b in zip(spread, soon, strict=True)) <= 7.5  # frames between two
+    assert soon == spread if taken == "the same" else set(soon) <= set(info.keyframes)
+
+
 def cut_into(source: Path, target: Path, skip: int) -> Path:
     """The packets of ``source`` from number ``skip`` on, as ``ffmpeg -c copy`` cuts."""
     with av.open(str(source)) as old, av.open(str(target), "w") as new:

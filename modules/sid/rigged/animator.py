@@ -19,7 +19,7 @@ from ..driving import ModelAnimator, Pictures
 from ..encoders import Semantics
 from ..motion import MotionOptions, compose
 from .codes import ANGLE, UNITS
-from .model import RiggedSID, Shown, pasted
+from .model import RiggedSID, Shown
 from .motion import GRID, moved
 
 ANGLES = 3  # numbers of z_pose that turn the head; the others say where it is
@@ -28,7 +28,7 @@ HABIT = 0.3  # of an action unit that a face may seem to show at rest: who shows
 MEANT = 1.25  # changes of action units meant by one that is read: the mean of all that may be, which falls short
 # Degrees by which a photograph that is turned away is turned to the front: all of ROOM up to the first of AWAY, nothing
 # from the second on, for the cheek that would come into view is not in it.
-ROOM, AWAY = 25.0, (15.0, 35.0)
+ROOM, AWAY = 25.0, (10.0, 30.0)
 LEAST = 1e-3  # share of a pixel that is painted, of which it is asked how much of it is lacking
 LOWEST, HIGHEST = -0.2, 1.2  # of an action unit that is shown: beyond all that was learnt faces would tear
 
@@ -115,11 +115,12 @@ class RiggedAnimator(ModelAnimator[Reading, list[Person]]):
             )
         person = Person(image, *read, self._pose(read.points)[:, 0], kept, image)
         made = self._made(person, person.semantics, person.points)
-        own = _share_shown(made)
         # The source, warped, may be off its place by a little even at rest: that is no detail which moves along, or all
         # edges would be embossed.
-        painted = made.image - own * moved(image, made.flow)
-        return person._replace(detail=torch.cat([image - made.image, (1 - own) * image - painted, own], dim=1))
+        painted = made.image - made.share * moved(image, made.flow)
+        return person._replace(
+            detail=torch.cat([image - made.image, (1 - made.share) * image - painted, made.share], 1)
+        )
 
     def _read(self, frames: list[np.ndarray], for_pose: bool) -> Reading:
         read = self._look(frames)
@@ -176,10 +177,9 @@ class RiggedAnimator(ModelAnimator[Reading, list[Person]]):
     def _shown(self, person: Person, wanted: Semantics, driven: Tensor) -> Tensor:
         made, size = self._made(person, wanted, driven), person.image.shape[2:]
         unlike, lacking, own = moved(person.detail, made.flow).split([3, 3, 1], dim=1)
-        shown = _share_shown(made)
         # What was painted of the source at rest may be the source itself now, which lacks nothing: edges would be drawn
         # twice, with rims on both sides.
-        shown = torch.minimum(shown, (1 - shown) / (1 - own).clamp(min=LEAST))
+        shown = torch.minimum(made.share, (1 - made.share) / (1 - own).clamp(min=LEAST))
         same = unchanged(_small(made.image), _small(person.image - person.detail[:, :3]))
         same = F.interpolate(same, size, mode="bilinear")
         picture = made.image + torch.lerp(lacking * shown, unlike, same)
@@ -204,14 +204,6 @@ def _placed(driver: Semantics, first: Semantics, own: Semantics) -> Semantics:
     """A driver's semantics with the source's place: where a face is in its frame is the frame's doing."""
     place = own.pose[:, ANGLES:] + driver.pose[:, ANGLES:] - first.pose[:, ANGLES:]
     return Semantics(driver.expression, torch.cat([driver.pose[:, :ANGLES], place], dim=1))
-
-
-def _share_shown(made: Shown) -> Tensor:
-    """How much of each pixel of a picture is the source's, moved, and not painted: ``[1, 1, H, H]``."""
-    share = F.interpolate(made.motion.shown, made.image.shape[2:], mode="bilinear")
-    for patch in made.patches:
-        share = share * (1 - pasted(made.image, patch)[1])
-    return share
 
 
 def _small(picture: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ class Shown(NamedTuple):
         motion: of the whole frame.
         flow: the same flow at the picture's size, ``[B, 2, H, H]``.
         patches: mouth and eyes.
+        share: [B, 1, H, H] in [0, 1], how much of each pixel is the source's, moved, and not painted.
     """
 
     image: Tensor
@@ -36,6 +37,7 @@ class Shown(NamedTuple):
     motion: PointMotion
     flow: Tensor
     patches: list[Patch]
+    share: Tensor
 
 
 class Generator(nn.Module):
@@ -66,10 +68,11 @@ class Generator(nn.Module):
         flow = F.interpolate(motion.flow, size, mode="bicubic", align_corners=False)
         warped = torch.lerp(painted, moved(image, flow), shown)
         patches = self.closeups(warped, image, source, driven, before, after)
-        result = warped
+        result, share = warped, shown
         for patch in patches:
-            result, _ = pasted(result, patch)
-        return Shown(result, warped, motion, flow, patches)
+            result, cover = pasted(result, patch)
+            share = share * (1 - cover)
+        return Shown(result, warped, motion, flow, patches, share)
 
 
 def pasted(frames: Tensor, patch: Patch) -> tuple[Tensor, Tensor]:
