@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from modules.arguments import Parser, number
 from modules.data.triples.groups import Group, people_group, photograph_group
-from modules.errors import run_script
+from modules.errors import UserError, run_script
 from modules.faces.analysis import load_analyser
 from modules.media.tensors import to_images
 from modules.world.puppets.fit import interocular
@@ -58,9 +58,11 @@ def main() -> None:
         told = f"flow: {decibels.median():.1f} dB (median), {decibels.quantile(0.05):.1f} (5 %)"
         print(f"{told}, {(decibels >= 30).float().mean():.0%} at 30 or better, of {len(decibels)}")
     off = torch.cat([landmarks_off(group, find) for group in tqdm(groups, desc="landmarks", unit="group")])
+    if not len(off):
+        raise UserError("no face is found in what was drawn; draw more groups, or larger ones")
     apart = (off - off.mean(0)).norm(dim=-1)
-    told = f"{apart.mean():.3f}, without the jaw's {apart[:, JAW:].mean():.3f}"
-    print(f"landmarks: {off.norm(dim=-1).mean():.3f}; less their definition {told}; of {len(off)} faces")
+    told = f"landmarks at {args.sizes[-1]} pixels: {off.norm(dim=-1).mean():.3f}; less their definition"
+    print(f"{told} {apart.mean():.3f}, without the jaw's {apart[:, JAW:].mean():.3f}; of {len(off)} faces")
 
 
 def warped(group: Group) -> Tensor:

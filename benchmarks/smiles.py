@@ -21,7 +21,6 @@ from tqdm import tqdm
 
 from modules import media
 from modules.arguments import Parser, number
-from modules.bundled import bundled
 from modules.errors import UserError, run_script
 from modules.evaluation.bootstrap import difference
 from modules.evaluation.output import table
@@ -34,9 +33,10 @@ from modules.world.puppets.render import render
 from modules.world.puppets.states import States
 from modules.world.puppets.warp import warped_heads
 
+from .demo import WEIGHTS
+
 SIDE, SIZE = 512, 256  # pixels of a photograph's side, and of what is compared
 AROUND = 0.03  # of half a frame, about the lips: what counts as the mouth
-RIGGED = "sid-rigged-256-cpk.pth"
 WAYS = ("as it is", "affine", "mesh", "SID")
 FIGURES = ("face PSNR", "face SSIM", "mouth PSNR", "mouth SSIM")
 
@@ -60,7 +60,7 @@ def main() -> None:
     pairs = [pair for pair in pairs if pair[1].is_file()][: args.count]
     if len(pairs) < 2:
         raise UserError(f"{args.folder}: holds no two pairs PERSON#neutral.jpg and PERSON#smile.jpg")
-    find, model = networks(), load_rigged(args.checkpoint or bundled(f"SID_Checkpoints/{RIGGED}"))
+    find, model = networks(), load_rigged(args.checkpoint or WEIGHTS)
     rows: list[np.ndarray] = []
     figures: list[list[list[float]]] = []
     for neutral, smile in tqdm(pairs, unit="person"):

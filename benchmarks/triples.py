@@ -44,8 +44,9 @@ def main() -> None:
     for start in tqdm(range(0, args.count, BATCH), unit="batch"):
         batch = default_collate([data[i] for i in range(start, min(start + BATCH, args.count))])
         with torch.inference_mode():
+            who = identity(recogniser, batch["source"].float() / 255, batch["source_points"])
             for name, picture in pictures(model, batch).items():
-                rows.setdefault(name, []).append(figures(picture, batch, model.points, recogniser))
+                rows.setdefault(name, []).append(figures(picture, batch, who, model.points, recogniser))
             said.append(driver_semantics(model, batch).cat())
             meant.append(semantics_of(batch["after"]).cat())
     names = ("frame", "face", "mouth", "eyes", "pose", "CSIM")
@@ -93,8 +94,18 @@ def pictures(model: RiggedSID, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def figures(picture: Tensor, batch: dict[str, Tensor], mesh: FaceMeshPoints, recogniser: FaceRes) -> Tensor:
-    """[B, 6] dB of the frame, of the square about the face's points, of the mouth, of the eyes; degrees; cosine."""
+def identity(recogniser: FaceRes, frames: Tensor, points: Tensor) -> Tensor:
+    """Embeddings of faces with ``points [B, 468, 3]`` in half frames."""
+    return recogniser(frames, (points[..., :2] + 1) * (frames.shape[-1] / 2))
+
+
+def figures(
+    picture: Tensor, batch: dict[str, Tensor], who: Tensor, mesh: FaceMeshPoints, recogniser: FaceRes
+) -> Tensor:
+    """[B, 6] dB of the frame, of the square about the face's points, of the mouth, of the eyes; degrees; cosine.
+
+    ``who`` is the identity of the source.
+    """
     target, points = batch["target"].float() / 255, batch["target_points"]
     error = (picture - target).square().mean(1, keepdim=True)
     place = cells(error.shape[-1], error)
@@ -104,12 +115,10 @@ def figures(picture: Tensor, batch: dict[str, Tensor], mesh: FaceMeshPoints, rec
     parts = [cut(error, part_square(points, part, error), part).mean((1, 2, 3)) for part in (MOUTH, *EYES)]
     columns = [error.mean((1, 2, 3)), face, parts[0], (parts[1] + parts[2]) / 2]
     close = -10 * torch.stack(columns, dim=1).clamp(min=1e-6).log10()
-    source = batch["source"].float() / 255
-    seen = [mesh(frames) * (source.shape[-1] / 2) for frames in (picture, target, source)]  # turned alike, in pixels
-    turned = HeadPose()(torch.cat(seen[:2])).chunk(2)
-    middle = torch.tensor([1.0, 1.0, 0.0]) * (source.shape[-1] / 2)
-    who = [recogniser(frames, at + middle) for frames, at in ((picture, seen[0]), (source, seen[2]))]
-    apart = (turned[0] - turned[1]).abs().mean(1), (who[0] * who[1]).sum(1)
+    half = picture.shape[-1] / 2
+    seen = half * mesh(picture)
+    turned = HeadPose()(torch.cat([seen, half * points])).chunk(2)
+    apart = (turned[0] - turned[1]).abs().mean(1), (identity(recogniser, picture, seen / half) * who).sum(1)
     return torch.cat([close, torch.stack(apart, dim=1)], dim=1)
 
 

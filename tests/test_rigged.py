@@ -23,10 +23,10 @@ from modules.faces.alignment import Squares
 from modules.sid.encoders import Semantics
 from modules.sid.motion import MotionOptions
 from modules.sid.rigged.animator import RiggedAnimator, held_back
-from modules.sid.rigged.closeups import Patch, mirrored, paste
+from modules.sid.rigged.closeups import Patch, mirrored, paste, paste_everywhere
 from modules.sid.rigged.codes import EXPRESSION, POSE, semantics_of
 from modules.sid.rigged.critic import Critic, CriticStep
-from modules.sid.rigged.model import RiggedSID, load_rigged, pasted
+from modules.sid.rigged.model import RiggedSID, load_rigged
 from modules.sid.rigged.motion import cells, moved
 from modules.sid.rigged.parts import EYES, MOUTH, cut, part_square
 from modules.sid.rigged.plate import affine, thin_plate
@@ -128,7 +128,7 @@ def test_patches_are_pasted_where_they_are_alone():
             squares = squares._replace(angle=squares.angle.expand(2))
             colour, cover = torch.rand(2, 4, 40, 40, generator=generator).split([3, 1], dim=1)
             patch = Patch(colour, cover, squares, 96, mirrored=side == 60)
-            for there, everywhere in zip(pasted(frames, patch), paste(frames, patch), strict=True):
+            for there, everywhere in zip(paste(frames, patch), paste_everywhere(frames, patch), strict=True):
                 assert torch.allclose(there, everywhere, atol=1e-4)
 
 

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..media.tensors import in_unit_range
+
 ARCFACE_SIZE = 112
 # Eyes, tip of the nose, corners of the mouth in a picture of 112 pixels: the points that ArcFace's networks are trained
 # with (insightface, `arcface_src`).  Whether they count from the first pixel's corner or its centre is not said; taken
@@ -91,7 +93,7 @@ def similarity(points: Tensor, targets: Tensor) -> Tensor:
 def cut_squares(
     images: Tensor, matrix: Tensor, size: int, owner: Tensor | None = None, outside: str = "border"
 ) -> Tensor:
-    """What the maps ``[N, 2, 3]`` from squares to pictures show: ``[N, C, size, size]``.
+    """What the maps ``[N, 2, 3]`` from squares to pictures show: ``[N, C, size, size]``, of bytes in [0, 1].
 
     Args:
         images: [B, C, H, W] in any range, floats or bytes.
@@ -113,7 +115,7 @@ def cut_squares(
             chosen = (scale == step).nonzero().squeeze(1)
             used, place = owner[chosen].unique(return_inverse=True)
             left, top, right, bottom = _touched(places[chosen], step, images.shape[3], images.shape[2])
-            small = images[..., top:bottom, left:right][used].float()
+            small = in_unit_range(images[..., top:bottom, left:right][used])
             small = small if step == 1 else F.avg_pool2d(small, step, ceil_mode=True)
             extent = places.new_tensor([small.shape[3], small.shape[2]])
             grid = (places[chosen] - places.new_tensor([left, top])) / step / extent * 2 - 1

@@ -72,7 +72,6 @@ class FaceMesh(nn.Module):
             owner: int64 [N], the picture of each; None: one face per picture.
         """
         faces = cut_squares(images, squares.matrix(SIZE), SIZE, owner, outside="zeros")
-        faces = faces / 255 if images.dtype == torch.uint8 else faces
         presence, points = sorted(self.network(faces), key=lambda output: output.numel())
         points = points.reshape(-1, 468, 3) / SIZE
         depth = points[..., 2:] * squares.side[:, None, None]

@@ -128,8 +128,7 @@ class RetinaFace(FrozenNetwork):
             if not len(leaning):
                 break
             matrix = square_of_points(boxes[leaning], points[leaning], AROUND).matrix(AGAIN)
-            cut = cut_squares(images, matrix, AGAIN, owner[leaning])
-            looks = self._look(cut / 255 if images.dtype == torch.uint8 else cut, least=0.5)
+            looks = self._look(cut_squares(images, matrix, AGAIN, owner[leaning]), least=0.5)
             still = []
             for row, back, seen in zip(leaning.tolist(), matrix, looks, strict=True):
                 away = ((seen.boxes[:, :2] + seen.boxes[:, 2:]) / 2 - AGAIN / 2).norm(dim=1)

@@ -89,8 +89,7 @@ class ModelAnimator(ABC, Generic[Read, Person]):
 
         Return its index.
         """
-        best, index = float("inf"), 0
-        count = 0
+        best, index, count = float("inf"), 0, 0
         for batch in _batches(frames, self.batch_size):
             read = self._read(batch, for_pose=False)
             for i, distance in enumerate(self._distances(read).tolist()):

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .curves import step
 from .draws import EXPRESSIONS, expression
 from .parameters import ACTION_UNITS, POSE, Faces
 
@@ -81,8 +82,7 @@ def _window(times: np.ndarray, start: float, length: float, soft: float) -> np.n
     """1 from start to start + length, rising and falling smoothly over ``soft`` seconds."""
     rise = ((times - start) / soft).clip(0, 1)
     fall = ((start + length - times) / soft).clip(0, 1)
-    ramp = np.minimum(rise, fall)
-    return ramp * ramp * (3 - 2 * ramp)
+    return step(np.minimum(rise, fall), 0, 1)
 
 
 def _expressions(times: np.ndarray, seed: np.random.SeedSequence) -> tuple[np.ndarray, np.ndarray]:
@@ -133,8 +133,7 @@ def _blinks(times: np.ndarray, seed: np.random.SeedSequence) -> np.ndarray:
     while len(times) and start < times[-1]:
         phase = ((times - start) / _BLINK).clip(0, 1)
         closing, opening = (phase / 0.4).clip(0, 1), ((1 - phase) / 0.6).clip(0, 1)
-        ramp = np.minimum(closing, opening)
-        lids = np.maximum(lids, ramp * ramp * (3 - 2 * ramp))
+        lids = np.maximum(lids, step(np.minimum(closing, opening), 0, 1))
         start += next(events).uniform(1.4, 4.5)
     return lids
 
@@ -146,8 +145,7 @@ def _gaze(times: np.ndarray, seed: np.random.SeedSequence) -> np.ndarray:
     while len(times) and start <= times[-1]:
         rng = next(events)
         target = rng.uniform(-1, 1, 2) * (18, 9) * (rng.random() < 0.75)
-        ramp = ((times - start) / 0.12).clip(0, 1)[:, None]
-        ramp = ramp * ramp * (3 - 2 * ramp)
+        ramp = step((times - start) / 0.12, 0, 1)[:, None]
         gaze = np.where(times[:, None] >= start, place + (target - place) * ramp, gaze)
         place, start = target, start + rng.uniform(0.5, 2.4)
     return gaze

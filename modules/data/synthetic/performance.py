@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...world.curves import step
 from ...world.parameters import ACTION_UNITS, Faces
 from ...world.puppets.states import FACE_CENTRE
 
@@ -39,18 +40,18 @@ def perform(identity: Tensor, scene: Tensor, seed: int, frames: int, fps: float)
     units = np.zeros((frames, len(ACTION_UNITS)))
     for start, beat in zip(starts, [*(BEATS[i] for i in order), {}], strict=True):
         shown = np.array([beat.get(name, 0.0) for name in ACTION_UNITS])
-        units += (shown - units) * _ramp((times - start) / _CHANGE)[:, None]
+        units += (shown - units) * step(times, start, start + _CHANGE)[:, None]
     lids = ACTION_UNITS.index("AU43")
     for start in (0.35, length / 2 + rng.uniform(-0.3, 0.3)):
-        units[:, lids] = np.maximum(units[:, lids], _ramp(1.6 - abs((times - start) / _BLINK * 2 - 1) * 1.6))
-    calm = _ramp(times / 0.6) * _ramp((length - times) / 0.4)  # straight ahead where there is no expression
+        units[:, lids] = np.maximum(units[:, lids], step(1.6 - abs((times - start) / _BLINK * 2 - 1) * 1.6, 0, 1))
+    calm = step(times, 0, 0.6) * step(times, length, length - 0.4)  # straight ahead where there is no expression
     swing = np.sin(2 * np.pi * rates * times[:, None] + phase) - np.sin(phase) * (1 - times[:, None] / length)
     pose = np.zeros((frames, 6))
     pose[:, :3] = swing.clip(-1, 1) * _REACH * calm[:, None] * (side, 1, 1)
     pose[:, 4], pose[:, 5] = FACE_CENTRE * _SCALE, _SCALE
     gaze = np.zeros((frames, 2))
     for start, turn in ((0.75, side), (1.5, 0.0), (2.3, -side), (3.0, 0.0)):  # eyes rest, then leap
-        gaze += (turn * np.array([1.0, rng.uniform(-1, 1)]) * _GAZE - gaze) * _ramp((times - start) / 0.1)[:, None]
+        gaze += (turn * np.array([1.0, rng.uniform(-1, 1)]) * _GAZE - gaze) * step(times, start, start + 0.1)[:, None]
     paths = (units, np.zeros_like(units), gaze, pose)
     tensors = (torch.from_numpy(path.astype(np.float32)) for path in paths)
     return Faces(identity.expand(frames, -1), *tensors, scene.expand(frames, -1))
@@ -61,9 +62,3 @@ def close_pose(pose: Tensor) -> Tensor:
     close = pose.clone()
     close[:, 3:] = pose.new_tensor([0.0, FACE_CENTRE * _SCALE, _SCALE])
     return close
-
-
-def _ramp(share: np.ndarray) -> np.ndarray:
-    """0 up to 0, 1 from 1 on, smooth between."""
-    share = share.clip(0, 1)
-    return share * share * (3 - 2 * share)

@@ -106,13 +106,8 @@ class RiggedAnimator(ModelAnimator[Reading, list[Person]]):
     def _person(self, source: Any, large: Any) -> Person:
         small = media.as_image(source, "source")
         read = self._look([small])
-        if large is None:
-            image, kept = to_tensor([small], self.device), None
-        else:
-            image, kept = (
-                to_tensor([media.as_image(large, "large")], self.device),
-                kept_share(GRID, GRID).to(self.device),
-            )
+        image = to_tensor([small if large is None else media.as_image(large, "large")], self.device)
+        kept = None if large is None else kept_share(GRID, GRID).to(self.device)
         person = Person(image, *read, self._pose(read.points)[:, 0], kept, image)
         made = self._made(person, person.semantics, person.points)
         # The source, warped, may be off its place by a little even at rest: that is no detail which moves along, or all
@@ -141,10 +136,8 @@ class RiggedAnimator(ModelAnimator[Reading, list[Person]]):
     def _results(
         self, person: list[Person], driver: Reading, first: Reading, pose: Reading | None, first_pose: Reading | None
     ) -> Iterator[np.ndarray]:
-        count = len(driver.points)
-        for i, each in enumerate(
-            person * count if len(person) == 1 else person
-        ):  # each may be as large as a photograph
+        people = person * len(driver.points) if len(person) == 1 else person
+        for i, each in enumerate(people):  # one at a time, for each may be as large as a photograph
             said, beside = driver.row(i), None if pose is None else pose.row(i)
             wanted = self._wanted(each, said, first, beside, first_pose)
             if self.options.motion == "keypoints":

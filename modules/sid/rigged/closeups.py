@@ -39,7 +39,28 @@ class Patch(NamedTuple):
 
 
 def paste(frames: Tensor, patch: Patch) -> tuple[Tensor, Tensor]:
-    """Frames ``[B, 3, H, H]`` of any size with a patch in its place, and its cover there, ``[B, 1, H, H]``."""
+    """Frames ``[B, 3, H, H]`` of any size with a patch in its place, and its cover there, ``[B, 1, H, H]``.
+
+    Only the part of the frames where the patch is gets looked at.
+    """
+    height, (middle, side, angle) = frames.shape[-1], patch.squares
+    scale = height / patch.size
+    middle, side = scale * middle, scale * side
+    # sampled bilinearly, a patch of 40 pixels goes on for half a pixel
+    reach = (1.05 / 2 * side * (angle.cos().abs() + angle.sin().abs()))[:, None]
+    edges = torch.stack([(middle - reach).amin(0).floor(), (middle + reach).amax(0).ceil()])
+    low, high = edges.nan_to_num().tolist()  # what is not finite is told of the result
+    length = min(height, int(max(end - start for start, end in zip(low, high, strict=True))) + 1)
+    left, top = (min(max(0, int(start)), height - length) for start in low)
+    window = (..., slice(top, top + length), slice(left, left + length))
+    squares = Squares(middle - middle.new_tensor([left, top]), side, angle)
+    result, cover = frames.clone(), frames.new_zeros(len(frames), 1, height, height)
+    result[window], cover[window] = paste_everywhere(frames[window], patch._replace(squares=squares, size=length))
+    return result, cover
+
+
+def paste_everywhere(frames: Tensor, patch: Patch) -> tuple[Tensor, Tensor]:
+    """As :func:`paste`, of frames of which the patch is a large part."""
     half = patch.size / 2
     middle, side, angle = patch.squares
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]

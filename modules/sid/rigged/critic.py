@@ -22,6 +22,10 @@ class CloseUps(NamedTuple):
     mouths: Tensor
     eyes: Tensor
 
+    def colours(self) -> tuple[Tensor, Tensor]:
+        """Of mouths and of eyes, without where their rings are."""
+        return self.mouths[:, :3], self.eyes[:, :3]
+
 
 def close_ups(frames: Tensor, points: Tensor) -> CloseUps:
     """Of frames ``[B, 3, H, H]`` with ``points [B, 468, 3]``; the right eye is seen in a mirror."""

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...faces.alignment import Squares
 from ...training.checkpoint import averaged, load_checkpoint
 from ...training.layout import ONE_NETWORK
 from ..encoders import Semantics
@@ -70,27 +69,9 @@ class Generator(nn.Module):
         patches = self.closeups(warped, image, source, driven, before, after)
         result, share = warped, shown
         for patch in patches:
-            result, cover = pasted(result, patch)
+            result, cover = paste(result, patch)
             share = share * (1 - cover)
         return Shown(result, warped, motion, flow, patches, share)
-
-
-def pasted(frames: Tensor, patch: Patch) -> tuple[Tensor, Tensor]:
-    """As :func:`.closeups.paste`, and returns the same; looks only at the part of the frames where the patch is."""
-    height, (middle, side, angle) = frames.shape[-1], patch.squares
-    scale = height / patch.size
-    middle, side = scale * middle, scale * side
-    # sampled bilinearly, a patch of 40 pixels goes on for half a pixel
-    reach = (1.05 / 2 * side * (angle.cos().abs() + angle.sin().abs()))[:, None]
-    edges = torch.stack([(middle - reach).amin(0).floor(), (middle + reach).amax(0).ceil()])
-    low, high = edges.nan_to_num().tolist()  # what is not finite is told of the result
-    length = min(height, int(max(end - start for start, end in zip(low, high, strict=True))) + 1)
-    left, top = (min(max(0, int(start)), height - length) for start in low)
-    window = (..., slice(top, top + length), slice(left, left + length))
-    squares = Squares(middle - middle.new_tensor([left, top]), side, angle)
-    result, cover = frames.clone(), frames.new_zeros(len(frames), 1, height, height)
-    result[window], cover[window] = paste(frames[window], patch._replace(squares=squares, size=length))
-    return result, cover
 
 
 class RiggedSID(nn.Module):

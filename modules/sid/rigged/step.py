@@ -15,7 +15,6 @@ from .codes import semantics_of
 from .critic import Critic, Judged, close_ups, generator_terms
 from .model import RiggedSID, Shown
 from .motion import GRID, cells
-from .parts import EYES, MOUTH, cut, part_square
 from .points import BROW_POINTS, COUNT, INNER_LIPS, LEFT_EYE, LIPS, RIGHT_EYE
 
 SPREAD_OF = 4096  # random states that tell how much each number of the truth varies
@@ -94,20 +93,18 @@ class GeneratorStep(nn.Module):
             after = _put(after, unknown, self.model.encoder(driver[unknown], drivers[unknown]))
         driven = self.model.rig(points, before, after) if self.from_encoder else wanted
         shown = self.model.generator(source, points, driven, before, after)
-        terms = self._losses(shown, target, wanted, batch)
         judged = Judged(close_ups(shown.image, driven), close_ups(target, wanted))
+        terms = self._losses(shown, target, judged, batch)
         if self.critic is not None:
             passing, features = generator_terms(self.critic, judged)
             terms |= {"passing": self.weights.passing * passing, "features": self.weights.features * features}
         return terms, judged
 
-    def _losses(self, shown: Shown, target: Tensor, points: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _losses(self, shown: Shown, target: Tensor, judged: Judged, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         weights, terms = self.weights, {}
         terms["pixel"] = weights.pixel * ((shown.image - target).abs().mean() + (shown.warped - target).abs().mean())
-        parts = []
-        for part in (MOUTH, *EYES):
-            squares = part_square(points, part, target)
-            parts.append((cut(shown.image, squares, part), cut(target, squares, part)))
+        (mouths, eyes), (true_mouths, true_eyes) = (judged.made.colours(), judged.real.colours())
+        parts = [(mouths, true_mouths), *zip(eyes.chunk(2), true_eyes.chunk(2), strict=True)]
         terms["closeup"] = weights.closeup * torch.stack([(a - b).abs().mean() for a, b in parts]).sum()
         terms["edges"] = weights.edges * torch.stack([_edges(a, b) for a, b in parts]).sum()
         flow, valid = true_motion(batch["flow"], batch["valid"], target.shape[-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
@@ -40,6 +41,10 @@ class Seen(NamedTuple):
 
     landmarks: Tensor  # [68, 2] in [-1, 1]
     look: float  # where its irises are (:func:`.looking.iris_offset`)
+
+    def looking(self, otherwise: float) -> float:
+        """Where its irises are; where its eyes are too narrow to tell, what is known ``otherwise``."""
+        return self.look if math.isfinite(self.look) else otherwise
 
 
 class PuppetAnimator:
@@ -98,7 +103,8 @@ class PuppetAnimator:
         if not seen:
             raise UserError("no face found in the driver: choose one with a clear face")
         first = seen[neutral_frame(torch.stack([face.landmarks for face in seen]))]
-        self._readers[for_pose] = Reader(first.landmarks, CLOSED, first.look)
+        looks = [face.look for face in seen if math.isfinite(face.look)]
+        self._readers[for_pose] = Reader(first.landmarks, CLOSED, first.looking(float(np.median(looks or [0.0]))))
 
     def start_from_best(self, frames: Iterable[np.ndarray]) -> int:
         """Find the driving frame most like the photograph, since which the next :meth:`animate` shows what changes.
@@ -115,7 +121,7 @@ class PuppetAnimator:
             distance = float((states.units - self.own.units).abs().sum() + (pose.pose[:, :3] / 20).abs().sum())
             if distance < best:
                 best, index, start = distance, number, face
-        self._readers[False] = Reader(start.landmarks, CLOSED, start.look)
+        self._readers[False] = Reader(start.landmarks, CLOSED, start.looking(reader.look))
         self._best = self._readers[False].read(start.landmarks[None])
         return index
 
@@ -188,7 +194,7 @@ class PuppetAnimator:
         while batch := list(itertools.islice(frames, BATCH)):
             rows = []
             for face in self._faces(batch):
-                known = known if face is None else face
+                known = known if face is None else face._replace(look=face.looking(known.look))
                 rows.append(known)
             motion = reader.read(torch.stack([face.landmarks for face in rows]), [face.look for face in rows])
             yield from (Motion(*(values[i : i + 1] for values in motion)) for i in range(len(rows)))
@@ -201,7 +207,7 @@ class PuppetAnimator:
                 (face,) = self._faces([frame])
                 if face is None:
                     raise UserError("no face found in the driving picture: choose one with a clear face")
-                motion, before = read_still(face.landmarks, CLOSED, face.look), frame
+                motion, before = read_still(face.landmarks, CLOSED, face.looking(0.0)), frame
                 motion.pose[:, :3] -= self.own.pose[:, :3]  # which shown_by adds
             yield motion
 

@@ -13,9 +13,8 @@ _EYES = (((36, 39), (37, 38), (41, 40)), ((42, 45), (43, 44), (47, 46)))  # corn
 _COLUMNS, _ROWS = 48, 9  # samples of an eye
 _INSET = 0.08  # of the width, beside the corners; and of the height, beneath the lids: what is darkest there are lashes
 _LEAST = 0.12  # height of an opening, of its width, below which an iris is not told from lashes
-_GAIN = (
-    0.6  # degrees of gaze that the centre of the darkness shows, of those it would if it were the pupil; so by drivers
-)
+# Degrees of gaze that the centre of the darkness shows, of those it would if it were the pupil; by the bundled drivers.
+_GAIN = 0.6
 _TURN = 0.25  # of a turn of the head, what irises seem to move by: they lie before the line of the corners
 _FURTHEST = 25.0  # degrees
 
@@ -59,19 +58,14 @@ def _along(line: Tensor, at: Tensor) -> Tensor:
 def gaze_change(offsets: Tensor, rest: float, yaw: Tensor) -> Tensor:
     """[N, 2] degrees that eyes have turned, in their head, since they rested; only sideways.
 
-    Up and down is not read: lids that follow the eyes hide it.  Where eyes are narrow, they look as they did before.
+    Up and down is not read: lids that follow the eyes hide it.
 
     Args:
-        offsets: [N] of :func:`iris_offset`.
+        offsets: [N] of :func:`iris_offset`, known.
         rest: that of the frame they are changes from.
         yaw: [N] degrees that the head has turned since.
     """
-    rest = 0.0 if rest != rest else rest
     moved = (offsets - rest) * 2 * HALF / BALL_RADIUS
     degrees = _GAIN * torch.rad2deg(moved.clamp(-1, 1).asin()) - _TURN * yaw
-    known, rows = torch.zeros((), device=offsets.device), []
-    for value in degrees.clamp(-_FURTHEST, _FURTHEST):
-        known = value if bool(value.isfinite()) else known
-        rows.append(known)
-    sideways = torch.stack(rows)
+    sideways = degrees.clamp(-_FURTHEST, _FURTHEST)
     return torch.stack([sideways, torch.zeros_like(sideways)], 1)
