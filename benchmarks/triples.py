@@ -44,9 +44,10 @@ def main() -> None:
     for start in tqdm(range(0, args.count, BATCH), unit="batch"):
         batch = default_collate([data[i] for i in range(start, min(start + BATCH, args.count))])
         with torch.inference_mode():
-            who = identity(recogniser, batch["source"].float() / 255, batch["source_points"])
+            source, target = (batch[name].float() / 255 for name in ("source", "target"))
+            who, there = identity(recogniser, source, model.points(source)), model.points(target)
             for name, picture in pictures(model, batch).items():
-                rows.setdefault(name, []).append(figures(picture, batch, who, model.points, recogniser))
+                rows.setdefault(name, []).append(figures(picture, batch, who, there, model.points, recogniser))
             said.append(driver_semantics(model, batch).cat())
             meant.append(semantics_of(batch["after"]).cat())
     names = ("frame", "face", "mouth", "eyes", "pose", "CSIM")
@@ -100,11 +101,11 @@ def identity(recogniser: FaceRes, frames: Tensor, points: Tensor) -> Tensor:
 
 
 def figures(
-    picture: Tensor, batch: dict[str, Tensor], who: Tensor, mesh: FaceMeshPoints, recogniser: FaceRes
+    picture: Tensor, batch: dict[str, Tensor], who: Tensor, there: Tensor, mesh: FaceMeshPoints, recogniser: FaceRes
 ) -> Tensor:
     """[B, 6] dB of the frame, of the square about the face's points, of the mouth, of the eyes; degrees; cosine.
 
-    ``who`` is the identity of the source.
+    ``who`` is the identity of the source, ``there`` the points seen in the target.
     """
     target, points = batch["target"].float() / 255, batch["target_points"]
     error = (picture - target).square().mean(1, keepdim=True)
@@ -117,7 +118,7 @@ def figures(
     close = -10 * torch.stack(columns, dim=1).clamp(min=1e-6).log10()
     half = picture.shape[-1] / 2
     seen = half * mesh(picture)
-    turned = HeadPose()(torch.cat([seen, half * points])).chunk(2)
+    turned = HeadPose()(torch.cat([seen, half * there])).chunk(2)
     apart = (turned[0] - turned[1]).abs().mean(1), (identity(recogniser, picture, seen / half) * who).sum(1)
     return torch.cat([close, torch.stack(apart, dim=1)], dim=1)
 
