@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from safetensors.torch import save
 from skimage.data import astronaut
 
-from modules.data.triples.dataset import PER_GROUP, TripleDataset
+from modules.data.triples.dataset import TripleDataset
 from modules.data.triples.groups import PEOPLE, STATES, Group, people_group, photograph_group
 from modules.data.triples.shards import SHARD, Plan, shards_in, write_shards
 from modules.errors import UserError
@@ -86,6 +86,14 @@ def test_everybody_of_a_group_shows_the_same(photographs):
     assert (eyes - eyes.mean(0)).abs().mean() < 0.5 * (eyes - eyes.mean(1, keepdim=True)).abs().mean()
 
 
+def test_groups_of_fewer_people_in_more_states(photographs, tmp_path):
+    write_shards(tmp_path, Plan(SIZE, 3, 0.5, people=2, states=5), photographs, SHARD, progress=False)
+    data = TripleDataset([str(tmp_path)], num_repeats=3)
+    assert len(data) == 3 * SHARD * 2 * 5
+    expressions = {tuple(data[index]["after"].tolist()) for index in range(200)}
+    assert len(expressions) > 2 * STATES * SHARD  # each of them and its mirror image
+
+
 def test_rendering_goes_on_where_it_stopped(folder, photographs, tmp_path):
     (shard,) = shards_in(folder)
     before = shard.read_bytes()
@@ -110,7 +118,7 @@ def test_what_is_no_shard_is_one_line(tmp_path, content, said):
 def test_an_item_depends_on_seed_epoch_and_index_alone(folder):
     first, second = TripleDataset([str(folder)], seed=1), TripleDataset([str(folder)], seed=1)
     second[(0, 5)]
-    assert len(first) == SHARD * PER_GROUP
+    assert len(first) == SHARD * PEOPLE * (PEOPLE - 1) * STATES
     one, two = first[(2, 9)], second[(2, 9)]
     assert all(torch.equal(torch.as_tensor(one[name]), torch.as_tensor(two[name])) for name in one)
     assert any(not torch.equal(one[name], first[(3, 9)][name]) for name in ("source", "driver"))

@@ -14,7 +14,9 @@ from ...errors import run_script
 def arguments() -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("--out", metavar="DIR", required=True, help="folder of the shards")
-    parser.add_argument("--groups", type=number(int, 1, 10**6), required=True, help="of 4 people in 4 states each")
+    parser.add_argument("--groups", type=number(int, 1, 10**6), required=True, help="how many")
+    parser.add_argument("--people", type=number(int, 2, 64), default=4, help="in a group")
+    parser.add_argument("--states", type=number(int, 2, 64), default=4, help="of each of them")
     parser.add_argument("--puppets", metavar="FILE", help="puppets.safetensors of python -m modules.world.puppets")
     parser.add_argument("--people_share", type=number(float, 0, 1), default=0.5, help="of groups without photographs")
     parser.add_argument("--size", type=number(int, 32, 512), default=128, help="pixels of a side")
@@ -28,7 +30,8 @@ def main() -> None:
     from .shards import Plan, write_shards
 
     prepared = load(args.puppets) if args.puppets else None
-    write_shards(args.out, Plan(args.size, args.seed, args.people_share), prepared, args.groups)
+    plan = Plan(args.size, args.seed, args.people_share, args.people, args.states)
+    write_shards(args.out, plan, prepared, args.groups)
 
 
 if __name__ == "__main__":

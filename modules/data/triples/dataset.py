@@ -14,10 +14,8 @@ from ...errors import UserError
 from ...faces.landmarks68 import landmarks68
 from ...faces.mesh import MIRROR
 from ...world.puppets.states import States
-from .groups import PEOPLE, STATES
 from .shards import POINTS, open_shard, shards_in
 
-PER_GROUP = PEOPLE * (PEOPLE - 1) * STATES  # triples whose flow is known
 WRECKED = 0.06  # half frames: a picture is left out where landmarks are found, in the mean, that far from the truth
 INNER = slice(17, 68)  # landmarks of brows, nose, eyes and mouth
 ATTEMPTS = 100
@@ -52,7 +50,7 @@ class TripleDataset(Dataset):
                 raise UserError(f"{folder}: no triples there; render some with python -m modules.data.triples")
             self.shards += found
         self._open: dict[Path, tuple[Any, Tensor]] = {}
-        self.length = num_repeats * PER_GROUP * sum(len(self._shard(path)[1]) for path in self.shards)
+        self.length = num_repeats * sum(_triples_in(self._shard(path)[1].shape) for path in self.shards)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_open": {}}  # loader processes open files of their own
@@ -66,9 +64,10 @@ class TripleDataset(Dataset):
         rng = np.random.default_rng([self.seed, epoch, index])
         for _ in range(ATTEMPTS):
             shard, sound = self._shard(self.shards[rng.integers(len(self.shards))])
-            group, state = int(rng.integers(len(sound))), int(rng.integers(STATES))
-            a, b = (int(n) for n in rng.choice(PEOPLE, 2, replace=False))
-            before = (state + 1) % STATES
+            groups, people, states = sound.shape
+            group, state = int(rng.integers(groups)), int(rng.integers(states))
+            a, b = (int(n) for n in rng.choice(people, 2, replace=False))
+            before = (state + 1) % states
             if sound[group, a, state] and sound[group, a, before] and sound[group, b, state]:
                 break
         else:
@@ -100,6 +99,12 @@ class TripleDataset(Dataset):
             apart = landmarks68(points)[..., INNER, :2] * (size / (size - 1)) - truth[..., INNER, :]
             self._open[path] = file, apart.norm(dim=-1).mean(dim=-1) < WRECKED
         return self._open[path]
+
+
+def _triples_in(shape: tuple[int, ...]) -> int:
+    """How many triples, whose flow is known, groups of pictures ``[G, P, S]`` make."""
+    groups, people, states = shape
+    return groups * people * (people - 1) * states
 
 
 def _mirrored(item: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """Groups: a few people, each in the same few states.  Any two people and two states of one make a triple.
 
-Rendering a group of 4 people in 4 states costs 16 pictures, and gives 48 triples with a known flow.
+A group of 4 people in 4 states costs 16 pictures, and gives 48 triples with a known flow.  One of 2 people in 8 states
+costs as much and shows twice as many expressions.
 """
 
 from __future__ import annotations
@@ -21,9 +22,8 @@ from ...world.puppets.states import States, draw_states
 from ...world.puppets.triples import choose_donors, draw_backgrounds
 from ...world.rendering import render_with_flow
 
-PEOPLE, STATES = 4, 4
+PEOPLE, STATES = 4, 4  # unless others are asked for
 STILL = 0.25  # share of the groups whose first state is without expression
-_WHOSE = torch.arange(PEOPLE).repeat_interleave(STATES)  # of the pictures of a group
 _FLOW_SCALE = 2  # pixels of the pictures for one of the flow
 
 
@@ -46,54 +46,63 @@ class Group(NamedTuple):
     codes: Tensor
 
 
-def photograph_group(puppets: Puppets, names: list[str], size: int, seed: int) -> Group:
-    """Four different people of the photographs.  It depends on the seed, the photographs and the size alone.
+def photograph_group(
+    puppets: Puppets, names: list[str], size: int, seed: int, people: int = PEOPLE, states: int = STATES
+) -> Group:
+    """Different people of the photographs.  It depends on the arguments alone.
 
     Args:
         puppets: the photographs.
-        names: who each of them is; four people at least.
+        names: who each of them is; as many people as are asked for, at least.
         size: pixels of a side.
         seed: of the draw.
+        people: in the group.
+        states: of each.
     """
     rng = np.random.default_rng([seed, 21])
     persons = {name: np.flatnonzero(np.array(names) == name) for name in sorted(set(names))}
-    chosen = [int(rng.choice(persons[name])) for name in rng.choice(sorted(persons), PEOPLE, replace=False)]
-    who, other = torch.tensor(chosen), torch.from_numpy(rng.integers(len(names), size=PEOPLE))
-    plates = torch.where(torch.from_numpy(rng.random(PEOPLE) < 0.5), who, other)
-    donors = torch.from_numpy(choose_donors(puppets, np.array(chosen), rng.random(PEOPLE)))
+    chosen = [int(rng.choice(persons[name])) for name in rng.choice(sorted(persons), people, replace=False)]
+    who, other = torch.tensor(chosen), torch.from_numpy(rng.integers(len(names), size=people))
+    plates = torch.where(torch.from_numpy(rng.random(people) < 0.5), who, other)
+    donors = torch.from_numpy(choose_donors(puppets, np.array(chosen), rng.random(people)))
     cast = puppets.take(who)
-    states = _states(seed, rng)
-    for person in range(PEOPLE):
-        states = framed(states, cast.take([person] * STATES))
-    every = States.cat([states] * PEOPLE)
+    shown = _states(states, seed, rng)
+    for person in range(people):
+        shown = framed(shown, cast.take([person] * states))
+    every, whose = States.cat([shown] * people), _whose(people, states)
     made = photographs.render(
         puppets,
         every,
         size,
-        who=who[_WHOSE],
-        to=_next(every),
-        donors=donors[_WHOSE],
-        backgrounds=draw_backgrounds(puppets, plates, size)[_WHOSE],
+        who=who[whose],
+        to=_next(every, states),
+        donors=donors[whose],
+        backgrounds=draw_backgrounds(puppets, plates, size)[whose],
     )
-    return _group(made.image, made.flow, made.valid, made.landmarks, states.codes)
+    return _group(made.image, made.flow, made.valid, made.landmarks, shown.codes)
 
 
-def people_group(size: int, seed: int) -> Group:
-    """Four people of the face world.  It depends on the seed and the size alone."""
+def people_group(size: int, seed: int, people: int = PEOPLE, states: int = STATES) -> Group:
+    """People of the face world, each in as many states.  It depends on the arguments alone."""
     rng = np.random.default_rng([seed, 22])
-    states = _states(seed, rng)
-    every = States.cat([states] * PEOPLE)
-    identity, scene = draw_identities(PEOPLE, seed)[_WHOSE], draw_scenes(PEOPLE, seed)[_WHOSE]
+    shown = _states(states, seed, rng)
+    every, whose = States.cat([shown] * people), _whose(people, states)
+    identity, scene = draw_identities(people, seed)[whose], draw_scenes(people, seed)[whose]
 
-    def faces(shown: States) -> Faces:
-        return shown.faces()._replace(identity=identity, scene=scene)
+    def faces(of: States) -> Faces:
+        return of.faces()._replace(identity=identity, scene=scene)
 
-    made, led = render_with_flow(faces(every), faces(_next(every)), size)
-    return _group(made.image, led.flow, led.valid, made.landmarks, states.codes)
+    made, led = render_with_flow(faces(every), faces(_next(every, states)), size)
+    return _group(made.image, led.flow, led.valid, made.landmarks, shown.codes)
 
 
-def _states(seed: int, rng: np.random.Generator) -> States:
-    states = draw_states(STATES, seed)
+def _whose(people: int, states: int) -> Tensor:
+    """Of the pictures of a group."""
+    return torch.arange(people).repeat_interleave(states)
+
+
+def _states(count: int, seed: int, rng: np.random.Generator) -> States:
+    states = draw_states(count, seed)
     if rng.random() < STILL:
         units = states.units.clone()
         units[0] = 0
@@ -101,19 +110,19 @@ def _states(seed: int, rng: np.random.Generator) -> States:
     return states
 
 
-def _next(every: States) -> States:
+def _next(every: States, states: int) -> States:
     """For P x S states, those one further on; after the last comes the first."""
-    order = torch.arange(PEOPLE * STATES).view(PEOPLE, STATES).roll(-1, 1).flatten()
+    order = torch.arange(every.size).view(-1, states).roll(-1, 1).flatten()
     return every.take(order)
 
 
 def _group(image: Tensor, flow: Tensor, valid: Tensor, landmarks: Tensor, codes: Tensor) -> Group:
-    side = image.shape[-1] // _FLOW_SCALE
+    states, side = len(codes), image.shape[-1] // _FLOW_SCALE
     small = F.interpolate(flow.permute(0, 3, 1, 2), (side, side), mode="bilinear", align_corners=True)
     known = F.interpolate(valid, (side, side), mode="bilinear", align_corners=True) == 1
 
     def people(values: Tensor) -> Tensor:
-        return values.unflatten(0, (PEOPLE, STATES)).contiguous()
+        return values.unflatten(0, (-1, states)).contiguous()
 
     return Group(
         people((image * 255).round().byte()),

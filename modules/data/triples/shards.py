@@ -20,7 +20,7 @@ from ...errors import UserError
 from ...faces.alignment import upright_square
 from ...faces.mesh import FROM_LANDMARKS, FaceMesh
 from ...world.puppets.photographs import Prepared
-from .groups import PEOPLE, Group, people_group, photograph_group
+from .groups import PEOPLE, STATES, Group, people_group, photograph_group
 
 SHARD = 8  # groups in a file
 FORMAT = "deepexpr triples 1"
@@ -34,6 +34,8 @@ class Plan:
     size: int = 128  # pixels of a side
     seed: int = 0
     people_share: float = 0.5  # of the groups that show the face world's people; the others show photographs
+    people: int = PEOPLE  # in a group
+    states: int = STATES  # of each of them
 
     def is_people(self, number: int) -> bool:
         """Whether group ``number`` shows the face world's people."""
@@ -44,14 +46,14 @@ def write_shards(folder: str | Path, plan: Plan, prepared: Prepared | None, grou
     """Render what is missing of the first ``groups`` groups (rounded up to whole shards).
 
     Raises:
-        UserError: photographs are wanted and do not show four people, or shards made of something else are there.
+        UserError: photographs are wanted and do not show as many people, or shards made of something else are there.
     """
     folder = Path(folder)
     if plan.people_share < 1 and prepared is None:
         raise UserError("photographs are wanted (people_share below 1), and there are none; give prepared ones")
     names = [] if prepared is None else [name.split("#")[0] for name in prepared.names]
-    if plan.people_share < 1 and len(set(names)) < PEOPLE:
-        raise UserError(f"{len(set(names))} people to draw groups of {PEOPLE} from; give photographs of more")
+    if plan.people_share < 1 and len(set(names)) < plan.people:
+        raise UserError(f"{len(set(names))} people to draw groups of {plan.people} from; give photographs of more")
     told = _made_from(plan, prepared)
     count = -(-groups // SHARD)
     for path in shards_in(folder)[:count]:
@@ -64,10 +66,11 @@ def write_shards(folder: str | Path, plan: Plan, prepared: Prepared | None, grou
             rows = []
             for group in range(number * SHARD, (number + 1) * SHARD):
                 seed = int(np.random.SeedSequence([plan.seed, group]).generate_state(1)[0])
+                shape = plan.size, seed, plan.people, plan.states
                 made = (
-                    people_group(plan.size, seed)
+                    people_group(*shape)
                     if plan.is_people(group) or prepared is None
-                    else photograph_group(prepared.puppets, names, plan.size, seed)
+                    else photograph_group(prepared.puppets, names, *shape)
                 )
                 rows.append(made._asdict() | {POINTS: _points(landmarks, made).half()})
                 bar.update()
