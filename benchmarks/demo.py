@@ -8,7 +8,9 @@ Each row is one of benchmarks.photographs, with its moved face pasted back; --cl
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,18 +49,20 @@ def main() -> None:
     args = parser.parse_args()
     info, every = media.probe_video(args.driver), args.every
     rate = info.frame_rate / every
-    with TemporaryDirectory() as folder:
+    torch.set_num_threads(1)  # a photograph on every core is quicker than every core on one
+    with TemporaryDirectory() as folder, ThreadPoolExecutor(2) as both:
         photographs = write_photographs(Path(folder))
         wholes = [media.read_image(path) for path in photographs]
         rooms = rooms_around(photographs, ROOM) if args.close else [None] * len(photographs)
         frames = islice(media.read_video(args.driver), 0, None, every)
         shown = slice(0, None, every)
-        moved = zip(by_mesh(photographs, args.driver, shown), by_sid(photographs, args.driver, shown), strict=True)
+        ways = [way(photographs, args.driver, shown) for way in (by_mesh, by_sid)]
+        moved = (list(both.map(next, ways)) for _ in range(*shown.indices(len(info.times))))
         bar = tqdm(moved, total=-(-len(info.times) // every), unit="frame", desc=Path(args.out).name)
         with media.VideoWriter(args.out, 4 * args.side, len(photographs) * args.side, rate) as writer:
-            for count, (frame, ways) in enumerate(zip(frames, bar, strict=True)):
+            for count, (frame, results) in enumerate(zip(frames, bar, strict=True)):
                 sheet = []
-                for room, *row in zip(rooms, wholes, *ways, strict=True):
+                for room, *row in zip(rooms, wholes, *results, strict=True):
                     pictures = [square(frame.image, args.side), *(square(p, args.side, room) for p in row)]
                     sheet.append(np.concatenate(pictures, axis=1))
                 writer.write(np.concatenate(sheet), float(count / rate))
@@ -70,12 +74,13 @@ def by_mesh(photographs: list[Path], driver: str, shown: slice) -> Pictures:
     framing = framed(inference.MESH_FRAMING)
     sources, video = [framing.source(path) for path in photographs], framing.video(driver)
     animated = inference.by_mesh(MotionOptions(), cpu=True)
-    animators = [animated(source) for source in sources]
-    animators[0].prepare(video.some())
-    motions = animators[0].motions(frame.image for frame in video.frames())
-    ways = [(animator.show, framing.finisher(source)) for animator, source in zip(animators, sources, strict=True)]
-    for motion in islice(motions, shown.start, None, shown.step):
-        yield [finish(show(motion)) for show, finish in ways]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        animators = list(pool.map(animated, sources))
+        animators[0].prepare(video.some())
+        motions = animators[0].motions(frame.image for frame in video.frames())
+        finishers = [framing.finisher(source) for source in sources]
+        for motion in islice(motions, shown.start, None, shown.step):
+            yield list(pool.map(lambda animator, finish: finish(animator.show(motion)), animators, finishers))  # noqa: B023
 
 
 def by_sid(photographs: list[Path], driver: str, shown: slice) -> Pictures:
@@ -90,7 +95,9 @@ def by_sid(photographs: list[Path], driver: str, shown: slice) -> Pictures:
         animator = animated(source)
         animator.prepare(some)
         ways.append(map(framing.finisher(source), animator.animate(iter(frames))))
-    yield from map(list, zip(*ways, strict=True))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in frames:
+            yield list(pool.map(next, ways))
 
 
 def framed(params: FramingParams) -> Framing:

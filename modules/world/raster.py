@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 _FAR = torch.iinfo(torch.int64).max
@@ -121,20 +122,17 @@ def interpolate(points: Tensor, triangles: Tensor, nearest: Tensor, pixel: Tenso
         [C, B, M].  Linear on the screen: triangles are too small for perspective to show within them.
     """
     batch, count = nearest.shape
-    vertex = triangles.index_select(0, nearest.flatten())  # [B * M, 3]
     first = torch.arange(batch, device=points.device).repeat_interleave(count) * points.shape[1]
-    packed = torch.cat([points, values], -1).flatten(0, 1)
-    a, b, c = (packed.index_select(0, vertex[:, i] + first) for i in range(3))
-    place = pixel.flatten().float()
-    y = ((place + 0.5) / size).floor()
-    x = place - y * size + 0.5
-    y = y + 0.5
-    ab, ac = b - a, c - a
-    inverse = 1 / (ab[:, 0] * ac[:, 1] - ab[:, 1] * ac[:, 0])
-    dx, dy = x - a[:, 0], y - a[:, 1]
-    second = ((ac[:, 1] * dx - ac[:, 0] * dy) * inverse)[:, None]
-    third = ((ab[:, 0] * dy - ab[:, 1] * dx) * inverse)[:, None]
-    mixed = torch.addcmul(torch.addcmul(a[:, 2:], second, ab[:, 2:]), third, ac[:, 2:])
+    vertex = triangles.index_select(0, nearest.flatten()) + first[:, None]  # [B * M, 3]
+    corners = points.flatten(0, 1).index_select(0, vertex.flatten()).view(-1, 6)
+    ax, ay, bx, by, cx, cy = corners.unbind(1)
+    row = pixel.flatten() // size
+    dx, dy = pixel.flatten() - row * size + 0.5 - ax, row + 0.5 - ay
+    abx, aby, acx, acy = bx - ax, by - ay, cx - ax, cy - ay
+    inverse = 1 / (abx * acy - aby * acx)
+    second, third = (acy * dx - acx * dy) * inverse, (abx * dy - aby * dx) * inverse
+    weights = torch.stack([1 - second - third, second, third], 1)
+    mixed = F.embedding_bag(vertex, values.flatten(0, 1), mode="sum", per_sample_weights=weights)
     return mixed.T.reshape(-1, batch, count).contiguous()
 
 
