@@ -26,6 +26,7 @@ from modules.sid import objectives
 from modules.sid.weights import to_start_from
 from modules.training.averages import Average
 from modules.training.checkpoint import load_checkpoint, save_checkpoint
+from modules.training.log import TrainingLog
 from modules.training.schedule import learning_rate_factor
 
 ROOT = Path(__file__).parent.parent
@@ -459,3 +460,14 @@ def test_bad_input_is_one_line_and_leaves_nothing(clips, tmp_path, change, messa
     assert result.returncode == 2
     assert message in result.stderr and len(result.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "log").exists()
+
+
+def test_the_bar_ends_where_the_clock_will_end_it(tmp_path):
+    with TrainingLog(tmp_path, 10**6, 5, 0) as log:
+        for _ in range(3):
+            time.sleep(0.05)
+            log.advance(left=2.0)
+        assert 8 <= log.bar.total <= 8 + 2.0 / 0.05
+    with TrainingLog(tmp_path, 10, 5, 0) as log:
+        log.advance(left=10.0**6)
+        assert log.bar.total == 10  # the epochs end first

@@ -33,6 +33,7 @@ class TrainingLog(contextlib.AbstractContextManager):
         self.folder = folder
         _keep_before(folder / EPOCHS_FILE, lambda line: not line[:8].isdecimal() or int(line[:8]) < epoch)
         _keep_before(folder / STEPS_FILE, lambda line: json.loads(line)["step"] <= step)
+        self.total = total
         self.bar = tqdm(total=total, initial=step, unit="step", dynamic_ncols=True)
         self.writer = SummaryWriter(str(folder), purge_step=step + 1)
         self.began, self.begun_at = time.monotonic(), step
@@ -40,6 +41,14 @@ class TrainingLog(contextlib.AbstractContextManager):
     def __exit__(self, *exception: object) -> None:
         self.writer.close()
         self.bar.close()
+
+    def advance(self, left: float | None) -> None:
+        """Move the bar by a step.  If ``left`` seconds are left, its end is where they will probably end."""
+        bar = self.bar
+        bar.update()
+        if left is not None:
+            rate = (bar.n - bar.initial) / max(1e-9, bar.format_dict["elapsed"])
+            bar.total = min(self.total, bar.n + round(max(0.0, left) * rate))
 
     def steps(self, step: int, epoch: int, figures: dict[str, Any], items: int) -> None:
         """Tell the last steps' ``figures``, numbers by name and perhaps by another name below; ``items`` a step."""

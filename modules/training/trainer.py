@@ -203,7 +203,7 @@ class Trainer:
                     unreadable.update(filter(None, batch.pop("unreadable", ())))
                     output = self.step(batch)
                     if log is not None:
-                        log.bar.update()
+                        log.advance(None if params.minutes is None else 60 * params.minutes - clock.seconds)
                     if self.position.step % params.log_every == 0:
                         self._log_steps(log)
                     due = time.monotonic() - saved_at > params.checkpoint_minutes * 60

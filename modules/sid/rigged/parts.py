@@ -11,7 +11,7 @@ from ...faces.alignment import Squares, cut_squares
 from .points import INNER_LIPS, LEFT_EYE, LIPS, RIGHT_EYE
 
 LEFT_CORNER, RIGHT_CORNER = 33, 263  # outer corners of the eyes, as seen in the picture
-MOUTH_SIDE, EYE_SIDE = 56, 40  # pixels
+MOUTH_SIDE, EYE_SIDE = 80, 40  # pixels, about as many as a frame of 256 has there
 MOUTH_REACH, EYE_REACH = 0.95, 0.55  # sides of the squares, in distances of the eyes' outer corners
 
 
