@@ -1,6 +1,8 @@
-"""Peak memory of Inference.py for a short and a long driver: it should not grow with the length.
+"""Peak memory of Inference.py for a short and a long driver, which should not grow with the length, and time a frame.
 
-python -m benchmarks.memory --config C --checkpoint K --source_image S [--frames 100 3000]
+    python -m benchmarks.memory --frames 100 3000 -- --source_image S [--motion mesh, or other options of Inference.py]
+
+Times are of the processor, all its cores together, and of frames alone: what is done once cancels out.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from modules import media
-from modules.arguments import Parser
+from modules.arguments import Parser, number
 from modules.data.astronaut import moving_face
 from modules.errors import run_script
 
@@ -21,7 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 MEASURE = """
 import resource, subprocess, sys
 subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_maxrss, used.ru_utime + used.ru_stime)
 """
 
 
@@ -36,21 +39,25 @@ def write_driver(path: Path, frames: int, size: int = 256) -> None:
 
 def main() -> None:
     parser = Parser(__doc__.splitlines()[0])
-    for name in ("config", "checkpoint", "source_image"):
-        parser.add_argument(f"--{name}", required=True, help="as for Inference.py")
-    parser.add_argument("--frames", type=int, nargs="+", default=[100, 3000], help="lengths of the driving videos")
+    parser.add_argument(
+        "--frames", type=number(int, 1, 10**6), nargs="+", default=[100, 3000], help="lengths of the drivers"
+    )
+    parser.add_argument("options", nargs="*", metavar="OPTION", help="of Inference.py, after --")
     args = parser.parse_args()
+    before: tuple[int, float] | None = None
     with tempfile.TemporaryDirectory() as folder:
         for frames in args.frames:
             driver, result = Path(folder, f"{frames}.mp4"), Path(folder, f"{frames}-result.mp4")
             write_driver(driver, frames)
-            command = [sys.executable, str(ROOT / "Inference.py"), "--cpu", "--config", args.config]
-            command += ["--checkpoint", args.checkpoint, "--source_image", args.source_image]
+            command = [sys.executable, str(ROOT / "Inference.py"), "--cpu", *args.options]
             command += ["--driving_video", str(driver), "--result_video", str(result)]
             # a process of its own per run: the system keeps one maximum over all children of a process
             out = subprocess.run([sys.executable, "-c", MEASURE, *command], check=True, capture_output=True, text=True)
             written = len(media.probe_video(result).times)
-            print(f"{frames} frames in, {written} out: peak {int(out.stdout) / 1024:.0f} MiB")
+            kibibytes, seconds = map(float, out.stdout.split())
+            each = "" if before is None else f", {(seconds - before[1]) / (frames - before[0]):.3f} s a frame"
+            print(f"{frames} frames in, {written} out: peak {kibibytes / 1024:.0f} MiB{each}")
+            before = frames, seconds
 
 
 if __name__ == "__main__":

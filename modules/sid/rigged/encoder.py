@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...faces.alignment import cut_squares
+from ...faces.alignment import Squares, cut_squares
 from ..encoders import Semantics
 from .codes import EXPRESSION, POSE
 from .parts import EYE_SIDE, EYES, along, cut, face_axes, part_square, square_at
@@ -18,7 +18,8 @@ SIDE = 80  # pixels of the face that is looked at
 REACH, BELOW = 1.6, 0.36  # its side, and how far its middle is below the eyes, in distances of their outer corners
 LEVELS, EYE_LEVELS = (24, 48, 96, 128), (16, 32, 48)
 HIDDEN, EYE_HIDDEN = 256, 96
-DROPOUT = 0.1
+DROPOUT = 0.2
+UNSTEADY = 0.05  # in training, of a square's side and of a radian
 
 
 class PointEncoder(nn.Module):
@@ -48,10 +49,10 @@ class PointEncoder(nn.Module):
     def forward(self, frames: Tensor, points: Tensor) -> Semantics:
         points = points.detach()
         middle, across, angle = face_axes(points)
-        square = square_at(along(middle, angle, 0.0, BELOW * across), REACH * across, angle, frames)
+        square = self._cut_at(square_at(along(middle, angle, 0.0, BELOW * across), REACH * across, angle, frames))
         face = cut_squares(frames, square.matrix(SIDE), SIDE)
         seen = self.seen(self.features(_even(face)).flatten(1).float())
-        eyes = torch.cat([cut(frames, part_square(points, eye, frames), eye) for eye in EYES])
+        eyes = torch.cat([cut(frames, self._cut_at(part_square(points, eye, frames)), eye) for eye in EYES])
         seen = torch.cat([seen, *self.eye(_even(eyes)).float().chunk(2)], dim=1)
         with torch.autocast(frames.device.type, enabled=False):
             cos, sin = angle.cos()[:, None], angle.sin()[:, None]
@@ -61,6 +62,14 @@ class PointEncoder(nn.Module):
             told = torch.cat([seen, self.shape(own.flatten(1))], dim=1)
             numbers = self.read(torch.cat([F.dropout(told, DROPOUT, self.training), place], dim=1))
         return Semantics(*numbers.split([EXPRESSION, POSE], dim=1))
+
+    def _cut_at(self, squares: Squares) -> Squares:
+        """The squares themselves; in training some others nearby: a face is to be read wherever it is cut."""
+        if not self.training:
+            return squares
+        middle, side, angle = squares
+        shift, size, turn = torch.randn(len(side), 4, device=side.device).mul(UNSTEADY).split([2, 1, 1], dim=1)
+        return Squares(middle + shift * side[:, None], side * size[:, 0].exp(), angle + turn[:, 0])
 
 
 def _even(faces: Tensor) -> Tensor:
