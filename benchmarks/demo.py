@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,14 +51,14 @@ def main() -> None:
     info, every = media.probe_video(args.driver), args.every
     rate = info.frame_rate / every
     torch.set_num_threads(1)  # a photograph on every core is quicker than every core on one
-    with TemporaryDirectory() as folder, ThreadPoolExecutor(2) as both:
+    with TemporaryDirectory() as folder:
         photographs = write_photographs(Path(folder))
         wholes = [media.read_image(path) for path in photographs]
         rooms = rooms_around(photographs, ROOM) if args.close else [None] * len(photographs)
         frames = islice(media.read_video(args.driver), 0, None, every)
         shown = slice(0, None, every)
         ways = [way(photographs, args.driver, shown) for way in (by_mesh, by_sid)]
-        moved = (list(both.map(next, ways)) for _ in range(*shown.indices(len(info.times))))
+        moved = side_by_side(ways)
         bar = tqdm(moved, total=-(-len(info.times) // every), unit="frame", desc=Path(args.out).name)
         with media.VideoWriter(args.out, 4 * args.side, len(photographs) * args.side, rate) as writer:
             for count, (frame, results) in enumerate(zip(frames, bar, strict=True)):
@@ -67,6 +68,13 @@ def main() -> None:
                     sheet.append(np.concatenate(pictures, axis=1))
                 writer.write(np.concatenate(sheet), float(count / rate))
     print(args.out)
+
+
+def side_by_side(ways: list[Pictures]) -> Iterator[list[list[np.ndarray]]]:
+    """What all the ways show, frame by frame, each of them computed by a thread of its own."""
+    with ThreadPoolExecutor(len(ways)) as pool:
+        while any(rows := list(pool.map(lambda way: next(way, []), ways))):
+            yield rows
 
 
 def by_mesh(photographs: list[Path], driver: str, shown: slice) -> Pictures:
@@ -80,7 +88,8 @@ def by_mesh(photographs: list[Path], driver: str, shown: slice) -> Pictures:
         motions = animators[0].motions(frame.image for frame in video.frames())
         finishers = [framing.finisher(source) for source in sources]
         for motion in islice(motions, shown.start, None, shown.step):
-            yield list(pool.map(lambda animator, finish: finish(animator.show(motion)), animators, finishers))  # noqa: B023
+            shown_by = [partial(animator.show, motion) for animator in animators]
+            yield list(pool.map(lambda show, finish: finish(show()), shown_by, finishers))
 
 
 def by_sid(photographs: list[Path], driver: str, shown: slice) -> Pictures:

@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from modules.arguments import Parser, number
-from modules.data.triples.groups import Group, people_group, photograph_group
+from modules.data.triples.groups import PEOPLE, STATES, Group, people_group, photograph_group
 from modules.errors import UserError, run_script
 from modules.faces.analysis import load_analyser
 from modules.media.tensors import to_images
@@ -36,7 +36,7 @@ YAW = 15.0  # degrees
 def main() -> None:
     parser = Parser(__doc__.splitlines()[0])
     parser.add_argument("--puppets", type=Path, help="of python -m modules.world.puppets; else people of the world")
-    parser.add_argument("--groups", type=number(int, 1, 10**6), default=4, help="of 16 pictures each")
+    parser.add_argument("--groups", type=number(int, 1, 10**6), default=4, help="number of groups")
     parser.add_argument("--sizes", type=number(int, 64, 1024), nargs="+", default=[128, 256], help="pixels of a side")
     args = parser.parse_args()
     prepared = None if args.puppets is None else load(args.puppets)
@@ -52,7 +52,7 @@ def main() -> None:
         start, groups = time.process_time(), []
         for seed in tqdm(range(args.groups), desc=f"{size} pixels", unit="group"):
             groups.append(draw(size, seed))
-        pictures = 16 * args.groups
+        pictures = PEOPLE * STATES * args.groups
         print(f"{size} pixels: {pictures / (time.process_time() - start):.1f} pictures a second of one core")
         decibels = torch.cat([warped(group) for group in groups])
         told = f"flow: {decibels.median():.1f} dB (median), {decibels.quantile(0.05):.1f} (5 %)"

@@ -1,8 +1,9 @@
-"""Peak memory of Inference.py for a short and a long driver, which should not grow with the length, and time a frame.
+"""Peak memory of Inference.py, which should not grow with the driver's length, and its time per frame.
 
     python -m benchmarks.memory --frames 100 3000 -- --source_image S [--motion mesh, or other options of Inference.py]
 
-Times are of the processor, all its cores together, and of frames alone: what is done once cancels out.
+Times are of the processor, all its cores together, and of the frames by which one driver is longer than the one before:
+what is done once cancels out.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from pathlib import Path
 from modules import media
 from modules.arguments import Parser, number
 from modules.data.astronaut import moving_face
-from modules.errors import run_script
+from modules.errors import UserError, run_script
 
 ROOT = Path(__file__).resolve().parent.parent
 
 MEASURE = """
 import resource, subprocess, sys
-subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+if done.returncode:
+    sys.exit(done.stderr.strip().splitlines()[-1])
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
 print(used.ru_maxrss, used.ru_utime + used.ru_stime)
 """
@@ -44,6 +47,8 @@ def main() -> None:
     )
     parser.add_argument("options", nargs="*", metavar="OPTION", help="of Inference.py, after --")
     args = parser.parse_args()
+    if args.frames != sorted(set(args.frames)):
+        raise UserError("--frames: give growing lengths")
     before: tuple[int, float] | None = None
     with tempfile.TemporaryDirectory() as folder:
         for frames in args.frames:
@@ -52,7 +57,9 @@ def main() -> None:
             command = [sys.executable, str(ROOT / "Inference.py"), "--cpu", *args.options]
             command += ["--driving_video", str(driver), "--result_video", str(result)]
             # a process of its own per run: the system keeps one maximum over all children of a process
-            out = subprocess.run([sys.executable, "-c", MEASURE, *command], check=True, capture_output=True, text=True)
+            out = subprocess.run([sys.executable, "-c", MEASURE, *command], capture_output=True, text=True)
+            if out.returncode:
+                raise UserError(f"Inference.py has failed: {out.stderr.strip()}")
             written = len(media.probe_video(result).times)
             kibibytes, seconds = map(float, out.stdout.split())
             each = "" if before is None else f", {(seconds - before[1]) / (frames - before[0]):.3f} s a frame"

@@ -45,10 +45,11 @@ class TrainingLog(contextlib.AbstractContextManager):
     def advance(self, left: float | None) -> None:
         """Move the bar by a step.  If ``left`` seconds are left, its end is where they will probably end."""
         bar = self.bar
+        if left is not None:  # before the update, which draws no bar that has passed its end
+            done = bar.n + 1
+            rate = (done - bar.initial) / max(1e-9, bar.format_dict["elapsed"])
+            bar.total = min(self.total, done + round(max(0.0, left) * rate))
         bar.update()
-        if left is not None:
-            rate = (bar.n - bar.initial) / max(1e-9, bar.format_dict["elapsed"])
-            bar.total = min(self.total, bar.n + round(max(0.0, left) * rate))
 
     def steps(self, step: int, epoch: int, figures: dict[str, Any], items: int) -> None:
         """Tell the last steps' ``figures``, numbers by name and perhaps by another name below; ``items`` a step."""

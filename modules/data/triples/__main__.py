@@ -8,15 +8,17 @@ from __future__ import annotations
 import argparse
 
 from ...arguments import Parser, number
-from ...errors import run_script
+from ...errors import UserError, run_script
+
+AT_MOST = 256  # pictures of a group, which are drawn together
 
 
 def arguments() -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("--out", metavar="DIR", required=True, help="folder of the shards")
-    parser.add_argument("--groups", type=number(int, 1, 10**6), required=True, help="how many")
-    parser.add_argument("--people", type=number(int, 2, 64), default=4, help="in a group")
-    parser.add_argument("--states", type=number(int, 2, 64), default=4, help="of each of them")
+    parser.add_argument("--groups", type=number(int, 1, 10**6), required=True, help="number of groups")
+    parser.add_argument("--people", type=number(int, 2, 64), default=4, help="people in a group")
+    parser.add_argument("--states", type=number(int, 2, 64), default=4, help="states of each person")
     parser.add_argument("--puppets", metavar="FILE", help="puppets.safetensors of python -m modules.world.puppets")
     parser.add_argument("--people_share", type=number(float, 0, 1), default=0.5, help="of groups without photographs")
     parser.add_argument("--size", type=number(int, 32, 512), default=128, help="pixels of a side")
@@ -26,6 +28,8 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = arguments()
+    if args.people * args.states > AT_MOST:
+        raise UserError(f"{args.people} people in {args.states} states are more than {AT_MOST} pictures; choose fewer")
     from ...world.puppets.photographs import load  # late, so that --help is quick
     from .shards import Plan, write_shards
 

@@ -25,7 +25,8 @@ class TripleDataset(Dataset):
     """Cross-identity triples: A in one state, B in another, and A in B's.
 
     Pictures in which nobody would see the face that was meant (a puppet torn by a turn) are left out: those where the
-    landmark network finds another.  Half the items are seen in a mirror.
+    landmark network finds another.  All shards are drawn equally often, whatever groups they hold.  Half the items
+    are seen in a mirror.
 
     An item depends on (seed, epoch, index) alone, and is a dict:
 

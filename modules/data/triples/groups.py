@@ -1,7 +1,7 @@
-"""Groups: a few people, each in the same few states.  Any two people and two states of one make a triple.
+"""Groups: a few people, each in the same few states.  Two people, a state and the next one make a triple.
 
-A group of 4 people in 4 states costs 16 pictures, and gives 48 triples with a known flow.  One of 2 people in 8 states
-costs as much and shows twice as many expressions.
+A group of 4 people in 4 states costs 16 pictures and makes 48 triples.  One of 2 people in 8 states costs as much,
+shows twice as many expressions and makes 16.
 """
 
 from __future__ import annotations
@@ -89,15 +89,15 @@ def people_group(size: int, seed: int, people: int = PEOPLE, states: int = STATE
     every, whose = States.cat([shown] * people), _whose(people, states)
     identity, scene = draw_identities(people, seed)[whose], draw_scenes(people, seed)[whose]
 
-    def faces(of: States) -> Faces:
-        return of.faces()._replace(identity=identity, scene=scene)
+    def faces(every: States) -> Faces:
+        return every.faces()._replace(identity=identity, scene=scene)
 
     made, led = render_with_flow(faces(every), faces(_next(every, states)), size)
     return _group(made.image, led.flow, led.valid, made.landmarks, shown.codes)
 
 
 def _whose(people: int, states: int) -> Tensor:
-    """Of the pictures of a group."""
+    """Number of the person in each picture of a group, int64 [P * S]."""
     return torch.arange(people).repeat_interleave(states)
 
 

@@ -101,7 +101,10 @@ def open_shard(path: Path) -> Any:
 
 
 def _made_from(plan: Plan, prepared: Prepared | None) -> dict[str, str]:
-    told = {"format": FORMAT, "plan": json.dumps(vars(plan))}
+    # folders are older than these two, and as before where they are as they always were
+    usual = {"people": PEOPLE, "states": STATES}
+    shown = {name: value for name, value in vars(plan).items() if usual.get(name) != value}
+    told = {"format": FORMAT, "plan": json.dumps(shown)}
     if prepared is None:
         return told
     digest = hashlib.sha256(json.dumps(prepared.names).encode())

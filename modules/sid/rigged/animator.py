@@ -26,8 +26,8 @@ ANGLES = 3  # numbers of z_pose that turn the head; the others say where it is
 COMPARED = 128  # pixels of a side, at which it is seen what has changed
 HABIT = 0.3  # of an action unit that a face may seem to show at rest: who shows more in every frame does smile
 MEANT = 1.25  # changes of action units meant by one that is read: the mean of all that may be, which falls short
-# Degrees by which a photograph that is turned away is turned to the front and beyond: ROOM at the first of AWAY, soon
-# far more below, and nothing from the second on, for the cheek that would come into view is not in it.
+# Degrees by which a photograph that is turned away is turned to the front and beyond: ROOM at the first of AWAY, far
+# more below it, and nothing from the second on, for the cheek that would come into view is not in it.
 ROOM, AWAY = 25.0, (10.0, 30.0)
 LEAST = 1e-3  # share of a pixel that is painted, of which it is asked how much of it is lacking
 LOWEST, HIGHEST = -0.2, 1.2  # of an action unit that is shown: beyond all that was learnt faces would tear

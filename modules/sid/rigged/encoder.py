@@ -19,7 +19,7 @@ REACH, BELOW = 1.6, 0.36  # its side, and how far its middle is below the eyes, 
 LEVELS, EYE_LEVELS = (24, 48, 96, 128), (16, 32, 48)
 HIDDEN, EYE_HIDDEN = 256, 96
 DROPOUT = 0.2
-UNSTEADY = 0.05  # in training, of a square's side and of a radian
+UNSTEADY = 0.05  # in training: deviation of a square's shift and logarithmic size, in sides, and turn, in radians
 
 
 class PointEncoder(nn.Module):
@@ -49,10 +49,10 @@ class PointEncoder(nn.Module):
     def forward(self, frames: Tensor, points: Tensor) -> Semantics:
         points = points.detach()
         middle, across, angle = face_axes(points)
-        square = self._cut_at(square_at(along(middle, angle, 0.0, BELOW * across), REACH * across, angle, frames))
+        square = self._unsteady(square_at(along(middle, angle, 0.0, BELOW * across), REACH * across, angle, frames))
         face = cut_squares(frames, square.matrix(SIDE), SIDE)
         seen = self.seen(self.features(_even(face)).flatten(1).float())
-        eyes = torch.cat([cut(frames, self._cut_at(part_square(points, eye, frames)), eye) for eye in EYES])
+        eyes = torch.cat([cut(frames, self._unsteady(part_square(points, eye, frames)), eye) for eye in EYES])
         seen = torch.cat([seen, *self.eye(_even(eyes)).float().chunk(2)], dim=1)
         with torch.autocast(frames.device.type, enabled=False):
             cos, sin = angle.cos()[:, None], angle.sin()[:, None]
@@ -63,8 +63,8 @@ class PointEncoder(nn.Module):
             numbers = self.read(torch.cat([F.dropout(told, DROPOUT, self.training), place], dim=1))
         return Semantics(*numbers.split([EXPRESSION, POSE], dim=1))
 
-    def _cut_at(self, squares: Squares) -> Squares:
-        """The squares themselves; in training some others nearby: a face is to be read wherever it is cut."""
+    def _unsteady(self, squares: Squares) -> Squares:
+        """The squares themselves; in training others nearby: a face is to be read wherever it is cut."""
         if not self.training:
             return squares
         middle, side, angle = squares
