@@ -100,7 +100,7 @@ def test_rendering_goes_on_where_it_stopped(folder, photographs, tmp_path):
     before = shard.read_bytes()
     write_shards(folder, Plan(SIZE, 3, 0.5), photographs, SHARD, progress=False)
     assert shard.read_bytes() == before
-    assert "states" not in open_shard(shard).metadata()["plan"]  # as before groups could be of others: those go on too
+    assert "states" not in open_shard(shard).metadata()["plan"]  # as in folders rendered before it could be chosen
     with pytest.raises(UserError, match="made of something else"):
         write_shards(folder, Plan(SIZE, 4, 0.5), photographs, SHARD, progress=False)
     with pytest.raises(UserError, match="there are none"):

@@ -101,7 +101,7 @@ def open_shard(path: Path) -> Any:
 
 
 def _made_from(plan: Plan, prepared: Prepared | None) -> dict[str, str]:
-    # folders are older than these two, and as before where they are as they always were
+    # a folder rendered before these could be chosen says nothing of them, and goes on all the same
     usual = {"people": PEOPLE, "states": STATES}
     shown = {name: value for name, value in vars(plan).items() if usual.get(name) != value}
     told = {"format": FORMAT, "plan": json.dumps(shown)}
