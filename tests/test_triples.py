@@ -105,6 +105,8 @@ def test_rendering_goes_on_where_it_stopped(folder, photographs, tmp_path):
         write_shards(folder, Plan(SIZE, 4, 0.5), photographs, SHARD, progress=False)
     with pytest.raises(UserError, match="there are none"):
         write_shards(tmp_path, Plan(SIZE, 3, 0.5), None, 1, progress=False)
+    with pytest.raises(UserError, match="more than 256 pictures"):
+        write_shards(tmp_path, Plan(SIZE, 3, 1, people=17, states=16), None, 1, progress=False)
     three = photographs._replace(puppets=photographs.puppets.take([0, 1, 2]), names=NAMES[:3])
     with pytest.raises(UserError, match="3 people to draw groups of 4 from"):
         write_shards(tmp_path, Plan(SIZE, 3, 0.5), three, 1, progress=False)

@@ -8,9 +8,7 @@ from __future__ import annotations
 import argparse
 
 from ...arguments import Parser, number
-from ...errors import UserError, run_script
-
-AT_MOST = 256  # pictures of a group, which are drawn together
+from ...errors import run_script
 
 
 def arguments() -> argparse.Namespace:
@@ -28,8 +26,6 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = arguments()
-    if args.people * args.states > AT_MOST:
-        raise UserError(f"{args.people} people in {args.states} states are more than {AT_MOST} pictures; choose fewer")
     from ...world.puppets.photographs import load  # late, so that --help is quick
     from .shards import Plan, write_shards
 

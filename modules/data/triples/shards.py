@@ -23,6 +23,7 @@ from ...world.puppets.photographs import Prepared
 from .groups import PEOPLE, STATES, Group, people_group, photograph_group
 
 SHARD = 8  # groups in a file
+AT_MOST = 256  # pictures of a group, which are drawn together
 FORMAT = "deepexpr triples 1"
 POINTS = "points"  # [P, S, 468, 3] of the landmark network, in half frames from the middle
 
@@ -46,8 +47,11 @@ def write_shards(folder: str | Path, plan: Plan, prepared: Prepared | None, grou
     """Render what is missing of the first ``groups`` groups (rounded up to whole shards).
 
     Raises:
-        UserError: photographs are wanted and do not show as many people, or shards made of something else are there.
+        UserError: a group is too large, photographs are wanted and do not show as many people, or shards made of
+            something else are there.
     """
+    if plan.people * plan.states > AT_MOST:
+        raise UserError(f"{plan.people} people in {plan.states} states are more than {AT_MOST} pictures; choose fewer")
     folder = Path(folder)
     if plan.people_share < 1 and prepared is None:
         raise UserError("photographs are wanted (people_share below 1), and there are none; give prepared ones")
