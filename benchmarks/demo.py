@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -87,8 +87,9 @@ def by_mesh(photographs: list[Path], driver: str, shown: slice) -> Pictures:
         animators[0].prepare(video.some())
         motions = animators[0].motions(frame.image for frame in video.frames())
         finishers = [framing.finisher(source) for source in sources]
-        for motion in islice(motions, shown.start, None, shown.step):
-            shown_by = [partial(animator.show, motion) for animator in animators]
+        first = next(motions)
+        for motion in islice(chain([first], motions), shown.start, None, shown.step):
+            shown_by = [partial(animator.show, motion, first) for animator in animators]
             yield list(pool.map(lambda show, finish: finish(show()), shown_by, finishers))
 
 

@@ -18,7 +18,7 @@ from modules.faces.emotions import EXPRESSIONS, Expressions
 from modules.faces.landmarks68 import five_points, landmarks68
 from modules.faces.matte import PersonMatte
 from modules.faces.mesh import FaceMesh
-from modules.faces.pose import HeadPose
+from modules.faces.pose import HeadPose, held_back
 from modules.faces.recognition import FaceRes, MobileFace
 from modules.faces.retinaface import RetinaFace
 from modules.media.tensors import to_tensor
@@ -293,3 +293,24 @@ def test_a_picture_without_faces_and_a_picture_with_two(analyser, astronaut):
     large, small = analyser.analyse(group)
     assert large.box.width > 1.5 * small.box.width
     assert landmarks68(small.landmarks).shape == (68, 3)
+
+
+@pytest.mark.parametrize(
+    ("yaw", "turn", "shown"),
+    [
+        (0, 60, 60),
+        (-7, 60, 60),
+        (-10, 60, 25),
+        (-8, 60, 25 * 1.25**3),
+        (0, -60, -60),
+        (-20, 60, 12.5),
+        (-20, -60, -60),
+        (-20, 5, 5),
+        (40, -20, 0),
+        (40, 20, 20),
+        (-59, 21, 0),
+    ],
+)
+def test_a_profile_is_not_turned_to_the_front(yaw, turn, shown):
+    held = held_back(torch.tensor([[float(turn)]]), torch.tensor([float(yaw)]))
+    assert float(held) == pytest.approx(shown, abs=1e-4)

@@ -22,7 +22,7 @@ from modules.errors import UserError
 from modules.faces.alignment import Squares
 from modules.sid.encoders import Semantics
 from modules.sid.motion import MotionOptions
-from modules.sid.rigged.animator import RiggedAnimator, held_back
+from modules.sid.rigged.animator import RiggedAnimator
 from modules.sid.rigged.closeups import Patch, mirrored, paste, paste_everywhere
 from modules.sid.rigged.codes import EXPRESSION, POSE, semantics_of
 from modules.sid.rigged.critic import Critic, CriticStep
@@ -130,27 +130,6 @@ def test_patches_are_pasted_where_they_are_alone():
             patch = Patch(colour, cover, squares, 96, mirrored=side == 60)
             for there, everywhere in zip(paste(frames, patch), paste_everywhere(frames, patch), strict=True):
                 assert torch.allclose(there, everywhere, atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("yaw", "turn", "shown"),
-    [
-        (0, 60, 60),
-        (-7, 60, 60),
-        (-10, 60, 25),
-        (-8, 60, 25 * 1.25**3),
-        (0, -60, -60),
-        (-20, 60, 12.5),
-        (-20, -60, -60),
-        (-20, 5, 5),
-        (40, -20, 0),
-        (40, 20, 20),
-        (-59, 21, 0),
-    ],
-)
-def test_a_profile_is_not_turned_to_the_front(yaw, turn, shown):
-    held = held_back(torch.tensor([[float(turn)]]), torch.tensor([float(yaw)]))
-    assert float(held) == pytest.approx(shown, abs=1e-4)
 
 
 def test_the_edges_of_a_face_that_moves_are_drawn_once():

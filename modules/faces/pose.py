@@ -7,6 +7,10 @@ from torch import Tensor
 
 from .frozen import FrozenNetwork
 
+# Degrees by which a photograph that is turned away is turned to the front and beyond: ROOM at the first of AWAY, far
+# more below it, and nothing from the second on, for the cheek that would come into view is not in it.
+ROOM, AWAY = 25.0, (10.0, 30.0)
+
 
 class HeadPose(FrozenNetwork):
     """Weighted orthogonal Procrustes of the landmarks that expressions move least."""
@@ -38,3 +42,12 @@ class HeadPose(FrozenNetwork):
         handed = torch.linalg.det(u @ v)
         last = torch.stack([torch.ones_like(handed), torch.ones_like(handed), handed], 1)
         return (u * last[:, None]) @ v
+
+
+def held_back(turn: Tensor, yaw: Tensor) -> Tensor:
+    """A turn in degrees, no farther to the front than a photograph that is turned by ``yaw`` degrees has room for."""
+    start, end = AWAY
+    away = yaw.abs()
+    room = ROOM * torch.where(away < start, (start / away) ** 3, ((end - away) / (end - start)).clamp(min=0))
+    front = torch.where(yaw > 0, -1.0, 1.0)
+    return front * torch.minimum(front * turn, room)

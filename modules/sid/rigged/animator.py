@@ -13,7 +13,7 @@ from torch import Tensor
 from ... import media
 from ...errors import UserError
 from ...faces.detail import kept_share, unchanged
-from ...faces.pose import HeadPose
+from ...faces.pose import HeadPose, held_back
 from ...media.tensors import to_images, to_tensor
 from ..driving import ModelAnimator, Pictures
 from ..encoders import Semantics
@@ -26,9 +26,6 @@ ANGLES = 3  # numbers of z_pose that turn the head; the others say where it is
 COMPARED = 128  # pixels of a side, at which it is seen what has changed
 HABIT = 0.3  # of an action unit that a face may seem to show at rest: who shows more in every frame does smile
 MEANT = 1.25  # changes of action units meant by one that is read: the mean of all that may be, which falls short
-# Degrees by which a photograph that is turned away is turned to the front and beyond: ROOM at the first of AWAY, far
-# more below it, and nothing from the second on, for the cheek that would come into view is not in it.
-ROOM, AWAY = 25.0, (10.0, 30.0)
 LEAST = 1e-3  # share of a pixel that is painted, of which it is asked how much of it is lacking
 LOWEST, HIGHEST = -0.2, 1.2  # of an action unit that is shown: beyond all that was learnt faces would tear
 
@@ -183,15 +180,6 @@ class RiggedAnimator(ModelAnimator[Reading, list[Person]]):
     def _made(self, person: Person, wanted: Semantics, driven: Tensor) -> Shown:
         own = person.semantics
         return self.model.generator(person.image, person.points, driven, own, wanted, person.kept)
-
-
-def held_back(turn: Tensor, yaw: Tensor) -> Tensor:
-    """A turn in degrees, no farther to the front than a photograph that is turned by ``yaw`` degrees has room for."""
-    start, end = AWAY
-    away = yaw.abs()
-    room = ROOM * torch.where(away < start, (start / away) ** 3, ((end - away) / (end - start)).clamp(min=0))
-    front = torch.where(yaw > 0, -1.0, 1.0)
-    return front * torch.minimum(front * turn, room)
 
 
 def _placed(driver: Semantics, first: Semantics, own: Semantics) -> Semantics:

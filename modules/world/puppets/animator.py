@@ -21,7 +21,7 @@ from ...faces.matte import PersonMatte
 from ...geometry import coordinate_grid
 from ...media.tensors import to_images, to_tensor
 from ..parameters import ACTION_UNITS
-from .driver import Motion, Reader, neutral_frame, read_still, shown_by
+from .driver import Motion, Reader, neutral_frame, pose_shown, read_still
 from .eyes import photograph_state
 from .fit import faults, fit_photographs
 from .looking import iris_offset
@@ -31,7 +31,8 @@ from .states import States
 
 LARGEST = 384  # pixels of a side at which puppets are drawn; results are larger by way of the photograph's detail
 BATCH = 64  # driving frames read together: a fit of many takes hardly longer than of one
-SMOOTHED = 2  # frames before and after that a frame is averaged with; lids are not, or blinks would vanish
+AVERAGED = (0.25, 0.5, 0.25)  # weights of the frame before, a frame and the next; lids are not, or blinks would vanish
+GAZED = 5  # frames whose middle gaze is a frame's, for eyes leap
 CLOSED = 0.5  # of the way that lids go in the mesh's landmarks as eyes close (benchmarks/faces.py, part lids)
 LIDS = ACTION_UNITS.index("AU43")
 
@@ -116,9 +117,9 @@ class PuppetAnimator:
         for number, face in enumerate(self._faces(frames)):
             if face is None:
                 continue
-            pose = reader.read(face.landmarks[None], steps=60)
-            states = shown_by(pose, self.puppet)
-            distance = float((states.units - self.own.units).abs().sum() + (pose.pose[:, :3] / 20).abs().sum())
+            motion = reader.read(face.landmarks[None], steps=60)
+            turn = (motion.pose - reader.first.pose)[:, :3]
+            distance = float((motion.units - self.own.units).abs().sum() + (turn / 20).abs().sum())
             if distance < best:
                 best, index, start = distance, number, face
         self._readers[False] = Reader(start.landmarks, CLOSED, start.looking(reader.look))
@@ -138,35 +139,41 @@ class PuppetAnimator:
         motions = self.motions(frames)
         poses = None if pose_frames is None else self.motions(pose_frames, for_pose=True)
         first, self._best = self._best, None
-        relative = self.relative or first is not None
+        relative, first_pose = self.relative or first is not None, None
         for motion in motions:
             first = first or motion
-            yield self.show(motion, first if relative else None, None if poses is None else next(poses).pose)
+            if poses is None:
+                yield self.show(motion, first, relative)
+                continue
+            pose = next(poses)
+            first_pose = first_pose or pose
+            yield self.show(motion, first, relative, pose_shown(pose, first_pose, self.puppet, relative and pose_moves))
 
     def motions(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> Iterator[Motion]:
         """What a driver does in each of its frames, smoothed over time: another photograph may show it as well."""
         return self._smoothed(self._read(frames, for_pose))
 
-    def show(self, motion: Motion, first: Motion | None = None, pose: Tensor | None = None) -> np.ndarray:
+    def show(self, motion: Motion, first: Motion, relative: bool = False, pose: Tensor | None = None) -> np.ndarray:
         """The photograph, uint8 ``[P, P, 3]``, with a motion.
 
         Args:
             motion: one frame's.
-            first: show what has changed since this one.
-            pose: that of another driver, in place of the motion's.
+            first: that of the driver's first frame, since which heads move,
+            relative: and turn, and change their expression.
+            pose: [1, 6] to be shown in place of the motion's (:func:`.driver.pose_shown`).
         """
-        state = self._state(motion, first, motion.pose if pose is None else pose, pose is not None)
-        return to_images(self._detailed(self._draw(state)))[0]
+        return to_images(self._detailed(self._draw(self._state(motion, first, relative, pose))))[0]
 
-    def _state(self, motion: Motion, first: Motion | None, pose: Tensor, other_pose: bool) -> States:
-        """What the photograph is to show, ``[1]``; with ``first`` what has changed since then."""
+    def _state(self, motion: Motion, first: Motion, relative: bool, pose: Tensor | None) -> States:
+        """What the photograph is to show, ``[1]``."""
         own = self.own
-        wanted = shown_by(motion._replace(pose=pose), self.puppet)
-        if first is not None:
+        if pose is None:
+            turned = self.drive != "expression"
+            pose = pose_shown(motion, first, self.puppet, relative) if turned else own.pose
+        wanted = States(motion.units, self.puppet.gaze + motion.gaze, pose)
+        if relative:
             units = (own.units + motion.units - first.units).clamp(0, 1)
             wanted = wanted._replace(units=units, gaze=own.gaze + motion.gaze - first.gaze)
-        if self.drive == "expression" and not other_pose:
-            wanted = wanted._replace(pose=own.pose)
         if self.drive == "pose":
             wanted = wanted._replace(units=own.units, gaze=own.gaze)
         mixed = States(*(mine + self.strength * (theirs - mine) for mine, theirs in zip(own, wanted, strict=True)))
@@ -197,7 +204,7 @@ class PuppetAnimator:
                 known = known if face is None else face._replace(look=face.looking(known.look))
                 rows.append(known)
             motion = reader.read(torch.stack([face.landmarks for face in rows]), [face.look for face in rows])
-            yield from (Motion(*(values[i : i + 1] for values in motion)) for i in range(len(rows)))
+            yield from map(motion.row, range(len(rows)))
 
     def _read_stills(self, frames: Iterable[np.ndarray]) -> Iterator[Motion]:
         """What single pictures show; one that is the same as the one before is not read again."""
@@ -208,26 +215,19 @@ class PuppetAnimator:
                 if face is None:
                     raise UserError("no face found in the driving picture: choose one with a clear face")
                 motion, before = read_still(face.landmarks, CLOSED, face.looking(0.0)), frame
-                motion.pose[:, :3] -= self.own.pose[:, :3]  # which shown_by adds
             yield motion
 
     def _smoothed(self, motions: Iterator[Motion]) -> Iterator[Motion]:
         """The same number of motions, each averaged with its neighbours; lids are not, and eyes still leap."""
-        around: deque[Motion] = deque()
-        ahead, place = iter(motions), 0
-        around.extend(itertools.islice(ahead, SMOOTHED + 1))
-        while place < len(around):
-            near = list(around)
-            units = torch.stack([m.units for m in near]).mean(0)
-            units[..., LIDS] = around[place].units[..., LIDS]
-            pose = torch.stack([m.pose for m in near]).mean(0)
-            gaze = torch.stack([m.gaze for m in near]).median(0).values
-            yield Motion(units, pose, gaze)
-            around.extend(itertools.islice(ahead, 1))
-            if place == SMOOTHED:
-                around.popleft()
-            else:
-                place += 1
+        around: deque[Motion] = deque(maxlen=GAZED)
+        for motion in _held_on(motions, GAZED // 2):
+            around.append(motion)
+            if len(around) < GAZED:
+                continue
+            middle, near = around[GAZED // 2], list(around)[GAZED // 2 - 1 : GAZED // 2 + 2]
+            units, pose = (sum(w * m[i] for w, m in zip(AVERAGED, near, strict=True)) for i in (0, 1))
+            units[..., LIDS] = middle.units[..., LIDS]
+            yield Motion(units, pose, torch.stack([m.gaze for m in around]).median(0).values)
 
     def _faces(self, frames: Iterable[np.ndarray]) -> list[Seen | None]:
         """The main face of each uint8 frame; None where there is none."""
@@ -242,3 +242,14 @@ class PuppetAnimator:
             landmarks = (faces[0].landmarks68 - 0.5) / (size - 1) * 2 - 1
             found.append(Seen(landmarks, iris_offset(to_tensor([frame], self.device)[0], landmarks)))
         return found
+
+
+def _held_on(motions: Iterable[Motion], count: int) -> Iterator[Motion]:
+    """Motions of which the first and the last are held ``count`` times longer."""
+    before: Motion | None = None
+    for motion in motions:
+        if before is None:
+            yield from itertools.repeat(motion, count)
+        yield (before := motion)
+    if before is not None:
+        yield from itertools.repeat(before, count)

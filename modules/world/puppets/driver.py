@@ -7,13 +7,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ...faces.pose import held_back
 from ..curves import step
 from ..parameters import ACTION_UNITS
 from .fit import Fit, fit, interocular
 from .looking import gaze_change
 from .marks import open_lids
 from .puppet import Puppets
-from .states import FRONTAL_PITCH, States
 from .warp import warped_heads
 
 _CLOSING = (0.05, 0.2)  # of the way that lids have to go, between which it comes to count as closing
@@ -25,14 +25,17 @@ class Motion(NamedTuple):
 
     Attributes:
         units: [N, 2, A] action units of the person's left and right side.
-        pose: [N, 6] change from the neutral frame: degrees, shifts in units of the neutral frame's scale, and the
-            ratio of the scales.
+        pose: [N, 6] as of the face world, in the driver's frames.
         gaze: [N, 2] degrees that the eyes have turned in their head since the neutral frame.
     """
 
     units: Tensor
     pose: Tensor
     gaze: Tensor
+
+    def row(self, index: int) -> Motion:
+        """One frame's."""
+        return Motion(*(values[index : index + 1] for values in self))
 
 
 def neutral_frame(landmarks: Tensor) -> int:
@@ -48,7 +51,7 @@ def neutral_frame(landmarks: Tensor) -> int:
 
 
 class Reader:
-    """Reads a driver whose frame without expression is known: that gives the shape, and what poses are changes from.
+    """Reads a driver whose frame without expression is known: that gives the shape, and where the eyes rest.
 
     Args:
         neutral: [68, 2] landmarks of that frame in [-1, 1].
@@ -60,7 +63,7 @@ class Reader:
         self.first, self._closed, self.look = fit(neutral[None]), closed, look
         self._head = warped_heads(self.first)
 
-    def read(self, landmarks: Tensor, looks: list[float] | None = None, steps: int = 250) -> Motion:
+    def read(self, landmarks: Tensor, looks: list[float] | None = None, steps: int = 125) -> Motion:
         """Action units, sparse (an L1 term), and pose of frames ``[N, 68, 2]``; lids count by how far they close.
 
         Args:
@@ -75,10 +78,7 @@ class Reader:
             parts.append(fit(frames, expressions=True, heads=known, steps=steps, start=first))
         found = Fit(*(torch.cat(values) for values in zip(*parts, strict=True)))
         units = _with_closure(found, first.lids, self._closed)
-        change = found.pose - first.pose
-        change[:, 3:5] /= first.pose[:, 5:]
-        change[:, 5] = found.pose[:, 5] / first.pose[:, 5]
-        return Motion(units, change, _gaze(looks, self.look, change))
+        return Motion(units, found.pose, _gaze(looks, self.look, found.pose[:, 0] - first.pose[:, 0]))
 
 
 def read_driver(landmarks: Tensor) -> Motion:
@@ -89,21 +89,17 @@ def read_driver(landmarks: Tensor) -> Motion:
 def read_still(landmarks: Tensor, closed: float = 1.0, look: float = 0.0) -> Motion:
     """Read one picture, ``[68, 2]`` in [-1, 1], of somebody whose face without expression nobody has seen.
 
-    The shape of the face is guessed with the expression.  Its pose counts from a face seen from straight ahead.
+    The shape of the face is guessed with the expression.
     """
     found = fit(landmarks[None], expressions=True)
-    pose = torch.zeros_like(found.pose)
-    pose[:, :3] = found.pose[:, :3]
-    pose[:, 1] -= FRONTAL_PITCH
-    pose[:, 5] = 1
     units = _with_closure(found, open_lids(1, landmarks.device), closed)
-    return Motion(units, pose, _gaze([look], 0.0, pose))
+    return Motion(units, found.pose, _gaze([look], 0.0, found.pose[:, 0]))
 
 
-def _gaze(looks: list[float] | None, rest: float, change: Tensor) -> Tensor:
+def _gaze(looks: list[float] | None, rest: float, turn: Tensor) -> Tensor:
     if looks is None:
-        return torch.zeros_like(change[:, :2])
-    return gaze_change(torch.tensor(looks, device=change.device), rest, change[:, 0])
+        return turn.new_zeros(len(turn), 2)
+    return gaze_change(torch.tensor(looks, device=turn.device), rest, turn)
 
 
 def _with_closure(found: Fit, rest: Tensor, closed: float) -> Tensor:
@@ -115,10 +111,15 @@ def _with_closure(found: Fit, rest: Tensor, closed: float) -> Tensor:
     return units
 
 
-def shown_by(motion: Motion, puppets: Puppets) -> States:
-    """The states of one puppet (or N of them) that show a driver's motion, counted from the photograph's pose."""
-    own = puppets.pose.expand(len(motion.units), -1)
-    pose = own + motion.pose
-    pose[:, 3:5] = own[:, 3:5] + motion.pose[:, 3:5] * own[:, 5:]
-    pose[:, 5] = own[:, 5] * motion.pose[:, 5]
-    return States(motion.units, puppets.gaze + motion.gaze, pose)
+def pose_shown(motion: Motion, first: Motion, puppets: Puppets, relative: bool = False) -> Tensor:
+    """The poses ``[N, 6]`` of one puppet (or N of them) that show a driver's.
+
+    Heads are turned as the driver's is, and are moved as far as that has moved since its ``first`` frame: where a face
+    is in its frame is the frame's doing.  A ``relative`` turn counts from the first frame as well.
+    """
+    own = puppets.pose
+    turn = motion.pose[:, :3] - (first.pose[:, :3] if relative else own[:, :3])
+    turn = torch.cat([held_back(turn[:, :1], own[:, :1]), turn[:, 1:]], dim=1)
+    scale = own[:, 5:] / first.pose[:, 5:]
+    shift = (motion.pose[:, 3:5] - first.pose[:, 3:5]) * scale
+    return torch.cat([own[:, :3] + turn, own[:, 3:5] + shift, motion.pose[:, 5:] * scale], dim=1)

@@ -23,6 +23,7 @@ _STEP = (10.0, 10.0, 10.0, 0.1, 0.1, 0.1)  # of the pose's numbers, what the opt
 _ANCHOR = (0.0, -0.4, 1.4)  # about this point poses are fitted: about the pivot, a turn would also shift the face
 _PITCH_SPREAD = 10.0  # degrees, of a prior: landmarks tell a tilt from a long face badly
 _NOSE_YAW = 60.0  # degrees of yaw for each interocular distance that the nose's tip is off the middle
+_KNOWN = 0.25  # of the prior of expressions, where the head is known: its shape explains nothing then
 _EXPLAINED = 0.01  # interocular distances that an expression brings the landmarks nearer, from which on it is one
 OPEN = 0.09  # interocular distances between the lips, from which on a mouth is open
 _ASIDE = 0.33  # interocular distances that the nose's tip may be off the middle; then its far side is not seen
@@ -75,7 +76,7 @@ def fit(
     expressions: bool | Tensor = False,
     heads: Tensor | None = None,
     start: Fit | None = None,
-    steps: int = 300,
+    steps: int = 150,
 ) -> Fit:
     """Fit all photographs in one batch, by Adam.
 
@@ -120,7 +121,7 @@ def fit(
             loss = 0.3 * (weight * (off**2 + 0.01**2).sum(-1).sqrt()).sum()
             loss = loss + 0.06 * (identity**2).sum() + _pose_prior(pose, known is not None)
             if moving.any():
-                loss = loss + _expression_prior(units)
+                loss = loss + (1 if known is None else _KNOWN) * _expression_prior(units)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -137,7 +138,7 @@ def fit(
         return Fit(landmarks, whole, units.detach(), lids.detach(), pose, off.norm(dim=-1))
 
 
-def fit_photographs(landmarks: Tensor, steps: int = 300) -> Fit:
+def fit_photographs(landmarks: Tensor, steps: int = 150) -> Fit:
     """Fit photographs of which nobody says if they are neutral; arguments and result as of :func:`fit`.
 
     A face is neutral unless its mouth is open or an expression explains its landmarks far better: what a person's shape
