@@ -36,6 +36,7 @@ SID_ONLY = (
     "track",
     "faceless",
     "result_size",
+    "precision",
 )
 FRAMING = ("face", "driver_face", "track", "faceless", "result_size")
 CLOSE_ONLY = (*FRAMING, "source_video")  # of crops by landmarks
@@ -105,6 +106,8 @@ def parse() -> argparse.Namespace:
     add("--faceless", choices=["keep", "skip"], help=what)
     what = "longest side of the result, in pixels (default: the source's)"
     add("--result_size", type=number(int, 16, 16384), help=what)
+    what = "what networks compute in (default: auto, which is bf16 where the device does so natively, else fp32)"
+    add("--precision", choices=["auto", "fp32", "bf16", "fp16"], help=what)
     add = parser.add_argument_group("drawing new portraits (MEF): --prompt selects it").add_argument
     add("--prompt", help="what the portrait shows: scene, clothes, style")
     add("--negative_prompt", help="what it should not show")
@@ -282,7 +285,7 @@ def animate(args: argparse.Namespace) -> None:
     for name in chosen(args, MEF_ONLY):
         raise UserError(f"--{name} draws new portraits; it needs --prompt")
     if args.motion == "mesh":
-        for name in chosen(args, ("config", "checkpoint", "adapt_scale")):
+        for name in chosen(args, ("config", "checkpoint", "adapt_scale", "precision")):
             raise UserError(f"--{name} is of a model's motion, and --motion mesh needs no model; give one of the two")
         if args.source_video is not None:
             raise UserError("--source_video: --motion mesh fits a head to one photograph; leave --motion out")
@@ -340,7 +343,7 @@ def animate(args: argparse.Namespace) -> None:
     if config is None:
         animated = partial(inference.by_mesh, cpu=args.cpu)
     else:
-        animated = inference.prepare(config, args.checkpoint, best_device(args.cpu))
+        animated = inference.prepare(config, args.checkpoint, best_device(args.cpu), args.precision or "auto")
     for path, is_picture in drivers.items():
         if is_picture and options.relative:
             name = "find_best_frame" if args.find_best_frame else "relative"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 from ..arguments import number, training_options, training_parser
@@ -71,8 +71,9 @@ def main() -> None:
 
         evaluate(load_config(args.config), args.checkpoint, args.cpu)
         return
+    from ..sid.inference import Animated, prepare
     from ..sid.inference import by_mesh as mesh_moves
-    from ..sid.inference import prepare
+    from ..sid.motion import MotionOptions
     from .animation import animate_pairs
     from .compare_real import compare_real
     from .framed import ClipFraming
@@ -82,7 +83,13 @@ def main() -> None:
     config, device = load_animation_config(args.config), best_device(args.cpu)
     framed = ClipFraming(config, args.crop, args.cpu)
     if by_mesh:
-        moves, out = partial(mesh_moves, cpu=args.cpu), Path(args.log_dir) / "mesh"
+        # the first frame, which is rebuilt from, is the driver's as well: what changes since then is all there is
+        since = args.mode == "reconstruction"
+        out = Path(args.log_dir) / "mesh"
+
+        def moves(options: MotionOptions) -> Animated:
+            return mesh_moves(replace(options, relative=options.relative or since), args.cpu)
+
     else:
         moves, out = prepare(config, args.checkpoint, device), Path(args.checkpoint).parent
     if args.mode == "compare-real":

@@ -28,6 +28,7 @@ from .detectors import Detector
 CUT_DIFFERENCE = 22.0
 BEGINS, GOES_ON = 0.8, 0.4  # scores of a detection that a track begins with, and of one that it takes up later
 PATIENCE = 1.0  # seconds without a detection that do not end a track: a blink, a turn of the head
+KEY_EVERY = 5  # frames between key frames of what is cut: training reads single frames
 
 Cutter = Callable[[media.Frame], np.ndarray]  # what makes a crop's frame of a video's
 
@@ -225,7 +226,10 @@ def write_crops(
                     continue
                 if index == track.start:
                     own = everything.enter_context(ExitStack())
-                    writers[out] = own, own.enter_context(media.VideoWriter(out, *size, info.frame_rate))
+                    writers[out] = (
+                        own,
+                        own.enter_context(media.VideoWriter(out, *size, info.frame_rate, key_every=KEY_EVERY)),
+                    )
                 writers[out][1].write(cutter(frame), frame.time - track.start_time)
                 if index == track.end:
                     writers.pop(out)[0].close()

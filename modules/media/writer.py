@@ -90,6 +90,8 @@ class VideoWriter(contextlib.AbstractContextManager):
         duration: seconds from time 0 to the end of the last frame; by default that is shown for one frame's time.
         sound_until: seconds at which the sound ends, by default when it does in its file.
         crf: constant rate factor of the codec, lower is better (not in a ``.gif``); by default the loss is hardly seen.
+        key_every: frames from one key frame to the next, at most: the fewer, the sooner any of them is read alone, and
+            the larger the file; by default the codec's own (not in a ``.gif``).
 
     Raises:
         UserError: the suffix is unknown, the place cannot be written, or the sound cannot be read.
@@ -105,6 +107,7 @@ class VideoWriter(contextlib.AbstractContextManager):
         duration: float | None = None,
         crf: int | None = None,
         sound_until: float | None = None,
+        key_every: int | None = None,
     ):
         self.path, self.width, self.height = Path(path), width, height
         self.frame_rate = Fraction(frame_rate).limit_denominator(1001)
@@ -112,6 +115,7 @@ class VideoWriter(contextlib.AbstractContextManager):
         check_video_name(path)
         self._format = _FORMATS[self.path.suffix.lower()]
         self._options = self._format.options | ({} if crf is None else {"crf": str(crf)})
+        self._options |= {} if key_every is None else {"g": str(key_every)}
         if self._format.codec == "libx264" and width * height > LARGE:
             self._options["rc-lookahead"] = "10"
         self._pending: tuple[np.ndarray, int] | None = None  # waits until its duration is known

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from .. import media
@@ -45,19 +46,20 @@ class Animator(ModelAnimator[Driver, Person]):
         options: MotionOptions | None = None,
         batch_size: int = 8,
         large: Any = None,
+        half: torch.dtype | None = None,
     ):
         options = options or MotionOptions()
         options.resolved(model.encoders is not None)  # say at once what cannot work
         self.model = model
-        super().__init__(model, source, options, batch_size, large)
+        super().__init__(model, source, options, batch_size, large, half)
 
     def prepare(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> None:
         """Nothing: the encoders need not have seen a driver before."""
 
     def _meet(self, pictures: list[Pictures]) -> Person:
-        source = read_source(
-            self.model, to_tensor([media.as_image(image, "source") for image, _ in pictures], self.device)
-        )
+        images = to_tensor([media.as_image(image, "source") for image, _ in pictures], self.device)
+        with self._autocast():
+            source = read_source(self.model, images)
         if all(large is None for _, large in pictures):
             return Person(source, [None] * len(pictures))
         details: list[Detail | None] = []
@@ -67,7 +69,8 @@ class Animator(ModelAnimator[Driver, Person]):
         return Person(source, details)
 
     def _read(self, frames: list[np.ndarray], for_pose: bool) -> Driver:
-        return read_driver(self.model, to_tensor(frames, self.device))
+        with self._autocast():
+            return read_driver(self.model, to_tensor(frames, self.device))
 
     def _distances(self, read: Driver) -> Tensor:
         return pose_distance(read.keypoints, self.person.source.keypoints)
@@ -90,13 +93,14 @@ class Animator(ModelAnimator[Driver, Person]):
 
     def _generate(self, source: Source, keypoints: Keypoints, condition: Condition | None) -> Generated:
         count = len(keypoints.value)
-        return self.model.generator(
-            source.image.expand(count, -1, -1, -1),
-            source.keypoints.map(lambda t: t.expand(count, *t.shape[1:])),
-            keypoints,
-            condition,
-            [level.expand(count, -1, -1, -1) for level in source.features],
-        )
+        with self._autocast():
+            return self.model.generator(
+                source.image.expand(count, -1, -1, -1),
+                source.keypoints.map(lambda t: t.expand(count, *t.shape[1:])),
+                keypoints,
+                condition,
+                [level.expand(count, -1, -1, -1) for level in source.features],
+            )
 
 
 def _images(made: Generated, details: list[Detail | None]) -> Iterator[np.ndarray]:

@@ -14,6 +14,8 @@ Modulate = Callable[[Tensor], Tensor]  # changes normalised features, shape kept
 class SameBlock(nn.Module):
     """Convolution, batch norm, ReLU at one resolution: ``[B, in, H, W] -> [B, out, H, W]``."""
 
+    FOLDED = (("conv", "norm"),)  # by :func:`.tuned.tuned`
+
     def __init__(self, in_features: int, out_features: int, kernel_size: int = 3, padding: int = 1):
         super().__init__()
         self.conv = nn.Conv2d(in_features, out_features, kernel_size, padding=padding)
@@ -40,6 +42,8 @@ class UpBlock(SameBlock):
 
 class ResBlock(nn.Module):
     """Pre-activation residual block of two 3x3 convolutions at constant width."""
+
+    FOLDED = (("conv1", "norm2"),)
 
     def __init__(self, features: int):
         super().__init__()

@@ -46,16 +46,29 @@ class ModelAnimator(ABC, Generic[Read, Person]):
         source: a picture, as :func:`.media.as_image` takes it, at the model's size.
         options: how it is driven.
         batch_size: driving frames read together; results do not depend on it.
+        half: what to compute networks of pictures in, in place of float32.
         large: the same picture, larger: results then come in its size, and stay as they are at their edges, to be
             pasted back.
     """
 
-    def __init__(self, model: torch.nn.Module, source: Any, options: MotionOptions, batch_size: int, large: Any):
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        source: Any,
+        options: MotionOptions,
+        batch_size: int,
+        large: Any,
+        half: torch.dtype | None,
+    ):
         self.options, self.batch_size = options, batch_size
         self.device = next(model.parameters()).device
+        self.half = half
         with torch.inference_mode():
             self.person = self._meet([(source, large)])
         self._best: Read | None = None
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.half, enabled=self.half is not None)
 
     @abstractmethod
     def prepare(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> None:

@@ -24,6 +24,7 @@ from .model import SID
 from .motion import MotionOptions
 from .rigged.animator import RiggedAnimator
 from .rigged.model import RiggedSID, load_rigged
+from .tuned import Precision, half_precision, tuned
 from .videos import DrivingVideo, Source
 from .weights import load_model
 
@@ -41,21 +42,24 @@ Animated = Callable[[Source], Animates]  # what makes a source move
 Moves = Callable[[MotionOptions], Animated]  # and how that depends on options
 
 
-def prepare(config: Config | RiggedConfig, checkpoint: str | Path, device: torch.device) -> Moves:
-    """How the model of a checkpoint moves sources."""
+def prepare(
+    config: Config | RiggedConfig, checkpoint: str | Path, device: torch.device, precision: Precision = "fp32"
+) -> Moves:
+    """How the model of a checkpoint moves sources; :func:`.tuned.half_precision` says what ``precision`` means."""
+    half = half_precision(precision, device)
     if isinstance(config, RiggedConfig):
-        return partial(by_rig, load_rigged(checkpoint).to(device))
-    return partial(by_model, prepare_model(config.model_params, checkpoint, device))
+        return partial(by_rig, tuned(load_rigged(checkpoint).to(device)), half=half)
+    return partial(by_model, tuned(prepare_model(config.model_params, checkpoint, device)), half=half)
 
 
-def by_model(model: SID, options: MotionOptions) -> Animated:
+def by_model(model: SID, options: MotionOptions, half: torch.dtype | None = None) -> Animated:
     """By SID's networks."""
-    return lambda source: Animator(model, source.image, options, large=source.large)
+    return lambda source: Animator(model, source.image, options, large=source.large, half=half)
 
 
-def by_rig(model: RiggedSID, options: MotionOptions) -> Animated:
+def by_rig(model: RiggedSID, options: MotionOptions, half: torch.dtype | None = None) -> Animated:
     """By points of the face, at the source's own resolution."""
-    return lambda source: RiggedAnimator(model, source.image, options, large=source.large)
+    return lambda source: RiggedAnimator(model, source.image, options, large=source.large, half=half)
 
 
 def by_mesh(options: MotionOptions, cpu: bool = False) -> Animated:

@@ -26,6 +26,7 @@ ANGLES = 3  # numbers of z_pose that turn the head; the others say where it is
 COMPARED = 128  # pixels of a side, at which it is seen what has changed
 HABIT = 0.3  # of an action unit that a face may seem to show at rest: who shows more in every frame does smile
 MEANT = 1.25  # changes of action units meant by one that is read: the mean of all that may be, which falls short
+TOGETHER = 4 * 256**2  # pixels of frames that are shown together
 LEAST = 1e-3  # share of a pixel that is painted, of which it is asked how much of it is lacking
 LOWEST, HIGHEST = -0.2, 1.2  # of an action unit that is shown: beyond all that was learnt faces would tear
 
@@ -37,7 +38,7 @@ class Person(NamedTuple):
         image: [1, 3, H, H], at the size of the results.
         points: [1, 468, 3].
         semantics: what it shows.
-        yaw: [1], degrees by which the head is turned, measured: the encoder has learnt to read no profile.
+        yaw: [1, 1], degrees by which the head is turned, measured: the encoder has learnt to read no profile.
         kept: how much of its motion each place keeps (:meth:`.model.Generator.forward`).
         detail: [1, 7, H, H], the source less the model's picture of it as it is; what that lacks because it is painted;
             how much of it is not, but the source, warped.
@@ -50,6 +51,14 @@ class Person(NamedTuple):
     kept: Tensor | None
     detail: Tensor
 
+    def repeated(self, count: int) -> Person:
+        """The same for each of ``count`` frames."""
+        image, points, yaw, detail = (
+            t.expand(count, *t.shape[1:]) for t in (self.image, self.points, self.yaw, self.detail)
+        )
+        semantics = Semantics(*(z.expand(count, -1) for z in self.semantics))
+        return Person(image, points, semantics, yaw, self.kept, detail)
+
 
 class Reading(NamedTuple):
     """Of B frames: points ``[B, 468, 3]``, and what they show."""
@@ -59,7 +68,10 @@ class Reading(NamedTuple):
 
     def row(self, index: int) -> Reading:
         """One frame's."""
-        rows = slice(index, index + 1)
+        return self.rows(slice(index, index + 1))
+
+    def rows(self, rows: slice) -> Reading:
+        """Some frames'."""
         return Reading(self.points[rows], Semantics(*(z[rows] for z in self.semantics)))
 
 
@@ -77,12 +89,13 @@ class RiggedAnimator(ModelAnimator[Reading, list[Person]]):
         options: MotionOptions | None = None,
         batch_size: int = 8,
         large: Any = None,
+        half: torch.dtype | None = None,
     ):
         options = options or MotionOptions()
         options.resolved(has_encoders=True)  # say at once what cannot work
         self.model = model
         self._pose = HeadPose().to(next(model.parameters()).device)
-        super().__init__(model, source, options, batch_size, large)
+        super().__init__(model, source, options, batch_size, large, half)
         self._calm: dict[bool, Tensor] = {}  # what a driver's face says at rest: of the driver, and of one for the pose
 
     @torch.inference_mode()
@@ -105,7 +118,7 @@ class RiggedAnimator(ModelAnimator[Reading, list[Person]]):
         read = self._look([small])
         image = to_tensor([small if large is None else media.as_image(large, "large")], self.device)
         kept = None if large is None else kept_share(GRID, GRID).to(self.device)
-        person = Person(image, *read, self._pose(read.points)[:, 0], kept, image)
+        person = Person(image, *read, self._pose(read.points)[:, :1], kept, image)
         made = self._made(person, person.semantics, person.points)
         # The source, warped, may be off its place by a little even at rest: that is no detail which moves along, or all
         # edges would be embossed.
@@ -124,7 +137,8 @@ class RiggedAnimator(ModelAnimator[Reading, list[Person]]):
     def _look(self, frames: list[np.ndarray]) -> Reading:
         pictures = to_tensor(frames, self.device)
         points = self.model.points(pictures)
-        return Reading(points, self.model.encoder(pictures, points))
+        with self._autocast():
+            return Reading(points, self.model.encoder(pictures, points))
 
     def _distances(self, read: Reading) -> Tensor:
         (person,) = self.person
@@ -133,9 +147,13 @@ class RiggedAnimator(ModelAnimator[Reading, list[Person]]):
     def _results(
         self, person: list[Person], driver: Reading, first: Reading, pose: Reading | None, first_pose: Reading | None
     ) -> Iterator[np.ndarray]:
-        people = person * len(driver.points) if len(person) == 1 else person
-        for i, each in enumerate(people):  # one at a time, for each may be as large as a photograph
-            said, beside = driver.row(i), None if pose is None else pose.row(i)
+        count, together = len(driver.points), 1
+        if len(person) == 1:  # a few at a time, for each may be as large as a photograph
+            together = max(1, TOGETHER // person[0].image[0, 0].numel())
+        for start in range(0, count, together):
+            rows = slice(start, min(count, start + together))
+            each = person[0].repeated(rows.stop - start) if len(person) == 1 else person[start]
+            said, beside = driver.rows(rows), None if pose is None else pose.rows(rows)
             wanted = self._wanted(each, said, first, beside, first_pose)
             if self.options.motion == "keypoints":
                 change = said.points - (first.points if self.options.relative else each.points)
@@ -179,7 +197,8 @@ class RiggedAnimator(ModelAnimator[Reading, list[Person]]):
 
     def _made(self, person: Person, wanted: Semantics, driven: Tensor) -> Shown:
         own = person.semantics
-        return self.model.generator(person.image, person.points, driven, own, wanted, person.kept)
+        with self._autocast():
+            return self.model.generator(person.image, person.points, driven, own, wanted, person.kept)
 
 
 def _placed(driver: Semantics, first: Semantics, own: Semantics) -> Semantics:

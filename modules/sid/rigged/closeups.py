@@ -110,6 +110,8 @@ class CloseUp(nn.Module):
 
 
 class _Block(nn.Module):
+    FOLDED = (("conv", "norm"),)  # by :func:`..tuned.tuned`
+
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)

@@ -1,0 +1,163 @@
+"""How quick animation and the reading of clips are, beside the reference's way of working (benchmarks.fomm_loop).
+
+    python -m benchmarks.speed inference    frames of 256 x 256 pixels by vox-256's networks, with random weights
+    python -m benchmarks.speed latency      of single frames, by the bundled model: median and 99th percentile
+    python -m benchmarks.speed pairs        two frames of a 10 s video, for training
+
+All that is compared alternates in one process; ratios are medians of ``--rounds``.  PSNR is to the reference's results.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from modules import media
+from modules.arguments import Parser, number
+from modules.config.files import load_config
+from modules.data.astronaut import moving_face
+from modules.data.cache import FrameCache
+from modules.data.clips import find_clips
+from modules.data.frames import choose_frames
+from modules.devices import best_device, native_precision
+from modules.errors import run_script
+from modules.faces.tracks import KEY_EVERY
+from modules.media.tensors import to_tensor
+from modules.sid.animator import Animator
+from modules.sid.model import SID
+from modules.sid.motion import MotionOptions
+from modules.sid.rigged.animator import RiggedAnimator
+from modules.sid.rigged.model import load_rigged
+from modules.sid.tuned import half_precision, tuned
+
+from . import fomm_loop
+from .demo import WEIGHTS
+
+ROOT = Path(__file__).resolve().parent.parent
+SIDE = 256
+
+Way = Callable[[], Any]
+
+
+def alternate(ways: dict[str, Way], rounds: int, count: int = 1) -> dict[str, Any]:
+    """Print of each way, of which the first is the reference: time for each of ``count``, and how many times as quick.
+
+    Return what each gave last.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    results: dict[str, Any] = {}
+    for _ in range(rounds + 1):  # the first warms up
+        for name, way in ways.items():
+            start = time.perf_counter()
+            results[name] = way()
+            seconds[name].append((time.perf_counter() - start) / count)
+    first, *_ = seconds.values()
+    for name, times in seconds.items():
+        ratio = statistics.median(a / b for a, b in zip(first[1:], times[1:], strict=True))
+        print(f"{name:40} {1000 * statistics.median(times[1:]):9.2f} ms {ratio:7.2f}x")
+    return results
+
+
+def psnr(reference: list[np.ndarray], results: list[np.ndarray]) -> float:
+    error = np.mean((np.stack(reference).astype(np.float64) - np.stack(results)) ** 2)
+    return float(10 * np.log10(255**2 / max(error, 1e-12)))
+
+
+def vox_networks(frames: list[np.ndarray], device: torch.device) -> SID:
+    """Random ones, whose batch norms have seen such frames."""
+    torch.manual_seed(0)
+    model = SID(load_config(ROOT / "config/vox-256.yaml").model_params).to(device)
+    batch = to_tensor(frames[:4], device)
+    with torch.no_grad():
+        for _ in range(8):
+            found = model.kp_detector(batch)
+            model.generator(batch.roll(1, 0), found.map(lambda t: t.roll(1, 0)), found)
+    return model.eval()
+
+
+def inference(rounds: int, count: int, cpu: bool) -> None:
+    device = best_device(cpu)
+    source, *frames = moving_face(1, count + 1, SIDE)
+    model = vox_networks(frames, device)
+    quick, auto = tuned(deepcopy(model)), native_precision(cpu)
+    ways: dict[str, Way] = {"the reference's loop": lambda: fomm_loop.animate(model, source, frames)}
+    for precision in dict.fromkeys(["fp32", auto]):
+        half = half_precision(precision, device)
+        for batch in (1, 8):
+
+            def animated(half: torch.dtype | None = half, batch: int = batch) -> list[np.ndarray]:
+                options = MotionOptions("keypoints")
+                return list(Animator(quick, source, options, batch_size=batch, half=half).animate(frames))
+
+            ways[f"{precision}, frames read together: {batch}"] = animated
+    print(f"{device.type}, {torch.get_num_threads()} threads, {count} frames of {SIDE} x {SIDE} pixels, a frame:")
+    (_, reference), *others = alternate(ways, rounds, count).items()
+    for name, results in others:
+        print(f"{name:40} {psnr(reference, results):9.1f} dB")
+
+
+def latency(rounds: int, count: int, cpu: bool) -> None:
+    """As in live use: a frame goes in, and its result is waited for."""
+    source, *frames = moving_face(1, count + 1, SIDE)
+    device = best_device(cpu)
+    model, half = tuned(load_rigged(WEIGHTS).to(device)), half_precision("auto", device)
+    seconds = []
+    for _ in range(rounds):
+        results = RiggedAnimator(model, source, batch_size=1, half=half).animate(iter(frames))
+        next(results)  # what is done once
+        for _ in range(count - 1):
+            start = time.perf_counter()
+            next(results)
+            seconds.append(time.perf_counter() - start)
+    middle, most = (1000 * float(np.percentile(seconds, share)) for share in (50, 99))
+    print(f"{device.type}, {torch.get_num_threads()} threads: {middle:.0f} ms a frame, 99th percentile {most:.0f} ms")
+
+
+def pairs(rounds: int) -> None:
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        root, faces = Path(folder, "train"), moving_face(1, 50, SIDE)
+        root.mkdir()
+        for name, key_every in (("anybody", None), ("somebody", KEY_EVERY)):
+            with media.VideoWriter(root / f"{name}#1.mp4", SIDE, SIDE, Fraction(25), key_every=key_every) as writer:
+                for i in range(250):
+                    writer.write(faces[min(i % 100, 99 - i % 100)], i / 25)
+        (plain, cut), _ = find_clips(folder, "train", (SIDE, SIDE, 3))
+        cache = FrameCache(Path(folder, "cache"))
+
+        def chosen() -> list[int]:
+            return sorted(choose_frames(plain.times, 2, rng).tolist())
+
+        ways = {
+            "the reference's way: all of the video": lambda: fomm_loop.training_pair(plain.path, rng),
+            "two frames, of any video": lambda: plain.read(chosen()),
+            "two frames, as crop-video.py writes": lambda: cut.read(chosen()),
+            "two frames, from cache_dir": lambda: cache.read(plain, chosen()),
+        }
+        alternate(ways, rounds)
+
+
+def main() -> None:
+    parser = Parser(__doc__.splitlines()[0])
+    parser.add_argument("part", choices=["inference", "latency", "pairs"])
+    parser.add_argument("--rounds", type=number(int, 1, 1000), default=5, help="repetitions (default: 5)")
+    parser.add_argument("--frames", type=number(int, 2, 1000), default=16, help="of a clip (default: 16)")
+    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    args = parser.parse_args()
+    if args.part == "pairs":
+        pairs(args.rounds)
+    else:
+        {"inference": inference, "latency": latency}[args.part](args.rounds, args.frames, args.cpu)
+
+
+if __name__ == "__main__":
+    run_script(main)
