@@ -10,7 +10,7 @@ PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile --no-loadsco
 DEMO := build/demo
 PROMPT := a portrait photo of a person with curly red hair, wearing a blue hoodie, in front of a brick wall, in warm light from the left
 
-.PHONY: demo test test-fast lint types clean
+.PHONY: demo test test-fast bench lint types clean
 
 demo: $(VENV)/installed
 	$(PY) -m benchmarks.demo --out $(DEMO)/people.mp4
@@ -25,6 +25,12 @@ test-fast: $(VENV)/developing
 	$(PYTEST) tests/test_architecture.py tests/test_arguments.py tests/test_checkpoint.py tests/test_config*.py \
 	    tests/test_data.py tests/test_fomm_parity.py tests/test_media*.py tests/test_pictures.py tests/test_sid*.py \
 	    tests/test_updates.py
+
+# beside the reference's way of working, in one run
+bench: $(VENV)/installed
+	$(PY) -m benchmarks.speed inference
+	$(PY) -m benchmarks.speed latency
+	$(PY) -m benchmarks.speed pairs
 
 lint: $(VENV)/developing
 	$(VENV)/bin/ruff check .

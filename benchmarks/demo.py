@@ -9,12 +9,15 @@ Each row is one of benchmarks.photographs, with its moved face pasted back; --cl
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import chain, islice
+from multiprocessing import Queue, get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +27,7 @@ from modules import media
 from modules.arguments import Parser, number
 from modules.config.files import load_rigged_config
 from modules.config.sid import FramingParams
-from modules.errors import run_script
+from modules.errors import UserError, run_script
 from modules.faces.close_crop import Crop, cut_crop
 from modules.sid import inference
 from modules.sid.framing import Framing
@@ -37,7 +40,10 @@ CONFIG, WEIGHTS = ROOT / "config/rigged.yaml", ROOT / "SID_Checkpoints/sid-rigge
 ROOM = 1.5  # side of what --close shows, in sides of SID's crop
 DRIVER = ROOT / "Inputs/driving videos/driver-1.mp4"
 
+AHEAD = 2  # frames that a way is computed ahead of another
+
 Pictures = Iterator[list[np.ndarray]]  # for each frame that is shown, one of every photograph
+Way = Callable[[list[Path], str, slice], Pictures]
 
 
 def main() -> None:
@@ -50,15 +56,13 @@ def main() -> None:
     args = parser.parse_args()
     info, every = media.probe_video(args.driver), args.every
     rate = info.frame_rate / every
-    torch.set_num_threads(1)  # a photograph on every core is quicker than every core on one
-    with TemporaryDirectory() as folder:
+    with ExitStack() as stack, TemporaryDirectory() as folder:
         photographs = write_photographs(Path(folder))
         wholes = [media.read_image(path) for path in photographs]
         rooms = rooms_around(photographs, ROOM) if args.close else [None] * len(photographs)
         frames = islice(media.read_video(args.driver), 0, None, every)
         shown = slice(0, None, every)
-        ways = [way(photographs, args.driver, shown) for way in (by_mesh, by_sid)]
-        moved = side_by_side(ways)
+        moved = stack.enter_context(side_by_side([by_mesh, by_sid], photographs, args.driver, shown))
         bar = tqdm(moved, total=-(-len(info.times) // every), unit="frame", desc=Path(args.out).name)
         with media.VideoWriter(args.out, 4 * args.side, len(photographs) * args.side, rate) as writer:
             for count, (frame, results) in enumerate(zip(frames, bar, strict=True)):
@@ -70,11 +74,35 @@ def main() -> None:
     print(args.out)
 
 
-def side_by_side(ways: list[Pictures]) -> Iterator[list[list[np.ndarray]]]:
-    """What all the ways show, frame by frame, each of them computed by a thread of its own."""
-    with ThreadPoolExecutor(len(ways)) as pool:
-        while any(rows := list(pool.map(lambda way: next(way, []), ways))):
-            yield rows
+@contextmanager
+def side_by_side(ways: list[Way], *given: Any) -> Iterator[Iterator[list[list[np.ndarray]]]]:
+    """What all the ways show, frame by frame, each of them computed by a process of its own."""
+    spawn = get_context("spawn")
+    shown = [spawn.Queue(AHEAD) for _ in ways]
+    with ExitStack() as stack:
+        for way, queue in zip(ways, shown, strict=True):
+            process = spawn.Process(target=_put_all, args=(way, queue, *given), daemon=True)
+            process.start()
+            stack.callback(process.terminate)  # which has nothing left to do, or nobody to do it for
+        yield _taken(shown)
+
+
+def _taken(shown: list[Queue]) -> Iterator[list[list[np.ndarray]]]:
+    while all(rows := [queue.get() for queue in shown]):
+        for error in (row for row in rows if isinstance(row, str)):
+            raise UserError(error)
+        yield rows
+
+
+def _put_all(way: Way, queue: Queue, *given: Any) -> None:
+    """Each frame's pictures, then nothing; or the message of an error."""
+    torch.set_num_threads(1)  # a photograph on every core is quicker than every core on one
+    try:
+        for pictures in way(*given):
+            queue.put(pictures)
+        queue.put([])
+    except Exception as error:
+        queue.put(f"{way.__name__}: {error}")
 
 
 def by_mesh(photographs: list[Path], driver: str, shown: slice) -> Pictures:

@@ -35,7 +35,7 @@ def parse() -> argparse.Namespace:
     if args.motion is not None and args.mode == "train":
         parser.error("--motion mesh is not for --mode train")
     if args.motion is not None and args.mode == "evaluate":
-        # there are no embeddings, and motion that is smoothed over five frames would be smoothed over a second
+        # there are no embeddings, and motion that is smoothed over three frames would be over half a second
         lacks = "it has no embeddings, and smooths away what a face does at 5 frames a second"
         parser.error(f"--mode evaluate cannot measure --motion mesh: {lacks}; use --mode compare-real")
     if args.motion is not None and args.checkpoint is not None:
