@@ -11,11 +11,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from multiprocessing import Queue, get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from queue import Empty
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -41,6 +43,7 @@ ROOM = 1.5  # side of what --close shows, in sides of SID's crop
 DRIVER = ROOT / "Inputs/driving videos/driver-1.mp4"
 
 AHEAD = 2  # frames that a way is computed ahead of another
+WATCHED = 5  # seconds between looks whether the process that computes it still lives
 
 Pictures = Iterator[list[np.ndarray]]  # for each frame that is shown, one of every photograph
 Way = Callable[[list[Path], str, slice], Pictures]
@@ -56,7 +59,7 @@ def main() -> None:
     args = parser.parse_args()
     info, every = media.probe_video(args.driver), args.every
     rate = info.frame_rate / every
-    with ExitStack() as stack, TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, ExitStack() as stack:
         photographs = write_photographs(Path(folder))
         wholes = [media.read_image(path) for path in photographs]
         rooms = rooms_around(photographs, ROOM) if args.close else [None] * len(photographs)
@@ -80,29 +83,32 @@ def side_by_side(ways: list[Way], *given: Any) -> Iterator[Iterator[list[list[np
     spawn = get_context("spawn")
     shown = [spawn.Queue(AHEAD) for _ in ways]
     with ExitStack() as stack:
-        for way, queue in zip(ways, shown, strict=True):
-            process = spawn.Process(target=_put_all, args=(way, queue, *given), daemon=True)
+        processes = [spawn.Process(target=_put_all, args=each, daemon=True) for each in zip(ways, shown, repeat(given))]
+        for process in processes:
             process.start()
             stack.callback(process.terminate)  # which has nothing left to do, or nobody to do it for
-        yield _taken(shown)
+        yield _taken(list(zip(processes, shown, strict=True)))
 
 
-def _taken(shown: list[Queue]) -> Iterator[list[list[np.ndarray]]]:
-    while all(rows := [queue.get() for queue in shown]):
-        for error in (row for row in rows if isinstance(row, str)):
-            raise UserError(error)
+def _taken(ways: list[tuple[BaseProcess, Queue]]) -> Iterator[list[list[np.ndarray]]]:
+    while all(rows := [_next(*way) for way in ways]):
         yield rows
 
 
-def _put_all(way: Way, queue: Queue, *given: Any) -> None:
-    """Each frame's pictures, then nothing; or the message of an error."""
+def _next(process: BaseProcess, queue: Queue) -> list[np.ndarray]:
+    while True:
+        with suppress(Empty):
+            return queue.get(timeout=WATCHED)
+        if not process.is_alive() and queue.empty():
+            raise UserError("a process of the demo has ended early; its own message, if it had one, is above")
+
+
+def _put_all(way: Way, queue: Queue, given: tuple) -> None:
+    """Each frame's pictures, then nothing."""
     torch.set_num_threads(1)  # a photograph on every core is quicker than every core on one
-    try:
-        for pictures in way(*given):
-            queue.put(pictures)
-        queue.put([])
-    except Exception as error:
-        queue.put(f"{way.__name__}: {error}")
+    for pictures in way(*given):
+        queue.put(pictures)
+    queue.put([])
 
 
 def by_mesh(photographs: list[Path], driver: str, shown: slice) -> Pictures:

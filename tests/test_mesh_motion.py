@@ -70,7 +70,7 @@ def moved() -> tuple[PuppetAnimator, list[np.ndarray]]:
     frames = driver(AU26=[0, 1, 0], AU25=[0, 1, 0], yaw=[0, 0, 18])
     puppet = animator()
     puppet.prepare(frames)
-    held = [frame for frame in frames for _ in range(5)]  # five frames are averaged: the middle one is what it is
+    held = [frame for frame in frames for _ in range(5)]  # frames around one count: the middle one is what it is
     return puppet, list(puppet.animate(iter(held)))[2::5]
 
 

@@ -84,7 +84,7 @@ class Animator(ModelAnimator[Driver, Person]):
         moved = transfer(self.model, person.source, driver, first, self.options, pose, first_pose)
         made = self._generate(person.source, *moved)
         if not made.prediction.isfinite().all():
-            raise UserError("the model's pictures are not finite, though its weights are; use another checkpoint")
+            raise self._not_finite()
         yield from _images(made, person.details)
 
     def _unmoved(self, source: Source) -> Tensor:

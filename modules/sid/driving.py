@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from .motion import MotionOptions
 
 Pictures = tuple[Any, Any]  # of a source: at the model's size, and larger or None
@@ -69,6 +70,10 @@ class ModelAnimator(ABC, Generic[Read, Person]):
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.half, enabled=self.half is not None)
+
+    def _not_finite(self) -> UserError:
+        remedy = "use another checkpoint" if self.half is None else "take --precision fp32, or another checkpoint"
+        return UserError(f"the model's pictures are not finite, though its weights are; {remedy}")
 
     @abstractmethod
     def prepare(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> None:

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ... import media
-from ...errors import UserError
 from ...faces.detail import kept_share, unchanged
 from ...faces.pose import HeadPose, held_back
 from ...media.tensors import to_images, to_tensor
@@ -192,7 +191,7 @@ class RiggedAnimator(ModelAnimator[Reading, list[Person]]):
         same = F.interpolate(same, size, mode="bilinear")
         picture = made.image + torch.lerp(lacking * shown, unlike, same)
         if not picture.isfinite().all():
-            raise UserError("the model's pictures are not finite, though its weights are; use another checkpoint")
+            raise self._not_finite()
         return picture.clamp(0, 1)
 
     def _made(self, person: Person, wanted: Semantics, driven: Tensor) -> Shown:

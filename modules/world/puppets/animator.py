@@ -18,6 +18,7 @@ from ...errors import UserError
 from ...faces.analysis import load_analyser
 from ...faces.detail import Detail, unchanged
 from ...faces.matte import PersonMatte
+from ...faces.pose import held_back
 from ...geometry import coordinate_grid
 from ...media.tensors import to_images, to_tensor
 from ..parameters import ACTION_UNITS
@@ -58,7 +59,7 @@ class PuppetAnimator:
         photo: a close crop, uint8 ``[P, P, 3]``; results have its size.
         drive: what is taken from a driver.
         strength: 0 leaves the photograph as it is, 1 shows the driver's, more exaggerates.
-        relative: show what changes since the driver's first frame, not its expression as it is.
+        relative: show what changes since the driver's first frame, not its expression and turn as they are.
         cpu: leave a GPU alone.
         rests: results are to be pasted into a picture (:class:`.faces.detail.Detail`).
 
@@ -118,7 +119,7 @@ class PuppetAnimator:
             if face is None:
                 continue
             motion = reader.read(face.landmarks[None], steps=60)
-            turn = (motion.pose - reader.first.pose)[:, :3]
+            turn = (motion.pose - self.own.pose)[:, :3]
             distance = float((motion.units - self.own.units).abs().sum() + (turn / 20).abs().sum())
             if distance < best:
                 best, index, start = distance, number, face
@@ -158,8 +159,8 @@ class PuppetAnimator:
 
         Args:
             motion: one frame's.
-            first: that of the driver's first frame, since which heads move,
-            relative: and turn, and change their expression.
+            first: that of the driver's first frame, since which heads are moved.
+            relative: turns and expressions count from there as well.
             pose: [1, 6] to be shown in place of the motion's (:func:`.driver.pose_shown`).
         """
         return to_images(self._detailed(self._draw(self._state(motion, first, relative, pose))))[0]
@@ -177,7 +178,9 @@ class PuppetAnimator:
         if self.drive == "pose":
             wanted = wanted._replace(units=own.units, gaze=own.gaze)
         mixed = States(*(mine + self.strength * (theirs - mine) for mine, theirs in zip(own, wanted, strict=True)))
-        return mixed._replace(units=mixed.units.clamp(0, 1))
+        turn = held_back(mixed.pose[:, :1] - own.pose[:, :1], own.pose[:, :1])
+        pose = torch.cat([own.pose[:, :1] + turn, mixed.pose[:, 1:]], dim=1)
+        return mixed._replace(units=mixed.units.clamp(0, 1), pose=pose)
 
     def _draw(self, state: States) -> Rendering:
         return render(self.puppet, state, self.puppet.photo.shape[-1])

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ...faces.pose import held_back
 from ..curves import step
 from ..parameters import ACTION_UNITS
 from .fit import Fit, fit, interocular
@@ -119,7 +118,6 @@ def pose_shown(motion: Motion, first: Motion, puppets: Puppets, relative: bool =
     """
     own = puppets.pose
     turn = motion.pose[:, :3] - (first.pose[:, :3] if relative else own[:, :3])
-    turn = torch.cat([held_back(turn[:, :1], own[:, :1]), turn[:, 1:]], dim=1)
     scale = own[:, 5:] / first.pose[:, 5:]
     shift = (motion.pose[:, 3:5] - first.pose[:, 3:5]) * scale
     return torch.cat([own[:, :3] + turn, own[:, 3:5] + shift, motion.pose[:, 5:] * scale], dim=1)
