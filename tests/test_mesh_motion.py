@@ -181,3 +181,36 @@ def test_the_command_animates_a_whole_photograph(tmp_path):
     assert last.shape == (512, 512, 3) and psnr(last[300:], astronaut()[300:]) > 28  # but for the codec
     refused = run("--driving_video", "driver.mp4", "--no-crop")
     assert refused.returncode == 2 and "--no-crop" in refused.stderr
+
+
+def test_a_relative_pose_counts_from_the_first_frame():
+    """Of a driver turned throughout the photograph takes the turn; relative, only what it turns beyond that."""
+    frames = driver(yaw=[15, 15, 15, 15])
+    turns = {}
+    for relative in (False, True):
+        puppet = animator(relative=relative)
+        puppet.prepare(frames)
+        motion = next(puppet.motions(iter(frames)))
+        turns[relative] = float(puppet._state(motion, motion, relative, None).pose[0, 0])
+        assert float(motion.pose[0, 0]) == pytest.approx(15, abs=5)
+        if not relative:
+            assert turns[relative] == pytest.approx(float(motion.pose[0, 0]), abs=0.1)
+    assert turns[True] == pytest.approx(float(puppet.own.pose[0, 0]), abs=0.1)
+    assert abs(turns[False] - turns[True]) > 5
+
+
+def test_a_turned_photograph_is_held_back_whatever_the_strength():
+    puppet = animator(strength=2.0)
+    puppet.own = puppet.own._replace(pose=puppet.own.pose + torch.tensor([-20.0, 0, 0, 0, 0, 0]))
+    puppet.prepare(frames := driver(yaw=[18]))
+    motion = next(puppet.motions(iter(frames)))
+    turned = float(puppet._state(motion, motion, False, None).pose[0, 0] - puppet.own.pose[0, 0])
+    assert 0 < turned <= 25
+
+
+def test_the_best_frame_is_turned_as_the_photograph_is():
+    puppet = animator()
+    own = float(puppet.own.pose[0, 0])
+    frames = driver(yaw=[own + 18, own, own - 18])
+    puppet.prepare(frames)
+    assert puppet.start_from_best(frames) == 1
