@@ -399,6 +399,8 @@ def test_a_photograph_comes_out_whole_with_its_face_moved(tmp_path):
         ("--no-paste_back --result_size 300", "leave out --no-paste_back"),
         ("--faceless skip --pose_video 'Inputs/driving videos/driver-1.mp4'", "no time can be left out"),
         ("--motion mesh --adapt_scale", "--motion mesh needs no model"),
+        ("--motion mesh --precision fp32", "--motion mesh needs no model"),
+        ("--cpu --precision fp16", "--precision fp16 is of GPUs"),
         ("--motion mesh --config config/sid-64.yaml", "--motion mesh needs no model"),
     ],
 )

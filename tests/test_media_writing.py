@@ -54,6 +54,15 @@ def test_colours_survive(tmp_path, suffix, error):
     assert np.abs(difference.mean(axis=(0, 1))).max() < 0.7
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
+def test_key_frames_are_as_near_as_is_asked_for(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    with VideoWriter(path, 64, 64, 25, key_every=5) as writer:
+        for index in range(23):
+            writer.write(np.roll(resize(PHOTO, 64, 64), index, axis=1), index / 25)
+    assert probe_video(path).keyframes == (0, 5, 10, 15, 20)
+
+
 def test_odd_sizes_are_padded_by_the_edge(tmp_path):
     path = write_scenes(tmp_path / "a.mp4", [0, 0.04, 0.08], height=95, width=127)
     image = images_of(path)[0]

@@ -281,7 +281,7 @@ def test_a_driver_is_read_and_shown(cast):
     assert abs(float(motion.pose[4, 0]) - 15) < 4
     puppet = cast.take([0])
     pose = pose_shown(motion, motion.row(0), puppet)
-    assert torch.allclose(pose[:, :3], motion.pose[:, :3])  # the driver's
+    assert torch.allclose(pose[:, :3], motion.pose[:, :3], atol=1e-4)  # the driver's
     since = pose_shown(motion, motion.row(0), puppet, relative=True)
     assert torch.allclose(since[0], puppet.pose[0], atol=1e-4) and abs(float((since - puppet.pose)[4, 0]) - 15) < 4
     states = States(motion.units, puppet.gaze.expand(5, -1), since)
