@@ -11,13 +11,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from itertools import chain, islice, repeat
-from multiprocessing import Queue, get_context
-from multiprocessing.process import BaseProcess
+from itertools import chain, islice
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
-from queue import Empty
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -41,9 +40,6 @@ ROOT = Path(__file__).parent.parent
 CONFIG, WEIGHTS = ROOT / "config/rigged.yaml", ROOT / "SID_Checkpoints/sid-rigged-256-cpk.pth"
 ROOM = 1.5  # side of what --close shows, in sides of SID's crop
 DRIVER = ROOT / "Inputs/driving videos/driver-1.mp4"
-
-AHEAD = 2  # frames that a way is computed ahead of another
-WATCHED = 5  # seconds between looks whether the process that computes it still lives
 
 Pictures = Iterator[list[np.ndarray]]  # for each frame that is shown, one of every photograph
 Way = Callable[[list[Path], str, slice], Pictures]
@@ -81,34 +77,32 @@ def main() -> None:
 def side_by_side(ways: list[Way], *given: Any) -> Iterator[Iterator[list[list[np.ndarray]]]]:
     """What all the ways show, frame by frame, each of them computed by a process of its own."""
     spawn = get_context("spawn")
-    shown = [spawn.Queue(AHEAD) for _ in ways]
     with ExitStack() as stack:
-        processes = [spawn.Process(target=_put_all, args=each, daemon=True) for each in zip(ways, shown, repeat(given))]
-        for process in processes:
+        results = []
+        for way in ways:
+            result, sender = spawn.Pipe(duplex=False)
+            process = spawn.Process(target=_send_all, args=(way, sender, given), daemon=True)
             process.start()
+            sender.close()  # so that only the process holds it, and its end is noticed
             stack.callback(process.terminate)  # which has nothing left to do, or nobody to do it for
-        yield _taken(list(zip(processes, shown, strict=True)))
+            results.append(result)
+        yield _received(results)
 
 
-def _taken(ways: list[tuple[BaseProcess, Queue]]) -> Iterator[list[list[np.ndarray]]]:
-    while all(rows := [_next(*way) for way in ways]):
-        yield rows
+def _received(results: list[Connection]) -> Iterator[list[list[np.ndarray]]]:
+    try:
+        while all(rows := [result.recv() for result in results]):
+            yield rows
+    except EOFError as error:
+        raise UserError("a process of the demo has ended early; its message, if it had one, is above") from error
 
 
-def _next(process: BaseProcess, queue: Queue) -> list[np.ndarray]:
-    while True:
-        with suppress(Empty):
-            return queue.get(timeout=WATCHED)
-        if not process.is_alive() and queue.empty():
-            raise UserError("a process of the demo has ended early; its own message, if it had one, is above")
-
-
-def _put_all(way: Way, queue: Queue, given: tuple) -> None:
+def _send_all(way: Way, sender: Connection, given: tuple) -> None:
     """Each frame's pictures, then nothing."""
     torch.set_num_threads(1)  # a photograph on every core is quicker than every core on one
     for pictures in way(*given):
-        queue.put(pictures)
-    queue.put([])
+        sender.send(pictures)
+    sender.send([])
 
 
 def by_mesh(photographs: list[Path], driver: str, shown: slice) -> Pictures:

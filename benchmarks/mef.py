@@ -38,10 +38,11 @@ from modules.config.files import (
 )
 from modules.config.mef import AdapterParams, BaseParams
 from modules.data.astronaut import moving_face
+from modules.devices import dtype_of
 from modules.errors import run_script
 from modules.mef import objectives
 from modules.mef.adapters import Widths, attach_new
-from modules.mef.base import DTYPES, quiet
+from modules.mef.base import quiet
 from modules.mef.cache.shards import Cache
 from modules.mef.dataset import PortraitDataset
 from modules.mef.embeddings import Embedder, SIDEncoders
@@ -133,7 +134,7 @@ def build(folder: Path, precision: str, batch: int, cached: bool) -> tuple[objec
     config = mef_config_from_dict(values)
     sid = load_config(SID)
     encoders = SIDEncoders(sid.model_params.encoder_params, sid.dataset_params.frame_shape[:2])
-    frozen = FrozenNetworks(random_base(DTYPES[precision]), Embedder(encoders), 512)
+    frozen = FrozenNetworks(random_base(dtype_of(precision)), Embedder(encoders), 512)
     tables, _ = read_tables(config)
     cache = None
     if cached:

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from skimage.metrics import peak_signal_noise_ratio
 
 from modules import media
 from modules.arguments import Parser, number
@@ -68,11 +69,6 @@ def alternate(ways: dict[str, Way], rounds: int, count: int = 1) -> dict[str, An
     return results
 
 
-def psnr(reference: list[np.ndarray], results: list[np.ndarray]) -> float:
-    error = np.mean((np.stack(reference).astype(np.float64) - np.stack(results)) ** 2)
-    return float(10 * np.log10(255**2 / max(error, 1e-12)))
-
-
 def vox_networks(frames: list[np.ndarray], device: torch.device) -> SID:
     """Random ones, whose batch norms have seen such frames."""
     torch.manual_seed(0)
@@ -103,7 +99,7 @@ def inference(rounds: int, count: int, cpu: bool) -> None:
     print(f"{device.type}, {torch.get_num_threads()} threads, {count} frames of {SIDE} x {SIDE} pixels, a frame:")
     (_, reference), *others = alternate(ways, rounds, count).items()
     for name, results in others:
-        print(f"{name:40} {psnr(reference, results):9.1f} dB")
+        print(f"{name:40} {peak_signal_noise_ratio(np.stack(reference), np.stack(results)):9.1f} dB")
 
 
 def latency(rounds: int, count: int, cpu: bool) -> None:

@@ -55,6 +55,13 @@ def native_precision(cpu: bool = False) -> str:
     return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
 
 
+def dtype_of(precision: str) -> torch.dtype:
+    """What ``"fp32"``, ``"bf16"`` and ``"fp16"`` stand for."""
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
 def share_of_batch(batch_size: int, processes: int) -> int:
     """Items of a batch for each process.  Raises UserError where it cannot be shared out evenly."""
     if batch_size % processes:

@@ -276,7 +276,7 @@ def test_a_driver_is_read_and_shown(cast):
     motion = read_driver(project_landmarks(faces))
     assert neutral_frame(project_landmarks(faces)) == 0
     mean = motion.units.mean(1)
-    assert float(mean[0].sum()) < 0.6
+    assert float(mean[0].sum()) < 0.6  # of 17 units: traces, which a weak prior leaves
     assert mean[1, smile] > 0.4 and mean[2, jaw] > 0.4 and mean[3, shut] > 0.6
     assert abs(float(motion.pose[4, 0]) - 15) < 4
     puppet = cast.take([0])

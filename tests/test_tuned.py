@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from skimage.metrics import peak_signal_noise_ratio
 from torch import nn
 
 from modules.config.files import load_config
@@ -26,8 +27,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def psnr(a: list[np.ndarray], b: list[np.ndarray]) -> float:
-    error = np.mean((np.stack(a).astype(float) - np.stack(b)) ** 2)
-    return float(10 * np.log10(255**2 / max(error, 1e-12)))
+    return peak_signal_noise_ratio(np.stack(a), np.stack(b))
 
 
 def batch_norms(model: nn.Module) -> int:

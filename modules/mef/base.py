@@ -33,7 +33,6 @@ from .hub import check_there
 
 SMALL_VOCABULARY = 10_000  # tokens; CLIP has 49,408
 Base: TypeAlias = StableDiffusionPipeline | StableDiffusionXLPipeline
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SCHEDULERS = {
     # said here, since bases whose own scheduler has no such options do not say it: latents are of any size
     "ddim": (DDIMScheduler, {"clip_sample": False, "set_alpha_to_one": False}),

@@ -16,6 +16,7 @@ from ..config.files import config_to_dict
 from ..config.mef import MEFConfig
 from ..data.portraits import read_portraits
 from ..data.sampling import loader_of
+from ..devices import dtype_of
 from ..errors import UserError
 from ..training.checkpoint import load_checkpoint
 from ..training.launch import one_voice
@@ -33,7 +34,7 @@ from ..training.run import (
 from ..training.trainer import Trainer
 from . import objectives
 from .adapters import NAMES
-from .base import DTYPES, load_base, training_noise
+from .base import load_base, training_noise
 from .cache.shards import BATCH, Cache
 from .dataset import PortraitDataset
 from .embeddings import Embedder, SIDEncoders
@@ -57,7 +58,7 @@ def build_frozen(config: MEFConfig, cpu: bool = False) -> FrozenNetworks:
     """The frozen networks, on the CPU."""
     data, model = config.dataset_params, config.model_params
     sid = SIDEncoders.from_sid(model.sid_params)
-    base = load_base(model.base_params, DTYPES[config.train_params.precision])
+    base = load_base(model.base_params, dtype_of(config.train_params.precision))
     base.safety_checker = None  # a gigabyte that would only judge validation pictures
     embedder = Embedder(sid, model.compound_params, data.crop_faces, cpu=cpu)
     return FrozenNetworks(base, embedder, data.resolution)

@@ -10,18 +10,16 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..devices import native_precision
+from ..devices import dtype_of, native_precision
 from ..errors import UserError
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def tuned(model: nn.Module) -> nn.Module:
     """A model in evaluation mode, changed in place: the same to rounding, and for inference only."""
     for module, conv, norm in list(_foldable(model)):
-        fused = fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm))
-        setattr(module, conv, fused)
+        setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm)))
         setattr(module, norm, nn.Identity())
     return model.to(memory_format=torch.channels_last)
 
@@ -34,9 +32,8 @@ def half_precision(precision: Precision, device: torch.device) -> torch.dtype | 
     """
     if precision == "fp16" and device.type == "cpu":
         raise UserError("--precision fp16 is of GPUs; take bf16 or fp32 on a CPU")
-    if precision == "auto":
-        precision = native_precision(cpu=device.type == "cpu")  # type: ignore[assignment]
-    return HALVES.get(precision)
+    chosen = dtype_of(native_precision(cpu=device.type == "cpu") if precision == "auto" else precision)
+    return None if chosen is torch.float32 else chosen
 
 
 def _foldable(model: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
