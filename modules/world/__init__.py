@@ -13,7 +13,15 @@ from __future__ import annotations
 from importlib import import_module
 
 _HOMES = {
-    "draws": ("EXPRESSIONS", "draw_expressions", "draw_identities", "draw_poses", "draw_scenes", "expression"),
+    "draws": (
+        "EXPRESSIONS",
+        "draw_close_poses",
+        "draw_expressions",
+        "draw_identities",
+        "draw_poses",
+        "draw_scenes",
+        "expression",
+    ),
     "parameters": ("ACTION_UNITS", "CATEGORIES", "IDENTITY", "POSE", "SCENE", "Faces", "category"),
     "clips": ("clip",),
     "rendering": ("Render", "project_landmarks", "render"),
@@ -34,6 +42,7 @@ __all__ = [  # noqa: F822 - found by __getattr__
     "captions",
     "category",
     "clip",
+    "draw_close_poses",
     "draw_expressions",
     "draw_identities",
     "draw_poses",

@@ -32,6 +32,13 @@ _CHANCES = {
 }
 _RANGES = (40.0, 22.0, 22.0, 0.12, 0.1)  # of the pose, at extent 1; two standard deviations of a random face
 
+# Faces seen closely, in ranges that photographs stand: degrees of yaw, pitch and roll, and shifts.
+CLOSE_ANGLES = (20.0, 12.0, 20.0)
+CLOSE_SHIFTS = (0.08, 0.06)
+FRONTAL_PITCH = 3.0  # degrees that photographs taken from straight ahead are fitted with, in the mean
+FACE_CENTRE = -0.12  # y of the pose that has a face of mean shape in the middle of the frame, at scale 1
+PORTRAIT_SCALES = (1.0, 1.2)  # at which a face of mean shape fills 41 to 49 % of the frame's height
+
 
 def expression(name: str, strength: float = 1.0) -> Tensor:
     """[A] action units of one of :data:`EXPRESSIONS`, scaled by ``strength`` in [0, 1]."""
@@ -71,6 +78,18 @@ def draw_poses(n: int, seed: int, extent: float = 1.0) -> Tensor:
     pose = pose.clip(-limit, limit)
     pose[:, -1] = np.exp(pose[:, -1])
     return _tensor(pose)
+
+
+def draw_close_poses(n: int, seed: int, extent: float = 1.0, scales: tuple[float, float] = PORTRAIT_SCALES) -> Tensor:
+    """[n, 6] poses of faces in the middle of the frame, within :data:`CLOSE_ANGLES` times ``extent``, mostly less."""
+    number = torch.from_numpy(np.random.default_rng([seed, 11]).random((n, 9)).astype(np.float32))
+    bell = number[:, :3] + number[:, 3:6] - 1  # of two uniforms, in [-1, 1]
+    angles = extent * bell * torch.tensor(CLOSE_ANGLES)
+    angles[:, 1] += FRONTAL_PITCH
+    scale = scales[0] + (scales[1] - scales[0]) * number[:, 6]
+    shift = (2 * number[:, 7:9] - 1) * torch.tensor(CLOSE_SHIFTS)
+    shift[:, 1] += FACE_CENTRE * scale
+    return torch.cat([angles, shift, scale[:, None]], 1)
 
 
 def draw_scenes(n: int, seed: int) -> Tensor:

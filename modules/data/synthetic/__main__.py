@@ -29,6 +29,7 @@ def arguments() -> argparse.Namespace:
     add("--fps", type=number(Fraction, 1, 240), default=Fraction(25), metavar="R", help="frames per second")
     add("--size", type=number(int, 16, 2048), default=128, metavar="S", help="pixels per side")
     add("--stills", type=count, default=0, metavar="K", help="photographs of each person")
+    add("--close", action="store_true", help="show faces of photographs closely, as MEF's bundled base draws them")
     add("--seed", type=number(int, 0, 2**31), default=0, help="seed of everything random")
     add(
         "--calm",
@@ -81,6 +82,7 @@ def main() -> None:
         device,
         args.prefix,
         args.calm,
+        args.close,
     )
     write_dataset(args.out, plan)
     print(f"wrote {plan.pictures} frames of {args.identities + args.test} people to '{args.out}'")

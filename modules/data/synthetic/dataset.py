@@ -17,7 +17,7 @@ from ... import media
 from ...atomic import replacing, write_text, writing_errors
 from ...errors import UserError
 from ...world.clips import CALM_SHARE, clip
-from ...world.draws import draw_expressions, draw_identities, draw_poses, draw_scenes
+from ...world.draws import draw_close_poses, draw_expressions, draw_identities, draw_poses, draw_scenes
 from ...world.parameters import Faces
 from ...world.rendering import Render, render
 from ...world.words import attributes, captions
@@ -44,6 +44,7 @@ class Plan:
     device: str = "cpu"
     prefix: str = "p"  # of people's names: person 0 of two seeds is two people, and data sets are mixed by name
     calm_share: float = CALM_SHARE  # of the clips: their heads keep almost still, their faces do not
+    close: bool = False  # the faces of stills fill almost half of the frame's height, and turn less
 
     @property
     def pictures(self) -> int:
@@ -120,7 +121,8 @@ def _stills(people: torch.Tensor, plan: Plan) -> Iterator[tuple[str, str, Faces,
 def _faces(identity: torch.Tensor, plan: Plan, number: int) -> Faces:
     """A person's stills."""
     seed = _seed(plan, number, 2**20)
-    expressions, poses = draw_expressions(plan.stills, seed), draw_poses(plan.stills, seed)
+    expressions = draw_expressions(plan.stills, seed)
+    poses = (draw_close_poses if plan.close else draw_poses)(plan.stills, seed)
     return Faces(identity.expand(plan.stills, -1), *expressions, poses, draw_scenes(plan.stills, seed))
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ...world.curves import step
+from ...world.draws import FACE_CENTRE
 from ...world.parameters import ACTION_UNITS, Faces
-from ...world.puppets.states import FACE_CENTRE
 
 # Each is the whole of what the face does for a while; a driver shows all of them, in an order of its own.
 BEATS: tuple[dict[str, float], ...] = (

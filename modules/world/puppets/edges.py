@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..draws import FACE_CENTRE
 from .mesh import HIGH, LOW, SHEET
 from .posing import pose_puppets
 from .puppet import Puppets
-from .states import FACE_CENTRE, States
+from .states import States
 
 LARGEST = 1.7  # scale up to which a face is brought nearer, so that the photograph's edges stay outside
 _EDGE = 1 - 1.01 * 2 * (HIGH - LOW) / (SHEET - 1)  # vertices of the sheet beyond it lie along a photograph's edge

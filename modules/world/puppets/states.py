@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..draws import draw_expressions
+from ..draws import draw_close_poses, draw_expressions
 from ..parameters import ACTION_UNITS, POSE, Faces, neutral, sided
 
-# Ranges that photographs stand: degrees of yaw, pitch and roll, and of the scale, at which a face of mean shape fills
-# 45 to 60 % of the frame's height.
-ANGLES = (20.0, 12.0, 20.0)
-SCALES = (1.1, 1.45)
-SHIFTS = (0.08, 0.06)
-FRONTAL_PITCH = 3.0  # degrees that photographs taken from straight ahead are fitted with, in the mean
-FACE_CENTRE = -0.12  # y of the pose that has a face of mean shape in the middle of the frame, at scale 1
+SCALES = (1.1, 1.45)  # at which a face of mean shape fills 45 to 60 % of the frame's height
 IN_MIRROR = (-1, 1, -1, -1, 1, 1)  # what a mirror makes of a pose; of a gaze, what it makes of yaw and pitch
 CODES = (
     *(f"{name}_{side}" for side in ("left", "right") for name in ACTION_UNITS),
@@ -91,16 +84,9 @@ def draw_states(n: int, seed: int, extent: float = 1.0) -> States:
     """``n`` random states; row i depends on the seed and i alone.
 
     Expressions are the face world's (basic ones, mixtures, neutral ones; one in seven units is uneven).  Poses lie
-    within :data:`ANGLES` times ``extent``, mostly near the middle, and faces within the frame.
+    within :data:`CLOSE_ANGLES` times ``extent``, mostly near the middle, and faces within the frame.
     """
     units, asymmetry, gaze = draw_expressions(n, seed)
-    number = torch.from_numpy(np.random.default_rng([seed, 11]).random((n, 9)).astype(np.float32))
-    bell = number[:, :3] + number[:, 3:6] - 1  # of two uniforms, in [-1, 1]
-    angles = extent * bell * torch.tensor(ANGLES)
-    angles[:, 1] += FRONTAL_PITCH
-    scale = SCALES[0] + (SCALES[1] - SCALES[0]) * number[:, 6]
-    shift = (2 * number[:, 7:9] - 1) * torch.tensor(SHIFTS)
-    shift[:, 1] += FACE_CENTRE * scale
-    pose = torch.cat([angles, shift, scale[:, None]], 1)
+    pose = draw_close_poses(n, seed, extent, SCALES)
     people = neutral(n)._replace(action_units=units, asymmetry=asymmetry, gaze=gaze, pose=pose)
     return states_of(people)
