@@ -16,11 +16,12 @@ from modules.data.astronaut import moving_face
 from modules.errors import UserError
 from modules.media.tensors import to_tensor
 from modules.sid.animator import Animator
+from modules.sid.blocks import UpBlock
 from modules.sid.model import SID
 from modules.sid.motion import MotionOptions
 from modules.sid.rigged.animator import RiggedAnimator
 from modules.sid.rigged.model import load_rigged
-from modules.sid.tuned import half_precision, tuned
+from modules.sid.tuned import doubling, half_precision, split, tuned
 from modules.sid.weights import load_model
 
 ROOT = Path(__file__).parent.parent
@@ -61,6 +62,25 @@ def test_the_rigged_model_is_folded_whole():
     )
     assert psnr(plain, same) > 70
     assert 40 < psnr(plain, half) < 70  # it is computed in half precision, and hardly seen to be
+
+
+def test_doubling_and_a_convolution_are_one():
+    torch.manual_seed(0)
+    block = UpBlock(6, 4).eval()
+    x = torch.randn(2, 6, 5, 7)
+    with torch.inference_mode():
+        wanted = block(x)
+        block.conv = doubling(block.conv)
+        assert torch.allclose(block(x), wanted, atol=1e-6)  # edges and corners too
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_a_convolution_to_few_channels_is_split(outputs):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(8, outputs, 7, padding=3)
+    x = torch.randn(2, 8, 11, 9)
+    with torch.inference_mode():
+        assert torch.allclose(split(conv)(x), conv(x), atol=1e-5)
 
 
 def test_half_precision_moves_no_key_point(bundled):

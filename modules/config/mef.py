@@ -107,6 +107,7 @@ class PortraitEvaluateParams:
     meter: str | None = None  # measuring network; null = the bundled face-meter.pth
     people: int = option(100, low=2)  # never seen in training
     expressions: int = option(5, low=1)  # portraits of each
+    close: bool = False  # faces as python -m modules.data.synthetic --close shows them
     steps: int = option(25, low=1)  # of the base's own scheduler
     guidance_scale: float = option(3.0, low=1)
     seed: int = option(0, low=0)  # of the first portrait's noise

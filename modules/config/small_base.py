@@ -49,6 +49,7 @@ class DenoiserTrainParams(LoopParams):
     lr: float = option(1e-3, low=0)  # AdamW's learning rate
     weight_decay: float = option(0.01, low=0)
     min_snr_gamma: float = option(5.0, above=0)  # min-SNR weighting (Hang et al., 2023)
+    face_weight: float = option(1.0, above=0)  # loss inside the face masks, relative to outside
     text_dropout: float = option(0.1, low=0, high=1)  # share of items without caption, which guidance needs
 
 

@@ -44,8 +44,8 @@ def evaluate_mef(config_path: str, checkpoint: str, cpu: bool = False) -> Path:
     params, size = config.evaluate_params, config.dataset_params.resolution
     path = find_meter(params.meter)
     pipeline = _load(config, checkpoint, cpu)
-    asked, meter = portraits.ask(params.people, params.expressions), load_meter(path)
-    taught = portraits.ask(TEACHERS, 1, PROBE_SEED)
+    asked, meter = portraits.ask(params.people, params.expressions, close=params.close), load_meter(path)
+    taught = portraits.ask(TEACHERS, 1, PROBE_SEED, params.close)
     source, driver, truth, others = (
         render_all(faces, size, "rendering what is asked for")[0]
         for faces in (asked.source, asked.driver, asked.truth, taught.truth)

@@ -13,7 +13,17 @@ from tqdm import tqdm
 
 from ..config.mef import PortraitEvaluateParams
 from ..mef.pipeline import DeepExprPipeline
-from ..world import EXPRESSIONS, Faces, captions, draw_expressions, draw_identities, draw_poses, draw_scenes, expression
+from ..world import (
+    EXPRESSIONS,
+    Faces,
+    captions,
+    draw_close_poses,
+    draw_expressions,
+    draw_identities,
+    draw_poses,
+    draw_scenes,
+    expression,
+)
 from .people import MEASURING_SEED
 
 BATCH = 8  # portraits drawn together
@@ -53,10 +63,10 @@ def _units(classes: Tensor) -> Tensor:
     return torch.stack([expression(CLASSES[number]) for number in classes.tolist()])
 
 
-def ask(people: int, expressions: int, seed: int = MEASURING_SEED) -> Asked:
-    """``expressions`` portraits each of ``people`` people whom no model was trained on."""
+def ask(people: int, expressions: int, seed: int = MEASURING_SEED, close: bool = False) -> Asked:
+    """``expressions`` portraits each of ``people`` people whom no model was trained on, ``close`` ones or not."""
     count = people * expressions
-    who, poses = draw_identities(people + count, seed), draw_poses(people + count, seed)
+    who, poses = draw_identities(people + count, seed), (draw_close_poses if close else draw_poses)(people + count, seed)
     units, asymmetry, gaze = draw_expressions(people, seed)
     scenes = draw_scenes(people + 2 * count, seed).split([people, count, count])
     source = Faces(who[:people], units, asymmetry, gaze, poses[:people], scenes[0])

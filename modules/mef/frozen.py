@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .. import media
@@ -15,6 +14,7 @@ from ..errors import UserError
 from ..media.tensors import to_tensor
 from .base import Base, is_xl
 from .embeddings import Embedder
+from .weighting import latent_face_mask
 
 Rows = dict[str, Tensor]  # tensors whose first dimension counts items
 
@@ -57,7 +57,8 @@ class FrozenNetworks:
         pictures = [media.fit(media.read_image(portrait.image), side, side) for portrait in portraits]
         with torch.autocast(torch.device(device).type, enabled=False):
             posterior = self.base.vae.encode(to_tensor(pictures, device) * 2 - 1).latent_dist
-        faces = torch.stack([self._face(portrait) for portrait in portraits]).to(device)
+        shape = self.latent_shape[1:]
+        faces = torch.stack([latent_face_mask(portrait, side, shape) for portrait in portraits]).to(device)
         return {"mean": posterior.mean, "deviation": posterior.std, "face": faces}
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -65,13 +66,6 @@ class FrozenNetworks:
         vae = self.base.vae
         with torch.autocast(latents.device.type, enabled=False):
             return (vae.decode(latents.float() / vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1)
-
-    def _face(self, portrait: Portrait) -> Tensor:
-        side = self.resolution
-        if portrait.mask is None:
-            return torch.zeros(1, *self.latent_shape[1:])
-        mask = to_tensor([media.fit(media.read_image(portrait.mask), side, side)]).mean(dim=1, keepdim=True)
-        return F.interpolate(mask, size=self.latent_shape[1:], mode="area")[0]
 
     @torch.no_grad()
     def text(self, prompts: Sequence[str]) -> Rows:

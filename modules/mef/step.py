@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..config.mef import MEFTrainParams
 from .frozen import FrozenNetworks, Rows
 from .tables import Tables
-from .weighting import min_snr_weight
+from .weighting import face_weight, min_snr_weight
 
 
 class MEFStep(nn.Module):
@@ -53,7 +53,7 @@ class MEFStep(nn.Module):
         prediction = self._predict(noisy, steps, rows, batch["keep"])
         is_v = self.noise.config.prediction_type == "v_prediction"
         target = self.noise.get_velocity(clean, noise, steps) if is_v else noise
-        weight = self._snr_weight(steps)[:, None, None, None] * self._face_weight(rows["face"])
+        weight = self._snr_weight(steps)[:, None, None, None] * face_weight(rows["face"], self.params.face_weight)
         terms = {"diffusion": (weight * (prediction - target).square()).mean()}
         weights = self.params.loss_weights
         if weights.identity or weights.expression:
@@ -97,11 +97,6 @@ class MEFStep(nn.Module):
         if self.params.min_snr_gamma is None:
             return torch.ones_like(steps, dtype=torch.float32)
         return min_snr_weight(self.noise, steps, self.params.min_snr_gamma)
-
-    def _face_weight(self, face: Tensor) -> Tensor:
-        """``[B, 1, h, w]`` of mean 1 per item: ``face_weight`` inside the mask relative to outside."""
-        weight = 1 + (self.params.face_weight - 1) * face
-        return weight / weight.mean(dim=(1, 2, 3), keepdim=True).clamp_min(1e-8)
 
     def _face_terms(
         self, noisy: Tensor, prediction: Tensor, steps: Tensor, rows: Rows, keep: Tensor

@@ -30,7 +30,7 @@ class Person(NamedTuple):
 class Animator(ModelAnimator[Driver, Person]):
     """A source person, encoded once, driven by any number of frames; arguments are :class:`.driving.ModelAnimator`'s.
 
-    ``batch_size`` is 1 on a CPU and else 8, unless it is given.  A larger picture's detail (:mod:`.faces.detail`) is
+    ``batch_size`` is 8, and 1 on a CPU in fp32, unless it is given.  A larger picture's detail (:mod:`.faces.detail`) is
     moved along.
 
     Example::
@@ -52,8 +52,8 @@ class Animator(ModelAnimator[Driver, Person]):
         options = options or MotionOptions()
         options.resolved(model.encoders is not None)  # say at once what cannot work
         self.model = model
-        if batch_size is None:  # on a CPU what one frame needs fits in the caches, and more takes longer
-            batch_size = 1 if next(model.parameters()).device.type == "cpu" else 8
+        if batch_size is None:  # in fp32 a frame fills a CPU's caches, and more of them take longer
+            batch_size = 1 if half is None and next(model.parameters()).device.type == "cpu" else 8
         super().__init__(model, source, options, batch_size, large, half)
 
     def prepare(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> None:

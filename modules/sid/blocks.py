@@ -37,7 +37,9 @@ class UpBlock(SameBlock):
     """Nearest-neighbour doubling, then a same block: ``[B, in, H, W] -> [B, out, 2H, 2W]``."""
 
     def forward(self, x: Tensor, modulate: Modulate | None = None) -> Tensor:
-        return super().forward(F.interpolate(x, scale_factor=2), modulate)
+        if not isinstance(self.conv, nn.ConvTranspose2d):  # by which .tuned.tuned does both at once
+            x = F.interpolate(x, scale_factor=2)
+        return super().forward(x, modulate)
 
 
 class ResBlock(nn.Module):

@@ -14,7 +14,7 @@ from transformers import CLIPTokenizer
 from ...config.small_base import SmallBaseConfig
 from ...training.trainer import Objective
 from ..base import quiet
-from ..weighting import min_snr_weight
+from ..weighting import face_weight, min_snr_weight
 from . import networks
 from .common import Batch, normal_noise
 
@@ -27,7 +27,8 @@ SHOWN_GUIDANCE = 3.0
 class Latents(Dataset):
     """What the autoencoder makes of the portraits, in memory, with captions as tokens and everything random.
 
-    Items: ``mean``, ``deviation``, ``noise``, ``posterior_noise`` ``[C, h, w]``, ``tokens [77]``, ``timestep``.
+    Items: ``mean``, ``deviation``, ``noise``, ``posterior_noise`` ``[C, h, w]``, ``face [1, h, w]``, ``tokens [77]``,
+    ``timestep``.
     """
 
     def __init__(self, rows: Batch, tokens: Tensor, no_text: Tensor, timesteps: int, config: SmallBaseConfig):
@@ -63,18 +64,19 @@ class Denoiser(nn.Module):
 
 
 class DenoiserStep(nn.Module):
-    """``batch -> {"diffusion": loss}`` for a batch of :class:`Latents`: v-prediction under min-SNR weights."""
+    """``batch -> {"diffusion": loss}`` for a batch of :class:`Latents`: v-prediction under min-SNR weights, faces weighted."""
 
     def __init__(self, denoiser: Denoiser, noise: DDPMScheduler, scaling: float, config: SmallBaseConfig):
         super().__init__()
         self.denoiser, self.noise, self.scaling = denoiser, noise, scaling
-        self.gamma = config.denoiser_train_params.min_snr_gamma
+        self.params = config.denoiser_train_params
 
     def forward(self, batch: Batch) -> tuple[dict[str, Tensor], Batch]:
         clean = (batch["mean"] + batch["deviation"] * batch["posterior_noise"]) * self.scaling
         steps, noise = batch["timestep"], batch["noise"]
         prediction = self.denoiser(self.noise.add_noise(clean, noise, steps), steps, batch["tokens"])
-        weight = min_snr_weight(self.noise, steps, self.gamma)[:, None, None, None]
+        weight = min_snr_weight(self.noise, steps, self.params.min_snr_gamma)[:, None, None, None]
+        weight = weight * face_weight(batch["face"], self.params.face_weight)
         error = (prediction - self.noise.get_velocity(clean, noise, steps)).square()
         return {"diffusion": (weight * error).mean()}, {"tokens": batch["tokens"].detach()}
 

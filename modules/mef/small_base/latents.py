@@ -17,6 +17,7 @@ from ...data.portraits import Portrait
 from ...errors import UserError
 from ...training.checkpoint import load_checkpoint, save_checkpoint
 from ..cache.key import stamps
+from ..weighting import latent_face_mask
 from .common import Batch, read_picture
 
 BATCH = 16  # pictures encoded together
@@ -24,13 +25,16 @@ BATCH = 16  # pictures encoded together
 
 @torch.no_grad()
 def encode_all(autoencoder: AutoencoderKL, portraits: list[Portrait], resolution: int, show: bool) -> Batch:
-    """``mean`` and ``deviation`` of every portrait's posterior, unscaled, float16, on the CPU."""
-    rows: dict[str, list[Tensor]] = {"mean": [], "deviation": []}
+    """``mean`` and ``deviation`` of every portrait's posterior, unscaled, and ``face``, the masks; float16, on the CPU."""
+    rows: dict[str, list[Tensor]] = {"mean": [], "deviation": [], "face": []}
     for start in tqdm(range(0, len(portraits), BATCH), desc="encoding pictures", unit="batch", disable=not show):
-        pictures = [read_picture(portrait, resolution) for portrait in portraits[start : start + BATCH]]
+        some = portraits[start : start + BATCH]
+        pictures = [read_picture(portrait, resolution) for portrait in some]
         posterior = autoencoder.encode(torch.stack(pictures).to(autoencoder.device)).latent_dist
         rows["mean"].append(posterior.mean.half().cpu())
         rows["deviation"].append(posterior.std.half().cpu())
+        shape = posterior.mean.shape[2:]
+        rows["face"].append(torch.stack([latent_face_mask(portrait, resolution, shape) for portrait in some]).half())
     return {name: torch.cat(parts) for name, parts in rows.items()}
 
 
@@ -52,7 +56,7 @@ def portrait_latents(
 
 def _key(autoencoder: AutoencoderKL, portraits: list[Portrait], data: PictureParams) -> str:
     """Of the pictures and the weights themselves: their file is written again with every denoiser."""
-    made_from = [data.resolution, [stamps(str(portrait.image)) for portrait in portraits]]
+    made_from = [data.resolution, [[stamps(str(p)) for p in (portrait.image, portrait.mask) if p] for portrait in portraits]]
     digest = hashlib.sha256(json.dumps(made_from).encode())
     for _, weight in sorted(autoencoder.state_dict().items()):
         digest.update(weight.half().cpu().numpy().tobytes())
