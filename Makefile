@@ -31,6 +31,7 @@ bench: $(VENV)/installed
 	$(PY) -m benchmarks.speed inference
 	$(PY) -m benchmarks.speed latency
 	$(PY) -m benchmarks.speed pairs
+	$(PY) -m benchmarks.speed training --frames 4
 
 lint: $(VENV)/developing
 	$(VENV)/bin/ruff check .

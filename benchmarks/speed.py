@@ -3,6 +3,7 @@
     python -m benchmarks.speed inference    frames of 256 x 256 pixels by vox-256's networks, with random weights
     python -m benchmarks.speed latency      of frames waited for one by one, by the bundled model, and not waited for
     python -m benchmarks.speed pairs        two frames of a 10 s video, for training
+    python -m benchmarks.speed training     a step of vox-256's networks, which learn; both ways take its losses from ours
 
 All that is compared alternates in one process; ratios are medians of ``--rounds``.  PSNR is to the reference's results.
 """
@@ -14,18 +15,21 @@ import tempfile
 import time
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from accelerate.state import AcceleratorState
 from skimage.metrics import peak_signal_noise_ratio
 
 from modules import media
 from modules.arguments import Parser, number
 from modules.config.files import load_config
+from modules.config.sid import PerceptualParams
 from modules.data.astronaut import moving_face
 from modules.data.cache import FrameCache
 from modules.data.clips import find_clips
@@ -34,12 +38,15 @@ from modules.devices import best_device, native_precision
 from modules.errors import run_script
 from modules.faces.tracks import KEY_EVERY
 from modules.media.tensors import to_tensor
+from modules.sid import objectives
 from modules.sid.animator import Animator
 from modules.sid.model import SID
 from modules.sid.motion import MotionOptions
 from modules.sid.rigged.animator import RiggedAnimator
 from modules.sid.rigged.model import load_rigged
 from modules.sid.tuned import half_precision, tuned
+from modules.training.run import build_accelerator
+from modules.training.updates import Updates
 
 from . import fomm_loop
 from .demo import WEIGHTS
@@ -149,17 +156,51 @@ def pairs(rounds: int) -> None:
         alternate(ways, rounds)
 
 
+def training(rounds: int, count: int, cpu: bool) -> None:
+    """A step on ``count`` pairs: in fp32, as the reference's, and in the precision that is native."""
+    side = 128
+    config = load_config(ROOT / "config/vox-256.yaml")
+    data = replace(config.dataset_params, frame_shape=[side, side, 3])
+    train = replace(config.train_params, perceptual_network=PerceptualParams(weights="random"))
+    frames = moving_face(1, 2 * count, side)
+    batch = {
+        "frames": to_tensor(frames, best_device(cpu)).unflatten(0, (count, 2)),
+        "times": torch.arange(2, device=best_device(cpu)).expand(count, -1).float(),
+        "identity": torch.arange(count, device=best_device(cpu)),
+    }
+
+    def way(precision: Literal["fp32", "bf16"]) -> Way:
+        learning = objectives.build(replace(config, dataset_params=data, train_params=train))
+        AcceleratorState._reset_state(True)
+        accelerator = build_accelerator(replace(train, precision=precision), cpu)
+        for objective in learning.objectives:
+            objective.module.to(accelerator.device)
+        updates = [Updates(accelerator, o.module, o.optimizers, None) for o in learning.objectives]
+
+        def step() -> float:
+            parts: list[Any] = [batch]
+            for update in updates:
+                losses, parts, _ = update.follow(parts)
+            return float(sum(losses.values()))  # which waits for the device
+
+        return step
+
+    print(f"{best_device(cpu).type}, {torch.get_num_threads()} threads, {side} x {side} pixels, a pair:")
+    names = {"the reference's step": "fp32", f"this project's, {native_precision(cpu)}": native_precision(cpu)}
+    alternate({name: way(precision) for name, precision in names.items()}, rounds, count)
+
+
 def main() -> None:
     parser = Parser(__doc__.splitlines()[0])
-    parser.add_argument("part", choices=["inference", "latency", "pairs"])
+    parser.add_argument("part", choices=["inference", "latency", "pairs", "training"])
     parser.add_argument("--rounds", type=number(int, 1, 1000), default=5, help="repetitions (default: 5)")
-    parser.add_argument("--frames", type=number(int, 2, 1000), default=16, help="of a clip (default: 16)")
+    parser.add_argument("--frames", type=number(int, 2, 1000), default=16, help="of a clip, pairs of a step (default: 16)")
     parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
     args = parser.parse_args()
     if args.part == "pairs":
         pairs(args.rounds)
     else:
-        {"inference": inference, "latency": latency}[args.part](args.rounds, args.frames, args.cpu)
+        {"inference": inference, "latency": latency, "training": training}[args.part](args.rounds, args.frames, args.cpu)
 
 
 if __name__ == "__main__":
