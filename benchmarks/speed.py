@@ -3,7 +3,7 @@
     python -m benchmarks.speed inference    frames of 256 x 256 pixels by vox-256's networks, with random weights
     python -m benchmarks.speed latency      of frames waited for one by one, by the bundled model, and not waited for
     python -m benchmarks.speed pairs        two frames of a 10 s video, for training
-    python -m benchmarks.speed training     a step of vox-256's networks, which learn; both ways take its losses from ours
+    python -m benchmarks.speed training     a step of vox-256's networks; both ways have our losses
 
 All that is compared alternates in one process; ratios are medians of ``--rounds``.  PSNR is to the reference's results.
 """
@@ -194,13 +194,17 @@ def main() -> None:
     parser = Parser(__doc__.splitlines()[0])
     parser.add_argument("part", choices=["inference", "latency", "pairs", "training"])
     parser.add_argument("--rounds", type=number(int, 1, 1000), default=5, help="repetitions (default: 5)")
-    parser.add_argument("--frames", type=number(int, 2, 1000), default=16, help="of a clip, pairs of a step (default: 16)")
+    parser.add_argument(
+        "--frames", type=number(int, 2, 1000), default=16, help="of a clip, pairs of a step (default: 16)"
+    )
     parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
     args = parser.parse_args()
     if args.part == "pairs":
         pairs(args.rounds)
     else:
-        {"inference": inference, "latency": latency, "training": training}[args.part](args.rounds, args.frames, args.cpu)
+        {"inference": inference, "latency": latency, "training": training}[args.part](
+            args.rounds, args.frames, args.cpu
+        )
 
 
 if __name__ == "__main__":

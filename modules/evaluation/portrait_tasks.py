@@ -66,7 +66,10 @@ def _units(classes: Tensor) -> Tensor:
 def ask(people: int, expressions: int, seed: int = MEASURING_SEED, close: bool = False) -> Asked:
     """``expressions`` portraits each of ``people`` people whom no model was trained on, ``close`` ones or not."""
     count = people * expressions
-    who, poses = draw_identities(people + count, seed), (draw_close_poses if close else draw_poses)(people + count, seed)
+    who, poses = (
+        draw_identities(people + count, seed),
+        (draw_close_poses if close else draw_poses)(people + count, seed),
+    )
     units, asymmetry, gaze = draw_expressions(people, seed)
     scenes = draw_scenes(people + 2 * count, seed).split([people, count, count])
     source = Faces(who[:people], units, asymmetry, gaze, poses[:people], scenes[0])

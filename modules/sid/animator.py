@@ -30,8 +30,8 @@ class Person(NamedTuple):
 class Animator(ModelAnimator[Driver, Person]):
     """A source person, encoded once, driven by any number of frames; arguments are :class:`.driving.ModelAnimator`'s.
 
-    ``batch_size`` is 8, and 1 on a CPU in fp32, unless it is given.  A larger picture's detail (:mod:`.faces.detail`) is
-    moved along.
+    ``batch_size`` is 8, and 1 on a CPU in fp32, unless it is given.  A larger picture's detail
+    (:mod:`.faces.detail`) is moved along.
 
     Example::
 

@@ -74,8 +74,10 @@ def doubling(conv: nn.Conv2d) -> nn.ConvTranspose2d:
 
 @torch.no_grad()
 def split(conv: nn.Conv2d) -> nn.Sequential:
-    """A k x k convolution to few channels as a column of the kernel for each of its k places in a row, then their sum."""
-    (height, width), (above, beside), count = conv.kernel_size, conv.padding, conv.out_channels
+    """A k x k convolution to few channels as its k columns, each with results of its own, and then their sum."""
+    height, width = conv.kernel_size
+    assert not isinstance(conv.padding, str)
+    (above, beside), count = conv.padding, conv.out_channels
     columns = nn.Conv2d(conv.in_channels, width * count, (height, 1), padding=(above, 0), bias=False)
     columns.weight.copy_(conv.weight.permute(3, 0, 1, 2).flatten(0, 1)[..., None])
     total = nn.Conv2d(width * count, count, (1, width), padding=(0, beside))

@@ -64,7 +64,10 @@ class Denoiser(nn.Module):
 
 
 class DenoiserStep(nn.Module):
-    """``batch -> {"diffusion": loss}`` for a batch of :class:`Latents`: v-prediction under min-SNR weights, faces weighted."""
+    """``batch -> {"diffusion": loss}`` for a batch of :class:`Latents`: v-prediction under min-SNR weights.
+
+    Faces weigh more, as the configuration says.
+    """
 
     def __init__(self, denoiser: Denoiser, noise: DDPMScheduler, scaling: float, config: SmallBaseConfig):
         super().__init__()

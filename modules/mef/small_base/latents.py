@@ -25,7 +25,7 @@ BATCH = 16  # pictures encoded together
 
 @torch.no_grad()
 def encode_all(autoencoder: AutoencoderKL, portraits: list[Portrait], resolution: int, show: bool) -> Batch:
-    """``mean`` and ``deviation`` of every portrait's posterior, unscaled, and ``face``, the masks; float16, on the CPU."""
+    """Of every portrait ``mean`` and ``deviation`` of its posterior, unscaled, and ``face``, the mask: float16, on the CPU."""
     rows: dict[str, list[Tensor]] = {"mean": [], "deviation": [], "face": []}
     for start in tqdm(range(0, len(portraits), BATCH), desc="encoding pictures", unit="batch", disable=not show):
         some = portraits[start : start + BATCH]
@@ -56,7 +56,10 @@ def portrait_latents(
 
 def _key(autoencoder: AutoencoderKL, portraits: list[Portrait], data: PictureParams) -> str:
     """Of the pictures and the weights themselves: their file is written again with every denoiser."""
-    made_from = [data.resolution, [[stamps(str(p)) for p in (portrait.image, portrait.mask) if p] for portrait in portraits]]
+    made_from = [
+        data.resolution,
+        [[stamps(str(p)) for p in (portrait.image, portrait.mask) if p] for portrait in portraits],
+    ]
     digest = hashlib.sha256(json.dumps(made_from).encode())
     for _, weight in sorted(autoencoder.state_dict().items()):
         digest.update(weight.half().cpu().numpy().tobytes())

@@ -1,0 +1,126 @@
+"""The folder of pairs: candidates made, judged and written, one after the other; it goes on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ... import media
+from ...atomic import write_text, writing_errors
+from ...data.portraits import METADATA
+from ...errors import UserError
+from .judge import PairJudge, Verdict
+from .makers import Made, Maker
+
+JOURNAL, SETTINGS = "candidates.jsonl", "settings.json"
+MOST_FAILED = 20  # candidates in a row, from the first on, that a maker may fail to make
+
+Line = dict[str, Any]  # of the journal, or of the metadata
+
+
+def make_pairs(maker: Maker, judge: PairJudge, out: str | Path, count: int, settings: Line) -> Counter[str]:
+    """Make candidates 0 to ``count - 1`` and write the pairs into ``out``; return what became of them.
+
+    ``exemplars/<number>.png``, and ``targets/`` and ``identities/`` where these are made as well; ``metadata.jsonl``,
+    which :func:`.data.portraits.read_portraits` reads: an exemplar is its portrait's ``reference_image``, and who made
+    it of whom, and how far the two are apart, stand beside it; ``candidates.jsonl``, all candidates with what spoke
+    against them.
+
+    Args:
+        settings: what the pairs are made from, plain values: ``out`` holds pairs of the same, or none.
+
+    Raises:
+        UserError: ``out`` holds something else, or nothing can be made.
+    """
+    out = Path(out)
+    known = _opened(out, settings)
+    if len(known) > count:
+        raise UserError(f"{out}: has {len(known)} candidates already; ask for as many with --count, or for more")
+    failed = len(known) if all(line["kept"] is False and "failed" in line for line in known) else 0
+    bar = tqdm(total=count, initial=len(known), desc=f"pairs in {out.name}", unit="pair")
+    with bar, writing_errors(out / JOURNAL), open(out / JOURNAL, "a", encoding="utf-8") as journal:
+        for number in range(len(known), count):
+            try:
+                line = _made(maker(number), judge, out, number, settings)
+            except UserError as error:
+                line, failed = {"kept": False, "failed": str(error)}, failed + 1
+                if failed == number + 1 >= MOST_FAILED:
+                    raise UserError(f"none of the first {failed} candidates could be made: {error}") from error
+            known.append(line)
+            journal.write(json.dumps(line) + "\n")
+            journal.flush()
+            os.fsync(journal.fileno())
+            bar.update()
+            bar.set_postfix(kept=f"{np.mean([line['kept'] for line in known]):.2f}")
+    kept = [line["metadata"] for line in known if line["kept"]]
+    write_text(out / METADATA, "".join(json.dumps(line) + "\n" for line in kept))
+    return Counter(_fate(line) for line in known)
+
+
+def _opened(out: Path, settings: Line) -> list[Line]:
+    """The candidates that a folder holds already; a new one is made."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file; give the name of a folder")
+    if (out / SETTINGS).is_file():
+        before = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
+        changed = sorted(name for name in before | settings if before.get(name) != settings.get(name))
+        if changed:
+            raise UserError(
+                f"{out}: its pairs were made with other settings ({', '.join(changed)}); choose another --out"
+            )
+    elif out.is_dir() and any(out.iterdir()):
+        raise UserError(f"{out}: is not empty, and holds no pairs; choose another --out")
+    else:
+        write_text(out / SETTINGS, json.dumps(settings, indent=1) + "\n")
+    path = out / JOURNAL
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:  # who wrote the last line was killed in the middle of it
+        write_text(path, whole)
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def _made(made: Made, judge: PairJudge, out: Path, number: int, settings: Line) -> Line:
+    """A candidate judged, and what is kept of it written; its line of the journal."""
+    where = made.target if isinstance(made.target, Path) else f"target {number}"
+    verdict = judge.judge(made.picture, made.exemplar, where)
+    told = {
+        name: round(value, 4) for name, value in zip(Verdict._fields[:3], verdict[:3], strict=True) if value == value
+    }
+    if verdict.against is not None:
+        return {"kept": False, "against": verdict.against, **told}
+
+    def file(folder: str, picture: Path | np.ndarray) -> str:
+        if isinstance(picture, Path):
+            return Path(os.path.relpath(picture, out)).as_posix()
+        path = out / folder / f"{number:06d}.png"
+        media.write_image(path, picture)
+        return path.relative_to(out).as_posix()
+
+    line: Line = {
+        "file_name": file("targets", made.target),
+        "text": made.text,
+        "identity": made.identity,
+        "reference_image": file("exemplars", made.exemplar),
+    }
+    if made.identity_image is not None:
+        line["identity_image"] = file("identities", made.identity_image)
+    if made.mask is not None:
+        line["mask"] = file("masks", made.mask)
+    line |= {"donor": made.donor, "maker": settings["maker"], "candidate": number, "apart": told}
+    return {"kept": True, "metadata": line}
+
+
+def _fate(line: Line) -> str:
+    if line["kept"]:
+        return "kept"
+    if "failed" in line:
+        return "not made"
+    known = ("another expression", "another pose", "the same person")
+    return line["against"] if line["against"] in known else "without a face"
