@@ -25,7 +25,7 @@ BATCH = 16  # pictures encoded together
 
 @torch.no_grad()
 def encode_all(autoencoder: AutoencoderKL, portraits: list[Portrait], resolution: int, show: bool) -> Batch:
-    """Of every portrait ``mean`` and ``deviation`` of its posterior, unscaled, and ``face``, the mask: float16, on the CPU."""
+    """Every portrait's posterior, ``mean`` and ``deviation``, unscaled, and ``face``, its mask: float16, on the CPU."""
     rows: dict[str, list[Tensor]] = {"mean": [], "deviation": [], "face": []}
     for start in tqdm(range(0, len(portraits), BATCH), desc="encoding pictures", unit="batch", disable=not show):
         some = portraits[start : start + BATCH]
