@@ -53,12 +53,18 @@ class FrozenNetworks:
         Raises:
             UserError: a picture cannot be read.
         """
-        side, device = self.resolution, self.base.device
-        pictures = [media.fit(media.read_image(portrait.image), side, side) for portrait in portraits]
+        device = self.base.device
+        pictures = self.pictures([portrait.image for portrait in portraits])
         with torch.autocast(torch.device(device).type, enabled=False):
-            posterior = self.base.vae.encode(to_tensor(pictures, device) * 2 - 1).latent_dist
+            posterior = self.base.vae.encode(pictures * 2 - 1).latent_dist
         faces = torch.stack([self._face(portrait) for portrait in portraits]).to(device)
         return {"mean": posterior.mean, "deviation": posterior.std, "face": faces}
+
+    def pictures(self, files: Sequence) -> Tensor:
+        """Picture files as the base would draw them: ``[B, 3, H, W]`` in [0, 1].  Raises UserError as they do."""
+        side = self.resolution
+        fitted = [media.fit(media.read_image(path), side, side) for path in files]
+        return to_tensor(fitted, self.base.device)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents ``[B, C, h, w]`` -> pictures ``[B, 3, H, W]`` in [0, 1], with gradients, in float32."""
