@@ -1,6 +1,6 @@
 """What MEF costs at Stable Diffusion 1.5's size, with random weights, and how good its estimates of x0 are.
 
-    python -m benchmarks.mef adapters    a denoising step with both adapters (mid + up) over a plain one
+    python -m benchmarks.mef adapters    a denoising step with both adapters (mid + up), or a branch, over a plain one
     python -m benchmarks.mef cache       a training step that encodes picture and text anew over a cached one
     python -m benchmarks.mef memory      peak memory of one training step
     python -m benchmarks.mef estimators  the bundled base's estimates of x0, decoded: errors by noise level, and cost
@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from diffusers import (
@@ -44,9 +45,11 @@ from modules.errors import run_script
 from modules.evaluation import portrait_tasks as portraits
 from modules.evaluation.people import render_all
 from modules.mef import objectives
-from modules.mef.adapters import Widths, attach_new
+from modules.mef.adapters import attach_new
 from modules.mef.base import quiet, training_noise
+from modules.mef.branch import new_branch
 from modules.mef.cache.shards import Cache
+from modules.mef.conditions import Widths
 from modules.mef.dataset import PortraitDataset
 from modules.mef.embeddings import Embedder, SIDEncoders
 from modules.mef.estimators import estimate_clean
@@ -171,13 +174,26 @@ def adapters(rounds: int, side: int) -> None:
     with torch.device("meta"):
         plain = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8, sample_size=64)
     plain.load_state_dict(unet.state_dict(), assign=True)  # the same memory
-    attach_new(unet, WIDTHS, (AdapterParams(),) * 2, ["mid", "up"])
+    sizes = (AdapterParams(),) * 2
+    both = attach_new(unet, WIDTHS, sizes, ["mid", "up"])
+    branch = new_branch(SimpleNamespace(unet=plain, vae_scale_factor=8), WIDTHS, sizes, "plain")
     noisy, text = torch.randn(2, 4, side, side), torch.randn(2, 77, 768)  # both halves of guidance
     embeds = {"image_embeds": [torch.randn(2, 1, width) for width in WIDTHS]}
-    one, both, ratio = alternate(
-        lambda: plain(noisy, 500, text), lambda: unet(noisy, 500, text, added_cond_kwargs=embeds), rounds
-    )
-    print(f"denoising step, {side} x {side} latents, fp32: plain {one:.2f} s, adapters {both:.2f} s, ratio {ratio:.3f}")
+
+    def step(network: UNet2DConditionModel) -> None:
+        network(noisy, 500, text, added_cond_kwargs=embeds)
+
+    def step_with_branch() -> None:
+        with branch.acting(plain):
+            step(plain)
+
+    for name, conditions, work in (("adapters", both, partial(step, unet)), ("branch", branch, step_with_branch)):
+        one, other, ratio = alternate(partial(step, plain), work, rounds)
+        count = sum(p.numel() for p in conditions.trainable()) / 1e6
+        print(
+            f"{name}: {count:.1f} M parameters to train; denoising step, {side} x {side} latents, fp32: "
+            f"plain {one:.2f} s, with {name} {other:.2f} s, ratio {ratio:.3f}"
+        )
 
 
 def cache(rounds: int, batch: int, precision: str) -> None:

@@ -64,9 +64,13 @@ class Bench:
         self.frozen = frozen
         self.learning = objectives.build(self.config, frozen, self.dataset, embeddings)
         self.adapters, self.step = self.learning.adapters, self.learning.step
+        self.pretend_training()
+
+    def pretend_training(self) -> None:
+        """As if trained: else nothing else matters."""
         for layer, active in zip(self.adapters.layers, self.adapters.injected, strict=True):
             for value in layer.to_v_ip:
-                torch.nn.init.normal_(value.weight, std=0.3 * active)  # as if trained: else nothing else matters
+                torch.nn.init.normal_(value.weight, std=0.3 * active)
 
     def batch(self, items: list[int]) -> dict:
         return default_collate([self.dataset[0, i] for i in items])

@@ -42,6 +42,9 @@ class CompoundParams:
     face_recognition_weight: float = option(1.0, above=0)  # length of its part
 
 
+Fusion = Literal["plain", "positional"]
+
+
 @section
 class AdapterParams:
     tokens: int = option(4, low=1)  # tokens an embedding becomes
@@ -53,7 +56,13 @@ class MEFParams:
     base_params: BaseParams
     sid_params: SIDParams
     compound_params: CompoundParams = CompoundParams()
-    inject: str | list[str] = option(["mid", "up"], filled=True)  # all, mid, up, down, up_blocks.1, ... or a list
+    # ip_adapter: cross-attention of their own in the base's layers; branch: a trainable copy of its encoder reads them
+    adapter: Literal["ip_adapter", "branch"] = "ip_adapter"
+    # of an ip_adapter, where it acts: all, mid, up, down, up_blocks.1, ... or a list
+    inject: str | list[str] = option(["mid", "up"], filled=True)
+    fusion: Fusion = (
+        "plain"  # of a branch: softmax over the tokens of both, or over positions as the authors' code does
+    )
     identity_params: AdapterParams = AdapterParams()
     expression_params: AdapterParams = AdapterParams()
 

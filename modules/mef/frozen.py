@@ -33,7 +33,7 @@ class FrozenNetworks:
             raise UserError(f"dataset_params.resolution: this base needs a multiple of {step}, found {resolution}")
         side = resolution // base.vae_scale_factor
         self.latent_shape = (base.vae.config.latent_channels, side, side)
-        base.vae.float()  # half precision overflows in some of them, and this is done once
+        base.vae.float().requires_grad_(False)  # half precision overflows in some of them, and this is done once
 
     def to(self, device: torch.device | str) -> FrozenNetworks:
         self.base.to(device)

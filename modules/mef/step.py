@@ -1,4 +1,4 @@
-"""One training step of MEF: noise a latent, let the UNet with both adapters predict, compare."""
+"""One training step of MEF: noise a latent, let the UNet with adapters or branch predict, compare."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
 from ..config.mef import MEFTrainParams
+from .conditions import Conditions
 from .face_losses import FaceLosses
 from .frozen import FrozenNetworks, Rows
 from .tables import Tables
@@ -20,6 +21,7 @@ class MEFStep(nn.Module):
 
     Args:
         unet: frozen but for its adapters.
+        adapters: in the UNet, or a branch beside it.
         noise: the base's noise schedule and prediction type.
         frozen: computes what the batch brings no cached rows of, and judges x0 estimates.
         tables: what the batch's row numbers mean.
@@ -30,6 +32,7 @@ class MEFStep(nn.Module):
     def __init__(
         self,
         unet: UNet2DConditionModel,
+        adapters: Conditions,
         noise: DDPMScheduler,
         frozen: FrozenNetworks,
         tables: Tables,
@@ -38,7 +41,7 @@ class MEFStep(nn.Module):
         expressions: Tensor,
     ):
         super().__init__()
-        self.unet, self.noise, self.params = unet, noise, params
+        self.unet, self.adapters, self.noise, self.params = unet, adapters, noise, params
         self.frozen, self.tables = frozen, tables
         self.scaling = frozen.base.vae.config.scaling_factor
         for name, states in no_text.items():
@@ -90,7 +93,8 @@ class MEFStep(nn.Module):
             added["text_embeds"] = torch.where(text[:, None], rows["pooled"].to(dtype), self.no_pooled.to(dtype))
             times = torch.tensor([[height, width, 0, 0, height, width]], dtype=dtype, device=noisy.device)
             added["time_ids"] = times.expand(len(noisy), -1)
-        return self.unet(noisy.to(dtype), steps, states, added_cond_kwargs=added).sample.float()
+        with self.adapters.acting(self.unet):
+            return self.unet(noisy.to(dtype), steps, states, added_cond_kwargs=added).sample.float()
 
     def _snr_weight(self, steps: Tensor) -> Tensor:
         if self.params.min_snr_gamma is None:
