@@ -1,8 +1,9 @@
-"""What MEF costs at Stable Diffusion 1.5's size, with random weights: no download is needed.
+"""What MEF costs at Stable Diffusion 1.5's size, with random weights, and how good its estimates of x0 are.
 
-    python -m benchmarks.mef adapters    a denoising step with both adapters (mid + up) over a plain one
+    python -m benchmarks.mef adapters    a denoising step with both adapters (mid + up), or a branch, over a plain one
     python -m benchmarks.mef cache       a training step that encodes picture and text anew over a cached one
     python -m benchmarks.mef memory      peak memory of one training step
+    python -m benchmarks.mef estimators  the bundled base's estimates of x0, decoded: errors by noise level, and cost
     python -m benchmarks.mef portrait    a portrait, 512 x 512 pixels, 30 steps, bf16, on a GPU: seconds and peak memory
 
 Ratios are medians over ``--rounds`` in which both kinds alternate, in one process; but for the portrait's, seconds are
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from diffusers import (
@@ -40,12 +42,17 @@ from modules.config.mef import AdapterParams, BaseParams
 from modules.data.astronaut import moving_face
 from modules.devices import dtype_of
 from modules.errors import run_script
+from modules.evaluation import portrait_tasks as portraits
+from modules.evaluation.people import render_all
 from modules.mef import objectives
-from modules.mef.adapters import Widths, attach_new
-from modules.mef.base import quiet
+from modules.mef.adapters import attach_new
+from modules.mef.base import quiet, training_noise
+from modules.mef.branch import new_branch
 from modules.mef.cache.shards import Cache
+from modules.mef.conditions import Widths
 from modules.mef.dataset import PortraitDataset
 from modules.mef.embeddings import Embedder, SIDEncoders
+from modules.mef.estimators import estimate_clean
 from modules.mef.frozen import FrozenNetworks
 from modules.mef.pipeline import DeepExprPipeline
 from modules.mef.train import embedding_sample, read_tables
@@ -55,6 +62,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 SID = ROOT / "config" / "sid-128.yaml"
 WIDTHS = Widths(128, 80)
+ESTIMATORS = ("one_step", "midpoint", "ddim-3", "ddim-4")  # midpoint is ddim-2
+LEVELS = (50, 100, 200, 300, 400, 600, 800)  # of noise
+ESTIMATED = 48  # portraits
 
 
 def random_unet(dtype: torch.dtype) -> UNet2DConditionModel:
@@ -164,13 +174,26 @@ def adapters(rounds: int, side: int) -> None:
     with torch.device("meta"):
         plain = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8, sample_size=64)
     plain.load_state_dict(unet.state_dict(), assign=True)  # the same memory
-    attach_new(unet, WIDTHS, (AdapterParams(),) * 2, ["mid", "up"])
+    sizes = (AdapterParams(),) * 2
+    both = attach_new(unet, WIDTHS, sizes, ["mid", "up"])
+    branch = new_branch(SimpleNamespace(unet=plain, vae_scale_factor=8), WIDTHS, sizes, "plain")
     noisy, text = torch.randn(2, 4, side, side), torch.randn(2, 77, 768)  # both halves of guidance
     embeds = {"image_embeds": [torch.randn(2, 1, width) for width in WIDTHS]}
-    one, both, ratio = alternate(
-        lambda: plain(noisy, 500, text), lambda: unet(noisy, 500, text, added_cond_kwargs=embeds), rounds
-    )
-    print(f"denoising step, {side} x {side} latents, fp32: plain {one:.2f} s, adapters {both:.2f} s, ratio {ratio:.3f}")
+
+    def step(network: UNet2DConditionModel) -> None:
+        network(noisy, 500, text, added_cond_kwargs=embeds)
+
+    def step_with_branch() -> None:
+        with branch.acting(plain):
+            step(plain)
+
+    for name, conditions, work in (("adapters", both, partial(step, unet)), ("branch", branch, step_with_branch)):
+        one, other, ratio = alternate(partial(step, plain), work, rounds)
+        count = sum(p.numel() for p in conditions.trainable()) / 1e6
+        print(
+            f"{name}: {count:.1f} M parameters to train; denoising step, {side} x {side} latents, fp32: "
+            f"plain {one:.2f} s, with {name} {other:.2f} s, ratio {ratio:.3f}"
+        )
 
 
 def cache(rounds: int, batch: int, precision: str) -> None:
@@ -214,6 +237,56 @@ def memory(batch: int, precision: str) -> None:
     print(f"training step, batch {batch}, {precision}: peak {peak():.2f} GiB ({before:.2f} before it), {seconds:.0f} s")
 
 
+def estimators(rounds: int) -> None:
+    """Of people of the face world never seen, noised and estimated under their own captions and embeddings."""
+    pipeline = DeepExprPipeline.from_pretrained(ROOT / "MEF_Checkpoints" / "adapters", crop=False, cpu=True)
+    unet, vae, sid = pipeline.base.unet, pipeline.base.vae.requires_grad_(False), pipeline.embedder.sid
+    noise, asked = training_noise(pipeline.base), portraits.ask(ESTIMATED, 1)
+    source, driver, truth = (
+        render_all(faces, vae.config.sample_size, "rendering")[0] for faces in (asked.source, asked.driver, asked.truth)
+    )
+    embeds = [z[:, None] for z in portraits.embed(pipeline, asked, source, driver)]
+    states, _ = pipeline.base.encode_prompt(asked.prompts(), "cpu", 1, False)
+
+    def decode(latents: torch.Tensor) -> torch.Tensor:
+        return (vae.decode(latents / vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1)
+
+    def predict(noisy: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+        rows = slice(len(noisy))
+        given = {"image_embeds": [z[rows] for z in embeds]}
+        return unet(noisy, steps, states[rows], added_cond_kwargs=given).sample
+
+    def estimate(name: str, noisy: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+        return decode(estimate_clean(noise, name, noisy, predict(noisy, steps), steps, predict))
+
+    with torch.no_grad():
+        clean = vae.encode(truth / 127.5 - 1).latent_dist.mode() * vae.config.scaling_factor
+        pictures = decode(clean)
+        wanted = sid(pictures)
+    drawn = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    print(f"{ESTIMATED} portraits; L1 of pixels (0-255) | 1 - cosine of z_id | RMS of z_sem: errors")
+    for level in LEVELS:
+        steps = torch.full((ESTIMATED,), level)
+        noisy = noise.add_noise(clean, drawn, steps)
+        for name in ESTIMATORS:
+            with torch.no_grad():
+                found = estimate(name, noisy, steps)
+                identity, semantics = sid(found)
+            pixels = float((found - pictures).abs().mean()) * 255
+            person = float(1 - torch.nn.functional.cosine_similarity(identity, wanted[0]).mean())
+            face = float((semantics - wanted[1]).square().mean().sqrt())
+            print(f"t {level:3d}  {name:8s}  {pixels:5.1f} | {person:.3f} | {face:.3f}")
+    part, steps = noise.add_noise(clean, drawn, steps)[:4], steps[:4]
+    trained = [p.requires_grad_(True) for p in pipeline.adapters.parameters()]
+    for name in ESTIMATORS:
+        seconds = []
+        for _ in range(rounds + 1):
+            start = time.process_time()
+            torch.autograd.grad(estimate(name, part, steps).mean(), trained, allow_unused=True)
+            seconds.append((time.process_time() - start) / len(part))
+        print(f"{name:8s}  {statistics.median(seconds[1:]):.3f} CPU s a picture, decoder and gradients included")
+
+
 def portrait(rounds: int) -> None:
     if not torch.cuda.is_available():
         raise SystemExit("portrait: needs a GPU")
@@ -247,7 +320,9 @@ def peak() -> float:
 
 def main() -> None:
     parser = Parser(__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["adapters", "cache", "memory", "portrait"], help="what is measured")
+    parser.add_argument(
+        "what", choices=["adapters", "cache", "estimators", "memory", "portrait"], help="what is measured"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="repetitions; the median is reported")
     parser.add_argument("--batch_size", type=int, default=1, help="batch size of a training step")
     help_ = "of the frozen networks, of cache and memory; the configurations' own is the default"
@@ -258,6 +333,8 @@ def main() -> None:
         adapters(args.rounds, args.latents)
     elif args.what == "cache":
         cache(args.rounds, args.batch_size, args.precision)
+    elif args.what == "estimators":
+        estimators(args.rounds)
     elif args.what == "portrait":
         portrait(args.rounds)
     else:

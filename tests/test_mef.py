@@ -35,9 +35,9 @@ from modules.errors import UserError
 from modules.mef.adapters import Widths, attach_new, injected_layers
 from modules.mef.base import load_base, set_scheduler
 from modules.mef.embeddings import Embedder, SIDEncoders
-from modules.mef.folder import SID_FILE
+from modules.mef.folder import ADAPTER_FILES, SID_FILE
 from modules.mef.guidance import GuidanceWeights, separate_guidance
-from modules.mef.pipeline import ADAPTER_FILES, DeepExprPipeline
+from modules.mef.pipeline import DeepExprPipeline
 from modules.training.checkpoint import load_checkpoint, save_checkpoint
 
 PROMPT = "a red hat"

@@ -29,6 +29,7 @@ from modules.mef import objectives
 from modules.mef.cache import shards as cache
 from modules.mef.cache.shards import Cache
 from modules.mef.dataset import PortraitDataset
+from modules.mef.estimators import clean_of
 from modules.mef.folder import ADAPTER_FILES, SID_FILE
 from modules.mef.train import build_cache, build_frozen, embedding_sample, read_tables, train_mef
 from modules.mef.validation import Validation
@@ -63,9 +64,13 @@ class Bench:
         self.frozen = frozen
         self.learning = objectives.build(self.config, frozen, self.dataset, embeddings)
         self.adapters, self.step = self.learning.adapters, self.learning.step
+        self.pretend_training()
+
+    def pretend_training(self) -> None:
+        """As if trained: else nothing else matters."""
         for layer, active in zip(self.adapters.layers, self.adapters.injected, strict=True):
             for value in layer.to_v_ip:
-                torch.nn.init.normal_(value.weight, std=0.3 * active)  # as if trained: else nothing else matters
+                torch.nn.init.normal_(value.weight, std=0.3 * active)
 
     def batch(self, items: list[int]) -> dict:
         return default_collate([self.dataset[0, i] for i in items])
@@ -158,7 +163,7 @@ def test_min_snr_weights_and_clean_estimates(workshop, kind):
     clean, noise = torch.randn(4, 4, 8, 8), torch.randn(4, 4, 8, 8)
     noisy = step.noise.add_noise(clean, noise, steps)
     target = noise if kind == "sd15" else step.noise.get_velocity(clean, noise, steps)
-    assert torch.allclose(step._clean_estimate(noisy, target, steps), clean, atol=1e-3)
+    assert torch.allclose(clean_of(step.noise, noisy, target, steps), clean, atol=1e-3)
 
 
 def test_the_face_mask_weighs_the_face(workshop):
@@ -184,24 +189,24 @@ def test_faces_of_clean_estimates_can_be_compared(workshop):
 
 def test_expression_and_pose_of_an_estimate_count_alike(workshop):
     """However many numbers each has: one part alone as far off as pictures are from their mean is an error of 1/2."""
-    step = Bench(workshop, **{"train_params.loss_weights": {"expression": 1.0}}).step
-    sizes = step.frozen.embedder.sid.semantic.sizes
+    losses = Bench(workshop, **{"train_params.loss_weights": {"expression": 1.0}}).step.faces
+    sizes = losses.frozen.embedder.sid.semantic.sizes
     assert sizes[0] != sizes[1]
     known = torch.randn(50, sum(sizes)) * torch.tensor([3.0] * sizes[0] + [0.1] * sizes[1])
-    step.variances = step._variances(known)
+    losses.variances = losses.variances_of(known)
     wanted, off = torch.zeros(50, sum(sizes)), known - known.mean(dim=0)
     for part in (slice(None, sizes[0]), slice(sizes[0], None)):
         found = wanted.clone()
         found[:, part] = off[:, part]
-        assert float(step._expression_error(found, wanted).mean()) == pytest.approx(0.5)
+        assert float(losses.expression_error(found, wanted).mean()) == pytest.approx(0.5)
 
 
 def test_errors_of_expressions_stay_finite_for_pictures_that_are_all_alike(workshop):
-    step = Bench(workshop).step
-    alike = torch.ones(1, sum(step.frozen.embedder.sid.semantic.sizes))
-    step.variances = step._variances(alike)
-    assert step._expression_error(alike, alike).tolist() == [0]
-    assert step._expression_error(0 * alike, alike).item() == pytest.approx(100)
+    losses = Bench(workshop).step.faces
+    alike = torch.ones(1, sum(losses.frozen.embedder.sid.semantic.sizes))
+    losses.variances = losses.variances_of(alike)
+    assert losses.expression_error(alike, alike).tolist() == [0]
+    assert losses.expression_error(0 * alike, alike).item() == pytest.approx(100)
 
 
 def test_the_adapters_learn_to_tell_people_apart(workshop):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from .schema import BadValue, option, section
+from .sid import PerceptualParams
 from .training import LoopParams
 
 
@@ -40,6 +42,9 @@ class CompoundParams:
     face_recognition_weight: float = option(1.0, above=0)  # length of its part
 
 
+Fusion = Literal["plain", "positional"]
+
+
 @section
 class AdapterParams:
     tokens: int = option(4, low=1)  # tokens an embedding becomes
@@ -51,7 +56,13 @@ class MEFParams:
     base_params: BaseParams
     sid_params: SIDParams
     compound_params: CompoundParams = CompoundParams()
-    inject: str | list[str] = option(["mid", "up"], filled=True)  # all, mid, up, down, up_blocks.1, ... or a list
+    # ip_adapter: cross-attention of their own in the base's layers; branch: a trainable copy of its encoder reads them
+    adapter: Literal["ip_adapter", "branch"] = "ip_adapter"
+    # of an ip_adapter, where it acts: all, mid, up, down, up_blocks.1, ... or a list
+    inject: str | list[str] = option(["mid", "up"], filled=True)
+    fusion: Fusion = (
+        "plain"  # of a branch: softmax over the tokens of both, or over positions as the authors' code does
+    )
     identity_params: AdapterParams = AdapterParams()
     expression_params: AdapterParams = AdapterParams()
 
@@ -68,9 +79,15 @@ class DropoutParams:
 
 @section
 class MEFLossWeights:
+    """Losses on a picture that does not yet exist: the decoded estimate of x0."""
+
     identity: float = option(0.0, low=0)  # SID's identity of the x0 estimate agrees with the given
     expression: float = option(0.0, low=0)  # its expression and pose do, in units of their variance
-    max_timestep: int = option(300, low=1)  # noisier estimates than this are not looked at
+    perceptual: float = option(0.0, low=0)  # VGG-19's features agree with those of the identity picture
+    reference: float = option(0.0, low=0)  # mean squared error of pixels from the expression picture
+    min_timestep: int = option(0, low=0)  # less noisy estimates than this are not looked at
+    max_timestep: int = option(300, low=1)  # nor those from this on
+    estimator: str = "one_step"  # of x0: one_step, midpoint (two passes through the UNet), or ddim-N (N passes)
 
 
 @section
@@ -86,6 +103,7 @@ class MEFTrainParams(LoopParams):
     other_photo: float = option(1.0, low=0, high=1)  # share of identities read off another photo of the person
     dropout_params: DropoutParams = DropoutParams()
     loss_weights: MEFLossWeights = MEFLossWeights()
+    perceptual_network: PerceptualParams = PerceptualParams()  # of loss_weights.perceptual
 
 
 @section
@@ -122,9 +140,23 @@ class MEFConfig:
     evaluate_params: PortraitEvaluateParams = PortraitEvaluateParams()
 
 
+def evaluations(estimator: str) -> int:
+    """Passes through the network that an estimate of x0 takes.  Raises :class:`BadValue` for an unknown estimator."""
+    named = {"one_step": 1, "midpoint": 2}
+    ddim = re.fullmatch(r"ddim-([1-9]\d*)", estimator)
+    if estimator not in named and ddim is None:
+        expected = "one_step, midpoint or ddim-N, such as ddim-4"
+        raise BadValue("train_params.loss_weights.estimator", expected, repr(estimator))
+    return int(ddim[1]) if ddim else named[estimator]
+
+
 def check_mef_together(config: MEFConfig) -> None:
     """Raise :class:`BadValue` where options contradict each other."""
     weights = config.train_params.loss_weights
+    evaluations(weights.estimator)
+    if weights.min_timestep >= weights.max_timestep:
+        expected = f"less than max_timestep, {weights.max_timestep}"
+        raise BadValue("train_params.loss_weights.min_timestep", expected, f"{weights.min_timestep}")
     for term in ("identity", "expression"):
         if config.dataset_params.crop_faces and getattr(weights, term):  # an estimate is compared as a whole
             expected = "0 where dataset_params.crop_faces is true (embeddings of cut-out faces)"

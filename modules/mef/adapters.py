@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -19,20 +20,12 @@ from torch import Tensor, nn
 
 from ..config.mef import AdapterParams
 from ..errors import UserError
-from ..training.checkpoint import check_tensors
+from ..training.checkpoint import check_tensors, save_checkpoint
 from .base import quiet
+from .conditions import NAMES, Conditions, Scale, Widths, check_entry
 
-NAMES = ("identity", "expression")  # the order of adapters wherever diffusers wants a list
 PARTS = {"all": "", "down": "down_blocks", "mid": "mid_block", "up": "up_blocks"}
 FaceID = dict[str, dict[str, Tensor]]  # {"image_proj": ..., "ip_adapter": ...}: a file, and what diffusers loads
-Scale = float | dict[str, Any]  # of a whole adapter, or per block as diffusers' ``set_ip_adapter_scale`` takes it
-
-
-class Widths(NamedTuple):
-    """Numbers in each embedding."""
-
-    identity: int
-    expression: int
 
 
 def cross_attention_layers(unet: UNet2DConditionModel) -> dict[str, nn.Module]:
@@ -118,15 +111,16 @@ def check_fits(unet: UNet2DConditionModel, state: FaceID, where: str) -> None:
         raise UserError(f"{where}: made for another base: {len(layers) // 2} layers, this base has {i + 1}")
 
 
-class Adapters(nn.Module):
+class Adapters(Conditions):
     """Both adapters inside a UNet: the very modules that it runs, seen together, float32.
 
     Attributes:
-        projections: embedding ``[B, width]`` -> tokens ``[B, N, cross_attention_dim]``, identity then expression.
         layers: diffusers' IP-Adapter processors, one per cross-attention layer.
         injected: which of them hold anything.  The others are all zero and given scale 0, which is the same to the
             bit and costs nothing.
     """
+
+    takes_masks = True
 
     def __init__(self, unet: UNet2DConditionModel):
         super().__init__()
@@ -136,9 +130,13 @@ class Adapters(nn.Module):
         self.injected = [any(bool(k.weight.any()) for k in layer.to_k_ip) for layer in self.layers]
         self.silence_uninjected()
 
-    @property
-    def widths(self) -> Widths:
-        return Widths(*(p.ff.net[0].proj.in_features for p in self.projections))
+    def set_scales(self, base: Any, identity: Scale, expression: Scale) -> None:
+        self.put_back(base.unet)
+        try:
+            base.set_ip_adapter_scale([identity, expression])
+        except (ValueError, KeyError) as error:
+            raise UserError(f"scale: {' '.join(str(error).split())}") from error
+        self.silence_uninjected()
 
     def silence_uninjected(self) -> None:
         """Give the layers that hold nothing scale 0: again after diffusers has set scales."""
@@ -164,7 +162,6 @@ class Adapters(nn.Module):
                 attention.set_processor(layer)
 
     def trainable(self) -> list[nn.Parameter]:
-        """The parameters to train, made float32 and trainable."""
         self.float()
         self.projections.requires_grad_(True)
         for layer, active in zip(self.layers, self.injected, strict=True):
@@ -185,7 +182,8 @@ class Adapters(nn.Module):
 
     @torch.no_grad()
     def load(self, entries: dict[str, Any], where: str) -> None:
-        """Take over what :meth:`state` gave.  Raises UserError, naming ``where``, where it does not fit."""
+        if f"{NAMES[0]}_adapter" not in entries:
+            raise UserError(f"{where}: not a checkpoint of MEF's adapters: it has no {NAMES[0]}_adapter")
         saved = entries.get(f"{NAMES[0]}_adapter", {}).get("ip_adapter", {})
         held = [bool(saved.get(f"{2 * i + 1}.to_k_ip.weight", torch.zeros(1)).any()) for i in range(len(self.layers))]
         if held != self.injected:
@@ -193,25 +191,15 @@ class Adapters(nn.Module):
         for name, own in self.state().items():
             for part, tensors in own.items():
                 saved = entries.get(name, {}).get(part, {})
-                check_tensors(saved, f"{where}: {name}.{part}")
-                if {k: v.shape for k, v in saved.items()} != {k: v.shape for k, v in tensors.items()}:
-                    raise UserError(f"{where}: {name}.{part} belongs to another base, inject setting or adapter size")
+                belongs = "belongs to another base, inject setting or adapter size"
+                check_entry(saved, tensors, f"{where}: {name}.{part}", belongs)
                 for key, tensor in tensors.items():
                     tensor.copy_(saved[key])
 
-    @torch.no_grad()
-    def standardise(self, embeddings: Sequence[Tensor]) -> None:
-        """Let each projection's first layer start on standardised numbers: ``W (z - mean) / deviation + b``.
-
-        Embeddings are of any scale; without this a unit-length one would drown in the biases.
-
-        Args:
-            embeddings: ``[N, width]`` of the data set, identity then expression.
-        """
-        for projection, z in zip(self.projections, embeddings, strict=True):
-            first, z = projection.ff.net[0].proj, z.to(projection.norm.weight)
-            first.weight /= z.std(dim=0).clamp_min(1e-3) if len(z) > 1 else 1.0
-            first.bias -= first.weight @ z.mean(dim=0)
+    def save(self, folder: Path) -> dict[str, Any]:
+        for entry, state in self.state().items():
+            save_checkpoint(state, folder / f"{entry}.safetensors")
+        return {}
 
 
 def _to_file_names(state: dict[str, Tensor]) -> dict[str, Tensor]:

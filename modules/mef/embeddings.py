@@ -23,8 +23,8 @@ from ..media.tensors import to_tensor
 from ..sid.encoders import IdentityEncoder, SemanticEncoder
 from ..sid.weights import load_model
 from ..training.checkpoint import load_checkpoint, restore, save_checkpoint
-from .adapters import Widths
 from .arcface import ArcFace
+from .conditions import Widths
 from .hub import check_there
 
 

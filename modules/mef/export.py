@@ -1,4 +1,4 @@
-"""Export the adapters of a training checkpoint, averaged, in half precision."""
+"""Export the adapters, or the branch, of a training checkpoint, averaged, in half precision."""
 
 from __future__ import annotations
 
@@ -23,14 +23,10 @@ def main() -> None:
     from .pipeline import DeepExprPipeline
 
     pipeline = DeepExprPipeline.from_checkpoint(args.checkpoint, cpu=True)
-    states = {
-        adapter: {part: {name: t.half() for name, t in entries.items()} for part, entries in state.items()}
-        for adapter, state in pipeline.adapters.state().items()
-    }
     sid = mef_config_from_dict(load_checkpoint(args.checkpoint)["mef"]).model_params.sid_params.checkpoint
     save_adapters(
         Path(args.out),
-        states,
+        pipeline.adapters.half(),
         pipeline.embedder,
         pipeline.base_params,
         pipeline.crop_faces,

@@ -1,4 +1,4 @@
-"""The folder that adapters are saved in: two IP-Adapter files, SID's encoders, and what they were made for."""
+"""The folder that adapters, or a branch, are saved in: their files, SID's encoders, and what they were made for."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from ..atomic import write_text
 from ..config.files import config_to_dict, section_from_dict
 from ..config.mef import BaseParams, CompoundParams
 from ..errors import UserError
-from ..training.checkpoint import load_checkpoint, save_checkpoint
-from .adapters import NAMES
+from ..training.checkpoint import load_checkpoint
+from .branch import ENTRY, FORM_KEY, TOKENS_FILE, read_branch
+from .conditions import NAMES, Conditions
 from .embeddings import Embedder, SIDEncoders
 from .hub import is_path
 
@@ -23,29 +24,28 @@ CROP_KEY = "crop_faces"  # of CONFIG: whether pictures are cut out around the fa
 SID_FILE = "sid_encoders.safetensors"
 SID_KEY = "checkpoint"  # of CONFIG's sid: the file of a whole SID, seen from the folder, instead of SID_FILE
 ADAPTER_FILES = tuple(f"{name}_adapter.safetensors" for name in NAMES)
+FILES = (CONFIG, SID_FILE, *ADAPTER_FILES, f"{ENTRY}/*", TOKENS_FILE)  # all there can be, for the hub
 
 
 def save_adapters(
     folder: Path,
-    states: dict[str, Any],
+    conditions: Conditions,
     embedder: Embedder | None,
     base_params: BaseParams,
     crop_faces: bool,
     sid_checkpoint: str | None = None,
 ) -> None:
-    """Write a folder that ``from_pretrained`` reads: two adapters, SID's encoders, ``config.json``.
+    """Write a folder that ``from_pretrained`` reads: adapters or branch, SID's encoders, ``config.json``.
 
     Args:
-        states: what :meth:`.mef.adapters.Adapters.state` gives.
         crop_faces: whether they learnt from faces that a detector had cut out.
         sid_checkpoint: a whole SID that the encoders are to be read from, instead of copying them into the folder.
     """
-    for name, file in zip(NAMES, ADAPTER_FILES, strict=True):
-        save_checkpoint(states[f"{name}_adapter"], folder / file)
-    widths = {name: states[f"{name}_adapter"]["image_proj"]["proj.0.weight"].shape[1] for name in NAMES}
+    form = conditions.save(folder)
+    widths = dict(zip(NAMES, conditions.widths, strict=True))
     base = {key: _seen_from(folder, name) for key, name in config_to_dict(base_params).items()}
     description: dict[str, Any] = {BASE_KEY: base, "embedding_widths": widths}
-    description |= {CROP_KEY: crop_faces, "sid": None}
+    description |= {CROP_KEY: crop_faces, "sid": None} | form
     if embedder is not None:
         description["sid"] = embedder.sid.described()
         if sid_checkpoint is None:
@@ -57,12 +57,16 @@ def save_adapters(
 
 
 def read_adapters(folder: Path) -> dict[str, Any]:
-    """The adapters of a folder that :func:`save_adapters` wrote, by ``<name>_adapter``.
+    """What a folder that :func:`save_adapters` wrote holds, as :meth:`.Conditions.state` gave it.
 
     Raises:
-        UserError: there are none, or they cannot be read.
+        UserError: there are no adapters or branch, or they cannot be read.
     """
-    read_description(folder / CONFIG)
+    form = read_description(folder / CONFIG).get(FORM_KEY)
+    if form == ENTRY:
+        return read_branch(folder)
+    if form is not None:
+        raise UserError(f"{folder / CONFIG}: {FORM_KEY}: expected {ENTRY}, or nothing for adapters, found {form!r}")
     return {f"{name}_adapter": load_checkpoint(folder / file) for name, file in zip(NAMES, ADAPTER_FILES, strict=True)}
 
 

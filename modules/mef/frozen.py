@@ -33,7 +33,7 @@ class FrozenNetworks:
             raise UserError(f"dataset_params.resolution: this base needs a multiple of {step}, found {resolution}")
         side = resolution // base.vae_scale_factor
         self.latent_shape = (base.vae.config.latent_channels, side, side)
-        base.vae.float()  # half precision overflows in some of them, and this is done once
+        base.vae.float().requires_grad_(False)  # half precision overflows in some of them, and this is done once
 
     def to(self, device: torch.device | str) -> FrozenNetworks:
         self.base.to(device)
@@ -53,13 +53,24 @@ class FrozenNetworks:
         Raises:
             UserError: a picture cannot be read.
         """
-        side, device = self.resolution, self.base.device
-        pictures = [media.fit(media.read_image(portrait.image), side, side) for portrait in portraits]
+        device = self.base.device
+        pictures = self.pictures([portrait.image for portrait in portraits])
         with torch.autocast(torch.device(device).type, enabled=False):
+<<<<<<< HEAD
             posterior = self.base.vae.encode(to_tensor(pictures, device) * 2 - 1).latent_dist
         shape = self.latent_shape[1:]
         faces = torch.stack([latent_face_mask(portrait, side, shape) for portrait in portraits]).to(device)
+=======
+            posterior = self.base.vae.encode(pictures * 2 - 1).latent_dist
+        faces = torch.stack([self._face(portrait) for portrait in portraits]).to(device)
+>>>>>>> 2b58f9c4a312015e480a5cdd8c0104b83f0115db
         return {"mean": posterior.mean, "deviation": posterior.std, "face": faces}
+
+    def pictures(self, files: Sequence) -> Tensor:
+        """Picture files as the base would draw them: ``[B, 3, H, W]`` in [0, 1].  Raises UserError as they do."""
+        side = self.resolution
+        fitted = [media.fit(media.read_image(path), side, side) for path in files]
+        return to_tensor(fitted, self.base.device)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents ``[B, C, h, w]`` -> pictures ``[B, 3, H, W]`` in [0, 1], with gradients, in float32."""

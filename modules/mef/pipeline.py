@@ -1,4 +1,4 @@
-"""Portraits from a prompt, a person and an expression: a Stable Diffusion pipeline with both adapters."""
+"""Portraits from a prompt, a person and an expression: a Stable Diffusion pipeline with adapters or a branch."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from ..config.files import mef_config_from_dict
 from ..config.mef import BaseParams
 from ..errors import UserError
 from ..training.checkpoint import averaged, load_checkpoint
-from .adapters import NAMES, Adapters, Scale, attach
 from .base import finite_pictures, load_base
+from .conditions import NAMES, Conditions, Scale
 from .embeddings import Embedder, SIDEncoders
 from .folder import (
-    ADAPTER_FILES,
     CONFIG,
     CROP_KEY,
-    SID_FILE,
+    FILES,
     read_base,
     read_compound,
     read_description,
     read_sid,
     save_adapters,
 )
+from .forms import attach_checkpoint, attach_folder
 from .guidance import GuidanceWeights, separate_guidance
 from .hub import check_there
 from .options import check_prompt
@@ -42,8 +42,9 @@ from .options import check_prompt
 _CARD = """---
 {{ card_data }}
 ---
-Identity and expression adapters of DeepExpr (MEF) for Stable Diffusion, in the IP-Adapter FaceID layout.  With
-diffusers alone: `pipe.load_ip_adapter(folder, subfolder="", weight_name=["identity_adapter.safetensors",
+Identity and expression adapters of DeepExpr (MEF) for Stable Diffusion, in the IP-Adapter FaceID layout; or, if there
+is a folder `branch/`, a ControlNet whose cross-attention reads identity and expression.  Adapters work with diffusers
+alone: `pipe.load_ip_adapter(folder, subfolder="", weight_name=["identity_adapter.safetensors",
 "expression_adapter.safetensors"], image_encoder_folder=None)`, then pass `ip_adapter_image_embeds`, each
 `[2, 1, width]` with zeros first.  `config.json` says for which base they were trained, and whether the faces were cut
 out first (`crop_faces`).
@@ -62,7 +63,7 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
 
     Args:
         base: a Stable Diffusion 1.x, 2.x or XL text-to-image pipeline (or one made from it: img2img, inpaint, ...).
-        adapters: those in its UNet.
+        adapters: those in its UNet, or a branch beside it.
         embedder: None where only embeddings, not pictures, will be given.
         base_params: where the base came from, for the file.
         crop_faces: whether the adapters learnt from faces that a detector had cut out, for the file.
@@ -71,7 +72,7 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
     def __init__(
         self,
         base: Any,
-        adapters: Adapters,
+        adapters: Conditions,
         embedder: Embedder | None,
         base_params: BaseParams,
         crop_faces: bool = False,
@@ -81,6 +82,7 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> DeepExprPipeline:
         self.base.to(device, dtype)
+        self.adapters.to(device=device, dtype=dtype)
         if self.embedder is not None:
             self.embedder.to(device)
         return self
@@ -114,11 +116,11 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
                 is given "none" (zeros).
             identity_embedding, expression_embedding: ``[width]`` or ``[1, width]``, instead of the pictures; or
                 ``[B, width]``, one for each of B prompts in a list.
-            identity_scale, expression_scale: 0 (off) up; or a dict of scales per block, such as
+            identity_scale, expression_scale: 0 (off) up; of adapters also a dict of scales per block, such as
                 ``{"mid": 1.0, "up": {"block_1": [1.0, 0.5, 0.5]}}``, as diffusers' ``set_ip_adapter_scale`` takes.
             guidance_scale: of all conditions together, none at 1.
             identity_guidance, expression_guidance: weights of their own; four UNet passes a step instead of two.
-            identity_mask, expression_mask: pictures too, white where the adapter may act.
+            identity_mask, expression_mask: pictures too, white where the adapter may act; not for a branch.
             options: for ``base``: ``num_inference_steps``, ``num_images_per_prompt``, ``negative_prompt``,
                 ``generator``, ``height``, ``width``, ...
 
@@ -140,6 +142,10 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
             weights = GuidanceWeights(*(guidance_scale if weight is None else weight for weight in given))
         self.set_scales(identity_scale, expression_scale)
         if identity_mask is not None or expression_mask is not None:
+            if not self.adapters.takes_masks:
+                raise UserError(
+                    "identity_mask, expression_mask: adapters take them; a branch acts on all of the picture"
+                )
             attention = dict(options.pop("cross_attention_kwargs", None) or {})
             attention["ip_adapter_masks"] = [
                 _mask(mask, f"{name}_mask") for name, mask in zip(NAMES, (identity_mask, expression_mask), strict=True)
@@ -148,6 +154,7 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
         given = [self.for_diffusers(z, guided) for z in embeddings]
         with (
             separate_guidance(self.base.unet, weights),
+            self.adapters.acting(self.base.unet),  # inside: what it adds is of all of guidance's branches
             _handed_on(self.base, given, len(embeddings[0])),
             finite_pictures(self.base, self.base_params.path),
         ):
@@ -185,13 +192,8 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
         return torch.cat([torch.zeros_like(z), z]) if guided else z
 
     def set_scales(self, identity: Scale = 1.0, expression: Scale = 1.0) -> None:
-        """Strength of each adapter, one number or per block."""
-        self.adapters.put_back(self.base.unet)
-        try:
-            self.base.set_ip_adapter_scale([identity, expression])
-        except (ValueError, KeyError) as error:
-            raise UserError(f"scale: {' '.join(str(error).split())}") from error
-        self.adapters.silence_uninjected()
+        """Strength of each condition; see :meth:`__call__`."""
+        self.adapters.set_scales(self.base, identity, expression)
 
     # ----------------------------------------------------------------------------------------------------------- files
 
@@ -228,7 +230,7 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
             raise UserError(f"{name}: neither a folder of adapters nor a name on the hub") from error
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        save_adapters(Path(save_directory), self.adapters.state(), self.embedder, self.base_params, self.crop_faces)
+        save_adapters(Path(save_directory), self.adapters, self.embedder, self.base_params, self.crop_faces)
 
     @classmethod
     def _from_pretrained(
@@ -252,7 +254,7 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
         of_hub = not folder.is_dir()
         if of_hub:
             hub = {"revision": revision, "cache_dir": cache_dir, "force_download": force_download, "token": token}
-            names = [CONFIG, SID_FILE, *ADAPTER_FILES]
+            names = list(FILES)
             folder = Path(snapshot_download(model_id, allow_patterns=names, local_files_only=local_files_only, **hub))
         description = read_description(folder / CONFIG)
         if isinstance(base, str):
@@ -260,8 +262,7 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
         else:
             base_params = read_base(folder, description, of_hub and base is None)
         pipeline = base if base is not None and not isinstance(base, str) else load_base(base_params, dtype)
-        states = [load_checkpoint(folder / name) for name in ADAPTER_FILES]
-        adapters = attach(pipeline.unet, states, [str(folder / name) for name in ADAPTER_FILES])
+        adapters = attach_folder(pipeline, folder)
         crop_faces = description.get(CROP_KEY) is True
         embedder, sid = None, read_sid(folder, description, of_hub)
         if sid is not None:
@@ -281,7 +282,7 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
         crop: bool | None = None,
         cpu: bool = False,
     ) -> DeepExprPipeline:
-        """The (averaged) adapters of a training checkpoint, on the base and SID they were trained with.
+        """The (averaged) adapters or branch of a training checkpoint, on the base and SID they were trained with.
 
         Raises:
             UserError: not a checkpoint of MEF, or the base is another.
@@ -293,9 +294,7 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
         model, crop_faces = config.model_params, config.dataset_params.crop_faces
         base_params = BaseParams(path=base, config=base_config) if base else model.base_params
         pipeline = load_base(base_params, dtype)
-        states = averaged(checkpoint)
-        saved = [states.get(f"{name}_adapter") for name in NAMES]
-        adapters = attach(pipeline.unet, saved, [f"{path}: {name}" for name in NAMES])
+        adapters = attach_checkpoint(pipeline, averaged(checkpoint), path, model.fusion)
         sid = SIDEncoders.from_sid(model.sid_params)
         embedder = Embedder(sid, model.compound_params, crop_faces or crop, detector, cpu)
         return cls(pipeline, adapters, embedder, base_params, crop_faces)

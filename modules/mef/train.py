@@ -1,4 +1,4 @@
-"""Training MEF: data, frozen networks and what they give of it, adapters, loss, loop, read downwards."""
+"""Training MEF: data, frozen networks and what they give of it, adapters or branch, loss, loop, read downwards."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from ..training.run import (
 )
 from ..training.trainer import Trainer
 from . import objectives
-from .adapters import NAMES
 from .base import load_base, training_noise
 from .cache.shards import BATCH, Cache
+from .conditions import NAMES
 from .dataset import PortraitDataset
 from .embeddings import Embedder, SIDEncoders
 from .folder import CONFIG, CROP_KEY, read_adapters, read_description, read_sid, save_adapters
@@ -96,7 +96,7 @@ def embedding_sample(
 
 @one_voice()
 def train_mef(config: MEFConfig, run: Run) -> Path:
-    """Train MEF's adapters; return the run's folder, with the adapters by themselves in ``adapters/``.
+    """Train MEF's adapters or branch; return the run's folder, with these by themselves in ``adapters/``.
 
     Raises:
         UserError: data, networks, checkpoint and configuration are not there or do not fit; losses are not finite.
@@ -151,7 +151,7 @@ def train_mef(config: MEFConfig, run: Run) -> Path:
     if accelerator.is_main_process:
         made, base_params = folder / ADAPTERS, config.model_params.base_params
         crops = config.dataset_params.crop_faces
-        save_adapters(made, trainer.averaged.state(), frozen.embedder, base_params, crops)
+        save_adapters(made, trainer.averaged, frozen.embedder, base_params, crops)
         print(f"adapters: '{made}'")
         print(f"trained {trainer.position.epoch} epochs; the last checkpoint is in '{folder}'")
     close(accelerator)

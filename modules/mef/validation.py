@@ -13,8 +13,8 @@ from .. import media
 from ..config.mef import BaseParams, ValidationParams
 from ..data.portraits import Portrait
 from ..media.tensors import to_images
-from .adapters import Adapters
 from .base import is_xl, set_scheduler
+from .conditions import Conditions
 from .frozen import FrozenNetworks
 from .pipeline import DeepExprPipeline
 
@@ -25,7 +25,7 @@ class Validation:
     """Embeds its pictures and prompts once; :meth:`grid` then needs the UNet and the VAE's decoder alone."""
 
     def __init__(
-        self, params: ValidationParams, frozen: FrozenNetworks, portraits: Sequence[Portrait], adapters: Adapters
+        self, params: ValidationParams, frozen: FrozenNetworks, portraits: Sequence[Portrait], adapters: Conditions
     ):
         self.params, self.frozen, self.base = params, frozen, frozen.base
         self.adapters = adapters
@@ -46,7 +46,7 @@ class Validation:
     def _thumbnail(self, path: str) -> np.ndarray:
         return media.fit(media.read_image(path), self.side, self.side)
 
-    def grid_of(self, averaged: Adapters) -> Tensor:
+    def grid_of(self, averaged: Conditions) -> Tensor:
         """:meth:`grid` by other weights of the adapters, which are as they were afterwards."""
         training = copy.deepcopy(self.adapters.state())
         self.adapters.load(averaged.state(), "averages")

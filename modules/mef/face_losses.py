@@ -1,0 +1,124 @@
+"""Losses on the decoded estimate of x0: does it show the person and the expression that were asked for?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from diffusers import DDPMScheduler
+from torch import Tensor, nn
+
+from ..config.mef import MEFTrainParams
+from ..sid.perceptual import build_perceptual, feature_distance
+from .estimators import estimate_clean
+from .frozen import FrozenNetworks, Rows
+from .tables import Tables
+
+CONDITIONS = {"identity": 0, "expression": 1, "perceptual": 0, "reference": 1}  # loss -> what it needs: person, face
+LAYERS = [1.0] * 5  # of the perceptual network: the paper does not say which
+
+Predict = Callable[[Rows, Tensor, Tensor], Tensor]  # rows, x_t and t -> what the network predicts
+
+
+class FaceLosses(nn.Module):
+    """Weighted losses of the noise levels between ``min_timestep`` and ``max_timestep``.
+
+    - ``identity``: 1 - cosine of SID's z_id of estimate and identity picture
+    - ``expression``: squared errors of z_exp and z_pose (:meth:`expression_error`)
+    - ``perceptual``: distance of VGG-19's features from the identity picture, and ``reference``: mean squared error of
+      pixels from the expression picture; both in [0, 1] at the base's resolution (the paper, eqs. 4 to 6, our reading)
+
+    Args:
+        tables: what the rows' face numbers mean.
+        expressions: ``[N, width]`` of the data set, by whose variance an estimate's errors are measured.
+    """
+
+    def __init__(
+        self,
+        noise: DDPMScheduler,
+        frozen: FrozenNetworks,
+        tables: Tables,
+        params: MEFTrainParams,
+        expressions: Tensor,
+    ):
+        super().__init__()
+        self.noise, self.frozen, self.tables, self.weights = noise, frozen, tables, params.loss_weights
+        self.perceptual = build_perceptual(params.perceptual_network) if self.weights.perceptual else None
+        self.register_buffer("variances", self.variances_of(expressions.float()), persistent=False)
+
+    @property
+    def names(self) -> list[str]:
+        """The losses that have a weight."""
+        return [name for name in CONDITIONS if getattr(self.weights, name)]
+
+    def forward(self, rows: Rows, noisy: Tensor, prediction: Tensor, predict: Predict) -> dict[str, Tensor]:
+        """The losses by name; of items whose condition was left out, or whose noise is out of range, 0.
+
+        Args:
+            rows: a batch with what the frozen networks give of it.
+            noisy, prediction: x_t and what the network predicts of it.
+            predict: further predictions, which some estimators need.
+        """
+        weights, steps = self.weights, rows["timestep"]
+        in_range = (steps >= weights.min_timestep) & (steps < weights.max_timestep)
+        asked = rows["keep"][:, 1:] & in_range[:, None]
+        chosen = asked.any(dim=1)
+        if not chosen.any():
+            return {name: prediction.sum() * 0.0 for name in self.names}
+        part = {name: values[chosen] for name, values in rows.items()}
+        start = noisy[chosen], prediction[chosen], part["timestep"]
+        pictures = self.frozen.decode(
+            estimate_clean(self.noise, weights.estimator, *start, predict=partial(predict, part))
+        )
+        with torch.autocast(noisy.device.type, enabled=False):
+            distances = self._embedding_distances(part, pictures) | self._picture_distances(part, pictures)
+        return {
+            name: getattr(weights, name) * (distances[name] * asked[chosen, CONDITIONS[name]]).sum() / len(steps)
+            for name in self.names
+        }
+
+    def _embedding_distances(self, rows: Rows, pictures: Tensor) -> dict[str, Tensor]:
+        if not (self.weights.identity or self.weights.expression):
+            return {}
+        sid = self.frozen.embedder.sid
+        fitted = F.interpolate(pictures, size=sid.size, mode="bilinear", antialias=True)
+        identity, expression = sid(fitted)
+        wanted = rows["identity"][:, : identity.shape[1]]  # SID's part of a compound
+        return {
+            "identity": 1 - F.cosine_similarity(identity, wanted),
+            "expression": self.expression_error(expression, rows["expression"]),
+        }
+
+    def _picture_distances(self, rows: Rows, pictures: Tensor) -> dict[str, Tensor]:
+        distances = {}
+        if self.perceptual is not None:
+            maps = self.perceptual(self._pictures(rows["identity_face"])), self.perceptual(pictures)
+            each = [[[level[i] for level in levels] for levels in maps] for i in range(len(pictures))]
+            distances["perceptual"] = torch.stack([feature_distance(*pair, LAYERS) for pair in each])
+        if self.weights.reference:
+            errors = (pictures - self._pictures(rows["expression_face"])).square()
+            distances["reference"] = errors.mean(dim=(1, 2, 3))
+        return distances
+
+    def _pictures(self, numbers: Tensor) -> Tensor:
+        return self.frozen.pictures([self.tables.pictures[i] for i in numbers.tolist()])
+
+    def expression_error(self, found: Tensor, wanted: Tensor) -> Tensor:
+        """Squared errors of z_exp and of z_pose over the data set's variances, their mean ``[B]``.
+
+        0: as asked for; 1: no nearer than the data set's mean is on average.  Both parts count alike, however many
+        numbers they have: of a cosine of all, pose is nearly everything.
+        """
+        return (self._summed((found - wanted).square()) / self.variances).mean(dim=-1)
+
+    def variances_of(self, expressions: Tensor) -> Tensor:
+        """Of z_exp and z_pose, ``[2]``; of pictures that are all alike a hundredth of what they are."""
+        varying = self._summed(expressions.var(dim=0, correction=0))
+        return varying.maximum(0.01 * self._summed(expressions.square().mean(dim=0))).clamp_min(1e-6)
+
+    def _summed(self, values: Tensor) -> Tensor:
+        """Sums over the numbers of z_exp and of z_pose: ``[..., d]`` -> ``[..., 2]``."""
+        parts = values.split(self.frozen.embedder.sid.semantic.sizes, dim=-1)
+        return torch.stack([part.sum(dim=-1) for part in parts], dim=-1)

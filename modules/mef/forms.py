@@ -1,0 +1,43 @@
+"""The two forms in which embeddings reach a base, adapters and branch: new ones, and those that were saved."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..config.mef import Fusion, MEFParams
+from .adapters import attach, attach_new
+from .base import Base
+from .branch import ENTRY, attach_branch, fusion_of, new_branch
+from .conditions import NAMES, Conditions, Widths
+from .folder import CONFIG, read_adapters, read_description
+
+
+def new_conditions(base: Base, widths: Widths, model: MEFParams) -> Conditions:
+    """Untrained ones of the form that ``model_params.adapter`` names; the base, frozen, draws what it drew."""
+    sizes = model.identity_params, model.expression_params
+    if model.adapter == "branch":
+        return new_branch(base, widths, sizes, model.fusion)
+    return attach_new(base.unet, widths, sizes, model.inject)
+
+
+def attach_checkpoint(base: Base, entries: dict[str, Any], path: str | os.PathLike, fusion: Fusion) -> Conditions:
+    """Those of a training checkpoint's ``entries``.  Raises UserError where they do not fit the base."""
+    return _attached(base, entries, fusion, lambda entry: f"{path}: {entry}")
+
+
+def attach_folder(base: Base, folder: Path) -> Conditions:
+    """Those of a folder that ``save_pretrained`` wrote.  Raises UserError where they do not fit the base."""
+    entries, fusion = read_adapters(folder), "plain"
+    if ENTRY in entries:
+        fusion = fusion_of(read_description(folder / CONFIG), str(folder / CONFIG))
+    return _attached(base, entries, fusion, lambda entry: str(folder / f"{entry}.safetensors"))
+
+
+def _attached(base: Base, entries: dict[str, Any], fusion: Fusion, place: Callable[[str], str]) -> Conditions:
+    if ENTRY in entries:
+        return attach_branch(base, entries[ENTRY], place(ENTRY).removesuffix(".safetensors"), fusion)
+    names = [f"{name}_adapter" for name in NAMES]
+    return attach(base.unet, [entries.get(name) for name in names], [place(name) for name in names])
