@@ -33,6 +33,7 @@ from modules.mef.estimators import clean_of
 from modules.mef.folder import ADAPTER_FILES, SID_FILE
 from modules.mef.train import build_cache, build_frozen, embedding_sample, read_tables, train_mef
 from modules.mef.validation import Validation
+from modules.mef.weighting import face_weight
 from modules.training.checkpoint import load_checkpoint, save_checkpoint
 from modules.training.run import Run
 from modules.training.trainer import Trainer
@@ -171,7 +172,7 @@ def test_the_face_mask_weighs_the_face(workshop):
     masked = next(i for i, p in enumerate(bench.tables.portraits) if p.mask is not None)
     face = bench.batch([masked])["face"]
     assert face.shape == (1, 1, 16, 16) and 0.1 < float(face.mean()) < 0.3
-    weight = bench.step._face_weight(face)
+    weight = face_weight(face, bench.step.params.face_weight)
     assert float(weight.mean()) == pytest.approx(1) and float(weight.max() / weight.min()) == pytest.approx(3)
 
 
@@ -185,6 +186,24 @@ def test_faces_of_clean_estimates_can_be_compared(workshop):
     assert 0 < terms["identity"] < 2 and 0 < terms["expression"] < 1000
     nobody = bench.losses(batch | {"keep": torch.zeros(3, 3, dtype=torch.bool)})
     assert nobody["identity"] == nobody["expression"] == 0  # nobody was asked for
+
+
+def test_who_an_estimate_shows_is_aligned_with_who_it_is_without_the_expression(workshop):
+    """Nothing to align where the expression changes nothing; else a gradient, which the estimate without it has not."""
+    bench = Bench(workshop, **{"train_params.loss_weights": {"alignment": 1.0, "max_timestep": 1000}})
+    batch = bench.batch([0, 1, 2])
+    given = batch | {"keep": torch.ones(3, 3, dtype=torch.bool)}
+    same = bench.losses(given | {"expression": torch.zeros_like(batch["expression"])})
+    assert same["alignment"] == pytest.approx(0, abs=1e-5)
+    assert 1e-5 < bench.losses(given)["alignment"] < 2
+    for column in (1, 2):  # of a person or an expression that was left out nothing is asked
+        keep = torch.ones(3, 3, dtype=torch.bool)
+        keep[:, column] = False
+        assert bench.losses(batch | {"keep": keep})["alignment"] == 0
+    passes = []
+    bench.step.unet.register_forward_hook(lambda *_: passes.append(torch.is_grad_enabled()))
+    bench.step(given)
+    assert passes == [True, False]
 
 
 def test_expression_and_pose_of_an_estimate_count_alike(workshop):

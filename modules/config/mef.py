@@ -85,6 +85,7 @@ class MEFLossWeights:
     expression: float = option(0.0, low=0)  # its expression and pose do, in units of their variance
     perceptual: float = option(0.0, low=0)  # VGG-19's features agree with those of the identity picture
     reference: float = option(0.0, low=0)  # mean squared error of pixels from the expression picture
+    alignment: float = option(0.0, low=0)  # its identity is as it would be without the expression
     min_timestep: int = option(0, low=0)  # less noisy estimates than this are not looked at
     max_timestep: int = option(300, low=1)  # nor those from this on
     estimator: str = "one_step"  # of x0: one_step, midpoint (two passes through the UNet), or ddim-N (N passes)
@@ -157,7 +158,7 @@ def check_mef_together(config: MEFConfig) -> None:
     if weights.min_timestep >= weights.max_timestep:
         expected = f"less than max_timestep, {weights.max_timestep}"
         raise BadValue("train_params.loss_weights.min_timestep", expected, f"{weights.min_timestep}")
-    for term in ("identity", "expression"):
+    for term in ("identity", "expression", "alignment"):
         if config.dataset_params.crop_faces and getattr(weights, term):  # an estimate is compared as a whole
             expected = "0 where dataset_params.crop_faces is true (embeddings of cut-out faces)"
             raise BadValue(f"train_params.loss_weights.{term}", expected, f"{getattr(weights, term):g}")

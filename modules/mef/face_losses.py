@@ -16,7 +16,13 @@ from .estimators import estimate_clean
 from .frozen import FrozenNetworks, Rows
 from .tables import Tables
 
-CONDITIONS = {"identity": 0, "expression": 1, "perceptual": 0, "reference": 1}  # loss -> what it needs: person, face
+NEEDS = {  # of each loss: person, face, or both of them
+    "identity": [0],
+    "expression": [1],
+    "perceptual": [0],
+    "reference": [1],
+    "alignment": [0, 1],
+}
 LAYERS = [1.0] * 5  # of the perceptual network: the paper does not say which
 
 Predict = Callable[[Rows, Tensor, Tensor], Tensor]  # rows, x_t and t -> what the network predicts
@@ -29,6 +35,9 @@ class FaceLosses(nn.Module):
     - ``expression``: squared errors of z_exp and z_pose (:meth:`expression_error`)
     - ``perceptual``: distance of VGG-19's features from the identity picture, and ``reference``: mean squared error of
       pixels from the expression picture; both in [0, 1] at the base's resolution (the paper, eqs. 4 to 6, our reading)
+    - ``alignment``: 1 - cosine(z_id(x0), z_id(x0')), x0' estimated from the same noise without the expression and held
+      fixed; our reading of EmojiDiff's ID-enhanced contrast alignment (WACV 2026).  Its adaptive noise inversion is the
+      estimator ``one_step`` with a low ``max_timestep``.
 
     Args:
         tables: what the rows' face numbers mean.
@@ -51,7 +60,7 @@ class FaceLosses(nn.Module):
     @property
     def names(self) -> list[str]:
         """The losses that have a weight."""
-        return [name for name in CONDITIONS if getattr(self.weights, name)]
+        return [name for name in NEEDS if getattr(self.weights, name)]
 
     def forward(self, rows: Rows, noisy: Tensor, prediction: Tensor, predict: Predict) -> dict[str, Tensor]:
         """The losses by name; of items whose condition was left out, or whose noise is out of range, 0.
@@ -68,28 +77,48 @@ class FaceLosses(nn.Module):
         if not chosen.any():
             return {name: prediction.sum() * 0.0 for name in self.names}
         part = {name: values[chosen] for name, values in rows.items()}
-        start = noisy[chosen], prediction[chosen], part["timestep"]
-        pictures = self.frozen.decode(
-            estimate_clean(self.noise, weights.estimator, *start, predict=partial(predict, part))
-        )
+        pictures = self._estimate(part, noisy[chosen], prediction[chosen], predict)
+        without = self._without_expression(part, noisy[chosen], predict) if weights.alignment else None
         with torch.autocast(noisy.device.type, enabled=False):
-            distances = self._embedding_distances(part, pictures) | self._picture_distances(part, pictures)
+            distances = self._embedding_distances(part, pictures, without) | self._picture_distances(part, pictures)
         return {
-            name: getattr(weights, name) * (distances[name] * asked[chosen, CONDITIONS[name]]).sum() / len(steps)
+            name: getattr(weights, name)
+            * (distances[name] * asked[chosen][:, NEEDS[name]].all(dim=1)).sum()
+            / len(steps)
             for name in self.names
         }
 
-    def _embedding_distances(self, rows: Rows, pictures: Tensor) -> dict[str, Tensor]:
-        if not (self.weights.identity or self.weights.expression):
+    def _estimate(self, rows: Rows, noisy: Tensor, prediction: Tensor, predict: Predict) -> Tensor:
+        """Pictures in [0, 1]."""
+        start = noisy, prediction, rows["timestep"]
+        return self.frozen.decode(
+            estimate_clean(self.noise, self.weights.estimator, *start, predict=partial(predict, rows))
+        )
+
+    @torch.no_grad()
+    def _without_expression(self, rows: Rows, noisy: Tensor, predict: Predict) -> Tensor:
+        kept = rows["keep"].clone()
+        kept[:, 2] = False
+        rows = rows | {"keep": kept}
+        return self._estimate(rows, noisy, predict(rows, noisy, rows["timestep"]), predict)
+
+    def _embedding_distances(self, rows: Rows, pictures: Tensor, without: Tensor | None) -> dict[str, Tensor]:
+        weights = self.weights
+        if not (weights.identity or weights.expression or weights.alignment):
             return {}
-        sid = self.frozen.embedder.sid
-        fitted = F.interpolate(pictures, size=sid.size, mode="bilinear", antialias=True)
-        identity, expression = sid(fitted)
+        identity, expression = self._embedded(pictures)
         wanted = rows["identity"][:, : identity.shape[1]]  # SID's part of a compound
-        return {
+        distances = {
             "identity": 1 - F.cosine_similarity(identity, wanted),
             "expression": self.expression_error(expression, rows["expression"]),
         }
+        if without is not None:
+            distances["alignment"] = 1 - F.cosine_similarity(identity, self._embedded(without)[0])
+        return distances
+
+    def _embedded(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        sid = self.frozen.embedder.sid
+        return sid(F.interpolate(pictures, size=sid.size, mode="bilinear", antialias=True))
 
     def _picture_distances(self, rows: Rows, pictures: Tensor) -> dict[str, Tensor]:
         distances = {}

@@ -56,14 +56,9 @@ class FrozenNetworks:
         device = self.base.device
         pictures = self.pictures([portrait.image for portrait in portraits])
         with torch.autocast(torch.device(device).type, enabled=False):
-<<<<<<< HEAD
-            posterior = self.base.vae.encode(to_tensor(pictures, device) * 2 - 1).latent_dist
-        shape = self.latent_shape[1:]
-        faces = torch.stack([latent_face_mask(portrait, side, shape) for portrait in portraits]).to(device)
-=======
             posterior = self.base.vae.encode(pictures * 2 - 1).latent_dist
-        faces = torch.stack([self._face(portrait) for portrait in portraits]).to(device)
->>>>>>> 2b58f9c4a312015e480a5cdd8c0104b83f0115db
+        side, shape = self.resolution, self.latent_shape[1:]
+        faces = torch.stack([latent_face_mask(portrait, side, shape) for portrait in portraits]).to(device)
         return {"mean": posterior.mean, "deviation": posterior.std, "face": faces}
 
     def pictures(self, files: Sequence) -> Tensor:
