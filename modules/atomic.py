@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,6 +80,16 @@ def move_files(source: str | os.PathLike, target: str | os.PathLike) -> None:
         file.chmod(0o666 & ~mask)  # some libraries write weights for the user alone
         _sync(file, os.O_RDWR)
         os.replace(file, place)
+
+
+@contextlib.contextmanager
+def appearing(folder: Path) -> Iterator[str]:
+    """A temporary folder whose files appear in ``folder``, whole, at the end."""
+    with writing_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as made:
+            yield made
+            move_files(made, folder)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,7 @@ import torch
 from diffusers import AutoencoderKL
 from safetensors import SafetensorError
 
-from ...atomic import move_files, writing_errors
+from ...atomic import appearing
 from ...config.small_base import AutoencoderParams
 from ...errors import UserError
 from ..base import quiet
@@ -65,13 +62,3 @@ def save(part: Any, folder: Path) -> None:
         for config in Path(made).rglob("config.json"):  # transformers' models are loaded in the precision it names
             text = config.read_text(encoding="utf-8").replace('"dtype": "float16"', '"dtype": "float32"')
             config.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def appearing(folder: Path) -> Iterator[str]:
-    """A temporary folder whose files appear in ``folder``, whole, at the end."""
-    with writing_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as made:
-            yield made
-            move_files(made, folder)
