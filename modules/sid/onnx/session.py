@@ -23,7 +23,7 @@ def needed(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise UserError(f"{name} is not installed, and ONNX needs it; pip install onnx onnxscript onnxruntime") from error
+        raise UserError(f"{name} is not installed; pip install onnx onnxscript onnxruntime") from error
 
 
 def provider_for(wanted: Provider | None, cpu: bool = False) -> Provider:
