@@ -37,6 +37,8 @@ SID_ONLY = (
     "faceless",
     "result_size",
     "precision",
+    "onnx",
+    "onnx_provider",
 )
 FRAMING = ("face", "driver_face", "track", "faceless", "result_size")
 CLOSE_ONLY = (*FRAMING, "source_video")  # of crops by landmarks
@@ -108,6 +110,10 @@ def parse() -> argparse.Namespace:
     add("--result_size", type=number(int, 16, 16384), help=what)
     what = "what networks compute in (default: auto, which is bf16 where the device does so natively, else fp32)"
     add("--precision", choices=["auto", "fp32", "bf16", "fp16"], help=what)
+    what = "run the model in this folder of python -m modules.sid.export --onnx; not with --config and --checkpoint"
+    add("--onnx", metavar="DIR", help=what)
+    what = "what onnxruntime computes with (default: cuda where onnxruntime and PyTorch have it, else cpu)"
+    add("--onnx_provider", choices=["cpu", "cuda", "tensorrt"], help=what)
     add = parser.add_argument_group("drawing new portraits (MEF): --prompt selects it").add_argument
     add("--prompt", help="what the portrait shows: scene, clothes, style")
     add("--negative_prompt", help="what it should not show")
@@ -244,7 +250,7 @@ def fill_in_bundled(args: argparse.Namespace) -> None:
     if (args.config is None) != (args.checkpoint is None):
         given, missing = ("config", "checkpoint") if args.checkpoint is None else ("checkpoint", "config")
         raise UserError(f"--{missing} is needed as well: give the one that belongs to {getattr(args, given)}?")
-    for name, path in BUNDLED.items():
+    for name, path in BUNDLED.items() if args.onnx is None else ():
         if getattr(args, name) is None:
             setattr(args, name, str(ROOT / path))
     if args.source_image is None and args.source_video is None:
@@ -281,20 +287,39 @@ def check_framing(args: argparse.Namespace, is_close: bool, has_video: bool) -> 
         raise UserError("--faceless skip: with a --pose_video, which runs by the clock, no time can be left out")
 
 
+def check_onnx(args: argparse.Namespace) -> None:
+    """UserError where an option contradicts --onnx, which brings weights and configuration, or needs it."""
+    if args.onnx is None and args.onnx_provider is not None:
+        raise UserError("--onnx_provider is of --onnx; leave it out")
+    for name in () if args.onnx is None else chosen(args, ("config", "checkpoint", "precision")):
+        raise UserError(f"--{name} is of a model in PyTorch, and --onnx brings another; give one of the two")
+
+
+def configuration(args: argparse.Namespace) -> Any:
+    """The model's, from --config or --onnx."""
+    if args.onnx is not None:
+        from modules.sid.onnx.folder import read_config  # what writes such folders takes time to import
+
+        return read_config(Path(args.onnx))
+    from modules.config.files import load_animation_config
+
+    return load_animation_config(args.config)
+
+
 def animate(args: argparse.Namespace) -> None:
     for name in chosen(args, MEF_ONLY):
         raise UserError(f"--{name} draws new portraits; it needs --prompt")
     if args.motion == "mesh":
-        for name in chosen(args, ("config", "checkpoint", "adapt_scale", "precision")):
+        for name in chosen(args, ("config", "checkpoint", "adapt_scale", "precision", "onnx")):
             raise UserError(f"--{name} is of a model's motion, and --motion mesh needs no model; give one of the two")
         if args.source_video is not None:
             raise UserError("--source_video: --motion mesh fits a head to one photograph; leave --motion out")
+    check_onnx(args)
     fill_in_bundled(args)
 
     from dataclasses import replace
     from functools import partial
 
-    from modules.config.files import load_animation_config
     from modules.config.rigged import RiggedConfig
     from modules.devices import best_device
     from modules.sid import inference
@@ -315,13 +340,13 @@ def animate(args: argparse.Namespace) -> None:
         if args.crop is False:
             raise UserError("--no-crop: --motion mesh looks for the face in any case; leave it out")
     else:
-        config = load_animation_config(args.config)
+        config = configuration(args)
         framing_params = config.framing_params
         if isinstance(config, RiggedConfig):
             size = inference.POINT_FRAMES
             options.resolved(has_encoders=True)
             if args.adapt_scale:
-                raise UserError(f"--adapt_scale is of other models than {args.config} is of; leave it out")
+                raise UserError(f"--adapt_scale is of other models than {args.onnx or args.config} is of; leave it out")
         else:
             size = config.dataset_params.frame_shape[:2]
             motion = options.resolved(config.model_params.encoder_params is not None)
@@ -342,6 +367,10 @@ def animate(args: argparse.Namespace) -> None:
 
     if config is None:
         animated = partial(inference.by_mesh, cpu=args.cpu)
+    elif args.onnx is not None:
+        from modules.sid.onnx.session import provider_for
+
+        animated = inference.prepare_onnx(Path(args.onnx), provider_for(args.onnx_provider, args.cpu))
     else:
         animated = inference.prepare(config, args.checkpoint, best_device(args.cpu), args.precision or "auto")
     for path, is_picture in drivers.items():

@@ -2,10 +2,12 @@
 
     python -m benchmarks.speed inference    frames of 256 x 256 pixels by vox-256's networks, with random weights
     python -m benchmarks.speed latency      of frames waited for one by one, by the bundled model, and not waited for
+    python -m benchmarks.speed onnx         the bundled model, and vox-256's networks, by PyTorch and by onnxruntime
     python -m benchmarks.speed pairs        two frames of a 10 s video, for training
     python -m benchmarks.speed training     a step of vox-256's networks; both ways have our losses
 
-All that is compared alternates in one process; ratios are medians of ``--rounds``.  PSNR is to the reference's results.
+All that is compared alternates in one process; ratios are medians of ``--rounds``.  PSNR is to what the
+first way gives.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from modules import media
 from modules.arguments import Parser, number
-from modules.config.files import load_config
+from modules.config.files import load_config, load_rigged_config
 from modules.config.sid import PerceptualParams
 from modules.data.astronaut import moving_face
 from modules.data.cache import FrameCache
@@ -42,9 +44,13 @@ from modules.sid import objectives
 from modules.sid.animator import Animator
 from modules.sid.model import SID
 from modules.sid.motion import MotionOptions
+from modules.sid.onnx.folder import load_folder, write_folder
+from modules.sid.onnx.session import provider_for
 from modules.sid.rigged.animator import RiggedAnimator
 from modules.sid.rigged.model import load_rigged
 from modules.sid.tuned import half_precision, tuned
+from modules.sid.weights import load_model, state
+from modules.training.checkpoint import save_checkpoint
 from modules.training.run import build_accelerator
 from modules.training.updates import Updates
 
@@ -104,9 +110,7 @@ def inference(rounds: int, count: int, cpu: bool) -> None:
 
             ways[f"{precision}, frames read together: {batch}"] = animated
     print(f"{device.type}, {torch.get_num_threads()} threads, {count} frames of {SIDE} x {SIDE} pixels, a frame:")
-    (_, reference), *others = alternate(ways, rounds, count).items()
-    for name, results in others:
-        print(f"{name:40} {peak_signal_noise_ratio(np.stack(reference), np.stack(results)):9.1f} dB")
+    tell_psnr(alternate(ways, rounds, count))
 
 
 def latency(rounds: int, count: int, cpu: bool) -> None:
@@ -130,6 +134,40 @@ def latency(rounds: int, count: int, cpu: bool) -> None:
 
     ways: dict[str, Way] = {f"frames read together: {batch}": partial(clip, batch) for batch in (1, 8)}
     alternate(ways, rounds, count)
+
+
+def by_onnx(rounds: int, count: int, cpu: bool) -> None:
+    source, *frames = moving_face(1, count + 1, SIDE)
+    provider = provider_for(None, cpu)
+    device = best_device(provider == "cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        vox = Path(folder, "vox.pth")
+        save_checkpoint(state(vox_networks(frames, torch.device("cpu"))), vox)
+        rigged, plain = load_rigged_config(ROOT / "config/rigged.yaml"), load_config(ROOT / "config/vox-256.yaml")
+        compared = [
+            ("the bundled model", rigged, WEIGHTS, load_rigged(WEIGHTS), RiggedAnimator),
+            ("vox-256's networks", plain, vox, load_model(plain.model_params, vox), Animator),
+        ]
+        for name, config, checkpoint, model, animator in compared:
+            place = Path(folder, name)
+            write_folder(config, checkpoint, place)
+            models = {
+                "PyTorch, fp32": tuned(model.to(device)),
+                f"onnxruntime, {provider}": load_folder(config, place, provider).to(device),
+            }
+
+            def animated(model: torch.nn.Module, animator: type = animator) -> list[np.ndarray]:
+                return list(animator(model, source).animate(frames))
+
+            print(f"{name}, {torch.get_num_threads()} threads, {count} frames of {SIDE} x {SIDE} pixels, a frame:")
+            ways = {way: partial(animated, model) for way, model in models.items()}
+            tell_psnr(alternate(ways, rounds, count))
+
+
+def tell_psnr(results: dict[str, list[np.ndarray]]) -> None:
+    (_, reference), *others = results.items()
+    for name, frames in others:
+        print(f"{name:40} {peak_signal_noise_ratio(np.stack(reference), np.stack(frames)):9.1f} dB")
 
 
 def pairs(rounds: int) -> None:
@@ -192,7 +230,8 @@ def training(rounds: int, count: int, cpu: bool) -> None:
 
 def main() -> None:
     parser = Parser(__doc__.splitlines()[0])
-    parser.add_argument("part", choices=["inference", "latency", "pairs", "training"])
+    parts = {"inference": inference, "latency": latency, "onnx": by_onnx, "training": training}
+    parser.add_argument("part", choices=[*parts, "pairs"])
     parser.add_argument("--rounds", type=number(int, 1, 1000), default=5, help="repetitions (default: 5)")
     parser.add_argument(
         "--frames", type=number(int, 2, 1000), default=16, help="of a clip, pairs of a step (default: 16)"
@@ -202,9 +241,7 @@ def main() -> None:
     if args.part == "pairs":
         pairs(args.rounds)
     else:
-        {"inference": inference, "latency": latency, "training": training}[args.part](
-            args.rounds, args.frames, args.cpu
-        )
+        parts[args.part](args.rounds, args.frames, args.cpu)
 
 
 if __name__ == "__main__":

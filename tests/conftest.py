@@ -19,6 +19,7 @@ LONGEST = (
     "mef_training",
     "expressions",
     "measures",
+    "onnx",
     "mesh_motion",
     "recipe",
     "inference",

@@ -47,7 +47,7 @@ class GraphNetwork(FrozenNetwork):
         known = {self.inputs[0]: image.float().permute(0, 2, 3, 1)}
         for at, op in enumerate(self.operations):
             given = [known[number] if number in known else self.weight(str(number)) for number in op["in"]]
-            known[op["out"]] = _run(op, given, len(image))
+            known[op["out"]] = _run(op, given, image.shape[0])
             for number in op["in"]:
                 if self._last[number] == at and number not in self.outputs:
                     known.pop(number, None)

@@ -54,7 +54,7 @@ def cut_out(image: Tensor, place: Tensor, side: int) -> Tensor:
     """The window at ``place [B, 4]`` of ``image [B, 3, H, W]``, upright: ``[B, 3, side, side]``."""
     with torch.autocast(image.device.type, enabled=False):  # a grid in half precision is off by whole pixels
         theta = window(place, aspect_of(image))
-        grid = F.affine_grid(theta, [len(image), 1, side, side], align_corners=True)
+        grid = F.affine_grid(theta, [image.shape[0], 1, side, side], align_corners=True)
     return sample(image, grid, padding_mode="border")
 
 

@@ -53,7 +53,7 @@ def sparse_motions(
             transfer = source.jacobian @ torch.inverse(driving.jacobian)
         offset = (transfer[:, :, None, None] * offset.unsqueeze(-2)).sum(-1)
     motions = offset + source.value[:, :, None, None, :]
-    behind = identity.expand(len(motions), 1, -1, -1, -1)
+    behind = identity.expand(motions.shape[0], 1, -1, -1, -1)
     if background == "shared":
         with torch.autocast(driving.value.device.type, enabled=False):
             change = shared_motion(driving, source)[:, None, None, None]

@@ -226,6 +226,11 @@ class SemanticEncoder(ImageEncoder):
             return seen
         return seen._replace(whole=cut_out(image, whole_face(place, aspect_of(image)), self.side))
 
+    def located(self, image: Tensor) -> tuple[Semantics, Tensor | None]:
+        """The same with the place of the face, ``[B, 4]``; None if it is not looked for."""
+        seen = self.look(image)
+        return self.embed(seen), seen.place
+
     def embed(self, seen: Seen) -> Semantics:
         numbers = super().embed(seen)
         expression, pose = numbers[:, : -self.sizes[1]], self._placed(numbers, seen.place)
@@ -235,9 +240,9 @@ class SemanticEncoder(ImageEncoder):
 
     def read_expression(self, face: Tensor) -> Tensor:
         """z_exp alone, of whole faces cut out upright ``[B, 3, S, S]``."""
-        if not self.in_mirror.any():
+        if not torch.compiler.is_compiling() and not self.in_mirror.any():  # a graph holds no choice
             return face.new_zeros(len(face), self.sizes[0], dtype=torch.float32)
-        says, mirrored = self.expression(torch.cat([face, face.flip(-1)])).chunk(2)
+        says, mirrored = self.expression(torch.cat([face, face.flip(-1)])).unflatten(0, (2, -1))
         return (self.in_mirror.abs() * says + self.in_mirror * mirrored) / 2
 
     def embed_pose(self, seen: Seen) -> Tensor:

@@ -1,4 +1,4 @@
-"""Export the averaged weights that inference needs from a training checkpoint, in half precision."""
+"""Export what inference needs of a training checkpoint: the averaged weights in half precision, or ONNX files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..arguments import Parser
+from ..bundled import bundled
 from ..config.files import config_to_dict, load_animation_config
 from ..config.rigged import RiggedConfig
 from ..config.sid import ModelParams
@@ -15,6 +16,8 @@ from ..errors import UserError, run_script
 from ..training.checkpoint import save_checkpoint
 from . import weights
 from .rigged.model import load_rigged
+
+BUNDLED = "config/rigged.yaml", "SID_Checkpoints/sid-rigged-256-cpk.pth"
 
 
 def inference_checkpoint(params: ModelParams, path: str | Path, encoders: str | Path | None = None) -> dict[str, Any]:
@@ -58,13 +61,35 @@ def _half(t: torch.Tensor, name: str, path: str | Path) -> torch.Tensor:
     return half
 
 
+def export_onnx(config: str | None, checkpoint: str | None, encoders: str | None, folder: Path) -> None:
+    """Write ONNX files of a model, by default the bundled one.  Raises UserError."""
+    from .onnx.folder import check_new, write_folder
+
+    if encoders is not None:
+        raise UserError("--encoders is of --out; export with that first, then give its file as --checkpoint")
+    if (config is None) != (checkpoint is None):
+        raise UserError("--config and --checkpoint belong together; give both, or neither for the bundled model")
+    check_new(folder)
+    read = load_animation_config(config or bundled(BUNDLED[0]))
+    write_folder(read, checkpoint or bundled(BUNDLED[1]), folder)
+    print(f"wrote {folder}")
+
+
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--config", required=True, help="YAML file the checkpoint was trained with")
-    parser.add_argument("--checkpoint", required=True, help="checkpoint of a training run")
-    parser.add_argument("--encoders", help="checkpoint of an encoders-only run, to take all but the generator from")
-    parser.add_argument("--out", required=True, help="file to write, such as SID_Checkpoints/sid-cpk.pth")
+    add = parser.add_argument
+    add("--config", help="YAML file the checkpoint was trained with (default with --onnx: the bundled one)")
+    add("--checkpoint", help="checkpoint of a training run, or with --onnx any (default: the bundled one)")
+    add("--encoders", help="checkpoint of an encoders-only run, to take all but the generator from; with --out")
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--out", help="file to write, such as SID_Checkpoints/sid-cpk.pth")
+    place.add_argument("--onnx", metavar="DIR", help="new folder for ONNX files, which Inference.py --onnx runs")
     args = parser.parse_args()
+    if args.onnx is not None:
+        export_onnx(args.config, args.checkpoint, args.encoders, Path(args.onnx))
+        return
+    if args.config is None or args.checkpoint is None:
+        raise UserError("--out needs --config and --checkpoint; give both")
     config = load_animation_config(args.config)
     if isinstance(config, RiggedConfig):
         entries = rigged_checkpoint(args.checkpoint, args.encoders)

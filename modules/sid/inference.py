@@ -17,11 +17,13 @@ from tqdm import tqdm
 from .. import media
 from ..config.rigged import RiggedConfig
 from ..config.sid import Config, FramingParams, ModelParams
+from ..devices import best_device
 from .animator import Animator
 from .driving import Animates, ModelAnimator, Pictures
 from .framing import Framing
 from .model import SID
 from .motion import MotionOptions
+from .onnx.session import Provider
 from .rigged.animator import RiggedAnimator
 from .rigged.model import RiggedSID, load_rigged
 from .tuned import Precision, half_precision, tuned
@@ -50,6 +52,15 @@ def prepare(
     if isinstance(config, RiggedConfig):
         return partial(by_rig, tuned(load_rigged(checkpoint).to(device)), half=half)
     return partial(by_model, tuned(prepare_model(config.model_params, checkpoint, device)), half=half)
+
+
+def prepare_onnx(folder: Path, provider: Provider) -> Moves:
+    """The same of a model that :mod:`.export` wrote as ONNX files into ``folder``."""
+    from .onnx.folder import load_folder, read_config  # what writes them takes time to import
+
+    config = read_config(folder)
+    model = load_folder(config, folder, provider).to(best_device(provider == "cpu"))
+    return partial(by_rig if isinstance(config, RiggedConfig) else by_model, model)
 
 
 def by_model(model: SID, options: MotionOptions, half: torch.dtype | None = None) -> Animated:

@@ -81,8 +81,7 @@ def read_source(model: SID, image: Tensor) -> Source:
     encoders = model.encoders
     z_id = semantics = place = None
     if encoders is not None:
-        seen = encoders.semantic.look(image)
-        z_id, semantics, place = encoders.identity(image), encoders.semantic.embed(seen), seen.place
+        z_id, (semantics, place) = encoders.identity(image), encoders.semantic.located(image)
     return Source(image, model.generator.encode(image), model.kp_detector(image), z_id, semantics, place)
 
 

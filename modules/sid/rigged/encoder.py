@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,24 @@ LEVELS, EYE_LEVELS = (24, 48, 96, 128), (16, 32, 48)
 HIDDEN, EYE_HIDDEN = 256, 96
 DROPOUT = 0.2
 UNSTEADY = 0.05  # in training: deviation of a square's shift and logarithmic size, in sides, and turn, in radians
+
+
+class Looks(NamedTuple):
+    """What is read of B frames.
+
+    Attributes:
+        face: cut out upright, ``[B, 3, SIDE, SIDE]`` in [0, 1].
+        left_eye, right_eye: as seen in the picture, ``[B, 3, EYE_SIDE, EYE_SIDE]``; the right one in a mirror.
+        shape: the points along the face's own axes, from between the eyes, in distances of their outer corners,
+            ``[B, 468, 3]``.
+        place: middle of the eyes (x, y) in half frames, logarithm of that distance, angle in radians, ``[B, 4]``.
+    """
+
+    face: Tensor
+    left_eye: Tensor
+    right_eye: Tensor
+    shape: Tensor
+    place: Tensor
 
 
 class PointEncoder(nn.Module):
@@ -47,19 +66,29 @@ class PointEncoder(nn.Module):
         )
 
     def forward(self, frames: Tensor, points: Tensor) -> Semantics:
+        return self.embed(self.look(frames, points))
+
+    def look(self, frames: Tensor, points: Tensor) -> Looks:
+        """Cut out of frames what is looked at."""
         points = points.detach()
         middle, across, angle = face_axes(points)
         square = self._unsteady(square_at(along(middle, angle, 0.0, BELOW * across), REACH * across, angle, frames))
         face = cut_squares(frames, square.matrix(SIDE), SIDE)
-        seen = self.seen(self.features(_even(face)).flatten(1).float())
-        eyes = torch.cat([cut(frames, self._unsteady(part_square(points, eye, frames)), eye) for eye in EYES])
-        seen = torch.cat([seen, *self.eye(_even(eyes)).float().chunk(2)], dim=1)
+        eyes = [cut(frames, self._unsteady(part_square(points, eye, frames)), eye) for eye in EYES]
         with torch.autocast(frames.device.type, enabled=False):
             cos, sin = angle.cos()[:, None], angle.sin()[:, None]
             x, y = (points[..., :2] - middle[:, None]).unbind(-1)
             own = torch.stack([x * cos + y * sin, y * cos - x * sin, points[..., 2]], dim=-1) / across[:, None, None]
             place = torch.cat([middle, across.log()[:, None], angle[:, None]], dim=1)
-            told = torch.cat([seen, self.shape(own.flatten(1))], dim=1)
+        return Looks(face, *eyes, own, place)
+
+    def embed(self, looks: Looks) -> Semantics:
+        """The numbers of what :meth:`look` gave."""
+        face, left_eye, right_eye, shape, place = looks
+        seen = self.seen(self.features(_even(face)).flatten(1).float())
+        left, right = self.eye(_even(torch.cat([left_eye, right_eye]))).float().unflatten(0, (2, -1))
+        with torch.autocast(face.device.type, enabled=False):
+            told = torch.cat([seen, left, right, self.shape(shape.flatten(1))], dim=1)
             numbers = self.read(torch.cat([F.dropout(told, DROPOUT, self.training), place], dim=1))
         return Semantics(*numbers.split([EXPRESSION, POSE], dim=1))
 
@@ -74,7 +103,8 @@ class PointEncoder(nn.Module):
 
 def _even(faces: Tensor) -> Tensor:
     """Faces of one brightness and contrast: skin and light say nothing of what a face does."""
-    deviation, mean = torch.std_mean(faces, dim=(1, 2, 3), keepdim=True)
+    # correction is spelt out: torch.export stumbles over the form that leaves it to the default
+    deviation, mean = torch.std_mean(faces, dim=(1, 2, 3), correction=1, keepdim=True)
     return (faces - mean) / (deviation + 0.05)
 
 

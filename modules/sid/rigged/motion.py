@@ -70,6 +70,13 @@ class MotionNetwork(nn.Module):
 
     def forward(self, image: Tensor, source: Tensor, driven: Tensor) -> PointMotion:
         """``image [B, 3, H, W]``; its points ``source`` and where they are to be, ``driven``, both ``[B, 468, 3]``."""
+        return self.weigh(*self.look(image, source, driven))
+
+    def look(self, image: Tensor, source: Tensor, driven: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What is weighed: pictures as they are and by each flow, the skull's and the points' flow, maps of points.
+
+        ``[B, 9, G, G]``, ``[B, 4, G, G]`` and ``[B, 9, G, G]``.
+        """
         # points learn from points (the motion head's own loss): pixels would only shake them
         with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
             source, driven = source[..., :2].float(), driven[..., :2].float()
@@ -81,10 +88,15 @@ class MotionNetwork(nn.Module):
             small = F.interpolate(image.float(), size=(GRID, GRID), mode="bilinear", antialias=True)
             seen = [small, *(moved(small, flow) for flow in flows)]
             maps = [_maps(driven, _GROUPS), _maps(source, _OPEN)]
-        said = self.read(self.hourglass(torch.cat([*seen, *flows, *maps], dim=1))).float()
+            return torch.cat(seen, dim=1), torch.cat(flows, dim=1), torch.cat(maps, dim=1)
+
+    def weigh(self, seen: Tensor, flows: Tensor, maps: Tensor) -> PointMotion:
+        """The motion that comes of what :meth:`look` gave."""
+        said = self.read(self.hourglass(torch.cat([seen, flows, maps], dim=1))).float()
         share, more, shown, painted = said.split([3, 2, 1, 3], dim=1)
         share = share.softmax(dim=1)
-        flow = share[:, 1:2] * flows[0] + share[:, 2:3] * flows[1] + FARTHEST * torch.tanh(more)
+        rigid, bent = flows.chunk(2, dim=1)
+        flow = share[:, 1:2] * rigid + share[:, 2:3] * bent + FARTHEST * torch.tanh(more)
         return PointMotion(flow, shown.sigmoid(), painted.sigmoid())
 
 

@@ -1,0 +1,1 @@
+"""SID's networks as ONNX files: written by PyTorch, run by onnxruntime."""
