@@ -21,7 +21,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from modules import media
 from modules.arguments import Parser, number
 from modules.config.files import load_config, load_rigged_config
-from modules.config.sid import PerceptualParams
+from modules.config.sid import Config, PerceptualParams
 from modules.data.astronaut import moving_face
 from modules.data.cache import FrameCache
 from modules.data.clips import find_clips
@@ -44,11 +44,12 @@ from modules.sid import objectives
 from modules.sid.animator import Animator
 from modules.sid.model import SID
 from modules.sid.motion import MotionOptions
+from modules.sid.objectives import Learning
 from modules.sid.onnx.folder import load_folder, write_folder
 from modules.sid.onnx.session import provider_for
 from modules.sid.rigged.animator import RiggedAnimator
 from modules.sid.rigged.model import load_rigged
-from modules.sid.tuned import half_precision, tuned
+from modules.sid.tuned import Precision, half_precision, tuned
 from modules.sid.weights import load_model, state
 from modules.training.checkpoint import save_checkpoint
 from modules.training.run import build_accelerator
@@ -194,38 +195,43 @@ def pairs(rounds: int) -> None:
         alternate(ways, rounds)
 
 
+def training_way(config: Config, learning: Learning, precision: Precision, count: int, device: torch.device) -> Way:
+    """A step of networks that learn by ``config`` on ``count`` pairs of frames of 128 x 128 pixels."""
+    frames = to_tensor(moving_face(1, 2 * count, 128), device).unflatten(0, (count, 2))
+    times = torch.arange(2, device=device).expand(count, -1).float()
+    batch = {"frames": frames, "times": times, "identity": torch.arange(count, device=device)}
+    AcceleratorState._reset_state(True)
+    accelerator = build_accelerator(replace(config.train_params, precision=precision), device.type == "cpu")
+    for objective in learning.objectives:
+        objective.module.to(accelerator.device)
+    updates = [Updates(accelerator, o.module, o.optimizers, None) for o in learning.objectives]
+
+    def step() -> float:
+        parts: list[Any] = [batch]
+        for update in updates:
+            losses, parts, _ = update.follow(parts)
+        return float(sum(losses.values()))  # which waits for the device
+
+    return step
+
+
+def training_config() -> Config:
+    """vox-256's, with a VGG-19 that costs what ImageNet's does."""
+    config = load_config(ROOT / "config/vox-256.yaml")
+    train = replace(config.train_params, perceptual_network=PerceptualParams(weights="random"))
+    return replace(config, train_params=train)
+
+
 def training(rounds: int, count: int, cpu: bool) -> None:
     """A step on ``count`` pairs: in fp32, as the reference's, and in the precision that is native."""
-    side = 128
-    config = load_config(ROOT / "config/vox-256.yaml")
-    data = replace(config.dataset_params, frame_shape=[side, side, 3])
-    train = replace(config.train_params, perceptual_network=PerceptualParams(weights="random"))
-    frames = moving_face(1, 2 * count, side)
-    batch = {
-        "frames": to_tensor(frames, best_device(cpu)).unflatten(0, (count, 2)),
-        "times": torch.arange(2, device=best_device(cpu)).expand(count, -1).float(),
-        "identity": torch.arange(count, device=best_device(cpu)),
+    config, device, native = training_config(), best_device(cpu), native_precision(cpu)
+    print(f"{device.type}, {torch.get_num_threads()} threads, 128 x 128 pixels, a pair:")
+    names: dict[str, Precision] = {"the reference's step": "fp32", f"this project's, {native}": native}
+    ways = {
+        name: training_way(config, objectives.build(config), precision, count, device)
+        for name, precision in names.items()
     }
-
-    def way(precision: Literal["fp32", "bf16"]) -> Way:
-        learning = objectives.build(replace(config, dataset_params=data, train_params=train))
-        AcceleratorState._reset_state(True)
-        accelerator = build_accelerator(replace(train, precision=precision), cpu)
-        for objective in learning.objectives:
-            objective.module.to(accelerator.device)
-        updates = [Updates(accelerator, o.module, o.optimizers, None) for o in learning.objectives]
-
-        def step() -> float:
-            parts: list[Any] = [batch]
-            for update in updates:
-                losses, parts, _ = update.follow(parts)
-            return float(sum(losses.values()))  # which waits for the device
-
-        return step
-
-    print(f"{best_device(cpu).type}, {torch.get_num_threads()} threads, {side} x {side} pixels, a pair:")
-    names = {"the reference's step": "fp32", f"this project's, {native_precision(cpu)}": native_precision(cpu)}
-    alternate({name: way(precision) for name, precision in names.items()}, rounds, count)
+    alternate(ways, rounds, count)
 
 
 def main() -> None:
