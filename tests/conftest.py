@@ -17,6 +17,7 @@ LONGEST = (
     "training",
     "small_base",
     "mef_training",
+    "mef_branch",
     "expressions",
     "measures",
     "onnx",

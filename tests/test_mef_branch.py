@@ -123,15 +123,18 @@ def test_a_saved_branch_draws_the_same_and_is_a_controlnet(workshop, tmp_path, k
     assert_identical(theirs.state_dict(), pipeline.adapters.controlnet.state_dict())
 
 
-@pytest.mark.parametrize("kind", ["sd15", "sdxl"])
-def test_a_stock_controlnet_pipeline_draws_the_same_if_the_controlnet_is_shown_the_tokens(workshop, kind):
-    """As README says: a stock pipeline shows its ControlNet the prompt, which a hook exchanges for the tokens."""
-    pipeline = ours(workshop, kind)
+@pytest.mark.parametrize(("kind", "fusion"), [("sd15", "plain"), ("sdxl", "plain"), ("sd15", "positional")])
+def test_a_stock_controlnet_pipeline_draws_the_same_if_the_controlnet_is_shown_the_tokens(workshop, kind, fusion):
+    """As docs/draw.md says: a stock pipeline shows its ControlNet the prompt, which a hook exchanges for the tokens."""
+    pipeline = ours(workshop, kind, fusion)
     pairs = [torch.cat([torch.zeros_like(z), z])[:, None] for z in embeddings()]  # unconditional zeros first
     with torch.no_grad():
         tokens = pipeline.adapters.tokens(*pairs)
     make = StableDiffusionXLControlNetPipeline if kind == "sdxl" else StableDiffusionControlNetPipeline
-    net = ControlNetModel.from_pretrained(workshop / f"plain-{kind}" / "branch")
+    net = ControlNetModel.from_pretrained(workshop / f"{fusion}-{kind}" / "branch")
+    if fusion == "positional":
+        processors = {n: PositionalAttnProcessor() if "attn2" in n else p for n, p in net.attn_processors.items()}
+        net.set_attn_processor(processors)
     theirs = make(**stock(workshop, kind).components, controlnet=net)
     theirs.set_progress_bar_config(disable=True)
     hook = net.register_forward_pre_hook(
