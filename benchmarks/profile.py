@@ -222,7 +222,7 @@ def growth(rounds: int, cpu: bool, plot: Path | None) -> None:
         return lambda: list(moves.animate(frames[:count]))
 
     curves: dict[str, dict[int, float]] = {
-        "pixels of the result's side": {side: seconds(shown(8, side)) / 8 for side in (128, 256, 512, 1024)},
+        "pixels of the result's side": {side: seconds(shown(8, side)) / 8 for side in (256, 384, 512, 768, 1024)},
         "frames read together": {batch: seconds(shown(16, SIDE, batch)) / 16 for batch in (1, 2, 4, 8, 16)},
         "frames": {count: seconds(shown(count)) / count for count in (2, 4, 8, 16, 32)},
     }

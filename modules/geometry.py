@@ -18,6 +18,22 @@ def full_precision(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
+def solve(matrix: Tensor, wanted: Tensor) -> Tensor:
+    """``torch.linalg.solve`` of ``[..., N, N]`` and ``[..., N, C]``, on a CPU in one thread.
+
+    MKL's LU, which PyTorch 2.14 brings, was seen to give wrong solutions and to wait for ever with two threads, from
+    N = 128 on.  Systems of this size are solved in a millisecond.
+    """
+    threads = torch.get_num_threads()
+    if matrix.device.type != "cpu" or threads == 1:
+        return torch.linalg.solve(matrix, wanted)
+    torch.set_num_threads(1)
+    try:
+        return torch.linalg.solve(matrix, wanted)
+    finally:
+        torch.set_num_threads(threads)
+
+
 def coordinate_grid(height: int, width: int, like: Tensor) -> Tensor:
     """Pixel centres of an image as ``[height, width, 2]`` in [-1, 1], with the dtype and device of ``like``."""
     y = torch.linspace(-1, 1, height, dtype=like.dtype, device=like.device)

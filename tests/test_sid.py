@@ -12,7 +12,7 @@ from tiny import OWN_EXPRESSION, randomized, tiny_params
 
 from modules.errors import UserError
 from modules.faces.window import whole_face, window
-from modules.geometry import coordinate_grid
+from modules.geometry import coordinate_grid, solve
 from modules.media.tensors import to_tensor
 from modules.sid import losses, weights
 from modules.sid.animator import Animator
@@ -316,3 +316,16 @@ def test_every_animation_starts_anew_unless_the_best_frame_was_found_for_it():
     animated(animator, frames[:3], frames[3:])
     assert np.array_equal(animated(animator, frames[3:], frames[1:4]), fresh)
     assert not np.array_equal(from_best, fresh)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_large_systems_are_solved_whatever_the_threads(threads):
+    """MKL's own threads get some of them wrong, or wait for ever."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        matrix, wanted = torch.randn(8, 200, 200, dtype=torch.float64), torch.randn(8, 200, 2, dtype=torch.float64)
+        assert torch.allclose(matrix @ solve(matrix, wanted), wanted, atol=1e-8)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as V
 
 from ..config.data import AugmentationParams, JitterParams, MovementParams
-from ..geometry import sample
+from ..geometry import sample, solve
 
 TPS_POINTS = 5  # control points along each side of the thin-plate warp
 
@@ -213,7 +213,7 @@ def _thin_plate_basis(points: int, height: int, width: int, device: torch.device
     affine = torch.cat([torch.ones(len(control), 1), control], 1)
     corner = torch.zeros(3, 3)
     system = torch.cat([torch.cat([kernel(control, control), affine], 1), torch.cat([affine.T, corner], 1)])
-    weights = torch.linalg.inv(system)[:, : len(control)]
+    weights = solve(system, torch.eye(len(system), len(control), dtype=system.dtype))
     rows = torch.cat([kernel(pixels, control), torch.ones(len(pixels), 1), pixels], 1)
     return (rows @ weights).float().to(device)
 

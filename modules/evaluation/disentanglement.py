@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..geometry import solve
 from ..world import ACTION_UNITS, IDENTITY, POSE, Faces
 from .bootstrap import Each
 from .metrics import Figures
@@ -135,7 +136,7 @@ def _fits(z: Tensor, y: Tensor, z_test: Tensor) -> Tensor:
     x = z - mean
     gram, moment = x.T @ x / len(x), x.T @ (y - target) / len(x)
     unit = (gram.diagonal().mean() + 1e-12) * torch.eye(len(gram), dtype=gram.dtype)
-    weights = torch.stack([torch.linalg.solve(gram + ridge * unit, moment) for ridge in RIDGES])
+    weights = torch.stack([solve(gram + ridge * unit, moment) for ridge in RIDGES])
     return target + (z_test - mean) @ weights
 
 

@@ -61,6 +61,8 @@ class Graph(nn.Module):
         runtime = needed("onnxruntime")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
+        # threads that wait for work would keep those of the other files, and PyTorch's, from it
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3  # errors
         try:
             self.session = runtime.InferenceSession(path, options, _providers(provider, path.parent))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...geometry import solve
+
 RIDGE = 1e-3  # points need not be met exactly: those of closed lips lie on one another and want different things
 
 
@@ -18,7 +20,7 @@ def thin_plate(points: Tensor, values: Tensor, places: Tensor, ridge: float = RI
     )
     wanted = torch.cat([values, values.new_zeros(batch, 3, values.shape[2])], dim=1)
     # neighbouring points make the system all but singular: in single precision a face at rest would tremble
-    weights = torch.linalg.solve(system.double(), wanted.double()).to(values.dtype)
+    weights = solve(system.double(), wanted.double()).to(values.dtype)
     places = places.expand(batch, -1, -1)
     return _kernel(places, points) @ weights[:, :count] + _plane(places) @ weights[:, count:]
 
@@ -27,7 +29,7 @@ def affine(points: Tensor, values: Tensor, places: Tensor) -> Tensor:
     """The affine map nearest to ``values [B, N, C]`` at ``points [B, N, 2]``, at ``places [P, 2]``: ``[B, P, C]``."""
     plane = _plane(points)
     gram = plane.mT @ plane + 1e-4 * torch.eye(3, dtype=points.dtype, device=points.device)
-    return _plane(places.expand(len(points), -1, -1)) @ torch.linalg.solve(gram, plane.mT @ values)
+    return _plane(places.expand(len(points), -1, -1)) @ solve(gram, plane.mT @ values)
 
 
 def _kernel(a: Tensor, b: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...geometry import solve
 from .. import camera
 from ..curves import step
 from ..geometry import constants
@@ -74,7 +75,7 @@ def _solve(places: Tensor, moves: Tensor) -> Tensor:
     bottom = torch.cat([one, torch.zeros_like(one[..., :1])], 2)
     right = torch.cat([moves, torch.zeros_like(moves[:, :1])], 1)
     # float64: the matrix is ill-conditioned where landmarks nearly coincide
-    return torch.linalg.solve(torch.cat([top, bottom], 1).double(), right.double()).float()
+    return solve(torch.cat([top, bottom], 1).double(), right.double()).float()
 
 
 def _multiquadric(a: Tensor, b: Tensor) -> Tensor:
