@@ -39,6 +39,20 @@ SID_ONLY = (
     "precision",
     "onnx",
     "onnx_provider",
+    "seconds",
+)
+DRIVEN_ONLY = (  # of a driver, which an expression by name takes the place of
+    "driving_video",
+    "reference_image",
+    "source_video",
+    "pose_video",
+    "drive",
+    "relative",
+    "adapt_scale",
+    "find_best_frame",
+    "driver_face",
+    "track",
+    "faceless",
 )
 FRAMING = ("face", "driver_face", "track", "faceless", "result_size")
 CLOSE_ONLY = (*FRAMING, "source_video")  # of crops by landmarks
@@ -70,6 +84,9 @@ def parse() -> argparse.Namespace:
     add("--source_image", help="picture of the person (default: a bundled one)")
     add("--driving_video", help="video or picture that gives expression and pose (default: a bundled one)")
     add("--reference_image", "--Reference_image", help="driving picture; with --driving_video both results are written")
+    add("--expression", metavar="WORDS", help="in place of a driver: amazement, or a mixture: joy:0.6,surprise:0.4")
+    add("--expression_bank", metavar="DIR", help="pictures DIR/WORD/*.jpg that say what the words of --expression mean")
+    add("--list_expressions", action="store_true", help="print the 135 words that --expression knows, and nothing else")
     add("--result_video", default=RESULT_VIDEO, help="result of a driving video: .mp4, .mov, .mkv, .webm or .gif")
     add("--result_image", default=RESULT_IMAGE, help="result of a driving picture: .png or .jpg")
     what = "find and cut out the face in source and driver (default: as the model's configuration has it)"
@@ -108,6 +125,8 @@ def parse() -> argparse.Namespace:
     add("--faceless", choices=["keep", "skip"], help=what)
     what = "longest side of the result, in pixels (default: the source's)"
     add("--result_size", type=number(int, 16, 16384), help=what)
+    what = "with --expression: a clip of so many seconds, there and back (default: a picture)"
+    add("--seconds", type=number(float, 0.2, 3600), help=what)
     what = "what networks compute in (default: auto, which is bf16 where the device does so natively, else fp32)"
     add("--precision", choices=["auto", "fp32", "bf16", "fp16"], help=what)
     what = "run the model in this folder of python -m modules.sid.export --onnx; not with --config and --checkpoint"
@@ -140,10 +159,38 @@ def face(text: str) -> str:
 
 def main() -> None:
     args = parse()
-    if args.prompt is not None:
+    if args.list_expressions:
+        list_expressions()
+    elif args.prompt is not None:
         draw(args)
     else:
         animate(args)
+
+
+def list_expressions() -> None:
+    from modules.world.emotions import listed
+
+    print(listed())
+
+
+def check_expression(args: argparse.Namespace) -> None:
+    """UserError where an expression by name and other options contradict each other, or it is not known."""
+    if args.expression is None:
+        for name in chosen(args, ("seconds", "expression_bank")):
+            raise UserError(f"--{name} is of an expression by name; give --expression as well")
+        return
+    from modules.world.emotions import parse as parse_expression
+
+    for name in chosen(args, DRIVEN_ONLY):
+        raise UserError(f"--{name} is of a driver, and --expression takes its place; give one of the two")
+    if args.motion == "keypoints":
+        raise UserError("--motion keypoints: a word has no key points; leave it out, or take --motion mesh")
+    if args.expression_bank is None:
+        parse_expression(args.expression)
+    if args.seconds is None and args.result_video != RESULT_VIDEO:
+        raise UserError("--result_video: without --seconds --expression gives a picture; name it with --result_image")
+    if args.seconds is not None and args.result_image != RESULT_IMAGE:
+        raise UserError("--result_image: --seconds gives a clip; name it with --result_video")
 
 
 def chosen(args: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
@@ -165,13 +212,13 @@ def drivers_of(args: argparse.Namespace, pictures: list[str]) -> dict[str | None
     drivers = {} if args.driving_video is None else {args.driving_video: media.is_image(args.driving_video)}
     if args.reference_image is not None:
         drivers[args.reference_image] = True
-    drivers = drivers or {None: True}
+    drivers = drivers or {None: args.seconds is None}
     if args.source_video is not None:
         check_source_video(args, drivers)
         return drivers
-    if all(drivers.values()) and args.result_video != RESULT_VIDEO:
+    if args.expression is None and all(drivers.values()) and args.result_video != RESULT_VIDEO:
         raise UserError("--result_video: there is no driving video; a picture's result is --result_image")
-    if not any(drivers.values()) and args.result_image != RESULT_IMAGE:
+    if args.expression is None and not any(drivers.values()) and args.result_image != RESULT_IMAGE:
         raise UserError("--result_image: there is no driving picture; a video's result is --result_video")
     videos = [] if all(drivers.values()) else [args.result_video]
     inputs = [args.source_image, args.pose_video, *drivers]
@@ -207,8 +254,9 @@ def tell_device(cpu: bool) -> None:
 def draw(args: argparse.Namespace) -> None:
     for name in chosen(args, SID_ONLY):
         raise UserError(f"--{name} animates a photograph; it has no meaning with --prompt")
+    check_expression(args)
     fill_in_bundled_mef(args)
-    if not (args.source_image or args.driving_video or args.reference_image):
+    if not (args.expression or args.source_image or args.driving_video or args.reference_image):
         raise UserError("--source_image (who), --reference_image or --driving_video (the expression) is needed")
 
     from dataclasses import fields
@@ -238,7 +286,10 @@ def draw(args: argparse.Namespace) -> None:
             print(f"--{name}: {part}", file=sys.stderr)
     for path, is_picture in drivers.items():
         if is_picture:
-            for written in inference.draw_images(artist, path, args.result_image):
+            shown = None
+            if args.expression is not None:
+                shown = inference.named_expression(pipeline.embedder, args.expression, args.expression_bank)
+            for written in inference.draw_images(artist, path, args.result_image, shown):
                 print(f"wrote {written}")
         else:
             count = inference.draw_video(artist, path, args.result_video)
@@ -255,7 +306,7 @@ def fill_in_bundled(args: argparse.Namespace) -> None:
             setattr(args, name, str(ROOT / path))
     if args.source_image is None and args.source_video is None:
         args.source_image = str(ROOT / BUNDLED_SOURCE)
-    if args.driving_video is None and args.reference_image is None:
+    if args.driving_video is None and args.reference_image is None and args.expression is None:
         args.driving_video = str(ROOT / BUNDLED_DRIVER)
 
 
@@ -266,7 +317,7 @@ def fill_in_bundled_mef(args: argparse.Namespace) -> None:
     for name, path in BUNDLED_MEF.items():
         if getattr(args, name) is None:
             setattr(args, name, str(ROOT / path))
-    if not (args.source_image or args.driving_video or args.reference_image):
+    if not (args.source_image or args.driving_video or args.reference_image or args.expression):
         args.source_image, args.reference_image = str(ROOT / BUNDLED_SOURCE), str(ROOT / BUNDLED_REFERENCE)
 
 
@@ -309,6 +360,7 @@ def configuration(args: argparse.Namespace) -> Any:
 def animate(args: argparse.Namespace) -> None:
     for name in chosen(args, MEF_ONLY):
         raise UserError(f"--{name} draws new portraits; it needs --prompt")
+    check_expression(args)
     if args.motion == "mesh":
         for name in chosen(args, ("config", "checkpoint", "adapt_scale", "precision", "onnx")):
             raise UserError(f"--{name} is of a model's motion, and --motion mesh needs no model; give one of the two")
@@ -373,6 +425,9 @@ def animate(args: argparse.Namespace) -> None:
         animated = inference.prepare_onnx(Path(args.onnx), provider_for(args.onnx_provider, args.cpu))
     else:
         animated = inference.prepare(config, args.checkpoint, best_device(args.cpu), args.precision or "auto")
+    if args.expression is not None:
+        show(args, animated(options), framing)
+        return
     for path, is_picture in drivers.items():
         if is_picture and options.relative:
             name = "find_best_frame" if args.find_best_frame else "relative"
@@ -393,6 +448,19 @@ def animate(args: argparse.Namespace) -> None:
             source, pose = args.source_image, args.pose_video
             count = inference.animate_video(animated(options), source, path, result, framing, pose, best)
             print(f"wrote {result} ({count} frames)")
+
+
+def show(args: argparse.Namespace, animated: Any, framing: Any) -> None:
+    """The photograph with an expression by name."""
+    from modules.sid import named
+
+    if args.seconds is None:
+        named.show_image(animated, args.source_image, args.expression, args.result_image, framing, args.expression_bank)
+        print(f"wrote {args.result_image}")
+    else:
+        result, bank = args.result_video, args.expression_bank
+        count = named.show_video(animated, args.source_image, args.expression, result, framing, args.seconds, bank)
+        print(f"wrote {result} ({count} frames)")
 
 
 if __name__ == "__main__":

@@ -163,6 +163,13 @@ def test_the_person_alone_and_the_expression_alone(run):
     assert not np.array_equal(media.read_image("source_image.png"), media.read_image("reference_image.png"))
 
 
+def test_an_expression_by_name_is_drawn(run):
+    for words in ("joy", "fear"):
+        run("--expression", words, reference_image=None, result_image=f"{words}.png")
+    assert not np.array_equal(media.read_image("joy.png"), media.read_image("fear.png"))
+    run("--expression", "joy", reference_image=None, source_image=None)  # the prompt says who
+
+
 def test_words_that_a_small_bases_vocabulary_lacks_are_named(run, capfd):
     run(prompt="a RED zeppelin, red", negative_prompt="a hat")  # this base's vocabulary is letters
     assert "vocabulary lacks red, zeppelin, hat: it knows" in capfd.readouterr().err

@@ -15,13 +15,21 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .. import media
+from ..data.expression_pictures import pictures_of_state, pictures_of_word
 from ..devices import best_device
 from ..errors import UserError
+from ..media.tensors import to_images
 from ..sid.framing import Framing
+from ..world.emotions import parse
+from ..world.puppets.states import States
+from ..world.showing import state_of
 from .base import check_steps, quiet, set_scheduler
 from .embeddings import Embedder
 from .options import PortraitOptions
 from .pipeline import DeepExprPipeline
+
+PEOPLE = 6  # rendered people, in whose mean an expression by name is read
+SLACK = 1e-6  # by which weights that are meant to add up to 1 may not
 
 
 def load_pipeline(
@@ -97,9 +105,33 @@ class Portraitist:
         return np.concatenate([*given, *pictures], axis=1)
 
 
-def draw_images(artist: Portraitist, driver: str | None, result: str) -> list[Path]:
-    """Write the portraits with the expression of a driving picture (or none); return their files."""
-    image = expression = None
+def named_expression(embedder: Embedder, words: str, bank: str | None = None) -> Tensor:
+    """The expression embedding ``[1, width]`` of words and their weights (:func:`.emotions.parse`).
+
+    It is that of rendered people who show the mixture, in the mean; with ``bank``, a folder ``word/*.jpg``, of the
+    words' pictures, and as far as the weights do not add up to 1, of rendered people without expression.
+
+    Raises:
+        UserError: an unknown word, a word without pictures, or a picture whose face is looked for and not found.
+    """
+
+    def mean(pictures: list[np.ndarray], names: list[str] | None = None) -> Tensor:
+        return embedder(pictures, names)[1].mean(dim=0, keepdim=True)
+
+    def rendered(state: States) -> Tensor:
+        return mean(to_images(pictures_of_state(state, PEOPLE, embedder.sid.size[0], embedder.device)))
+
+    if bank is None:
+        return rendered(state_of(parse(words)))
+    mixture = parse(words, lambda word: pictures_of_word(Path(bank), word))
+    shown = [weight * mean([media.read_image(p) for p in files], [str(p) for p in files]) for files, weight in mixture]
+    rest = 1 - sum(weight for _, weight in mixture)
+    return sum(shown) if abs(rest) < SLACK else sum(shown, rest * rendered(state_of([])))
+
+
+def draw_images(artist: Portraitist, driver: str | None, result: str, expression: Tensor | None = None) -> list[Path]:
+    """Write the portraits with an expression's embedding, a driving picture's, or none; return their files."""
+    image = None
     if driver is not None:
         image = media.read_image(driver)
         expression = artist.pipeline.embed(expression_image=image)[1]

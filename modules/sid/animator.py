@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,14 +11,20 @@ import torch
 from torch import Tensor
 
 from .. import media
+from ..data.expression_pictures import pictures_of_state
 from ..errors import UserError
 from ..faces.detail import Detail
 from ..media.tensors import to_images, to_tensor
+from ..world.puppets.states import States
+from ..world.showing import state_of
 from .driving import ModelAnimator, Pictures
+from .encoders import Encoders, Semantics
 from .generator import Condition, Generated
 from .keypoints import Keypoints
 from .model import SID
 from .motion import Driver, MotionOptions, Source, pose_distance, read_driver, read_source, transfer
+
+PEOPLE = 6  # rendered people, in whose mean an expression is read
 
 
 class Person(NamedTuple):
@@ -58,6 +65,43 @@ class Animator(ModelAnimator[Driver, Person]):
 
     def prepare(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> None:
         """Nothing: the encoders need not have seen a driver before."""
+
+    def code_of_state(self, state: States) -> Tensor:
+        """Change of z_exp ``[1, E]`` from a face without expression, in the mean of rendered people."""
+        return self._expression_of(state) - self._rest
+
+    @torch.inference_mode()
+    def code_of_picture(self, picture: np.ndarray) -> Tensor:
+        """Change of z_exp ``[1, E]`` from that of rendered people without expression."""
+        with self._autocast():
+            said = self._encoders().semantic(to_tensor([picture], self.device)).expression
+        return said - self._rest
+
+    @cached_property
+    def _rest(self) -> Tensor:
+        """z_exp ``[1, E]`` of people without expression, in the mean."""
+        return self._expression_of(state_of([]))
+
+    @torch.inference_mode()
+    def _expression_of(self, state: States) -> Tensor:
+        semantic, size = self._encoders().semantic, self.person.source.image.shape[-1]
+        with self._autocast():
+            return semantic(pictures_of_state(state, PEOPLE, size, self.device)).expression.mean(dim=0, keepdim=True)
+
+    def _encoders(self) -> Encoders:
+        if self.model.encoders is None:
+            raise UserError(
+                "--expression needs a model with encoders, or --motion mesh; key points know no expressions"
+            )
+        return self.model.encoders
+
+    def _saying(self, code: Tensor, shares: Tensor) -> Driver:
+        source, count = self.person.source, len(shares)
+        shown = source.semantics.expression.expand(count, -1)
+        semantics = Semantics(
+            torch.lerp(shown, self._rest + code, shares[:, None]), source.semantics.pose.expand(count, -1)
+        )
+        return Driver(source.keypoints.map(lambda t: t.expand(count, *t.shape[1:])), semantics)
 
     def _meet(self, pictures: list[Pictures]) -> Person:
         images = to_tensor([media.as_image(image, "source") for image, _ in pictures], self.device)

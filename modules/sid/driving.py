@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..world.puppets.states import States
 from .motion import MotionOptions
 
 Pictures = tuple[Any, Any]  # of a source: at the model's size, and larger or None
@@ -28,7 +29,11 @@ class Row(Protocol):
 
 
 class Animates(Protocol):
-    """A source that can be driven: by SID, rigged or not, or by way of a fitted head."""
+    """A source that can be driven: by SID, rigged or not, or by way of a fitted head.
+
+    Expressions without a driver are codes ``[1, E]``, numbers whose meaning is the animator's own but for this: zeros
+    are a face without expression, and sums are mixtures.
+    """
 
     def prepare(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> None: ...
 
@@ -37,6 +42,12 @@ class Animates(Protocol):
     def animate(
         self, frames: Iterable[np.ndarray], pose_frames: Iterable[np.ndarray] | None = None, pose_moves: bool = False
     ) -> Iterator[np.ndarray]: ...
+
+    def code_of_state(self, state: States) -> Tensor: ...
+
+    def code_of_picture(self, picture: np.ndarray) -> Tensor: ...
+
+    def show(self, code: Tensor, shares: Iterable[float]) -> Iterator[np.ndarray]: ...
 
 
 class ModelAnimator(ABC, Generic[Read, Person]):
@@ -100,6 +111,30 @@ class ModelAnimator(ABC, Generic[Read, Person]):
         ``pose`` replaces the driver's; ``first`` and ``first_pose`` are what relative motion starts from, the latter
         None where the pose is a picture's.
         """
+
+    @abstractmethod
+    def code_of_state(self, state: States) -> Tensor:
+        """The code ``[1, E]`` of the action units and the gaze of one state; its pose counts for nothing."""
+
+    @abstractmethod
+    def code_of_picture(self, picture: np.ndarray) -> Tensor:
+        """The code ``[1, E]`` of the expression that a driving picture shows."""
+
+    @abstractmethod
+    def _saying(self, code: Tensor, shares: Tensor) -> Read:
+        """What would be read off a driver that goes ``shares [B]`` of the way from the source's face to the code's."""
+
+    @torch.inference_mode()
+    def show(self, code: Tensor, shares: Iterable[float]) -> Iterator[np.ndarray]:
+        """Yield the source, uint8 ``[H, W, 3]``, once for each of ``shares``, with its own pose.
+
+        Args:
+            code: [1, E] of the expression, from :meth:`code_of_state` or :meth:`code_of_picture`, or a sum of such.
+            shares: 0 leaves the source's own expression, 1 shows the code's in its place, at the options' strength.
+        """
+        for batch in _batches(shares, self.batch_size):
+            said = self._saying(code, torch.tensor(batch, device=self.device))
+            yield from self._results(self.person, said, said.row(0), None, None)
 
     @torch.inference_mode()
     def start_from_best(self, frames: Iterable[np.ndarray]) -> int:

@@ -105,14 +105,16 @@ class Framing:
         """The driving picture or video at ``path``."""
         return self.image(path) if media.is_image(path) else self.video(path)
 
-    def shown(self, source: Source, driver: np.ndarray, result: np.ndarray) -> np.ndarray:
-        """A result as it is written, uint8: ``result`` alone, or source, driver and result in the height of results."""
+    def shown(self, source: Source, driver: np.ndarray | None, result: np.ndarray) -> np.ndarray:
+        """A result as it is written, uint8: ``result`` alone, or source, driver (if any) and result side by side."""
         if not self.side_by_side:
             return result
         height = len(result)
         first = source.image if source.large is None else source.picture
-        driver = media.resize(driver, height, round(height * driver.shape[1] / len(driver)))
-        return np.concatenate([first, driver, result], axis=1)
+        drivers = (
+            [] if driver is None else [media.resize(driver, height, round(height * driver.shape[1] / len(driver)))]
+        )
+        return np.concatenate([first, *drivers, result], axis=1)
 
     def _fitted(self, image: np.ndarray, where: str) -> np.ndarray:
         if self.crop:

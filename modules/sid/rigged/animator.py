@@ -14,10 +14,11 @@ from ... import media
 from ...faces.detail import kept_share, unchanged
 from ...faces.pose import HeadPose, held_back
 from ...media.tensors import to_images, to_tensor
+from ...world.puppets.states import States
 from ..driving import ModelAnimator, Pictures
 from ..encoders import Semantics
 from ..motion import MotionOptions, compose
-from .codes import ANGLE, UNITS
+from .codes import ANGLE, UNITS, semantics_of
 from .model import RiggedSID, Shown
 from .motion import GRID, moved
 
@@ -132,6 +133,29 @@ class RiggedAnimator(ModelAnimator[Reading, list[Person]]):
             return read
         said = read.semantics
         return Reading(read.points, Semantics(said.expression - self._calm[for_pose], said.pose))
+
+    def code_of_state(self, state: States) -> Tensor:
+        """z_exp ``[1, E]`` that says so.
+
+        It counts as one that is read, though that falls short: so does what is shown (``benchmarks.emotions sid``).
+        """
+        return semantics_of(state.codes.to(self.device)).expression
+
+    @torch.inference_mode()
+    def code_of_picture(self, picture: np.ndarray) -> Tensor:
+        """z_exp ``[1, E]`` that is read, but for the gaze."""
+        said = self._look([picture]).semantics.expression.clone()
+        said[:, UNITS:] = 0
+        return said
+
+    def _saying(self, code: Tensor, shares: Tensor) -> Reading:
+        (person,) = self.person
+        shown, count = person.semantics.expression, len(shares)
+        rest = shown.clone()
+        rest[:, :UNITS] = 0  # gaze counts from where the source looks
+        expression = torch.lerp(shown.expand(count, -1), rest + code, shares[:, None])
+        points = person.points.expand(count, -1, -1)
+        return Reading(points, Semantics(expression, person.semantics.pose.expand(count, -1)))
 
     def _look(self, frames: list[np.ndarray]) -> Reading:
         pictures = to_tensor(frames, self.device)

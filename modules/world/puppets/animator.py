@@ -144,17 +144,21 @@ class PuppetAnimator:
         for motion in motions:
             first = first or motion
             if poses is None:
-                yield self.show(motion, first, relative)
+                yield self.show_motion(motion, first, relative)
                 continue
             pose = next(poses)
             first_pose = first_pose or pose
-            yield self.show(motion, first, relative, pose_shown(pose, first_pose, self.puppet, relative and pose_moves))
+            yield self.show_motion(
+                motion, first, relative, pose_shown(pose, first_pose, self.puppet, relative and pose_moves)
+            )
 
     def motions(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> Iterator[Motion]:
         """What a driver does in each of its frames, smoothed over time: another photograph may show it as well."""
         return self._smoothed(self._read(frames, for_pose))
 
-    def show(self, motion: Motion, first: Motion, relative: bool = False, pose: Tensor | None = None) -> np.ndarray:
+    def show_motion(
+        self, motion: Motion, first: Motion, relative: bool = False, pose: Tensor | None = None
+    ) -> np.ndarray:
         """The photograph, uint8 ``[P, P, 3]``, with a motion.
 
         Args:
@@ -164,6 +168,29 @@ class PuppetAnimator:
             pose: [1, 6] to be shown in place of the motion's (:func:`.driver.pose_shown`).
         """
         return to_images(self._detailed(self._draw(self._state(motion, first, relative, pose))))[0]
+
+    def code_of_state(self, state: States) -> Tensor:
+        """Action units of both sides and gaze, ``[1, 2 A + 2]``."""
+        return torch.cat([state.units.flatten(1), state.gaze], dim=1).to(self.device)
+
+    def code_of_picture(self, picture: np.ndarray) -> Tensor:
+        """The same of what a picture shows, but for the gaze.  Raises UserError where it has no face."""
+        (motion,) = self._read_stills([picture])
+        return self.code_of_state(States(motion.units, torch.zeros_like(motion.gaze), motion.pose))
+
+    def show(self, code: Tensor, shares: Iterable[float]) -> Iterator[np.ndarray]:
+        """Yield the photograph, uint8 ``[P, P, 3]``, once for each of ``shares``, in its own pose.
+
+        Args:
+            code: [1, 2 A + 2] of the expression.
+            shares: 0 leaves the photograph as it is, 1 shows the code's expression in place of its own, at the
+                animator's strength.
+        """
+        said = States.of_codes(torch.cat([code, self.own.pose], dim=1))
+        for share in shares:
+            units = torch.lerp(self.own.units, said.units, self.strength * share).clamp(0, 1)
+            wanted = States(units, self.own.gaze + self.strength * share * said.gaze, self.own.pose)
+            yield to_images(self._detailed(self._draw(wanted)))[0]
 
     def _state(self, motion: Motion, first: Motion, relative: bool, pose: Tensor | None) -> States:
         """What the photograph is to show, ``[1]``."""
