@@ -39,6 +39,7 @@ from modules.evaluation.output import table
 from modules.evaluation.people import MEASURING_SEED, PROBE_SEED, render_all
 from modules.evaluation.portrait_figures import read
 from modules.evaluation.portrait_tasks import CLASSES
+from modules.faces.emotions import EXPRESSIONS as READ
 from modules.media.tensors import to_images, to_tensor
 from modules.sid import inference, named
 from modules.sid.framing import Framing
@@ -170,12 +171,9 @@ def on_photographs(folder: Path, motion: str, device: torch.device, out: Path | 
         read = reader(to_tensor([whole, *row], device), identity=False).expressions
         judged.append(read.argmax(dim=1).tolist())
         pictures.append([media.fit(picture, SHOWN, SHOWN) for picture in row])
-    words = list(NAMED.values())
-    from modules.faces.emotions import EXPRESSIONS as known
-
-    names = [name for name in shown for _ in files]
-    by_word = [known[row[1 + i]] for i in range(len(shown)) for row in judged]
-    said = {motion: by_word, "as they are": [known[row[0]] for row in judged] * len(shown)}
+    names, words = [name for name in shown for _ in files], list(NAMED.values())
+    by_word = [READ[row[1 + i]] for i in range(len(shown)) for row in judged]
+    said = {motion: by_word, "as they are": [READ[row[0]] for row in judged] * len(shown)}
     said = {way: [shown[words.index(name)] for name in each] for way, each in said.items()}
     _tell(said, names, len(files))
     _write(out, np.stack([np.stack(row) for row in pictures], axis=1), shown)
