@@ -70,6 +70,8 @@ MEF_ONLY = (
     "grid",
     "base",
     "base_config",
+    "expression_adapter",
+    "face_recognition",
 )
 
 
@@ -148,6 +150,10 @@ def parse() -> argparse.Namespace:
     add("--grid", action="store_true", help="one picture: source | driver | results")
     add("--base", help="Stable Diffusion: hub id, folder or .safetensors file (default: the adapters' own)")
     add("--base_config", help="for a .safetensors base: hub id or folder with the same layout")
+    what = "folder of adapters whose expression adapter takes the place of the checkpoint's"
+    add("--expression_adapter", metavar="DIR", help=what)
+    what = "beside it: --checkpoint is anybody's IP-Adapter FaceID file, which reads the person with this .onnx network"
+    add("--face_recognition", metavar="FILE", help=what)
     return parser.parse_args()
 
 
@@ -273,8 +279,10 @@ def draw(args: argparse.Namespace) -> None:
     from modules.mef.base import part_read, spelt_words
 
     options_of_faces = args.detector, args.crop, args.cpu
-    pipeline = inference.load_pipeline(args.checkpoint, args.base, args.base_config, *options_of_faces)
-    if args.detector != "auto" and pipeline.embedder is not None and pipeline.embedder.sid.framing is not None:
+    others = args.expression_adapter, args.face_recognition
+    pipeline = inference.load_pipeline(args.checkpoint, args.base, args.base_config, *options_of_faces, *others)
+    embedder = pipeline.expression_embedder
+    if args.detector != "auto" and embedder is not None and embedder.sid.framing is not None:
         raise UserError("--detector is of adapters whose SID has no framing_params; leave it out")
     tell_device(args.cpu)
     artist = inference.Portraitist(pipeline, options, args.source_image)

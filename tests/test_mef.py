@@ -615,7 +615,8 @@ def test_face_recognition_sees_aligned_faces(workshop, tmp_path, monkeypatch):
         compound([grey], ["grey.png"])
 
 
-def test_a_face_recognition_network_joins_the_identity(workshop, tmp_path):
+def colour_network(path: Path) -> Path:
+    """In place of a face-recognition network: a face's mean colour."""
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     from onnx import TensorProto, helper
@@ -626,7 +627,12 @@ def test_a_face_recognition_network_joins_the_identity(workshop, tmp_path):
     model = helper.make_model(
         helper.make_graph(nodes, "arcface", [faces], [z]), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
     )
-    onnx.save(model, tmp_path / "face.onnx")
+    onnx.save(model, path)
+    return path
+
+
+def test_a_face_recognition_network_joins_the_identity(workshop, tmp_path):
+    colour_network(tmp_path / "face.onnx")
     compound = embedder(workshop, face_recognition=str(tmp_path / "face.onnx"), face_recognition_weight=2)
     assert compound.widths == (WIDTHS[0] + 3, WIDTHS[1])
     z = compound([skimage.data.astronaut()])[0][0, WIDTHS[0] :]

@@ -52,6 +52,15 @@ class AdapterParams:
 
 
 @section
+class ExemplarParams:
+    """An expression adapter that reads the picture's face place by place (EmojiDiff's E-Adapter), not one vector."""
+
+    encoder: str = "sid"  # sid: its own features; or folder or hub id of a CLIP vision model
+    tokens: int = option(16, low=1)  # tokens a picture becomes
+    hidden: int = option(256, low=64, multiple=64)  # width of the resampler
+
+
+@section
 class MEFParams:
     base_params: BaseParams
     sid_params: SIDParams
@@ -60,11 +69,13 @@ class MEFParams:
     adapter: Literal["ip_adapter", "branch"] = "ip_adapter"
     # of an ip_adapter, where it acts: all, mid, up, down, up_blocks.1, ... or a list
     inject: str | list[str] = option(["mid", "up"], filled=True)
+    expression_inject: str | list[str] | None = option(None, filled=True)  # of the expression alone; null = as inject
     fusion: Fusion = (
         "plain"  # of a branch: softmax over the tokens of both, or over positions as the authors' code does
     )
     identity_params: AdapterParams = AdapterParams()
     expression_params: AdapterParams = AdapterParams()
+    exemplar_params: ExemplarParams | None = None  # of an ip_adapter, instead of expression_params
 
 
 @section
@@ -158,6 +169,10 @@ def check_mef_together(config: MEFConfig) -> None:
     if weights.min_timestep >= weights.max_timestep:
         expected = f"less than max_timestep, {weights.max_timestep}"
         raise BadValue("train_params.loss_weights.min_timestep", expected, f"{weights.min_timestep}")
+    model = config.model_params
+    for name in ("exemplar_params", "expression_inject"):
+        if model.adapter == "branch" and getattr(model, name) is not None:
+            raise BadValue(f"model_params.{name}", "null with adapter: branch", "a value")
     for term in ("identity", "expression", "alignment"):
         if config.dataset_params.crop_faces and getattr(weights, term):  # an estimate is compared as a whole
             expected = "0 where dataset_params.crop_faces is true (embeddings of cut-out faces)"

@@ -17,6 +17,7 @@ FACE_SHARE = 0.55  # of the frame's side: the window that a face is looked for w
 # The whole face in a square so found. Finders settle on what is most alike in everybody, from the eyes to the mouth
 # (sid.losses.congealing): the mouth is then near the lower edge, and the chin beyond it.
 WIDER, LOWER = 1.15, 0.5  # times as large, and so many half sides further down
+WHOLE_FACE = 0.8, 1.0  # across and down, where the oval of a whole face has faded to 1/e
 LEAST_CONTRAST = 0.03  # added to a face's standard deviation, so that a blank one is not blown up
 
 
@@ -74,9 +75,23 @@ def contrast(face: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 def face_oval(side: int, across: float = 0.7, down: float = 0.8) -> Tensor:
     """Weights ``[side, side]`` of a face cut out upright: 1 in the middle, 1/e at ``across`` or ``down``, then 0."""
     x = torch.linspace(-1, 1, side)
-    return torch.exp(-((x / across).square()[None] + (x / down).square()[:, None]).square())
+    return _oval(x[None], x[:, None], across, down)
 
 
 def whole_face_oval(side: int) -> Tensor:
     """The same of a whole face: brows and chin count, which lie towards its edges."""
-    return face_oval(side, 0.8, 1.0)
+    return face_oval(side, *WHOLE_FACE)
+
+
+def whole_face_in_frame(whole: Tensor, height: int, width: int) -> Tensor:
+    """The same where it lies in a frame: ``whole [B, 4]``, the place of the whole face -> ``[B, 1, height, width]``."""
+    theta = window(whole, (width - 1) / (height - 1))
+    x = torch.linspace(-1, 1, width, device=whole.device).expand(height, -1)
+    y = torch.linspace(-1, 1, height, device=whole.device)[:, None].expand(-1, width)
+    away = torch.stack([x, y], dim=-1).flatten(0, 1) - theta[:, None, :, 2]
+    inside = torch.linalg.solve(theta[:, :, :2], away.transpose(1, 2)).unflatten(2, (height, width))
+    return _oval(inside[:, :1], inside[:, 1:], *WHOLE_FACE)
+
+
+def _oval(x: Tensor, y: Tensor, across: float, down: float) -> Tensor:
+    return torch.exp(-((x / across).square() + (y / down).square()).square())

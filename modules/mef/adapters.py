@@ -2,7 +2,8 @@
 
     out = Attn(Q, K_text, V_text) + s_id * Attn(Q, K_id, V_id) + s_exp * Attn(Q, K_exp, V_exp)
 
-(decoupled cross-attention, IP-Adapter, Ye et al., 2023, eq. 5, with two image prompts).  Networks and arithmetic are
+(decoupled cross-attention, IP-Adapter, Ye et al., 2023, eq. 5, with two image prompts).  The expression's may be an
+exemplar adapter, which reads a picture's face place by place (:mod:`.exemplar`).  Networks and arithmetic are
 diffusers' own; here is what it has no public name for: new adapters, a choice of layers, and the way back to a file.
 """
 
@@ -15,24 +16,25 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
-from diffusers.models.embeddings import IPAdapterFaceIDImageProjection
 from torch import Tensor, nn
 
-from ..config.mef import AdapterParams
+from ..config.mef import AdapterParams, ExemplarParams
 from ..errors import UserError
 from ..training.checkpoint import check_tensors, save_checkpoint
 from .base import quiet
 from .conditions import NAMES, Conditions, Scale, Widths, check_entry
+from .projections import check_projection, file_state, load_file_state, new_projection
 
 PARTS = {"all": "", "down": "down_blocks", "mid": "mid_block", "up": "up_blocks"}
-FaceID = dict[str, dict[str, Tensor]]  # {"image_proj": ..., "ip_adapter": ...}: a file, and what diffusers loads
+AdapterState = dict[str, dict[str, Tensor]]  # {"image_proj": ..., "ip_adapter": ...}: a file, and what diffusers loads
 
 
 def cross_attention_layers(unet: UNet2DConditionModel) -> dict[str, nn.Module]:
     """The cross-attention layers by name, in the order in which IP-Adapter files number them (1, 3, 5, ...)."""
-    suffix = ".processor"
-    names = [name.removesuffix(suffix) for name in unet.attn_processors if not name.endswith(f"attn1{suffix}")]
-    return {name: unet.get_submodule(name) for name in names}
+    names = [name.removesuffix(".processor") for name in unet.attn_processors]
+    # a resampler that is already in there has attention too
+    others = [name for name in names if not name.endswith("attn1") and not name.startswith("encoder_hid_proj.")]
+    return {name: unet.get_submodule(name) for name in others}
 
 
 def injected_layers(unet: UNet2DConditionModel, inject: str | Sequence[str]) -> list[bool]:
@@ -55,26 +57,31 @@ def injected_layers(unet: UNet2DConditionModel, inject: str | Sequence[str]) -> 
 
 
 def attach_new(
-    unet: UNet2DConditionModel, widths: Widths, params: Sequence[AdapterParams], inject: str | Sequence[str]
+    unet: UNet2DConditionModel,
+    widths: Widths,
+    params: Sequence[AdapterParams | ExemplarParams],
+    inject: str | Sequence[str],
+    expression_inject: str | Sequence[str] | None = None,
 ) -> Adapters:
     """Put two untrained adapters into a frozen UNet; the UNet's output is unchanged, since V starts at zero.
 
     K starts as the text's own, so that attention over the new tokens is sensible from the first step.
     """
-    cross, injected = unet.config.cross_attention_dim, injected_layers(unet, inject)
-    states: list[FaceID] = []
-    for width, adapter in zip(widths, params, strict=True):
-        projection = IPAdapterFaceIDImageProjection(width, cross, adapter.hidden_ratio, adapter.tokens)
+    cross = unet.config.cross_attention_dim
+    places = inject, inject if expression_inject is None else expression_inject
+    states: list[AdapterState] = []
+    for width, adapter, place in zip(widths, params, places, strict=True):
+        projection, injected = new_projection(width, cross, adapter), injected_layers(unet, place)
         layers = {}
         for i, (attention, active) in enumerate(zip(cross_attention_layers(unet).values(), injected, strict=True)):
             key = attention.to_k.weight.detach().float()
             layers[f"{2 * i + 1}.to_k_ip.weight"] = key.clone() if active else torch.zeros_like(key)
             layers[f"{2 * i + 1}.to_v_ip.weight"] = torch.zeros_like(key)
-        states.append({"image_proj": _to_file_names(projection.state_dict()), "ip_adapter": layers})
+        states.append({"image_proj": file_state(projection), "ip_adapter": layers})
     return attach(unet, states)
 
 
-def attach(unet: UNet2DConditionModel, states: Sequence[FaceID], where: Sequence[str] = NAMES) -> Adapters:
+def attach(unet: UNet2DConditionModel, states: Sequence[AdapterState], where: Sequence[str] = NAMES) -> Adapters:
     """Put saved adapters into a frozen UNet.
 
     Raises:
@@ -89,18 +96,13 @@ def attach(unet: UNet2DConditionModel, states: Sequence[FaceID], where: Sequence
     return Adapters(unet)
 
 
-def check_fits(unet: UNet2DConditionModel, state: FaceID, where: str) -> None:
+def check_fits(unet: UNet2DConditionModel, state: AdapterState, where: str) -> None:
     """Raise UserError, naming ``where``, for an adapter that is not one, or is one of another base."""
     projection, layers = (
         state.get(part, {}) if isinstance(state, dict) else {} for part in ("image_proj", "ip_adapter")
     )
-    check_tensors(projection, f"{where}: image_proj")
     check_tensors(layers, f"{where}: ip_adapter")
-    if "norm.weight" not in projection or "proj.2.weight" not in projection or not layers:
-        raise UserError(f"{where}: not an IP-Adapter FaceID file (image_proj.proj.*, image_proj.norm.*, ip_adapter.*)")
-    width, cross = len(projection["norm.weight"]), unet.config.cross_attention_dim
-    if width != cross:
-        raise UserError(f"{where}: made for bases with cross-attention {width} wide; this base's is {cross} wide")
+    check_projection(projection if layers else {}, unet.config.cross_attention_dim, where)
     for i, (name, attention) in enumerate(cross_attention_layers(unet).items()):
         key = layers.get(f"{2 * i + 1}.to_k_ip.weight")
         if key is None or key.shape != attention.to_k.weight.shape:
@@ -116,8 +118,8 @@ class Adapters(Conditions):
 
     Attributes:
         layers: diffusers' IP-Adapter processors, one per cross-attention layer.
-        injected: which of them hold anything.  The others are all zero and given scale 0, which is the same to the
-            bit and costs nothing.
+        held: of each, whether it holds anything of identity and expression.  What it does not hold is all zero and
+            given scale 0, which is the same to the bit and costs nothing.
     """
 
     takes_masks = True
@@ -127,8 +129,13 @@ class Adapters(Conditions):
         names = [f"{name}.processor" for name in cross_attention_layers(unet)]
         self.projections = unet.encoder_hid_proj.image_projection_layers
         self.layers = nn.ModuleList(unet.attn_processors[name] for name in names)
-        self.injected = [any(bool(k.weight.any()) for k in layer.to_k_ip) for layer in self.layers]
+        self.held = [[bool(k.weight.any()) for k in layer.to_k_ip] for layer in self.layers]
         self.silence_uninjected()
+
+    @property
+    def injected(self) -> list[bool]:
+        """Which layers hold anything."""
+        return [any(held) for held in self.held]
 
     def set_scales(self, base: Any, identity: Scale, expression: Scale) -> None:
         self.put_back(base.unet)
@@ -139,10 +146,9 @@ class Adapters(Conditions):
         self.silence_uninjected()
 
     def silence_uninjected(self) -> None:
-        """Give the layers that hold nothing scale 0: again after diffusers has set scales."""
-        for layer, active in zip(self.layers, self.injected, strict=True):
-            if not active:
-                layer.scale = [0.0] * len(NAMES)
+        """Give what the layers do not hold scale 0: again after diffusers has set scales."""
+        for layer, held in zip(self.layers, self.held, strict=True):
+            layer.scale = [scale if active else 0.0 for scale, active in zip(layer.scale, held, strict=True)]
 
     def put_back(self, unet: UNet2DConditionModel) -> None:
         """Undo what attention slicing or fused projections of diffusers do to the layers that read the adapters.
@@ -164,19 +170,21 @@ class Adapters(Conditions):
     def trainable(self) -> list[nn.Parameter]:
         self.float()
         self.projections.requires_grad_(True)
-        for layer, active in zip(self.layers, self.injected, strict=True):
-            layer.requires_grad_(active)
+        for layer, held in zip(self.layers, self.held, strict=True):
+            for key, value, active in zip(layer.to_k_ip, layer.to_v_ip, held, strict=True):
+                key.requires_grad_(active)
+                value.requires_grad_(active)
         return [p for p in self.parameters() if p.requires_grad]
 
-    def state(self) -> dict[str, FaceID]:
-        """The adapters in the IP-Adapter FaceID layout, by ``<name>_adapter``."""
+    def state(self) -> dict[str, AdapterState]:
+        """The adapters in the layout of IP-Adapter FaceID or Plus, by ``<name>_adapter``."""
         entries = {}
         for a, name in enumerate(NAMES):
             layers = {}
             for i, layer in enumerate(self.layers):
                 layers[f"{2 * i + 1}.to_k_ip.weight"] = layer.to_k_ip[a].weight.detach()
                 layers[f"{2 * i + 1}.to_v_ip.weight"] = layer.to_v_ip[a].weight.detach()
-            projection = _to_file_names(self.projections[a].state_dict())
+            projection = file_state(self.projections[a])
             entries[f"{name}_adapter"] = {"image_proj": projection, "ip_adapter": layers}
         return entries
 
@@ -184,25 +192,22 @@ class Adapters(Conditions):
     def load(self, entries: dict[str, Any], where: str) -> None:
         if f"{NAMES[0]}_adapter" not in entries:
             raise UserError(f"{where}: not a checkpoint of MEF's adapters: it has no {NAMES[0]}_adapter")
-        saved = entries.get(f"{NAMES[0]}_adapter", {}).get("ip_adapter", {})
-        held = [bool(saved.get(f"{2 * i + 1}.to_k_ip.weight", torch.zeros(1)).any()) for i in range(len(self.layers))]
-        if held != self.injected:
+        saved = [entries.get(f"{name}_adapter", {}).get("ip_adapter", {}) for name in NAMES]
+        keys = [f"{2 * i + 1}.to_k_ip.weight" for i in range(len(self.layers))]
+        if [[bool(layers.get(key, torch.zeros(1)).any()) for layers in saved] for key in keys] != self.held:
             raise UserError(f"{where}: its adapters are in other layers than those of model_params.inject")
         for name, own in self.state().items():
             for part, tensors in own.items():
-                saved = entries.get(name, {}).get(part, {})
                 belongs = "belongs to another base, inject setting or adapter size"
-                check_entry(saved, tensors, f"{where}: {name}.{part}", belongs)
-                for key, tensor in tensors.items():
-                    tensor.copy_(saved[key])
+                check_entry(entries.get(name, {}).get(part, {}), tensors, f"{where}: {name}.{part}", belongs)
+        for a, name in enumerate(NAMES):
+            state = entries[f"{name}_adapter"]
+            load_file_state(self.projections[a], state["image_proj"])
+            for i, layer in enumerate(self.layers):
+                layer.to_k_ip[a].weight.copy_(state["ip_adapter"][f"{2 * i + 1}.to_k_ip.weight"])
+                layer.to_v_ip[a].weight.copy_(state["ip_adapter"][f"{2 * i + 1}.to_v_ip.weight"])
 
     def save(self, folder: Path) -> dict[str, Any]:
         for entry, state in self.state().items():
             save_checkpoint(state, folder / f"{entry}.safetensors")
         return {}
-
-
-def _to_file_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A projection's names in diffusers -> in IP-Adapter files."""
-    renamed = {"ff.net.0.proj": "proj.0", "ff.net.2": "proj.2", "norm": "norm"}
-    return {f"{renamed[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}": value for name, value in state.items()}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..training.checkpoint import check_tensors
+from .projections import first_layer, reads_exemplar
 
 NAMES = ("identity", "expression")  # their order wherever there is a list of two
 Scale = float | dict[str, Any]  # a strength, or per block as diffusers' ``set_ip_adapter_scale`` takes it
@@ -30,7 +31,7 @@ class Conditions(nn.Module, ABC):
     """Embeddings become tokens, and the UNet of a base reads them.
 
     However they do it, a UNet is given the embeddings as IP-Adapters are: ``added_cond_kwargs["image_embeds"]``, a list
-    of two, ``[B, 1, width]``; zeros stand for none.
+    of two, ``[B, 1, width]``, of an exemplar ``[B, 1, cells, width]``; zeros stand for none.
 
     Attributes:
         projections: embedding ``[B, 1, width]`` -> tokens ``[B, N, cross_attention_dim]``, identity then expression.
@@ -42,7 +43,12 @@ class Conditions(nn.Module, ABC):
 
     @property
     def widths(self) -> Widths:
-        return Widths(*(p.ff.net[0].proj.in_features for p in self.projections))
+        return Widths(*(first_layer(projection).in_features for projection in self.projections))
+
+    @property
+    def reads_exemplar(self) -> bool:
+        """Whether the expression is an exemplar's sequence ``[B, cells, width]`` instead of a vector ``[B, width]``."""
+        return reads_exemplar(self.projections[1])
 
     @torch.no_grad()
     def standardise(self, embeddings: Sequence[Tensor]) -> None:
@@ -51,10 +57,11 @@ class Conditions(nn.Module, ABC):
         Embeddings are of any scale; without this a unit-length one would drown in the biases.
 
         Args:
-            embeddings: ``[N, width]`` of the data set, identity then expression.
+            embeddings: ``[N, width]`` of the data set, identity then expression; of exemplars ``[N, cells, width]``.
         """
         for projection, z in zip(self.projections, embeddings, strict=True):
-            first, z = projection.ff.net[0].proj, z.to(projection.norm.weight)
+            first = first_layer(projection)
+            z = z.flatten(0, -2).to(first.weight)
             first.weight /= z.std(dim=0).clamp_min(1e-3) if len(z) > 1 else 1.0
             first.bias -= first.weight @ z.mean(dim=0)
 

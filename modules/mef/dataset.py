@@ -28,7 +28,7 @@ class PortraitDataset(Dataset):
     - ``noise``, ``posterior_noise``  float32 ``[C, h, w]``
     - ``keep``  bool [3]: whether text, identity, expression are given
     - with a cache, its rows: ``mean``, ``deviation``, ``face``, ``text_states`` (``pooled``), ``identity``,
-      ``expression``
+      ``expression`` (``exemplar``)
 
     Args:
         latent_shape: (C, h, w).
@@ -72,6 +72,7 @@ class PortraitDataset(Dataset):
             raise UserError(f"none of the portraits can be used, such as {first}: {reason}")
         if cache is not None:
             self._faces = {name: cache.column("faces", name).float() for name in ("identity", "expression")}
+            self._exemplars = "exemplar" in cache.columns("faces")  # too large to keep them all in memory
 
     @property
     def portraits(self) -> list[Portrait]:
@@ -127,4 +128,8 @@ class PortraitDataset(Dataset):
             **({"pooled": text["pooled"]} if "pooled" in text else {}),
             "identity": self._faces["identity"][item["identity_face"]],
             "expression": self._faces["expression"][item["expression_face"]],
+            **({"exemplar": self._exemplar(item["expression_face"])} if self._exemplars else {}),
         }
+
+    def _exemplar(self, picture: int) -> Tensor:
+        return self.cache.row("faces", picture)["exemplar"].float()

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from .. import faces, media
@@ -24,8 +23,9 @@ from ..sid.encoders import IdentityEncoder, SemanticEncoder
 from ..sid.weights import load_model
 from ..training.checkpoint import load_checkpoint, restore, save_checkpoint
 from .arcface import ArcFace
+from .clip import load_clip
 from .conditions import Widths
-from .hub import check_there
+from .exemplar import load_exemplar
 
 
 class SIDEncoders(nn.Module):
@@ -108,6 +108,8 @@ class Embedder:
             (:meth:`.close_crop.Crop.is_whole`), else as False.
         detector: of FOMM's squares (:func:`.faces.load_detector`).
         cpu: keep the face networks off the GPU.
+        exemplar: what expressions are read with place by place, as ``exemplar_params.encoder`` names it; None: they
+            are SID's vector.
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class Embedder:
         crop: bool | None = False,
         detector: str = "auto",
         cpu: bool = False,
+        exemplar: str | None = None,
     ):
         self.sid = sid.eval().requires_grad_(False)
         self.compound = compound or CompoundParams()
@@ -127,15 +130,18 @@ class Embedder:
         elif crop:
             self._detector = faces.load_detector(detector, cpu)
         self.device = torch.device("cpu")
-        self._clip = _load_clip(self.compound.clip) if self.compound.clip else None
+        self._clip = load_clip(self.compound.clip, "compound_params.clip") if self.compound.clip else None
         arcface = self.compound.face_recognition
         self._recognise = ArcFace(arcface, cpu) if arcface else None
+        self.exemplar = exemplar and load_exemplar(exemplar, sid.semantic, sid.size)
 
     def to(self, device: torch.device | str) -> Embedder:
         self.device = torch.device(device)
         self.sid.to(device)
         if self._clip is not None:
             self._clip[1].to(device)
+        if self.exemplar is not None:
+            self.exemplar.to(device)
         return self
 
     @property
@@ -144,20 +150,33 @@ class Embedder:
         params = self.sid.params
         extra = self._clip[1].config.projection_dim if self._clip is not None else 0
         extra += self._recognise.width if self._recognise is not None else 0
-        return Widths(params.identity_dim + extra, params.expression_dim + params.pose_dim)
+        expression = params.expression_dim + params.pose_dim if self.exemplar is None else self.exemplar.width
+        return Widths(params.identity_dim + extra, expression)
 
     @torch.no_grad()
     def __call__(self, pictures: Sequence[np.ndarray], names: Sequence[str] | None = None) -> tuple[Tensor, Tensor]:
         """uint8 ``[H, W, 3]`` pictures of any sizes -> identity ``[B, widths[0]]``, expression ``[B, widths[1]]``.
 
+        Of an exemplar the expression is ``[B, cells, widths[1]]``.
+
         Raises:
             UserError: a face is looked for and not found; ``names`` says in which picture.
+        """
+        rows = self.rows(pictures, names)
+        return rows["identity"], given_expression(rows)
+
+    @torch.no_grad()
+    def rows(self, pictures: Sequence[np.ndarray], names: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """All that is read of pictures: ``identity``, ``expression`` (SID's vector) and, if asked for, ``exemplar``.
+
+        Shapes and errors as of :meth:`__call__`.
         """
         names = names or [f"picture {i}" for i in range(len(pictures))]
         pictures = [self.cut_out(picture, name) for picture, name in zip(pictures, names, strict=True)]
         fitted = [media.fit(picture, *self.sid.size) for picture in pictures]
         identity, expression = self.sid(to_tensor(fitted, self.device))
-        return torch.cat([identity, *self._extra_parts(pictures, names)], dim=1), expression
+        rows = {"identity": torch.cat([identity, *self._extra_parts(pictures, names)], dim=1), "expression": expression}
+        return rows if self.exemplar is None else rows | {"exemplar": self.exemplar(pictures)}
 
     def cut_out(self, picture: np.ndarray, name: str) -> np.ndarray:
         """The part of a picture that is looked at, at its own resolution: its face, or all of it.
@@ -174,7 +193,9 @@ class Embedder:
 
     @torch.no_grad()
     def expression(self, frames: Sequence[np.ndarray]) -> Tensor:
-        """The expression embedding of frames that are at SID's size already: ``[B, widths[1]]``."""
+        """The expression of frames that are framed as SID wants them already, as :meth:`__call__` gives it."""
+        if self.exemplar is not None:
+            return self.exemplar(frames)
         return self.sid(to_tensor(list(frames), self.device))[1]
 
     @torch.no_grad()
@@ -191,18 +212,6 @@ class Embedder:
         return parts
 
 
-def _load_clip(path: str) -> tuple[Any, nn.Module]:
-    from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
-
-    check_there(path, "CLIP vision model (compound_params.clip)")
-    try:
-        model = CLIPVisionModelWithProjection.from_pretrained(path, use_safetensors=True)
-        size = model.config.image_size
-        try:
-            processor = CLIPImageProcessor.from_pretrained(path)
-        except OSError:  # IP-Adapter's image encoders come without one: CLIP's usual values
-            processor = CLIPImageProcessor(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise UserError(f"compound_params.clip: {path}: no CLIP vision model can be loaded ({reason})") from error
-    return processor, model.eval().requires_grad_(False)
+def given_expression(rows: dict[str, Tensor]) -> Tensor:
+    """Of what :meth:`Embedder.rows` gave, what the expression adapter reads."""
+    return rows.get("exemplar", rows["expression"])

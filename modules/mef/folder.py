@@ -16,11 +16,13 @@ from ..training.checkpoint import load_checkpoint
 from .branch import ENTRY, FORM_KEY, TOKENS_FILE, read_branch
 from .conditions import NAMES, Conditions
 from .embeddings import Embedder, SIDEncoders
+from .exemplar import SID
 from .hub import is_path
 
 CONFIG = "config.json"
 BASE_KEY = "stable_diffusion"  # of CONFIG: where the base is found
 CROP_KEY = "crop_faces"  # of CONFIG: whether pictures are cut out around the face first, as in training
+EXEMPLAR_KEY = "exemplar_encoder"  # of CONFIG: what an exemplar adapter reads pictures with; absent without one
 SID_FILE = "sid_encoders.safetensors"
 SID_KEY = "checkpoint"  # of CONFIG's sid: the file of a whole SID, seen from the folder, instead of SID_FILE
 ADAPTER_FILES = tuple(f"{name}_adapter.safetensors" for name in NAMES)
@@ -53,6 +55,8 @@ def save_adapters(
         else:
             description["sid"][SID_KEY] = Path(os.path.relpath(sid_checkpoint, folder)).as_posix()
         description["compound_params"] = config_to_dict(embedder.compound)
+        if embedder.exemplar is not None:
+            description[EXEMPLAR_KEY] = _seen_from(folder, embedder.exemplar.name)
     write_text(folder / CONFIG, json.dumps(description, indent=2) + "\n")
 
 
@@ -85,6 +89,14 @@ def read_compound(folder: Path, description: dict[str, Any], of_hub: bool = Fals
     return replace(params, clip=clip, face_recognition=recognition)
 
 
+def read_exemplar(folder: Path, description: dict[str, Any], of_hub: bool = False) -> str | None:
+    """What a folder's exemplar adapter reads pictures with; None without one; errors as of :func:`read_base`."""
+    encoder = description.get(EXEMPLAR_KEY)
+    if encoder is not None and not isinstance(encoder, str):
+        raise UserError(f"{folder / CONFIG}: {EXEMPLAR_KEY}: expected a name, found {encoder!r}")
+    return encoder if encoder in (None, SID) else _place(folder, encoder, of_hub)
+
+
 def read_sid(folder: Path, description: dict[str, Any], of_hub: bool = False) -> SIDEncoders | None:
     """The encoders whose embeddings a folder's adapters learnt to read; None if ``config.json`` names none.
 
@@ -102,6 +114,30 @@ def read_sid(folder: Path, description: dict[str, Any], of_hub: bool = False) ->
     if SID_KEY in sid:
         path = Path(_place(folder, sid[SID_KEY], of_hub, may_be_id=False))
     return SIDEncoders.from_file(path, sid)
+
+
+def read_embedder(
+    folder: Path,
+    description: dict[str, Any],
+    detector: str = "auto",
+    crop: bool | None = None,
+    cpu: bool = False,
+    of_hub: bool = False,
+) -> Embedder | None:
+    """What a folder's adapters read pictures with; None if ``config.json`` names no SID.
+
+    Args:
+        detector, crop, cpu: as :class:`.embeddings.Embedder` takes them; adapters that learnt from cut-out faces are
+            shown nothing else.
+
+    Raises:
+        UserError: it is not there, or cannot be read.
+    """
+    sid = read_sid(folder, description, of_hub)
+    if sid is None:
+        return None
+    compound, exemplar = read_compound(folder, description, of_hub), read_exemplar(folder, description, of_hub)
+    return Embedder(sid, compound, description.get(CROP_KEY) is True or crop, detector, cpu, exemplar)
 
 
 def _seen_from(folder: Path, name: str | None) -> str | None:

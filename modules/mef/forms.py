@@ -17,10 +17,10 @@ from .folder import CONFIG, read_adapters, read_description
 
 def new_conditions(base: Base, widths: Widths, model: MEFParams) -> Conditions:
     """Untrained ones of the form that ``model_params.adapter`` names; the base, frozen, draws what it drew."""
-    sizes = model.identity_params, model.expression_params
     if model.adapter == "branch":
-        return new_branch(base, widths, sizes, model.fusion)
-    return attach_new(base.unet, widths, sizes, model.inject)
+        return new_branch(base, widths, (model.identity_params, model.expression_params), model.fusion)
+    sizes = model.identity_params, model.exemplar_params or model.expression_params
+    return attach_new(base.unet, widths, sizes, model.inject, model.expression_inject)
 
 
 def attach_checkpoint(base: Base, entries: dict[str, Any], path: str | os.PathLike, fusion: Fusion) -> Conditions:

@@ -94,7 +94,6 @@ class FrozenNetworks:
         return {"text": states} if pooled is None else {"text": states, "pooled": pooled}
 
     def embeddings(self, files: Sequence) -> Rows:
-        """``identity`` and ``expression`` of the faces in picture files."""
+        """``identity``, ``expression`` and, for an exemplar adapter, ``exemplar`` of the faces in picture files."""
         pictures: list[np.ndarray] = [media.read_image(path) for path in files]
-        identity, expression = self.embedder(pictures, [str(path) for path in files])
-        return {"identity": identity, "expression": expression}
+        return self.embedder.rows(pictures, [str(path) for path in files])

@@ -25,6 +25,7 @@ from ..world.puppets.states import States
 from ..world.showing import state_of
 from .base import check_steps, quiet, set_scheduler
 from .embeddings import Embedder
+from .mixed import from_face_id, use_expression_adapter
 from .options import PortraitOptions
 from .pipeline import DeepExprPipeline
 
@@ -39,8 +40,15 @@ def load_pipeline(
     detector: str = "auto",
     crop: bool | None = None,
     cpu: bool = False,
+    expression_adapter: str | None = None,
+    face_recognition: str | None = None,
 ) -> DeepExprPipeline:
-    """The pipeline of a training checkpoint, an adapters' folder or a hub id; float16 on a GPU, float32 on a CPU."""
+    """The pipeline of a training checkpoint, an adapters' folder or a hub id; float16 on a GPU, float32 on a CPU.
+
+    Args:
+        expression_adapter: folder whose expression adapter takes the place of the checkpoint's.
+        face_recognition: .onnx file that a FaceID checkpoint reads identities with; it needs an expression adapter.
+    """
     device = best_device(cpu)
     options = {
         "base": base,
@@ -50,10 +58,16 @@ def load_pipeline(
         "cpu": device.type == "cpu",
         "dtype": torch.float16 if device.type == "cuda" else torch.float32,
     }
+    if face_recognition is not None:
+        if expression_adapter is None:
+            raise UserError("--face_recognition is of a FaceID file beside an --expression_adapter")
+        return from_face_id(checkpoint, face_recognition, expression_adapter, **options).to(device)
     if Path(checkpoint).is_file():
         pipeline = DeepExprPipeline.from_checkpoint(checkpoint, **options)
     else:
         pipeline = DeepExprPipeline.from_pretrained(checkpoint, **options)
+    if expression_adapter is not None:
+        pipeline = use_expression_adapter(pipeline, expression_adapter, detector, crop, options["cpu"])
     return pipeline.to(device)
 
 
@@ -158,7 +172,7 @@ def framing_of(embedder: Embedder, driver: str, cpu: bool) -> Framing:
 def draw_video(artist: Portraitist, driver: str, result: str) -> int:
     """Write a portrait per frame of a driving video, with its timing and sound; return the number of frames."""
     artist.options.check_video()
-    embedder = artist.pipeline.embedder
+    embedder = artist.pipeline.expression_embedder
     video = framing_of(embedder, driver, artist.pipeline.base.device.type == "cpu").video(driver)
     info = video.info
 

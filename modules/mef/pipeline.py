@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import inspect
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +27,15 @@ from .folder import (
     CROP_KEY,
     FILES,
     read_base,
-    read_compound,
     read_description,
-    read_sid,
+    read_embedder,
     save_adapters,
 )
 from .forms import attach_checkpoint, attach_folder
 from .guidance import GuidanceWeights, separate_guidance
 from .hub import check_there
 from .options import check_prompt
+from .prompts import for_prompts, handed_on
 
 _CARD = """---
 {{ card_data }}
@@ -67,6 +65,7 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
         embedder: None where only embeddings, not pictures, will be given.
         base_params: where the base came from, for the file.
         crop_faces: whether the adapters learnt from faces that a detector had cut out, for the file.
+        expression_embedder: what reads expressions, where that is not ``embedder`` (:mod:`.mixed`).
     """
 
     def __init__(
@@ -76,15 +75,18 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
         embedder: Embedder | None,
         base_params: BaseParams,
         crop_faces: bool = False,
+        expression_embedder: Embedder | None = None,
     ):
         self.base, self.adapters, self.embedder = base, adapters, embedder
+        self.expression_embedder = expression_embedder or embedder
         self.base_params, self.crop_faces = base_params, crop_faces
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> DeepExprPipeline:
         self.base.to(device, dtype)
         self.adapters.to(device=device, dtype=dtype)
-        if self.embedder is not None:
-            self.embedder.to(device)
+        for embedder in (self.embedder, self.expression_embedder):
+            if embedder is not None:
+                embedder.to(device)
         return self
 
     # ------------------------------------------------------------------------------------------------------- generate
@@ -115,7 +117,7 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
             identity_image, expression_image: the faces, as :func:`.media.as_image` takes them; without one its adapter
                 is given "none" (zeros).
             identity_embedding, expression_embedding: ``[width]`` or ``[1, width]``, instead of the pictures; or
-                ``[B, width]``, one for each of B prompts in a list.
+                ``[B, width]``, one for each of B prompts in a list.  Of an exemplar ``[cells, width]`` and so on.
             identity_scale, expression_scale: 0 (off) up; of adapters also a dict of scales per block, such as
                 ``{"mid": 1.0, "up": {"block_1": [1.0, 0.5, 0.5]}}``, as diffusers' ``set_ip_adapter_scale`` takes.
             guidance_scale: of all conditions together, none at 1.
@@ -131,7 +133,7 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
         if "prompt_embeds" not in options:
             check_prompt(prompt)
         embeddings = self.embed(identity_image, expression_image, identity_embedding, expression_embedding)
-        embeddings = _for_prompts(embeddings, prompt, options.get("num_images_per_prompt", 1))
+        embeddings = for_prompts(embeddings, prompt, options.get("num_images_per_prompt", 1))
         # as the base decides it: networks distilled with guidance are told its scale instead
         guided = guidance_scale > 1 and self.base.unet.config.time_cond_proj_dim is None
         weights = None
@@ -155,7 +157,7 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
         with (
             separate_guidance(self.base.unet, weights),
             self.adapters.acting(self.base.unet),  # inside: what it adds is of all of guidance's branches
-            _handed_on(self.base, given, len(embeddings[0])),
+            handed_on(self.base, given, len(embeddings[0])),
             finite_pictures(self.base, self.base_params.path),
         ):
             return self.base(prompt, guidance_scale=guidance_scale, ip_adapter_image_embeds=given, **options)
@@ -167,27 +169,44 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
         identity_embedding: Tensor | None = None,
         expression_embedding: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Both embeddings, ``[1, width]`` each, from pictures, or as given; zeros for what is not given."""
+        """Both embeddings from pictures, or as given; zeros for what is not given.
+
+        Returns:
+            ``[1, width]`` each; of an exemplar ``[1, cells, width]``.
+        """
         images, given = (identity_image, expression_image), (identity_embedding, expression_embedding)
+        embedders = self.embedder, self.expression_embedder
         embeddings = []
         for i, (name, width) in enumerate(zip(NAMES, self.adapters.widths, strict=True)):
             if given[i] is not None:
-                z = given[i].reshape(-1, given[i].shape[-1])
+                z = given[i].reshape(-1, *given[i].shape[-2 if self._is_sequence(i) else -1 :])
             elif images[i] is None:
-                z = torch.zeros(1, width)
-            elif self.embedder is None:
+                z = torch.zeros(1, *self._shape(i))
+            elif embedders[i] is None:
                 raise UserError(f"this pipeline has no encoders: give {name}_embedding instead of a picture")
             else:
-                z = self.embedder([media.as_image(images[i], f"{name}_image")], [f"the {name} picture"])[i]
-            if z.shape[1] != width:
-                raise UserError(f"the {name} embedding has {z.shape[1]} numbers; this adapter takes {width}")
+                z = embedders[i]([media.as_image(images[i], f"{name}_image")], [f"the {name} picture"])[i]
+            if z.shape[-1] != width:
+                raise UserError(f"the {name} embedding has {z.shape[-1]} numbers; this adapter takes {width}")
             if not z.isfinite().all():
                 raise UserError(f"the {name} embedding is not finite: it would draw a black picture")
             embeddings.append(z)
         return tuple(embeddings)
 
+    def _is_sequence(self, condition: int) -> bool:
+        return condition == 1 and self.adapters.reads_exemplar
+
+    def _shape(self, condition: int) -> tuple[int, ...]:
+        """Of one embedding."""
+        width = self.adapters.widths[condition]
+        if not self._is_sequence(condition):
+            return (width,)
+        if self.expression_embedder is None:
+            raise UserError("this pipeline has no encoders: give expression_embedding; without one, zeros of its shape")
+        return (self.expression_embedder.exemplar.cells, width)
+
     def for_diffusers(self, embedding: Tensor, guided: bool = True) -> Tensor:
-        """``[B, width]`` as ``ip_adapter_image_embeds`` wants it: ``[2B, 1, width]``, the unconditional zeros first."""
+        """``[B, ...]`` as ``ip_adapter_image_embeds`` wants it: ``[2B, 1, ...]``, the unconditional zeros first."""
         z = embedding[:, None].to(self.base.unet.device, self.base.unet.dtype)
         return torch.cat([torch.zeros_like(z), z]) if guided else z
 
@@ -230,6 +249,8 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
             raise UserError(f"{name}: neither a folder of adapters nor a name on the hub") from error
 
     def _save_pretrained(self, save_directory: Path) -> None:
+        if self.expression_embedder is not self.embedder:
+            raise UserError("adapters of two origins are not saved as one; keep the folders that they came from")
         save_adapters(Path(save_directory), self.adapters, self.embedder, self.base_params, self.crop_faces)
 
     @classmethod
@@ -264,10 +285,7 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
         pipeline = base if base is not None and not isinstance(base, str) else load_base(base_params, dtype)
         adapters = attach_folder(pipeline, folder)
         crop_faces = description.get(CROP_KEY) is True
-        embedder, sid = None, read_sid(folder, description, of_hub)
-        if sid is not None:
-            compound = read_compound(folder, description, of_hub)
-            embedder = Embedder(sid, compound, crop_faces or crop, detector, cpu)
+        embedder = read_embedder(folder, description, detector, crop, cpu, of_hub)
         return cls(pipeline, adapters, embedder, base_params, crop_faces)
 
     @classmethod
@@ -296,39 +314,9 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
         pipeline = load_base(base_params, dtype)
         adapters = attach_checkpoint(pipeline, averaged(checkpoint), path, model.fusion)
         sid = SIDEncoders.from_sid(model.sid_params)
-        embedder = Embedder(sid, model.compound_params, crop_faces or crop, detector, cpu)
+        exemplar = model.exemplar_params and model.exemplar_params.encoder
+        embedder = Embedder(sid, model.compound_params, crop_faces or crop, detector, cpu, exemplar)
         return cls(pipeline, adapters, embedder, base_params, crop_faces)
-
-
-def _for_prompts(embeddings: Sequence[Tensor], prompt: Any, images: int) -> list[Tensor]:
-    """One row for all pictures, or one per picture in the order of diffusers: all pictures of a prompt in a row.
-
-    Raises:
-        UserError: neither one embedding nor as many as prompts.
-    """
-    count = len(prompt) if isinstance(prompt, list) else 1
-    for z in embeddings:
-        if len(z) not in (1, count):
-            raise UserError(f"{len(z)} embeddings for {count} prompt(s): give one for all prompts, or one for each")
-    if all(len(z) == 1 for z in embeddings):
-        return list(embeddings)
-    return [z.expand(count, -1).repeat_interleave(images, dim=0) for z in embeddings]
-
-
-@contextlib.contextmanager
-def _handed_on(base: Any, embeddings: list[Tensor], pictures: int) -> Iterator[None]:
-    """Within the block, embeddings of several ``pictures`` reach the UNet as they are.
-
-    Diffusers takes one embedding for the whole batch, and would give every picture those of all the others too.
-    """
-    if pictures == 1:
-        yield
-        return
-    base.prepare_ip_adapter_image_embeds = lambda *_, **__: embeddings
-    try:
-        yield
-    finally:
-        del base.prepare_ip_adapter_image_embeds
 
 
 def _mask(mask: Any, name: str) -> Tensor | None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..config.mef import MEFTrainParams
 from .conditions import Conditions
+from .embeddings import given_expression
 from .face_losses import FaceLosses
 from .frozen import FrozenNetworks, Rows
 from .tables import Tables
@@ -49,21 +50,25 @@ class MEFStep(nn.Module):
         self.faces = FaceLosses(noise, frozen, tables, params, expressions)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict]:
-        rows = batch if "mean" in batch else batch | self._encode(batch)
-        clean = (rows["mean"] + rows["deviation"] * batch["posterior_noise"]) * self.scaling
+        rows = batch if "mean" in batch else batch | self.encode(batch)
+        clean, noisy = self.noised(rows)
         steps, noise = batch["timestep"], batch["noise"]
-        noisy = self.noise.add_noise(clean, noise, steps)
-        prediction = self._predict(rows, noisy, steps)
+        prediction = self.predict(rows, noisy, steps)
         is_v = self.noise.config.prediction_type == "v_prediction"
         target = self.noise.get_velocity(clean, noise, steps) if is_v else noise
         weight = self._snr_weight(steps)[:, None, None, None] * face_weight(rows["face"], self.params.face_weight)
         terms = {"diffusion": (weight * (prediction - target).square()).mean()}
         if self.faces.names:
-            terms |= self.faces(rows, noisy, prediction, self._predict)
+            terms |= self.faces(rows, noisy, prediction, self.predict)
         return terms, {}
 
+    def noised(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Of a batch with its rows: scaled latents, and the same with the batch's noise, ``[B, C, h, w]`` both."""
+        clean = (rows["mean"] + rows["deviation"] * rows["posterior_noise"]) * self.scaling
+        return clean, self.noise.add_noise(clean, rows["noise"], rows["timestep"])
+
     @torch.no_grad()
-    def _encode(self, batch: dict[str, Tensor]) -> Rows:
+    def encode(self, batch: dict[str, Tensor]) -> Rows:
         """What a cache would hold, computed now."""
         tables, frozen = self.tables, self.frozen
         rows = frozen.latents([tables.portraits[i] for i in batch["latents"].tolist()])
@@ -74,11 +79,11 @@ class MEFStep(nn.Module):
         return rows | {
             "text_states": text.pop("text"),
             **text,
-            "identity": embeddings["identity"][:count],
-            "expression": embeddings["expression"][count:],
+            "identity": embeddings.pop("identity")[:count],
+            **{name: values[count:] for name, values in embeddings.items()},
         }
 
-    def _predict(self, rows: Rows, noisy: Tensor, steps: Tensor) -> Tensor:
+    def predict(self, rows: Rows, noisy: Tensor, steps: Tensor) -> Tensor:
         """The UNet's prediction, float32 ``[B, C, h, w]``, each item under the conditions that its ``keep`` says.
 
         A condition is left out by zeroing its *embedding*: that is what pipelines give in guidance's other half.
@@ -86,8 +91,9 @@ class MEFStep(nn.Module):
         text, identity, expression = rows["keep"].unbind(dim=1)
         dtype = self.unet.conv_in.weight.dtype
         states = torch.where(text[:, None, None], rows["text_states"].to(dtype), self.no_text.to(dtype))
-        faces = [rows["identity"] * identity[:, None], rows["expression"] * expression[:, None]]
-        added: dict[str, Any] = {"image_embeds": [z[:, None] for z in faces]}
+        faces = zip((rows["identity"], given_expression(rows)), (identity, expression), strict=True)
+        kept = [torch.where(given.view(-1, *[1] * (z.ndim - 1)), z, 0.0) for z, given in faces]
+        added: dict[str, Any] = {"image_embeds": [z[:, None] for z in kept]}
         if "pooled" in rows:
             height, width = (side * self.frozen.base.vae_scale_factor for side in noisy.shape[2:])
             added["text_embeds"] = torch.where(text[:, None], rows["pooled"].to(dtype), self.no_pooled.to(dtype))

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from torch import Tensor
 
 from ..config.files import config_to_dict
 from ..config.mef import MEFConfig
@@ -38,8 +37,8 @@ from .cache.shards import BATCH, Cache
 from .conditions import NAMES
 from .dataset import PortraitDataset
 from .embeddings import Embedder, SIDEncoders
-from .folder import CONFIG, CROP_KEY, read_adapters, read_description, read_sid, save_adapters
-from .frozen import FrozenNetworks
+from .folder import CONFIG, CROP_KEY, EXEMPLAR_KEY, read_adapters, read_description, read_sid, save_adapters
+from .frozen import FrozenNetworks, Rows
 from .readable import Unreadable, find_unreadable
 from .tables import Tables
 from .validation import Validation
@@ -60,7 +59,8 @@ def build_frozen(config: MEFConfig, cpu: bool = False) -> FrozenNetworks:
     sid = SIDEncoders.from_sid(model.sid_params)
     base = load_base(model.base_params, dtype_of(config.train_params.precision))
     base.safety_checker = None  # a gigabyte that would only judge validation pictures
-    embedder = Embedder(sid, model.compound_params, data.crop_faces, cpu=cpu)
+    exemplar = model.exemplar_params and model.exemplar_params.encoder
+    embedder = Embedder(sid, model.compound_params, data.crop_faces, cpu=cpu, exemplar=exemplar)
     return FrozenNetworks(base, embedder, data.resolution)
 
 
@@ -77,21 +77,22 @@ def build_cache(config: MEFConfig, tables: Tables, frozen: FrozenNetworks, accel
     return cache
 
 
-def embedding_sample(
-    cache: Cache | None, tables: Tables, frozen: FrozenNetworks, bad: Collection[int] = ()
-) -> tuple[Tensor, Tensor]:
-    """Embeddings of the data set, ``[N, width]`` each: all of them, or enough for mean and deviation.
+def embedding_sample(cache: Cache | None, tables: Tables, frozen: FrozenNetworks, bad: Collection[int] = ()) -> Rows:
+    """Embeddings of the data set, ``[N, ...]`` each: all of them, or enough for mean and deviation.
 
     ``bad``: without a cache, rows of pictures that cannot be read.
     """
     bad = bad if cache is None else cache.unreadable("faces")
     good = [i for i in range(len(tables.pictures)) if i not in bad]
+    spread = [good[i] for i in np.linspace(0, len(good) - 1, min(len(good), SAMPLE)).round().astype(int)]
     if cache is not None:
-        return cache.column("faces", "identity")[good], cache.column("faces", "expression")[good]
-    spread = np.linspace(0, len(good) - 1, min(len(good), SAMPLE)).round().astype(int)
-    chosen = [tables.pictures[good[i]] for i in spread]
+        sample = {name: cache.column("faces", name)[good] for name in NAMES}
+        if "exemplar" in cache.columns("faces"):
+            sample["exemplar"] = torch.stack([cache.row("faces", i)["exemplar"] for i in spread]).float()
+        return sample
+    chosen = [tables.pictures[i] for i in spread]
     parts = [frozen.embeddings(chosen[start : start + BATCH]) for start in range(0, len(chosen), BATCH)]
-    return tuple(torch.cat([part[name].cpu() for part in parts]) for name in NAMES)
+    return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
 
 
 @one_voice()
@@ -174,6 +175,12 @@ def _tell_other_embeddings(folder: Path, own: Embedder) -> None:
     if sid is None:
         return
     crops = description.get(CROP_KEY) is True
-    read = description.get("compound_params"), crops, crops and sid.framing
-    if not sid.same_as(own.sid) or read != (config_to_dict(own.compound), own.crop, own.crop and own.sid.framing):
+    read = description.get("compound_params"), crops, crops and sid.framing, description.get(EXEMPLAR_KEY)
+    exemplar = own.exemplar and own.exemplar.name
+    if not sid.same_as(own.sid) or read != (
+        config_to_dict(own.compound),
+        own.crop,
+        own.crop and own.sid.framing,
+        exemplar,
+    ):
         print(f"note: {folder} was trained on other embeddings than this configuration's, and has to learn them again")

@@ -15,6 +15,7 @@ from ..data.portraits import Portrait
 from ..media.tensors import to_images
 from .base import is_xl, set_scheduler
 from .conditions import Conditions
+from .embeddings import given_expression
 from .frozen import FrozenNetworks
 from .pipeline import DeepExprPipeline
 
@@ -38,7 +39,7 @@ class Validation:
         prompts = params.prompts or list(dict.fromkeys(p.text for p in portraits))[:DEFAULT_COUNT]
         self.people, self.expressions = list(map(self._thumbnail, people)), list(map(self._thumbnail, expressions))
         self.identities = frozen.embeddings(people)["identity"].cpu()
-        self.semantics = frozen.embeddings(expressions)["expression"].cpu()
+        self.semantics = given_expression(frozen.embeddings(expressions)).cpu()
         self.text = [frozen.text([prompt]) for prompt in prompts]
         self.no_text = frozen.no_text()
         self.pipeline = DeepExprPipeline(self.base, adapters, None, BaseParams(path="."))

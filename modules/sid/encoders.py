@@ -187,10 +187,14 @@ class ExpressionEncoder(nn.Module):
         self.register_buffer("oval", whole_face_oval(params.face_pixels), persistent=False)
 
     def forward(self, face: Tensor) -> Tensor:
-        centred, deviation = contrast(face, self.oval)
-        features = self.features(self.oval * centred / deviation)
+        features = self.grid(face)
         with torch.autocast(face.device.type, enabled=False):  # embeddings are compared and subtracted
             return self.project(full_precision(features).flatten(1))
+
+    def grid(self, face: Tensor) -> Tensor:
+        """What it sees place by place: ``[B, FACE_FEATURES, S / 8, S / 8]``."""
+        centred, deviation = contrast(face, self.oval)
+        return self.features(self.oval * centred / deviation)
 
 
 class SemanticEncoder(ImageEncoder):

@@ -44,6 +44,9 @@ def cache_key(config: MEFConfig, tables: Tables, half: bool) -> str:
         [stamp(path) for path in tables.pictures],  # in the order of their rows
         [[p.text, *map(stamp, (p.image, p.identity_image, p.reference_image, p.mask))] for p in tables.portraits],
     ]
+    if model.exemplar_params is not None:
+        encoder = model.exemplar_params.encoder
+        made_from += [encoder, stamps(encoder)]
     return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
 
 

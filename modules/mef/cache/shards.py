@@ -31,7 +31,7 @@ class Cache:
     what was made of something else is never read.
 
     Args:
-        half: keep float16: ample for what a half-precision network computes.
+        half: keep float16: ample for what a half-precision network computes, and always for exemplars, which are large.
     """
 
     def __init__(self, config: MEFConfig, tables: Tables):
@@ -60,6 +60,10 @@ class Cache:
         whole = values.new_zeros(len(place), *values.shape[1:])
         whole[place >= 0] = values
         return whole
+
+    def columns(self, table: str) -> set[str]:
+        """Names of what a table holds."""
+        return {name for path in self._paths(table) for name in _columns(_shard(path))}
 
     def unreadable(self, table: str) -> dict[int, str]:
         """Rows of items that could not be read, and why."""
@@ -105,12 +109,12 @@ class Cache:
         self, work: Callable[[Sequence], Rows], items: dict[int, Any]
     ) -> tuple[dict[int, Rows], dict[int, str]]:
         """What the items that can be read give, each a row, and what is wrong with the others."""
-        dtype = torch.float16 if self.half else torch.float32
         rows: dict[int, Rows] = {}
         reasons: dict[int, str] = {}
 
         def encode(part: list[int]) -> None:
-            columns = {name: values.to("cpu", dtype) for name, values in work([items[i] for i in part]).items()}
+            made = work([items[i] for i in part])
+            columns = {name: values.to("cpu", self._kept_as(name)) for name, values in made.items()}
             rows.update((i, {name: values[n] for name, values in columns.items()}) for n, i in enumerate(part))
 
         numbers = list(items)
@@ -125,6 +129,9 @@ class Cache:
                     except UserError as error:
                         reasons[i] = str(error)
         return rows, reasons
+
+    def _kept_as(self, column: str) -> torch.dtype:
+        return torch.float16 if self.half or column == "exemplar" else torch.float32
 
     def _path(self, table: str, shard: int) -> Path:
         return self.folder / f"{table}-{shard:05d}.safetensors"
