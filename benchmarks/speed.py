@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.state import AcceleratorState
 from skimage.metrics import peak_signal_noise_ratio
 
 from modules import media
@@ -200,7 +199,6 @@ def training_way(config: Config, learning: Learning, precision: Precision, count
     frames = to_tensor(moving_face(1, 2 * count, 128), device).unflatten(0, (count, 2))
     times = torch.arange(2, device=device).expand(count, -1).float()
     batch = {"frames": frames, "times": times, "identity": torch.arange(count, device=device)}
-    AcceleratorState._reset_state(True)
     accelerator = build_accelerator(replace(config.train_params, precision=precision), device.type == "cpu")
     for objective in learning.objectives:
         objective.module.to(accelerator.device)

@@ -108,3 +108,10 @@ def test_a_time_budget_ends_the_run_and_stays_spent(tmp_path):
     again = trainer_of(set(), num_epochs=10**6, minutes=0.5 / 60, cosine=True)
     again.restore(load_checkpoint(last), last)
     assert again.is_over
+
+
+def test_a_process_trains_in_one_precision_after_another():
+    """accelerate keeps the first for the whole process."""
+    for precision in ("fp32", "bf16", "fp32"):
+        accelerator = build_accelerator(LoopParams(precision=precision), cpu=True)
+        assert accelerator.mixed_precision == {"fp32": "no"}.get(precision, precision)

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast_object_list
 
 from ..config.files import save_config
@@ -160,11 +161,12 @@ def build_accelerator(params: LoopParams, cpu: bool = False) -> Accelerator:
     # what the main process does alone.  Where a process dies its launcher ends the others.
     patient = InitProcessGroupKwargs(timeout=timedelta(hours=2))
     precision = native_precision(cpu) if params.precision == "auto" else params.precision
+    mixed = "no" if precision == "fp32" else precision
+    if AcceleratorState._shared_state.get("_mixed_precision", mixed) != mixed:
+        AcceleratorState._reset_state()  # of a training that this process did before, in another precision
     try:
         cpu = cpu or not torch.cuda.is_available()
-        return Accelerator(
-            mixed_precision={"fp32": "no"}.get(precision, precision), cpu=cpu, kwargs_handlers=[unused, patient]
-        )
+        return Accelerator(mixed_precision=mixed, cpu=cpu, kwargs_handlers=[unused, patient])
     except ValueError as error:
         raise UserError(f"train_params.precision: {params.precision} does not work on this device ({error})") from error
 
