@@ -30,7 +30,7 @@ from modules.mef.idi.judge import CONFIG, WEIGHTS, Limits, PairJudge, Seen
 from modules.mef.idi.makers import FromPortraits, FromWorld, by_sid
 from modules.world.rendering import render
 
-SEED = 4_000_037  # of the people that limits are chosen by; those that are measured with are evaluation's
+SEED = 4_100_041  # of the people that limits are chosen by; those that are measured with are evaluation's
 SIZE, TAUGHT = 192, 600
 SHARES = (0.06, 0.08, 0.1, 0.12, 0.15), (3.0, 4.5, 6.0, 9.0), (0.5, 0.55, 0.6, 0.65, 0.7)
 

@@ -177,3 +177,35 @@ def test_what_cannot_be_made_is_told(portraits, tmp_path):
     arguments = ["--maker", "command", "--command", swap, "--portraits", portraits, "--out", tmp_path / "pairs"]
     done = idi(*arguments, "--count", "3")
     assert done.returncode == 0 and "0 pairs of 3 candidates; 3 not made" in done.stdout
+
+
+def test_a_program_that_stops_working_ends_the_run_and_what_there_is_can_be_used(portraits, tmp_path):
+    """Its failures are not written down: the run goes on before them once it works again."""
+    (tmp_path / "swap.py").write_text(
+        "import os, shutil, sys\n"
+        f"done = len(os.listdir({str(tmp_path / 'pairs' / 'exemplars')!r})) if os.path.isdir("
+        f"{str(tmp_path / 'pairs' / 'exemplars')!r}) else 0\n"
+        f"if done >= 2 and not os.path.exists({str(tmp_path / 'repaired')!r}): sys.exit('no licence')\n"
+        "shutil.copy(*sys.argv[2:4])\n"
+    )
+    swap = f"{sys.executable} {tmp_path / 'swap.py'} {{target}} {{donor}} {{out}}"
+    arguments = ["--maker", "command", "--command", swap, "--portraits", portraits, "--out", tmp_path / "pairs", *LOOSE]
+    done = idi(*arguments, "--count", "40")
+    assert done.returncode == 2 and "20 candidates in a row could not be made: --command" in done.stderr
+    assert len(read_portraits(tmp_path / "pairs")[0]) == 2
+    (tmp_path / "repaired").touch()
+    done = idi(*arguments, "--count", "4")
+    assert done.returncode == 0 and "4 pairs of 4 candidates" in done.stdout
+
+
+def test_a_folder_behind_a_link_finds_its_portraits(portraits, tmp_path):
+    (tmp_path / "far/away").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far/away")
+    done = idi("--out", tmp_path / "link/pairs", "--count", "2", "--portraits", portraits, *LOOSE)
+    assert done.returncode == 0, done.stderr
+    assert len(read_portraits(tmp_path / "link/pairs")[0]) == 2
+
+
+def test_a_quote_that_is_not_closed_is_one_line():
+    with pytest.raises(UserError, match="--command: No closing quotation"):
+        by_command("swap '{target} {donor} {out}")

@@ -1,6 +1,7 @@
 """What makes exemplars: truth, SID, a Base adapter, or somebody else's face swapper.
 
-A candidate follows from (seed, number) alone, so that a run that was stopped goes on as it would have gone.
+A candidate follows from seed, number and what it is made of (the same portraits, the same weights) alone, so that a run
+that was stopped goes on as it would have gone.
 """
 
 from __future__ import annotations
@@ -133,9 +134,12 @@ def by_command(command: str) -> Paint:
     """A program's: ``"swap --face {donor} --into {target} --to {out}"`` gives the target the donor's face.
 
     Raises:
-        UserError: the command does not name all three.
+        UserError: the command does not name all three, or has a quote that is not closed.
     """
-    words = shlex.split(command)
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise UserError(f"--command: {error}; quote its words as a shell wants it") from error
     for place in PLACES:
         if not any(place in word for word in words):
             raise UserError(f"--command: {place} is missing; give a command such as 'swap {' '.join(PLACES)}'")
@@ -146,7 +150,7 @@ def by_command(command: str) -> Paint:
             filled = dict(zip(PLACES, (str(target.image), str(donor.image), str(result)), strict=True))
             run = [_filled_in(word, filled) for word in words]
             try:
-                done = subprocess.run(run, capture_output=True, text=True)
+                done = subprocess.run(run, capture_output=True, text=True, errors="replace")
             except OSError as error:
                 raise UserError(f"--command: {run[0]}: cannot be started ({error.strerror})") from error
             if done.returncode or not result.is_file():

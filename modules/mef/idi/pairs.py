@@ -19,7 +19,7 @@ from .judge import PairJudge, Verdict
 from .makers import Made, Maker
 
 JOURNAL, SETTINGS = "candidates.jsonl", "settings.json"
-MOST_FAILED = 20  # candidates in a row, from the first on, that a maker may fail to make
+MOST_FAILED = 20  # candidates in a row that cannot be made end a run, which then goes on before them
 
 Line = dict[str, Any]  # of the journal, or of the metadata
 
@@ -36,31 +36,44 @@ def make_pairs(maker: Maker, judge: PairJudge, out: str | Path, count: int, sett
         settings: what the pairs are made from, plain values: ``out`` holds pairs of the same, or none.
 
     Raises:
-        UserError: ``out`` holds something else, or nothing can be made.
+        UserError: ``out`` holds something else, or nothing can be made any more.
     """
     out = Path(out)
     known = _opened(out, settings)
     if len(known) > count:
         raise UserError(f"{out}: has {len(known)} candidates already; ask for as many with --count, or for more")
-    failed = len(known) if all(line["kept"] is False and "failed" in line for line in known) else 0
+    failed: list[Line] = []  # in a row: told once it is clear that making has not come to an end
     bar = tqdm(total=count, initial=len(known), desc=f"pairs in {out.name}", unit="pair")
-    with bar, writing_errors(out / JOURNAL), open(out / JOURNAL, "a", encoding="utf-8") as journal:
-        for number in range(len(known), count):
-            try:
-                line = _made(maker(number), judge, out, number, settings)
-            except UserError as error:
-                line, failed = {"kept": False, "failed": str(error)}, failed + 1
-                if failed == number + 1 >= MOST_FAILED:
-                    raise UserError(f"none of the first {failed} candidates could be made: {error}") from error
-            known.append(line)
-            journal.write(json.dumps(line) + "\n")
-            journal.flush()
-            os.fsync(journal.fileno())
-            bar.update()
-            bar.set_postfix(kept=f"{np.mean([line['kept'] for line in known]):.2f}")
-    kept = [line["metadata"] for line in known if line["kept"]]
-    write_text(out / METADATA, "".join(json.dumps(line) + "\n" for line in kept))
+    try:
+        with bar:
+            for number in range(len(known), count):
+                try:
+                    made = maker(number)
+                except UserError as error:
+                    failed.append({"kept": False, "failed": str(error)})
+                    if len(failed) == MOST_FAILED:
+                        raise UserError(f"{MOST_FAILED} candidates in a row could not be made: {error}") from error
+                    bar.update()
+                    continue
+                lines = [*failed, _made(made, judge, out, number, settings)]
+                failed = []
+                _append(out / JOURNAL, lines)
+                known += lines
+                bar.update()
+                bar.set_postfix(kept=f"{np.mean([line['kept'] for line in known]):.2f}")
+        _append(out / JOURNAL, failed)
+        known += failed
+    finally:  # what there is can be learnt from, however a run ends
+        kept = [line["metadata"] for line in known if line["kept"]]
+        write_text(out / METADATA, "".join(json.dumps(line) + "\n" for line in kept))
     return Counter(_fate(line) for line in known)
+
+
+def _append(path: Path, lines: list[Line]) -> None:
+    with writing_errors(path), open(path, "a", encoding="utf-8") as file:
+        file.write("".join(json.dumps(line) + "\n" for line in lines))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _opened(out: Path, settings: Line) -> list[Line]:
@@ -68,7 +81,7 @@ def _opened(out: Path, settings: Line) -> list[Line]:
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file; give the name of a folder")
     if (out / SETTINGS).is_file():
-        before = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
+        (before,) = _parsed(out / SETTINGS, [(out / SETTINGS).read_text(encoding="utf-8")])
         changed = sorted(name for name in before | settings if before.get(name) != settings.get(name))
         if changed:
             raise UserError(
@@ -83,7 +96,17 @@ def _opened(out: Path, settings: Line) -> list[Line]:
     whole = text[: text.rfind("\n") + 1]
     if whole != text:  # who wrote the last line was killed in the middle of it
         write_text(path, whole)
-    return [json.loads(line) for line in whole.splitlines()]
+    return _parsed(path, whole.splitlines())
+
+
+def _parsed(path: Path, texts: list[str]) -> list[Line]:
+    try:
+        lines = [json.loads(text) for text in texts]
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: is damaged ({error}); choose another --out") from error
+    if not all(isinstance(line, dict) for line in lines):
+        raise UserError(f"{path}: was not written by this command; choose another --out")
+    return lines
 
 
 def _made(made: Made, judge: PairJudge, out: Path, number: int, settings: Line) -> Line:
@@ -98,7 +121,7 @@ def _made(made: Made, judge: PairJudge, out: Path, number: int, settings: Line) 
 
     def file(folder: str, picture: Path | np.ndarray) -> str:
         if isinstance(picture, Path):
-            return Path(os.path.relpath(picture, out)).as_posix()
+            return Path(os.path.relpath(picture.resolve(), out.resolve())).as_posix()
         path = out / folder / f"{number:06d}.png"
         media.write_image(path, picture)
         return path.relative_to(out).as_posix()
