@@ -79,6 +79,12 @@ def exported(tmp_path_factory) -> Path:
     return folder
 
 
+def test_a_file_says_nothing_of_the_machine_it_was_made_on(exported):
+    for path in (exported / "onnx").glob("*.onnx"):
+        written = path.read_bytes()
+        assert b"site-packages" not in written and str(ROOT).encode() not in written
+
+
 @pytest.mark.parametrize("motion", ["embedding", "keypoints"])
 @pytest.mark.parametrize("together", [1, 3])
 def test_sid_by_onnxruntime_gives_what_it_gives_by_pytorch(exported, motion, together):
