@@ -28,9 +28,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from modules import media
 from modules.arguments import Parser, number
+from modules.atomic import check_place
 from modules.data.astronaut import moving_face
 from modules.devices import best_device, native_precision
-from modules.errors import run_script
+from modules.errors import UserError, run_script
 from modules.mef.inference import load_pipeline
 from modules.sid import objectives
 from modules.sid.animator import Animator
@@ -264,6 +265,10 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, metavar="PNG", help="of growth: picture to write")
     parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
     args = parser.parse_args()
+    if args.plot is not None:
+        if args.part != "growth":
+            raise UserError("--plot: is of growth; leave it out")
+        check_place(args.plot)
     if args.part == "growth":
         growth(args.rounds, args.cpu, args.plot)
     else:

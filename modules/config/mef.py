@@ -166,6 +166,8 @@ def check_mef_together(config: MEFConfig) -> None:
     """Raise :class:`BadValue` where options contradict each other."""
     weights = config.train_params.loss_weights
     evaluations(weights.estimator)
+    if config.model_params.adapter == "ip_adapter" and config.model_params.fusion != "plain":
+        raise BadValue("model_params.fusion", "plain where model_params.adapter is ip_adapter", "positional")
     if weights.min_timestep >= weights.max_timestep:
         expected = f"less than max_timestep, {weights.max_timestep}"
         raise BadValue("train_params.loss_weights.min_timestep", expected, f"{weights.min_timestep}")

@@ -61,12 +61,8 @@ def arguments() -> argparse.Namespace:
     for name in taken:
         if getattr(args, name) is None:
             setattr(args, name, DEFAULTS.get(name))
-    if args.maker == "sid":
-        if (args.config is None) != (args.checkpoint is None):
-            raise UserError("--config and --checkpoint belong together; give both, or neither")
-        from .judge import CONFIG, WEIGHTS
-
-        args.config, args.checkpoint = args.config or str(bundled(CONFIG)), args.checkpoint or str(bundled(WEIGHTS))
+    if args.maker == "sid" and (args.config is None) != (args.checkpoint is None):
+        raise UserError("--config and --checkpoint belong together; give both, or neither")
     return args
 
 
@@ -97,7 +93,10 @@ def _maker(args: argparse.Namespace) -> Any:
     if bad:
         print(f"{args.portraits}: {len(bad)} portraits are left out, such as {Path(next(iter(bad))).name}")
     if args.maker == "sid":
-        paint = makers.by_sid(args.config, args.checkpoint, args.cpu)
+        from .judge import CONFIG, WEIGHTS
+
+        files = args.config or str(bundled(CONFIG)), args.checkpoint or str(bundled(WEIGHTS))
+        paint = makers.by_sid(*files, args.cpu)
     elif args.maker == "adapters":
         paint = makers.by_adapters(args.checkpoint, args.base, args.steps, args.guidance_scale, args.cpu)
     else:
