@@ -34,6 +34,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first: none is then left to one process alone while the others have nothing to do."""
     places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
+    if os.environ.get("DEEPEXPR_SLOW") != "1":
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="slow, and others test much of it: DEEPEXPR_SLOW=1 runs it"))
 
 
 @pytest.fixture(autouse=True)

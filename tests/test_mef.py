@@ -418,7 +418,7 @@ def test_numbers_that_are_not_finite_are_named_instead_of_drawn_black(workshop, 
         path.write_bytes(whole)
 
 
-@pytest.mark.parametrize("kind", ["sd15", "sdxl"])
+@pytest.mark.parametrize("kind", ["sd15", pytest.param("sdxl", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("change", ["enable_attention_slicing", "fuse_qkv_projections"])
 def test_what_diffusers_changes_about_attention_leaves_the_adapters_in(workshop, kind, change):
     pipeline = ours(workshop, kind)

@@ -139,6 +139,7 @@ def toy(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_an_interrupted_recipe_goes_on_and_ends_with_its_file(tmp_path):
     command = [sys.executable, "-m", "modules.recipe", str(toy(tmp_path)), "--minutes", "0.3", "--out"]
     process = subprocess.Popen([*command, str(tmp_path / "out")], cwd=ROOT, start_new_session=True)
@@ -169,6 +170,7 @@ def test_what_is_no_recipe_is_named_on_the_command_line(tmp_path):
         assert ended.returncode == 2 and words in ended.stderr and ended.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_training_that_continues_another_has_a_run_of_its_own(tmp_path):
     """A run goes on in its folder where the configuration's file has the same name: steps' files have their own."""
     values = yaml.safe_load(toy(tmp_path).read_text())
