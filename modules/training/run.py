@@ -161,11 +161,13 @@ def build_accelerator(params: LoopParams, cpu: bool = False) -> Accelerator:
     # what the main process does alone.  Where a process dies its launcher ends the others.
     patient = InitProcessGroupKwargs(timeout=timedelta(hours=2))
     precision = native_precision(cpu) if params.precision == "auto" else params.precision
+    cpu = cpu or not torch.cuda.is_available()
+    if cpu and precision == "fp16":
+        raise UserError("train_params.precision: fp16 does not work on this device: a CPU; take bf16 or fp32")
     mixed = "no" if precision == "fp32" else precision
     if AcceleratorState._shared_state.get("_mixed_precision", mixed) != mixed:
         AcceleratorState._reset_state()  # of a training that this process did before, in another precision
     try:
-        cpu = cpu or not torch.cuda.is_available()
         return Accelerator(mixed_precision=mixed, cpu=cpu, kwargs_handlers=[unused, patient])
     except ValueError as error:
         raise UserError(f"train_params.precision: {params.precision} does not work on this device ({error})") from error
