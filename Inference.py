@@ -296,7 +296,7 @@ def draw(args: argparse.Namespace) -> None:
         if is_picture:
             shown = None
             if args.expression is not None:
-                shown = inference.named_expression(pipeline.embedder, args.expression, args.expression_bank)
+                shown = inference.named_expression(pipeline.expression_embedder, args.expression, args.expression_bank)
             for written in inference.draw_images(artist, path, args.result_image, shown):
                 print(f"wrote {written}")
         else:

@@ -25,7 +25,7 @@ from ...devices import best_device
 from ...errors import UserError
 from ...media.tensors import to_images
 from ...sid.framing import Framing
-from ...sid.inference import POINT_FRAMES, animate_image, prepare
+from ...sid.inference import POINT_FRAMES, prepare
 from ...sid.motion import MotionOptions
 from ...world.draws import draw_close_poses, draw_expressions, draw_identities, draw_scenes
 from ...world.parameters import Faces
@@ -97,10 +97,9 @@ def by_sid(config_path: str, checkpoint: str, cpu: bool) -> Paint:
     animated = prepare(config, checkpoint, device)(MotionOptions())
 
     def paint(target: Portrait, donor: Portrait, seed: int) -> np.ndarray:
-        with tempfile.TemporaryDirectory() as folder:
-            result = Path(folder) / "exemplar.png"
-            animate_image(animated, str(donor.image), str(target.image), str(result), framing)
-            return media.read_image(result)
+        person = framing.source(donor.image)
+        (picture,) = animated(person).animate([framing.image(target.image)])
+        return framing.finisher(person)(picture)
 
     return paint
 
