@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scripts
 import skimage
 import tiny_base
 import torch
@@ -229,6 +230,13 @@ def test_an_expression_adapter_of_its_own_folder_takes_the_place_of_the_other(wo
     pairs = [torch.cat([torch.zeros_like(z), z])[:, None] for z in (identity, expression)]
     theirs = stock(PROMPT, ip_adapter_image_embeds=pairs, **arguments()).images
     assert np.abs(draw(mixed, workshop) - theirs).max() <= SAME
+
+    both = "--checkpoint", str(tmp_path / "vectors"), "--expression_adapter", str(workshop / "adapters-sd15")
+    for word in ("joy", "fear"):  # read by the exemplar adapter's own encoder
+        asked = "--prompt", PROMPT, "--expression", word, "--steps", "2", "--cpu", "--result_image", f"{word}.png"
+        done = scripts.run(ROOT / "Inference.py", *both, *asked, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert not np.array_equal(*(media.read_image(tmp_path / f"{word}.png") for word in ("joy", "fear")))
 
 
 def test_face_id_of_others_stands_beside_it_with_its_lora(workshop, tmp_path):
