@@ -117,7 +117,7 @@ def by_mesh(photographs: list[Path], driver: str, shown: slice) -> Pictures:
         finishers = [framing.finisher(source) for source in sources]
         first = next(motions)
         for motion in islice(chain([first], motions), shown.start, None, shown.step):
-            shown_by = [partial(animator.show, motion, first) for animator in animators]
+            shown_by = [partial(animator.show_motion, motion, first) for animator in animators]
             yield list(pool.map(lambda show, finish: finish(show()), shown_by, finishers))
 
 
