@@ -347,7 +347,8 @@ def portrait(rounds: int) -> None:
         write_data(folder, 2)
         stage, _ = build(folder, "bf16", 1, cached=False)
         faces = [media.read_image(folder / f"{i}.png") for i in range(2)]
-    pipeline = DeepExprPipeline(stage.base, stage.adapters, stage.encoder.embedder, BaseParams(path="random"))
+    frozen = stage.step.frozen
+    pipeline = DeepExprPipeline(frozen.base, stage.adapters, frozen.embedder, BaseParams(path="random"))
     pipeline.to("cuda", torch.bfloat16)
     pipeline.base.set_progress_bar_config(disable=True)
     torch.cuda.reset_peak_memory_stats()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -29,6 +30,9 @@ from .rigged.model import RiggedSID, load_rigged
 from .tuned import Precision, half_precision, tuned
 from .videos import DrivingVideo, Source
 from .weights import load_model
+
+if TYPE_CHECKING:
+    from ..world.puppets.animator import PuppetAnimator
 
 MESH_FRAMING = FramingParams(size=2.3)  # what a fitted head is driven by
 POINT_FRAMES = (256, 256)  # size of frames in which points of a face are found
@@ -73,11 +77,11 @@ def by_rig(model: RiggedSID, options: MotionOptions, half: torch.dtype | None = 
     return lambda source: RiggedAnimator(model, source.image, options, large=source.large, half=half)
 
 
-def by_mesh(options: MotionOptions, cpu: bool = False) -> Animated:
+def by_mesh(options: MotionOptions, cpu: bool = False) -> Callable[[Source], PuppetAnimator]:
     """By the head that is fitted to the source, at its own resolution."""
     from ..world.puppets.animator import PuppetAnimator  # half a second, which nobody else should wait for
 
-    def animated(source: Source) -> Animates:
+    def animated(source: Source) -> PuppetAnimator:
         photo, rests = (source.image, False) if source.large is None else (source.large, True)
         return PuppetAnimator(photo, options.drive, options.strength, options.relative, cpu, rests)
 
