@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from modules.arguments import Parser, number
 from modules.errors import UserError, run_script
+from modules.options import (
+    FRAMING,
+    RESULT_IMAGE,
+    RESULT_VIDEO,
+    check_expression,
+    check_framing,
+    check_onnx,
+    chosen,
+    drivers_of,
+)
 
 ROOT = Path(__file__).parent
 # What a bare `python Inference.py` animates with. The two belong together: one given, the other must be too.
@@ -18,7 +27,6 @@ BUNDLED_SOURCE, BUNDLED_DRIVER = "Inputs/Identities/person-3.png", "Inputs/drivi
 # What --prompt draws with; the driver is a picture.
 BUNDLED_MEF = {"checkpoint": "MEF_Checkpoints/adapters", "base": "MEF_Checkpoints/base"}
 BUNDLED_REFERENCE = "Inputs/driving static images/happiness.png"
-RESULT_VIDEO, RESULT_IMAGE = "result.mp4", "result.png"
 SID_ONLY = (
     "config",
     "source_video",
@@ -41,21 +49,6 @@ SID_ONLY = (
     "onnx_provider",
     "seconds",
 )
-DRIVEN_ONLY = (  # of a driver, which an expression by name takes the place of
-    "driving_video",
-    "reference_image",
-    "source_video",
-    "pose_video",
-    "drive",
-    "relative",
-    "adapt_scale",
-    "find_best_frame",
-    "driver_face",
-    "track",
-    "faceless",
-)
-FRAMING = ("face", "driver_face", "track", "faceless", "result_size")
-CLOSE_ONLY = (*FRAMING, "source_video")  # of crops by landmarks
 MEF_ONLY = (
     "negative_prompt",
     "num_images",
@@ -179,76 +172,6 @@ def list_expressions() -> None:
     print(listed())
 
 
-def check_expression(args: argparse.Namespace) -> None:
-    """UserError where an expression by name and other options contradict each other, or it is not known."""
-    if args.expression is None:
-        for name in chosen(args, ("seconds", "expression_bank")):
-            raise UserError(f"--{name} is of an expression by name; give --expression as well")
-        return
-    from modules.world.emotions import parse as parse_expression
-
-    for name in chosen(args, DRIVEN_ONLY):
-        raise UserError(f"--{name} is of a driver, and --expression takes its place; give one of the two")
-    if args.motion == "keypoints":
-        raise UserError("--motion keypoints: a word has no key points; leave it out, or take --motion mesh")
-    if args.expression_bank is None:
-        parse_expression(args.expression)
-    if args.seconds is None and args.result_video != RESULT_VIDEO:
-        raise UserError("--result_video: without --seconds --expression gives a picture; name it with --result_image")
-    if args.seconds is not None and args.result_image != RESULT_IMAGE:
-        raise UserError("--result_image: --seconds gives a clip; name it with --result_video")
-
-
-def chosen(args: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
-    """Those of the named options that the command line holds."""
-    values = {name: getattr(args, name) for name in names}
-    return {name: value for name, value in values.items() if value is not None and value is not False}
-
-
-def drivers_of(args: argparse.Namespace, pictures: list[str]) -> dict[str | None, bool]:
-    """The driving files, and whether each is a picture.  Inputs and results are checked before anything is built.
-
-    ``pictures`` are the results of a driving picture; with no driver at all they are drawn as well.
-    """
-    from modules import media
-    from modules.media.checks import check_inputs
-
-    if args.driving_video and args.reference_image and media.is_image(args.driving_video):
-        raise UserError("--driving_video: is a picture, as is --reference_image; give a video, or one of the two alone")
-    drivers = {} if args.driving_video is None else {args.driving_video: media.is_image(args.driving_video)}
-    if args.reference_image is not None:
-        drivers[args.reference_image] = True
-    drivers = drivers or {None: args.seconds is None}
-    if args.source_video is not None:
-        check_source_video(args, drivers)
-        return drivers
-    if args.expression is None and all(drivers.values()) and args.result_video != RESULT_VIDEO:
-        raise UserError("--result_video: there is no driving video; a picture's result is --result_image")
-    if args.expression is None and not any(drivers.values()) and args.result_image != RESULT_IMAGE:
-        raise UserError("--result_image: there is no driving picture; a video's result is --result_video")
-    videos = [] if all(drivers.values()) else [args.result_video]
-    inputs = [args.source_image, args.pose_video, *drivers]
-    check_inputs([path for path in inputs if path is not None], pictures if any(drivers.values()) else [], videos)
-    return drivers
-
-
-def check_source_video(args: argparse.Namespace, drivers: dict[str | None, bool]) -> None:
-    """UserError where a source video cannot be driven; its result is a video, whatever drives it."""
-    from modules import media
-    from modules.media.checks import check_inputs
-
-    if args.source_image is not None:
-        raise UserError("--source_video and --source_image are both the person; give one of the two")
-    if len(drivers) > 1:
-        raise UserError("--source_video takes one driver; give --driving_video or --reference_image")
-    if args.result_image != RESULT_IMAGE:
-        raise UserError("--result_image: the result of --source_video is a video; name it with --result_video")
-    inputs = [args.source_video, args.pose_video, *drivers]
-    check_inputs([path for path in inputs if path is not None], [], [args.result_video])
-    if media.is_image(args.source_video):
-        raise UserError(f"--source_video: {args.source_video} is a picture; give it as --source_image")
-
-
 def tell_device(cpu: bool) -> None:
     """A driver too old for PyTorch's CUDA is otherwise noticed by the waiting alone."""
     import torch
@@ -327,31 +250,6 @@ def fill_in_bundled_mef(args: argparse.Namespace) -> None:
             setattr(args, name, str(ROOT / path))
     if not (args.source_image or args.driving_video or args.reference_image or args.expression):
         args.source_image, args.reference_image = str(ROOT / BUNDLED_SOURCE), str(ROOT / BUNDLED_REFERENCE)
-
-
-def check_framing(args: argparse.Namespace, is_close: bool, has_video: bool) -> None:
-    """UserError where an option would have no effect: with a crop by landmarks (``is_close``), or without one."""
-    from modules import media
-
-    moving_pose = args.pose_video is not None and not media.is_image(args.pose_video)
-    for name in () if is_close else chosen(args, (*CLOSE_ONLY, "paste_back")):
-        raise UserError(f"--{name} needs a configuration with framing_params (the bundled one), and no --no-crop")
-    for name in () if has_video or moving_pose else chosen(args, ("track", "faceless")):
-        raise UserError(f"--{name} is of videos, and there is none; leave it out")
-    if is_close and args.detector != "auto":
-        raise UserError("--detector is of configurations without framing_params; leave it out")
-    if args.result_size is not None and args.paste_back is False:
-        raise UserError("--result_size is of the whole source; leave out --no-paste_back")
-    if args.faceless == "skip" and moving_pose and args.source_video is None:
-        raise UserError("--faceless skip: with a --pose_video, which runs by the clock, no time can be left out")
-
-
-def check_onnx(args: argparse.Namespace) -> None:
-    """UserError where an option contradicts --onnx, which brings weights and configuration, or needs it."""
-    if args.onnx is None and args.onnx_provider is not None:
-        raise UserError("--onnx_provider is of --onnx; leave it out")
-    for name in () if args.onnx is None else chosen(args, ("config", "checkpoint", "precision")):
-        raise UserError(f"--{name} is of a model in PyTorch, and --onnx brings another; give one of the two")
 
 
 def configuration(args: argparse.Namespace) -> Any:

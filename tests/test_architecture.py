@@ -17,7 +17,7 @@ FLOORS = (
     {"config", "media"},
     {"faces"},
     {"world"},
-    {"training", "data"},
+    {"training", "data", "options"},
     {"sid"},
     {"mef"},
     {"evaluation"},
