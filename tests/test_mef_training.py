@@ -30,6 +30,7 @@ from modules.mef.cache import shards as cache
 from modules.mef.cache.shards import Cache
 from modules.mef.dataset import PortraitDataset
 from modules.mef.estimators import clean_of
+from modules.mef.expression_error import ExpressionError
 from modules.mef.folder import ADAPTER_FILES, SID_FILE
 from modules.mef.train import build_cache, build_frozen, embedding_sample, read_tables, train_mef
 from modules.mef.validation import Validation
@@ -206,26 +207,22 @@ def test_who_an_estimate_shows_is_aligned_with_who_it_is_without_the_expression(
     assert passes == [True, False]
 
 
-def test_expression_and_pose_of_an_estimate_count_alike(workshop):
+@pytest.mark.parametrize("part", [slice(None, 3), slice(3, None)], ids=["expression", "pose"])
+def test_expression_and_pose_of_an_estimate_count_alike(part):
     """However many numbers each has: one part alone as far off as pictures are from their mean is an error of 1/2."""
-    losses = Bench(workshop, **{"train_params.loss_weights": {"expression": 1.0}}).step.faces
-    sizes = losses.frozen.embedder.sid.semantic.sizes
-    assert sizes[0] != sizes[1]
-    known = torch.randn(50, sum(sizes)) * torch.tensor([3.0] * sizes[0] + [0.1] * sizes[1])
-    losses.variances = losses.variances_of(known)
-    wanted, off = torch.zeros(50, sum(sizes)), known - known.mean(dim=0)
-    for part in (slice(None, sizes[0]), slice(sizes[0], None)):
-        found = wanted.clone()
-        found[:, part] = off[:, part]
-        assert float(losses.expression_error(found, wanted).mean()) == pytest.approx(0.5)
+    known = torch.randn(50, 12) * torch.tensor([3.0] * 3 + [0.1] * 9)
+    error = ExpressionError((3, 9), known)
+    wanted, off = torch.zeros(50, 12), known - known.mean(dim=0)
+    found = wanted.clone()
+    found[:, part] = off[:, part]
+    assert float(error(found, wanted).mean()) == pytest.approx(0.5)
 
 
-def test_errors_of_expressions_stay_finite_for_pictures_that_are_all_alike(workshop):
-    losses = Bench(workshop).step.faces
-    alike = torch.ones(1, sum(losses.frozen.embedder.sid.semantic.sizes))
-    losses.variances = losses.variances_of(alike)
-    assert losses.expression_error(alike, alike).tolist() == [0]
-    assert losses.expression_error(0 * alike, alike).item() == pytest.approx(100)
+def test_errors_of_expressions_stay_finite_for_pictures_that_are_all_alike():
+    alike = torch.ones(1, 12)
+    error = ExpressionError((3, 9), alike)
+    assert error(alike, alike).tolist() == [0]
+    assert error(0 * alike, alike).item() == pytest.approx(100)
 
 
 ALWAYS_GIVEN = {"train_params.dropout_params": dict.fromkeys(("text", "identity", "expression", "all"), 0)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .mef import SIDParams
 from .schema import option, section
 from .training import LoopParams
 
@@ -45,12 +46,24 @@ class AutoencoderTrainParams(LoopParams):
 
 
 @section
+class FaceFeatureParams:
+    """Losses on the decoded estimate of x0, as a frozen SID reads it beside the picture itself."""
+
+    sid_params: SIDParams
+    expression: float = option(0.1, low=0)  # weight of the errors of z_exp and z_pose, in units of their variance
+    identity: float = option(0.1, low=0)  # weight of 1 - cosine of z_id
+    max_timestep: int = option(700, low=1)  # noisier estimates are not looked at
+    share: float = option(0.25, above=0, high=1)  # of a batch at most: they cost more than the denoiser
+
+
+@section
 class DenoiserTrainParams(LoopParams):
     lr: float = option(1e-3, low=0)  # AdamW's learning rate
     weight_decay: float = option(0.01, low=0)
     min_snr_gamma: float = option(5.0, above=0)  # min-SNR weighting (Hang et al., 2023)
     face_weight: float = option(1.0, above=0)  # loss inside the face masks, relative to outside
     text_dropout: float = option(0.1, low=0, high=1)  # share of items without caption, which guidance needs
+    face_feature_params: FaceFeatureParams | None = None  # null = the denoiser's squared error alone
 
 
 @section

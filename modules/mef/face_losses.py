@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..config.mef import MEFTrainParams
 from ..sid.perceptual import build_perceptual, feature_distance
 from .estimators import estimate_clean
+from .expression_error import ExpressionError
 from .frozen import FrozenNetworks, Rows
 from .tables import Tables
 
@@ -32,7 +33,7 @@ class FaceLosses(nn.Module):
     """Weighted losses of the noise levels between ``min_timestep`` and ``max_timestep``.
 
     - ``identity``: 1 - cosine of SID's z_id of estimate and identity picture
-    - ``expression``: squared errors of z_exp and z_pose (:meth:`expression_error`)
+    - ``expression``: squared errors of z_exp and z_pose (:class:`ExpressionError`)
     - ``perceptual``: distance of VGG-19's features from the identity picture, and ``reference``: mean squared error of
       pixels from the expression picture; both in [0, 1] at the base's resolution (the paper, eqs. 4 to 6, our reading)
     - ``alignment``: 1 - cosine(z_id(x0), z_id(x0')), x0' estimated from the same noise without the expression and held
@@ -55,7 +56,7 @@ class FaceLosses(nn.Module):
         super().__init__()
         self.noise, self.frozen, self.tables, self.weights = noise, frozen, tables, params.loss_weights
         self.perceptual = build_perceptual(params.perceptual_network) if self.weights.perceptual else None
-        self.register_buffer("variances", self.variances_of(expressions.float()), persistent=False)
+        self.expression_error = ExpressionError(frozen.embedder.sid.semantic.sizes, expressions)
 
     @property
     def names(self) -> list[str]:
@@ -133,21 +134,3 @@ class FaceLosses(nn.Module):
 
     def _pictures(self, numbers: Tensor) -> Tensor:
         return self.frozen.pictures([self.tables.pictures[i] for i in numbers.tolist()])
-
-    def expression_error(self, found: Tensor, wanted: Tensor) -> Tensor:
-        """Squared errors of z_exp and of z_pose over the data set's variances, their mean ``[B]``.
-
-        0: as asked for; 1: no nearer than the data set's mean is on average.  Both parts count alike, however many
-        numbers they have: of a cosine of all, pose is nearly everything.
-        """
-        return (self._summed((found - wanted).square()) / self.variances).mean(dim=-1)
-
-    def variances_of(self, expressions: Tensor) -> Tensor:
-        """Of z_exp and z_pose, ``[2]``; of pictures that are all alike a hundredth of what they are."""
-        varying = self._summed(expressions.var(dim=0, correction=0))
-        return varying.maximum(0.01 * self._summed(expressions.square().mean(dim=0))).clamp_min(1e-6)
-
-    def _summed(self, values: Tensor) -> Tensor:
-        """Sums over the numbers of z_exp and of z_pose: ``[..., d]`` -> ``[..., 2]``."""
-        parts = values.split(self.frozen.embedder.sid.semantic.sizes, dim=-1)
-        return torch.stack([part.sum(dim=-1) for part in parts], dim=-1)

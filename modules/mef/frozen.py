@@ -68,10 +68,14 @@ class FrozenNetworks:
         return to_tensor(fitted, self.base.device)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Scaled latents ``[B, C, h, w]`` -> pictures ``[B, 3, H, W]`` in [0, 1], with gradients, in float32."""
-        vae = self.base.vae
-        with torch.autocast(latents.device.type, enabled=False):
-            return (vae.decode(latents.float() / vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1)
+        """Scaled latents ``[B, C, h, w]`` -> pictures float32 ``[B, 3, H, W]`` in [0, 1], with gradients.
+
+        Computed in bf16 where the UNet is, which has float32's range; never in fp16.
+        """
+        vae, is_bf16 = self.base.vae, self.base.unet.dtype == torch.bfloat16
+        with torch.autocast(latents.device.type, torch.bfloat16, enabled=is_bf16):
+            decoded = vae.decode(latents.float() / vae.config.scaling_factor).sample
+        return (decoded.float() / 2 + 0.5).clamp(0, 1)
 
     @torch.no_grad()
     def text(self, prompts: Sequence[str]) -> Rows:

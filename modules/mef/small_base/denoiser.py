@@ -12,11 +12,14 @@ from torch.utils.data import Dataset
 from transformers import CLIPTokenizer
 
 from ...config.small_base import SmallBaseConfig
+from ...data.portraits import Portrait
 from ...training.trainer import Objective
 from ..base import quiet
+from ..embeddings import SIDEncoders
 from ..weighting import face_weight, min_snr_weight
 from . import networks
 from .common import Batch, normal_noise
+from .face_features import FaceFeatures
 
 TOKENIZER = "tokenizer"  # a checkpoint's entry beside the network's
 SHOWN = 8  # pictures of a training picture
@@ -66,22 +69,33 @@ class Denoiser(nn.Module):
 class DenoiserStep(nn.Module):
     """``batch -> {"diffusion": loss}`` for a batch of :class:`Latents`: v-prediction under min-SNR weights.
 
-    Faces weigh more, as the configuration says.
+    Faces weigh more, as the configuration says; ``faces`` adds its losses.
     """
 
-    def __init__(self, denoiser: Denoiser, noise: DDPMScheduler, scaling: float, config: SmallBaseConfig):
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        noise: DDPMScheduler,
+        scaling: float,
+        config: SmallBaseConfig,
+        faces: FaceFeatures | None = None,
+    ):
         super().__init__()
-        self.denoiser, self.noise, self.scaling = denoiser, noise, scaling
+        self.denoiser, self.noise, self.scaling, self.faces = denoiser, noise, scaling, faces
         self.params = config.denoiser_train_params
 
     def forward(self, batch: Batch) -> tuple[dict[str, Tensor], Batch]:
         clean = (batch["mean"] + batch["deviation"] * batch["posterior_noise"]) * self.scaling
         steps, noise = batch["timestep"], batch["noise"]
-        prediction = self.denoiser(self.noise.add_noise(clean, noise, steps), steps, batch["tokens"])
+        noisy = self.noise.add_noise(clean, noise, steps)
+        prediction = self.denoiser(noisy, steps, batch["tokens"])
         weight = min_snr_weight(self.noise, steps, self.params.min_snr_gamma)[:, None, None, None]
         weight = weight * face_weight(batch["face"], self.params.face_weight)
         error = (prediction - self.noise.get_velocity(clean, noise, steps)).square()
-        return {"diffusion": (weight * error).mean()}, {"tokens": batch["tokens"].detach()}
+        terms = {"diffusion": (weight * error).mean()}
+        if self.faces is not None:
+            terms |= self.faces(clean, noisy, prediction, steps)
+        return terms, {"tokens": batch["tokens"].detach()}
 
 
 class DenoiserTraining:
@@ -89,9 +103,17 @@ class DenoiserTraining:
 
     Args:
         no_text: what stands for no caption, int64 ``[77]``.
+        portraits: what is learnt from.
     """
 
-    def __init__(self, config: SmallBaseConfig, autoencoder: AutoencoderKL, tokenizer: CLIPTokenizer, no_text: Tensor):
+    def __init__(
+        self,
+        config: SmallBaseConfig,
+        autoencoder: AutoencoderKL,
+        tokenizer: CLIPTokenizer,
+        no_text: Tensor,
+        portraits: list[Portrait],
+    ):
         params, model = config.denoiser_train_params, config.model_params
         torch.manual_seed(params.seed)
         self.autoencoder, self.tokenizer, self.no_text = autoencoder, tokenizer, no_text
@@ -102,7 +124,12 @@ class DenoiserTraining:
         )
         self.scheduler = networks.build_scheduler()
         noise = DDPMScheduler.from_config(self.scheduler.config)
-        step = DenoiserStep(self.network, noise, autoencoder.config.scaling_factor, config)
+        faces = None
+        if params.face_feature_params is not None:
+            sid = SIDEncoders.from_sid(params.face_feature_params.sid_params).to(autoencoder.device)
+            resolution = config.dataset_params.resolution
+            faces = FaceFeatures(autoencoder, noise, sid, params.face_feature_params, portraits, resolution)
+        step = DenoiserStep(self.network, noise, autoencoder.config.scaling_factor, config, faces)
         optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=params.lr, weight_decay=params.weight_decay, fused=True
         )

@@ -129,7 +129,7 @@ def train_denoiser(config: SmallBaseConfig, out: Path, run: Run) -> Path:
     else:
         tokenizer = networks.build_tokenizer(captions)
     tokens = _tokens(tokenizer, ["", *captions])
-    training = DenoiserTraining(config, latents_of, tokenizer, tokens[0])
+    training = DenoiserTraining(config, latents_of, tokenizer, tokens[0], portraits)
     rows = portrait_latents(latents_of, portraits, config.dataset_params, accelerator)
     timesteps = training.scheduler.config.num_train_timesteps
     loader = _loader(Latents(rows, tokens[1:], tokens[0], timesteps, config), train, config, accelerator)
