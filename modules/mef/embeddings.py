@@ -191,6 +191,11 @@ class Embedder:
             return cut_crop(picture, crop, max(self.sid.size[0], round(crop.side)))
         return picture if self._detector is None else faces.crop_image(picture, self._detector, name, self.sid.size)
 
+    def joined(self, expression: Tensor, pose: Tensor) -> Tensor:
+        """SID's vectors ``[..., d]``: z_exp of ``expression``, z_pose of ``pose``."""
+        count = self.sid.params.expression_dim
+        return torch.cat([expression[..., :count], pose[..., count:]], dim=-1)
+
     @torch.no_grad()
     def expression(self, frames: Sequence[np.ndarray]) -> Tensor:
         """The expression of frames that are framed as SID wants them already, as :meth:`__call__` gives it."""
