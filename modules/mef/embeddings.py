@@ -172,7 +172,13 @@ class Embedder:
         Shapes and errors as of :meth:`__call__`.
         """
         names = names or [f"picture {i}" for i in range(len(pictures))]
-        pictures = [self.cut_out(picture, name) for picture, name in zip(pictures, names, strict=True)]
+        return self.of_crops(
+            [self.cut_out(picture, name) for picture, name in zip(pictures, names, strict=True)], names
+        )
+
+    @torch.no_grad()
+    def of_crops(self, pictures: Sequence[np.ndarray], names: Sequence[str]) -> dict[str, Tensor]:
+        """:meth:`rows` of pictures that :meth:`cut_out` gave, or like these."""
         fitted = [media.fit(picture, *self.sid.size) for picture in pictures]
         identity, expression = self.sid(to_tensor(fitted, self.device))
         rows = {"identity": torch.cat([identity, *self._extra_parts(pictures, names)], dim=1), "expression": expression}
