@@ -89,20 +89,26 @@ class FacePainter:
 
     @torch.no_grad()
     def paint(
-        self, place: Place, identity: Tensor | None = None, expression: Tensor | None = None, sees: bool = True
+        self,
+        place: Place,
+        identity: Tensor | None = None,
+        expression: Tensor | None = None,
+        sees: bool = True,
+        scales: tuple[float, float] | None = None,
     ) -> list[np.ndarray]:
         """``num_images`` squares, uint8 ``[size, size, 3]``: what the place's crop shows, its oval painted anew.
 
         Args:
             identity, expression: embeddings ``[1, width]``; None: as the face in the picture has it.
             sees: the base is given what is around the oval; else all of the square is painted.
+            scales: strengths of the adapters of identity and expression; None: as the options say.
         """
         shown = place.shown(self.size)
         own = self._own(shown)
         expression = own[1] if expression is None else self.embedder.joined(expression, own[1])
         mask = place.region.within(place.crop, self.size).mask(self.size, self.size)
         given = background(to_tensor([shown]), mask[None] if sees else torch.ones(1, 1, self.size, self.size))
-        return self._drawn(given, own[0] if identity is None else identity, expression)
+        return self._drawn(given, own[0] if identity is None else identity, expression, scales)
 
     def draw(self) -> list[np.ndarray]:
         """``num_images`` squares of what the prompt says, with nobody's face in particular."""
@@ -115,9 +121,14 @@ class FacePainter:
         return embedded["identity"].cpu(), embedded["expression"].cpu()
 
     def _drawn(
-        self, given: dict[str, Any], identity: Tensor | None = None, expression: Tensor | None = None
+        self,
+        given: dict[str, Any],
+        identity: Tensor | None = None,
+        expression: Tensor | None = None,
+        scales: tuple[float, float] | None = None,
     ) -> list[np.ndarray]:
         options = self.options
+        identity_scale, expression_scale = scales or (options.identity_scale, options.expression_scale)
         text = {"prompt": options.prompt} if options.prompt else no_words(self.pipeline.base)
         with quiet():  # of prompts that are too long; what is read of them has been told
             result = self.pipeline(
@@ -125,8 +136,8 @@ class FacePainter:
                 **given,
                 identity_embedding=identity,
                 expression_embedding=expression,
-                identity_scale=options.identity_scale,
-                expression_scale=options.expression_scale,
+                identity_scale=identity_scale,
+                expression_scale=expression_scale,
                 guidance_scale=options.guidance_scale,
                 identity_guidance=options.identity_guidance,
                 expression_guidance=options.expression_guidance,
