@@ -9,6 +9,7 @@ from typing import Any
 
 from modules.arguments import Parser, number
 from modules.errors import UserError, run_script
+from modules.mef import target
 from modules.options import (
     FRAMING,
     RESULT_IMAGE,
@@ -147,6 +148,7 @@ def parse() -> argparse.Namespace:
     add("--expression_adapter", metavar="DIR", help=what)
     what = "beside it: --checkpoint is anybody's IP-Adapter FaceID file, which reads the person with this .onnx network"
     add("--face_recognition", metavar="FILE", help=what)
+    target.add_options(parser)
     return parser.parse_args()
 
 
@@ -160,6 +162,8 @@ def main() -> None:
     args = parse()
     if args.list_expressions:
         list_expressions()
+    elif args.target_image is not None:
+        tell_written(target.paint(args, ROOT, (*SID_ONLY, "expression_adapter", "face_recognition")))
     elif args.prompt is not None:
         draw(args)
     else:
@@ -170,6 +174,11 @@ def list_expressions() -> None:
     from modules.world.emotions import listed
 
     print(listed())
+
+
+def tell_written(files: list[Path]) -> None:
+    for path in files:
+        print(f"wrote {path}")
 
 
 def tell_device(cpu: bool) -> None:
@@ -204,6 +213,9 @@ def draw(args: argparse.Namespace) -> None:
     options_of_faces = args.detector, args.crop, args.cpu
     others = args.expression_adapter, args.face_recognition
     pipeline = inference.load_pipeline(args.checkpoint, args.base, args.base_config, *options_of_faces, *others)
+    if target.is_painter(pipeline):
+        tell_written(target.paint_with(pipeline, args, target.options_of(args)))
+        return
     embedder = pipeline.expression_embedder
     if args.detector != "auto" and embedder is not None and embedder.sid.framing is not None:
         raise UserError("--detector is of adapters whose SID has no framing_params; leave it out")

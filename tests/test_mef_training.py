@@ -61,7 +61,7 @@ class Bench:
             self.cache = Cache(self.config, self.tables)
             self.cache.build(self.cache.missing(), frozen, progress=False)
         params = self.config.train_params
-        self.dataset = PortraitDataset(self.tables, frozen.latent_shape, 1000, params, self.cache)
+        self.dataset = PortraitDataset(self.tables, frozen.latent_shape, 1000, params, self.cache, join=frozen.join)
         embeddings = embedding_sample(self.cache, self.tables, frozen)
         self.frozen = frozen
         self.learning = objectives.build(self.config, frozen, self.dataset, embeddings)

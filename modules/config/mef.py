@@ -61,6 +61,15 @@ class ExemplarParams:
 
 
 @section
+class InpaintParams:
+    """SFSR: the base in its inpainting form sees the picture around the face, of which it paints an oval anew."""
+
+    # the base's UNet learns as well, with channels for the background that begin at zero where it lacks them; false: it
+    # is frozen, and has them
+    train_base: bool = False
+
+
+@section
 class MEFParams:
     base_params: BaseParams
     sid_params: SIDParams
@@ -76,6 +85,7 @@ class MEFParams:
     identity_params: AdapterParams = AdapterParams()
     expression_params: AdapterParams = AdapterParams()
     exemplar_params: ExemplarParams | None = None  # of an ip_adapter, instead of expression_params
+    inpaint_params: InpaintParams | None = None  # SFSR: a face is painted into a picture that is given
 
 
 @section
@@ -86,6 +96,7 @@ class DropoutParams:
     identity: float = option(0.05, low=0, high=1)
     expression: float = option(0.05, low=0, high=1)
     all: float = option(0.05, low=0, high=1)  # all three at once
+    background: float = option(0.0, low=0, high=1)  # of inpaint_params: all is painted; 1 = no background is ever given
 
 
 @section
@@ -175,6 +186,11 @@ def check_mef_together(config: MEFConfig) -> None:
     for name in ("exemplar_params", "expression_inject"):
         if model.adapter == "branch" and getattr(model, name) is not None:
             raise BadValue(f"model_params.{name}", "null with adapter: branch", "a value")
+    if model.inpaint_params is None and config.train_params.dropout_params.background:
+        raise BadValue("train_params.dropout_params.background", "0 without model_params.inpaint_params", "more")
+    if model.inpaint_params is not None and (model.adapter != "ip_adapter" or model.exemplar_params is not None):
+        expected = "null with a branch or exemplar_params: the pose of the picture cannot be put into these"
+        raise BadValue("model_params.inpaint_params", expected, "a value")
     for term in ("identity", "expression", "alignment"):
         if config.dataset_params.crop_faces and getattr(weights, term):  # an estimate is compared as a whole
             expected = "0 where dataset_params.crop_faces is true (embeddings of cut-out faces)"

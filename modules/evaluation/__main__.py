@@ -62,9 +62,15 @@ def main() -> None:
 
     select_devices(device_list(args.device_ids), args.cpu)
     if args.mode == "evaluate" and stage_of(read_yaml(args.config)) == "MEF":
+        from ..config.files import load_mef_config
+        from .evaluate_faces import evaluate_faces
         from .evaluate_mef import evaluate_mef
 
-        evaluate_mef(args.config, args.checkpoint, args.cpu)
+        mef = load_mef_config(args.config)
+        if mef.model_params.inpaint_params is not None:
+            evaluate_faces(mef, args.checkpoint, args.cpu)
+        else:
+            evaluate_mef(args.config, args.checkpoint, args.cpu)
         return
     if args.mode == "evaluate":
         from .evaluate import evaluate

@@ -82,13 +82,19 @@ def evaluate_mef(config_path: str, checkpoint: str, cpu: bool = False) -> Path:
 
 def _load(config: MEFConfig, checkpoint: str, cpu: bool) -> DeepExprPipeline:
     """The adapters on the base they were trained with, which must be the configuration's."""
-    if not Path(checkpoint).exists():
-        raise UserError(f"{checkpoint}: no such checkpoint or folder of adapters")
-    pipeline, base = load_pipeline(checkpoint, crop=False, cpu=cpu), config.model_params.base_params.path
-    if pipeline.embedder is None:
-        raise UserError(f"{checkpoint}: these adapters were saved without SID's encoders")
+    pipeline, base = load_measured(checkpoint, cpu), config.model_params.base_params.path
     if Path(pipeline.base_params.path).resolve() != Path(base).resolve():  # a hub's id stays what it is
         raise UserError(f"{checkpoint}: adapters for {pipeline.base_params.path}; the configuration's base is {base}")
+    return pipeline
+
+
+def load_measured(checkpoint: str, cpu: bool) -> DeepExprPipeline:
+    """Adapters that can be measured on the face world.  Raises UserError for others."""
+    if not Path(checkpoint).exists():
+        raise UserError(f"{checkpoint}: no such checkpoint or folder of adapters")
+    pipeline = load_pipeline(checkpoint, crop=False, cpu=cpu)
+    if pipeline.embedder is None:
+        raise UserError(f"{checkpoint}: these adapters were saved without SID's encoders")
     if pipeline.crop_faces:
         raise UserError(
             f"{checkpoint}: trained on faces that a detector cut out; the detector misses the face world's turned heads"

@@ -56,10 +56,11 @@ class Asked(NamedTuple):
         """The scene in words, without expression; with ``contradict`` it names another than the driver's."""
         if not contradict:
             return captions(self.truth)
-        return captions(self.truth._replace(action_units=_units(self.other)), expression=True)
+        return captions(self.truth._replace(action_units=units_of(self.other)), expression=True)
 
 
-def _units(classes: Tensor) -> Tensor:
+def units_of(classes: Tensor) -> Tensor:
+    """Action units ``[N, A]`` of numbers in :data:`CLASSES`, at full strength."""
     return torch.stack([expression(CLASSES[number]) for number in classes.tolist()])
 
 
@@ -75,7 +76,7 @@ def ask(people: int, expressions: int, seed: int = MEASURING_SEED, close: bool =
     source = Faces(who[:people], units, asymmetry, gaze, poses[:people], scenes[0])
     shown = torch.arange(count) % len(CLASSES)
     still = torch.zeros(count, asymmetry.shape[1]), torch.zeros(count, 2)
-    driver = Faces(who[people:], _units(shown), *still, poses[people:], scenes[1])
+    driver = Faces(who[people:], units_of(shown), *still, poses[people:], scenes[1])
     truth = driver._replace(identity=who[:people].repeat_interleave(expressions, dim=0), scene=scenes[2])
     return Asked(source, driver, truth, shown, (shown + 3) % len(CLASSES))
 

@@ -6,7 +6,7 @@ All of it is found on small pictures of the crop: masks and colours are smooth.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -19,12 +19,14 @@ from ..media.tensors import to_tensor
 from .detail import unchanged
 from .filters import blurred, dilated, filled, ramp
 from .matte import SIZE, PersonMatte
+from .region import Region
 
 RIM = 0.08  # of the crop's side: over this width results fade out at its edge
 PERSON = (0.1, 0.6)  # of a matte, between which a pixel comes to count as the person's
 SOFT = 3  # small pixels of a mean, taken twice: a mask falls from 1 to 0 over four times as many
 GROWN = 2 * SOFT + 5  # by how much a mask is larger: it is still 1 where hair ends that a matte does not hold
 FACE = (0.5, 0.57, 0.19, 0.24)  # middle and half axes of what is face in any crop, whatever the matte says
+FADING = 0.2  # of an oval's half axes, over which what is painted in it fades out
 COARSE = 4  # small pixels, each way, over which colours are compared
 ALIKE = 0.1  # difference of colours that light makes; more is something else that is seen there
 DOUBT = 1e-3  # weight of no correction at all, beside what the border says
@@ -48,6 +50,36 @@ class Blend(NamedTuple):
 def load_matte(device: torch.device) -> PersonMatte:
     """The bundled network on ``device``, read once."""
     return PersonMatte().to(device).eval()
+
+
+class Blends(Protocol):
+    """Says how results of one crop are shown."""
+
+    def blend(self, result: np.ndarray) -> Blend:
+        """Of a result, uint8 ``[P, P, 3]``."""
+
+
+class RegionBlender:
+    """Shows results in an oval alone, fading out towards its outline.
+
+    Args:
+        own: the crop as it was, uint8 ``[P, P, 3]``.
+        region: the oval, in a crop of side 1.
+    """
+
+    def __init__(self, own: np.ndarray, region: Region, device: torch.device):
+        self._own = to_tensor([media.resize(own, SIZE, SIZE)], device)
+        large = region._replace(
+            x=SIZE * region.x, y=SIZE * region.y, across=SIZE * region.across, down=SIZE * region.down
+        )
+        # what a pixel says is spread over its neighbours where it is enlarged: the last one before the outline says 0
+        distance = large.distance(SIZE, SIZE) + 1 / min(large.across, large.down)
+        self._share = (ramp((1 - distance) / FADING)[None, None] * rim(SIZE)).to(device)
+
+    @torch.inference_mode()
+    def blend(self, result: np.ndarray) -> Blend:
+        seen = to_tensor([media.resize(result, SIZE, SIZE)], self._own.device)
+        return Blend(self._share, unchanged(seen, self._own), _correction(self._own - seen, self._share))
 
 
 class Blender:

@@ -79,8 +79,16 @@ class Framer:
 
     def picture(self, image: np.ndarray, where: str, upright: bool) -> Crop:
         """The crop of a uint8 picture ``[H, W, 3]``; ``upright``: turned as the head leans.  Raises UserError."""
+        return self.crop_of(self.landmarks(image, where), upright)
+
+    def landmarks(self, image: np.ndarray, where: str) -> np.ndarray:
+        """``[68, 2]`` of the wanted face of a picture.  Raises UserError."""
         face = chosen(self._analyser.analyse(image), self.which, where, self.option)
-        return _crop(face, upright).wider(self.size, self.above)
+        return face.landmarks68.cpu().numpy()
+
+    def crop_of(self, landmarks: np.ndarray, upright: bool) -> Crop:
+        """The crop of a face, ``[68, 2]``, as of :meth:`picture`."""
+        return face_crop(landmarks, upright).wider(self.size, self.above)
 
     def video(self, path: str | Path) -> Crop:
         """One crop for all of a video, by frames spread over it.  Raises UserError where they show no face."""

@@ -8,7 +8,7 @@ from PIL import Image
 
 from .. import media
 from ..media.tensors import to_images
-from .blend import Blender
+from .blend import Blender, Blends
 from .close_crop import Crop
 
 SEEN = 0.5 / 255  # a correction of colours below this would be rounded away
@@ -23,9 +23,17 @@ class Paster:
         crop: what was cut out of it.
         own: that, as it was cut out: uint8 ``[P, P, 3]``, as results are.
         device: of the network that says who is person.
+        blender: says what of a result is shown; None: the person.
     """
 
-    def __init__(self, picture: np.ndarray, crop: Crop, own: np.ndarray, device: torch.device | str = "cpu"):
+    def __init__(
+        self,
+        picture: np.ndarray,
+        crop: Crop,
+        own: np.ndarray,
+        device: torch.device | str = "cpu",
+        blender: Blends | None = None,
+    ):
         self._picture, self._side = picture, crop.side
         height, width = picture.shape[:2]
         box = crop.bounds
@@ -35,7 +43,7 @@ class Paster:
         inverse = np.linalg.inv(np.vstack([crop.matrix, [0, 0, 1]]))[:2]
         inverse[:, 2] += inverse[:, :2] @ (self._left, self._top)
         self._inverse = inverse
-        self._blender = Blender(own, torch.device(device))
+        self._blender = blender or Blender(own, torch.device(device))
         # what is lost where a crop is cut out and put back, so that nothing is where nothing moves
         self._lost = self._place(picture).astype(np.int16) - self._spread_picture(own)
 

@@ -208,6 +208,10 @@ class Adapters(Conditions):
                 layer.to_v_ip[a].weight.copy_(state["ip_adapter"][f"{2 * i + 1}.to_v_ip.weight"])
 
     def save(self, folder: Path) -> dict[str, Any]:
-        for entry, state in self.state().items():
+        return self._save(self.state(), folder)
+
+    @staticmethod
+    def _save(states: dict[str, AdapterState], folder: Path) -> dict[str, Any]:
+        for entry, state in states.items():
             save_checkpoint(state, folder / f"{entry}.safetensors")
         return {}

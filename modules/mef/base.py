@@ -18,7 +18,9 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     LCMScheduler,
+    StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
+    StableDiffusionXLInpaintPipeline,
     StableDiffusionXLPipeline,
 )
 from diffusers.utils import logging
@@ -31,8 +33,11 @@ from ..config.mef import BaseParams
 from ..errors import UserError
 from .hub import check_there
 
+FIRST_LAYER = "model.diffusion_model.input_blocks.0.0.weight"  # of a single file
+INPAINTING_CHANNELS = 9  # noisy latent, mask, latent of the background
 SMALL_VOCABULARY = 10_000  # tokens; CLIP has 49,408
-Base: TypeAlias = StableDiffusionPipeline | StableDiffusionXLPipeline
+InpaintingBase: TypeAlias = StableDiffusionInpaintPipeline | StableDiffusionXLInpaintPipeline
+Base: TypeAlias = StableDiffusionPipeline | StableDiffusionXLPipeline | InpaintingBase
 SCHEDULERS = {
     # said here, since bases whose own scheduler has no such options do not say it: latents are of any size
     "ddim": (DDIMScheduler, {"clip_sample": False, "set_alpha_to_one": False}),
@@ -43,10 +48,10 @@ SCHEDULERS = {
 
 
 def load_base(params: BaseParams, dtype: torch.dtype = torch.float32) -> Base:
-    """The base's pipeline, on the CPU.
+    """The base's pipeline, on the CPU: of text to image or, where its UNet has the channels for it, of inpainting.
 
     Raises:
-        UserError: nothing of that name, or not a Stable Diffusion 1.x, 2.x or XL text-to-image pipeline.
+        UserError: nothing of that name, or not a Stable Diffusion 1.x, 2.x or XL of one of the two.
     """
     path = Path(params.path)
     try:
@@ -95,12 +100,20 @@ def _load_single_file(path: Path, config: str | None, dtype: torch.dtype) -> Bas
         check_there(config, "folder of a base's layout")
     with safe_open(path, framework="pt") as file:
         is_xl = any(name.startswith("conditioner.embedders.1.") for name in file.keys())  # noqa: SIM118 (no dict)
-    kind = StableDiffusionXLPipeline if is_xl else StableDiffusionPipeline
+        first = file.get_slice(FIRST_LAYER).get_shape() if FIRST_LAYER in file.keys() else [0, 0]  # noqa: SIM118
+    of_text = StableDiffusionXLPipeline if is_xl else StableDiffusionPipeline
+    of_pictures = StableDiffusionXLInpaintPipeline if is_xl else StableDiffusionInpaintPipeline
+    kind = of_pictures if first[1] == INPAINTING_CHANNELS else of_text
     return kind.from_single_file(str(path), torch_dtype=dtype, **({"config": config} if config else {}))
 
 
 def is_xl(base: Base) -> bool:
-    return isinstance(base, StableDiffusionXLPipeline)
+    return isinstance(base, StableDiffusionXLPipeline | StableDiffusionXLInpaintPipeline)
+
+
+def is_inpainting(base: Base) -> bool:
+    """Whether its UNet reads a mask and a background beside the noisy latent."""
+    return base.unet.config.in_channels == 2 * base.vae.config.latent_channels + 1
 
 
 @contextlib.contextmanager

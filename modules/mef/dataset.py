@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,14 +28,17 @@ class PortraitDataset(Dataset):
     - ``timestep``  int64
     - ``noise``, ``posterior_noise``  float32 ``[C, h, w]``
     - ``keep``  bool [3]: whether text, identity, expression are given
+    - for inpainting ``pose_face``, the row of the portrait itself, which the pose is always read off, whatever picture
+      the expression is read off, and ``background``, bool: whether it is given
     - with a cache, its rows: ``mean``, ``deviation``, ``face``, ``text_states`` (``pooled``), ``identity``,
-      ``expression`` (``exemplar``)
+      ``expression`` (``exemplar``); for inpainting ``mask``, ``masked``
 
     Args:
         latent_shape: (C, h, w).
         timesteps: number of noise levels of the base.
         cache: complete, or None.
         unreadable: what must be left out; of a cache it is known.
+        join: for inpainting, z_exp of one embedding and z_pose of another (:meth:`.Embedder.joined`).
     """
 
     def __init__(
@@ -45,7 +49,9 @@ class PortraitDataset(Dataset):
         params: MEFTrainParams,
         cache: Cache | None = None,
         unreadable: Unreadable | None = None,
+        join: Callable[[Tensor, Tensor], Tensor] | None = None,
     ):
+        self.join = join
         self.tables, self.latent_shape, self.timesteps, self.params = tables, latent_shape, timesteps, params
         self.cache = cache
         self.left_out: dict[str, str] = {}
@@ -58,7 +64,7 @@ class PortraitDataset(Dataset):
         for row, portrait in enumerate(tables.portraits):
             own = tables.picture_row[portrait.image]
             needed = {tables.picture_row[path] for path in (portrait.identity_image, portrait.reference_image) if path}
-            if portrait.reference_image is None or portrait.identity_image is None:
+            if portrait.reference_image is None or portrait.identity_image is None or join is not None:
                 needed.add(own)
             reason = bad_latents.get(row) or next((bad_faces[i] for i in sorted(needed) if i in bad_faces), None)
             if reason is not None:
@@ -102,6 +108,9 @@ class PortraitDataset(Dataset):
             "posterior_noise": torch.randn(self.latent_shape, generator=generator),
             "keep": self._keep(rng),
         }
+        if self.join is not None:
+            item["pose_face"] = self.tables.picture_row[portrait.image]
+            item["background"] = bool(rng.random() >= self.params.dropout_params.background)
         return item if self.cache is None else item | self._rows(item)
 
     def _identity_face(self, portrait: Portrait, rng: np.random.Generator) -> int:
@@ -122,12 +131,15 @@ class PortraitDataset(Dataset):
 
     def _rows(self, item: dict[str, Any]) -> dict[str, Tensor]:
         latents, text = self.cache.row("latents", item["latents"]), self.cache.row("text", item["text"])
+        expression = self._faces["expression"][item["expression_face"]]
+        if self.join is not None:
+            expression = self.join(expression, self._faces["expression"][item["pose_face"]])
         return {
-            **{name: latents[name].float() for name in ("mean", "deviation", "face")},
+            **{name: values.float() for name, values in latents.items()},
             "text_states": text["text"],
             **({"pooled": text["pooled"]} if "pooled" in text else {}),
             "identity": self._faces["identity"][item["identity_face"]],
-            "expression": self._faces["expression"][item["expression_face"]],
+            "expression": expression,
             **({"exemplar": self._exemplar(item["expression_face"])} if self._exemplars else {}),
         }
 

@@ -172,7 +172,13 @@ class Embedder:
         Shapes and errors as of :meth:`__call__`.
         """
         names = names or [f"picture {i}" for i in range(len(pictures))]
-        pictures = [self.cut_out(picture, name) for picture, name in zip(pictures, names, strict=True)]
+        return self.of_crops(
+            [self.cut_out(picture, name) for picture, name in zip(pictures, names, strict=True)], names
+        )
+
+    @torch.no_grad()
+    def of_crops(self, pictures: Sequence[np.ndarray], names: Sequence[str]) -> dict[str, Tensor]:
+        """:meth:`rows` of pictures that :meth:`cut_out` gave, or like these."""
         fitted = [media.fit(picture, *self.sid.size) for picture in pictures]
         identity, expression = self.sid(to_tensor(fitted, self.device))
         rows = {"identity": torch.cat([identity, *self._extra_parts(pictures, names)], dim=1), "expression": expression}
@@ -190,6 +196,11 @@ class Embedder:
                 return picture
             return cut_crop(picture, crop, max(self.sid.size[0], round(crop.side)))
         return picture if self._detector is None else faces.crop_image(picture, self._detector, name, self.sid.size)
+
+    def joined(self, expression: Tensor, pose: Tensor) -> Tensor:
+        """SID's vectors ``[..., d]``: z_exp of ``expression``, z_pose of ``pose``."""
+        count = self.sid.params.expression_dim
+        return torch.cat([expression[..., :count], pose[..., count:]], dim=-1)
 
     @torch.no_grad()
     def expression(self, frames: Sequence[np.ndarray]) -> Tensor:

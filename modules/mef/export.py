@@ -31,6 +31,7 @@ def main() -> None:
         pipeline.base_params,
         pipeline.crop_faces,
         sid if args.name_sid else None,
+        pipeline.base,
     )
     print(f"wrote '{args.out}'")
 

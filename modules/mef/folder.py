@@ -18,6 +18,7 @@ from .conditions import NAMES, Conditions
 from .embeddings import Embedder, SIDEncoders
 from .exemplar import SID
 from .hub import is_path
+from .inpainting import BASE, BaseAndAdapters, save_base
 
 CONFIG = "config.json"
 BASE_KEY = "stable_diffusion"  # of CONFIG: where the base is found
@@ -26,7 +27,7 @@ EXEMPLAR_KEY = "exemplar_encoder"  # of CONFIG: what an exemplar adapter reads p
 SID_FILE = "sid_encoders.safetensors"
 SID_KEY = "checkpoint"  # of CONFIG's sid: the file of a whole SID, seen from the folder, instead of SID_FILE
 ADAPTER_FILES = tuple(f"{name}_adapter.safetensors" for name in NAMES)
-FILES = (CONFIG, SID_FILE, *ADAPTER_FILES, f"{ENTRY}/*", TOKENS_FILE)  # all there can be, for the hub
+FILES = (CONFIG, SID_FILE, *ADAPTER_FILES, f"{ENTRY}/*", TOKENS_FILE, f"{BASE}/*")  # all there can be, for the hub
 
 
 def save_adapters(
@@ -36,14 +37,18 @@ def save_adapters(
     base_params: BaseParams,
     crop_faces: bool,
     sid_checkpoint: str | None = None,
+    base: Any = None,
 ) -> None:
     """Write a folder that ``from_pretrained`` reads: adapters or branch, SID's encoders, ``config.json``.
 
     Args:
         crop_faces: whether they learnt from faces that a detector had cut out.
         sid_checkpoint: a whole SID that the encoders are to be read from, instead of copying them into the folder.
+        base: the pipeline whose UNet has learnt with :class:`.inpainting.BaseAndAdapters`, which is written as well.
     """
     form = conditions.save(folder)
+    if isinstance(conditions, BaseAndAdapters):
+        base_params = save_base(base, conditions.unet, folder / BASE)
     widths = dict(zip(NAMES, conditions.widths, strict=True))
     base = {key: _seen_from(folder, name) for key, name in config_to_dict(base_params).items()}
     description: dict[str, Any] = {BASE_KEY: base, "embedding_widths": widths}

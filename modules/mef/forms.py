@@ -13,6 +13,7 @@ from .base import Base
 from .branch import ENTRY, attach_branch, fusion_of, new_branch
 from .conditions import NAMES, Conditions, Widths
 from .folder import CONFIG, read_adapters, read_description
+from .inpainting import UNET, BaseAndAdapters
 
 
 def new_conditions(base: Base, widths: Widths, model: MEFParams) -> Conditions:
@@ -20,7 +21,8 @@ def new_conditions(base: Base, widths: Widths, model: MEFParams) -> Conditions:
     if model.adapter == "branch":
         return new_branch(base, widths, (model.identity_params, model.expression_params), model.fusion)
     sizes = model.identity_params, model.exemplar_params or model.expression_params
-    return attach_new(base.unet, widths, sizes, model.inject, model.expression_inject)
+    adapters = attach_new(base.unet, widths, sizes, model.inject, model.expression_inject)
+    return BaseAndAdapters(base.unet) if model.inpaint_params and model.inpaint_params.train_base else adapters
 
 
 def attach_checkpoint(base: Base, entries: dict[str, Any], path: str | os.PathLike, fusion: Fusion) -> Conditions:
@@ -40,4 +42,9 @@ def _attached(base: Base, entries: dict[str, Any], fusion: Fusion, place: Callab
     if ENTRY in entries:
         return attach_branch(base, entries[ENTRY], place(ENTRY).removesuffix(".safetensors"), fusion)
     names = [f"{name}_adapter" for name in NAMES]
-    return attach(base.unet, [entries.get(name) for name in names], [place(name) for name in names])
+    adapters = attach(base.unet, [entries.get(name) for name in names], [place(name) for name in names])
+    if UNET not in entries:
+        return adapters
+    trained = BaseAndAdapters(base.unet)
+    trained.load(entries, place(UNET).partition(f": {UNET}")[0])
+    return trained

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,9 +12,10 @@ from torch import Tensor
 from .. import media
 from ..data.portraits import Portrait
 from ..errors import UserError
-from ..media.tensors import to_tensor
-from .base import Base, is_xl
+from ..media.tensors import to_images, to_tensor
+from .base import Base, is_inpainting, is_xl
 from .embeddings import Embedder
+from .inpainting import face_mask, hidden, small_masks
 from .weighting import latent_face_mask
 
 Rows = dict[str, Tensor]  # tensors whose first dimension counts items
@@ -40,6 +42,11 @@ class FrozenNetworks:
         self.embedder.to(device)
         return self
 
+    @property
+    def join(self) -> Callable[[Tensor, Tensor], Tensor] | None:
+        """For a base for inpainting, which takes the pose from the picture (:meth:`.Embedder.joined`); else None."""
+        return self.embedder.joined if is_inpainting(self.base) else None
+
     def forget_text(self) -> None:
         """Give up the text encoders."""
         for name in ("text_encoder", "text_encoder_2"):
@@ -50,16 +57,36 @@ class FrozenNetworks:
     def latents(self, portraits: Sequence[Portrait]) -> Rows:
         """``mean`` and ``deviation`` of the VAE's posterior, unscaled, and ``face``, the masks: ``[B, 1, h, w]``.
 
+        Of a base for inpainting also ``mask``, what is to be painted, and ``masked``, the mean of the rest, unscaled.
+
         Raises:
-            UserError: a picture cannot be read.
+            UserError: a picture cannot be read; for inpainting, shows no face.
         """
         device = self.base.device
         pictures = self.pictures([portrait.image for portrait in portraits])
-        with torch.autocast(torch.device(device).type, enabled=False):
-            posterior = self.base.vae.encode(pictures * 2 - 1).latent_dist
+        posterior = self._posterior(pictures)
         side, shape = self.resolution, self.latent_shape[1:]
         faces = torch.stack([latent_face_mask(portrait, side, shape) for portrait in portraits]).to(device)
-        return {"mean": posterior.mean, "deviation": posterior.std, "face": faces}
+        rows = {"mean": posterior.mean, "deviation": posterior.std, "face": faces}
+        if not is_inpainting(self.base):
+            return rows
+        shown = zip(to_images(pictures), portraits, strict=True)
+        masks = torch.stack([face_mask(picture, str(portrait.image), device) for picture, portrait in shown])
+        masked = self._posterior(pictures, masks).mean
+        return rows | {"mask": small_masks(masks, shape), "masked": masked}
+
+    @torch.no_grad()
+    def nothing_given(self) -> Rows:
+        """``mask`` and ``masked``, batch 1, of a picture that is painted as a whole."""
+        pictures = torch.zeros(1, 3, self.resolution, self.resolution, device=self.base.device)
+        masks = torch.ones_like(pictures[:, :1])
+        return {"mask": small_masks(masks, self.latent_shape[1:]), "masked": self._posterior(pictures, masks).mean}
+
+    def _posterior(self, pictures: Tensor, masks: Tensor | None = None) -> Any:
+        """Of pictures in [0, 1], hidden where masks are 1."""
+        pixels = pictures * 2 - 1
+        with torch.autocast(pixels.device.type, enabled=False):
+            return self.base.vae.encode(pixels if masks is None else hidden(pixels, masks)).latent_dist
 
     def pictures(self, files: Sequence) -> Tensor:
         """Picture files as the base would draw them: ``[B, 3, H, W]`` in [0, 1].  Raises UserError as they do."""

@@ -34,6 +34,7 @@ from .folder import (
 from .forms import attach_checkpoint, attach_folder
 from .guidance import GuidanceWeights, separate_guidance
 from .hub import check_there
+from .inpainting import in_form
 from .options import check_prompt
 from .prompts import for_prompts, handed_on
 
@@ -251,7 +252,8 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
     def _save_pretrained(self, save_directory: Path) -> None:
         if self.expression_embedder is not self.embedder:
             raise UserError("adapters of two origins are not saved as one; keep the folders that they came from")
-        save_adapters(Path(save_directory), self.adapters, self.embedder, self.base_params, self.crop_faces)
+        adapters, embedder, params = self.adapters, self.embedder, self.base_params
+        save_adapters(Path(save_directory), adapters, embedder, params, self.crop_faces, base=self.base)
 
     @classmethod
     def _from_pretrained(
@@ -311,7 +313,7 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
         config = mef_config_from_dict(checkpoint["mef"], str(path))
         model, crop_faces = config.model_params, config.dataset_params.crop_faces
         base_params = BaseParams(path=base, config=base_config) if base else model.base_params
-        pipeline = load_base(base_params, dtype)
+        pipeline = in_form(load_base(base_params, dtype), model.inpaint_params, base_params.path)
         adapters = attach_checkpoint(pipeline, averaged(checkpoint), path, model.fusion)
         sid = SIDEncoders.from_sid(model.sid_params)
         exemplar = model.exemplar_params and model.exemplar_params.encoder

@@ -9,6 +9,7 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
 from ..config.mef import MEFTrainParams
+from .base import is_inpainting
 from .conditions import Conditions
 from .embeddings import given_expression
 from .face_losses import FaceLosses
@@ -47,6 +48,9 @@ class MEFStep(nn.Module):
         self.scaling = frozen.base.vae.config.scaling_factor
         for name, states in no_text.items():
             self.register_buffer(f"no_{name}", states, persistent=False)
+        self.reads_background = is_inpainting(frozen.base)
+        for name, values in frozen.nothing_given().items() if self.reads_background else ():
+            self.register_buffer(f"no_{name}", values, persistent=False)
         self.faces = FaceLosses(noise, frozen, tables, params, expressions)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict]:
@@ -56,7 +60,8 @@ class MEFStep(nn.Module):
         prediction = self.predict(rows, noisy, steps)
         is_v = self.noise.config.prediction_type == "v_prediction"
         target = self.noise.get_velocity(clean, noise, steps) if is_v else noise
-        weight = self._snr_weight(steps)[:, None, None, None] * face_weight(rows["face"], self.params.face_weight)
+        face = rows["mask"] if self.reads_background else rows["face"]
+        weight = self._snr_weight(steps)[:, None, None, None] * face_weight(face, self.params.face_weight)
         terms = {"diffusion": (weight * (prediction - target).square()).mean()}
         if self.faces.names:
             terms |= self.faces(rows, noisy, prediction, self.predict)
@@ -73,15 +78,15 @@ class MEFStep(nn.Module):
         tables, frozen = self.tables, self.frozen
         rows = frozen.latents([tables.portraits[i] for i in batch["latents"].tolist()])
         text = frozen.text([tables.captions[i] for i in batch["text"].tolist()])
-        faces = torch.cat([batch["identity_face"], batch["expression_face"]])
+        kinds = ["identity_face", "expression_face", *(["pose_face"] if "pose_face" in batch else [])]
+        faces = torch.cat([batch[kind] for kind in kinds])
         embeddings = frozen.embeddings([tables.pictures[i] for i in faces.tolist()])
         count = len(batch["text"])
-        return rows | {
-            "text_states": text.pop("text"),
-            **text,
-            "identity": embeddings.pop("identity")[:count],
-            **{name: values[count:] for name, values in embeddings.items()},
-        }
+        made = {"identity": embeddings.pop("identity")[:count]}
+        made |= {name: values[count : 2 * count] for name, values in embeddings.items()}
+        if "pose_face" in batch:
+            made["expression"] = frozen.embedder.joined(made["expression"], embeddings["expression"][2 * count :])
+        return rows | {"text_states": text.pop("text"), **text, **made}
 
     def predict(self, rows: Rows, noisy: Tensor, steps: Tensor) -> Tensor:
         """The UNet's prediction, float32 ``[B, C, h, w]``, each item under the conditions that its ``keep`` says.
@@ -99,8 +104,17 @@ class MEFStep(nn.Module):
             added["text_embeds"] = torch.where(text[:, None], rows["pooled"].to(dtype), self.no_pooled.to(dtype))
             times = torch.tensor([[height, width, 0, 0, height, width]], dtype=dtype, device=noisy.device)
             added["time_ids"] = times.expand(len(noisy), -1)
+        latents = torch.cat([noisy, *self._background(rows)], dim=1).to(dtype)
         with self.adapters.acting(self.unet):
-            return self.unet(noisy.to(dtype), steps, states, added_cond_kwargs=added).sample.float()
+            return self.unet(latents, steps, states, added_cond_kwargs=added).sample.float()
+
+    def _background(self, rows: Rows) -> list[Tensor]:
+        """Of a base for inpainting, mask and latent of the background; where none is given, all is masked."""
+        if not self.reads_background:
+            return []
+        given = rows["background"][:, None, None, None]
+        mask, masked = (torch.where(given, rows[name], getattr(self, f"no_{name}")) for name in ("mask", "masked"))
+        return [mask, masked * self.scaling]
 
     def _snr_weight(self, steps: Tensor) -> Tensor:
         if self.params.min_snr_gamma is None:

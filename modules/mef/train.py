@@ -39,6 +39,7 @@ from .dataset import PortraitDataset
 from .embeddings import Embedder, SIDEncoders
 from .folder import CONFIG, CROP_KEY, EXEMPLAR_KEY, read_adapters, read_description, read_sid, save_adapters
 from .frozen import FrozenNetworks, Rows
+from .inpainting import BaseAndAdapters, in_form
 from .readable import Unreadable, find_unreadable
 from .tables import Tables
 from .validation import Validation
@@ -57,7 +58,9 @@ def build_frozen(config: MEFConfig, cpu: bool = False) -> FrozenNetworks:
     """The frozen networks, on the CPU."""
     data, model = config.dataset_params, config.model_params
     sid = SIDEncoders.from_sid(model.sid_params)
-    base = load_base(model.base_params, dtype_of(config.train_params.precision))
+    learns = model.inpaint_params is not None and model.inpaint_params.train_base
+    base = load_base(model.base_params, torch.float32 if learns else dtype_of(config.train_params.precision))
+    base = in_form(base, model.inpaint_params, "model_params.base_params")
     base.safety_checker = None  # a gigabyte that would only judge validation pictures
     exemplar = model.exemplar_params and model.exemplar_params.encoder
     embedder = Embedder(sid, model.compound_params, data.crop_faces, cpu=cpu, exemplar=exemplar)
@@ -119,13 +122,13 @@ def train_mef(config: MEFConfig, run: Run) -> Path:
     else:
         unreadable = find_unreadable(tables, frozen.embedder, accelerator)
     timesteps = training_noise(frozen.base).config.num_train_timesteps
-    dataset = PortraitDataset(tables, frozen.latent_shape, timesteps, train, cache, unreadable)
+    dataset = PortraitDataset(tables, frozen.latent_shape, timesteps, train, cache, unreadable, frozen.join)
     rank, world = accelerator.process_index, accelerator.num_processes
     loader = loader_of(dataset, train, config.dataset_params.num_workers, rank, world)
 
     learning = objectives.build(config, frozen, dataset, embedding_sample(cache, tables, frozen, unreadable.faces))
     validation = Validation(config.validation_params, frozen, dataset.portraits, learning.adapters)
-    if cache is not None:
+    if cache is not None and not isinstance(learning.adapters, BaseAndAdapters):
         frozen.forget_text()  # its states are all there: gigabytes for other things
     trainer = Trainer(
         learning.adapters,
@@ -152,7 +155,7 @@ def train_mef(config: MEFConfig, run: Run) -> Path:
     if accelerator.is_main_process:
         made, base_params = folder / ADAPTERS, config.model_params.base_params
         crops = config.dataset_params.crop_faces
-        save_adapters(made, trainer.averaged, frozen.embedder, base_params, crops)
+        save_adapters(made, trainer.averaged, frozen.embedder, base_params, crops, base=frozen.base)
         print(f"adapters: '{made}'")
         print(f"trained {trainer.position.epoch} epochs; the last checkpoint is in '{folder}'")
     close(accelerator)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,11 +13,12 @@ from torch import Tensor
 from .. import media
 from ..config.mef import BaseParams, ValidationParams
 from ..data.portraits import Portrait
-from ..media.tensors import to_images
-from .base import is_xl, set_scheduler
+from ..media.tensors import to_images, to_tensor
+from .base import is_inpainting, is_xl, set_scheduler
 from .conditions import Conditions
 from .embeddings import given_expression
 from .frozen import FrozenNetworks
+from .inpainting import background, face_mask
 from .pipeline import DeepExprPipeline
 
 DEFAULT_COUNT = 2  # people, expressions and prompts taken from the data set where none are named
@@ -42,10 +44,18 @@ class Validation:
         self.semantics = given_expression(frozen.embeddings(expressions)).cpu()
         self.text = [frozen.text([prompt]) for prompt in prompts]
         self.no_text = frozen.no_text()
+        self.backgrounds = [self._background(path) for path in expressions]
         self.pipeline = DeepExprPipeline(self.base, adapters, None, BaseParams(path="."))
 
     def _thumbnail(self, path: str) -> np.ndarray:
         return media.fit(media.read_image(path), self.side, self.side)
+
+    def _background(self, path: str) -> dict[str, Any]:
+        """For inpainting, a column's own picture, into which its people are painted."""
+        if not is_inpainting(self.base):
+            return {}
+        picture = self._thumbnail(path)
+        return background(to_tensor([picture]), face_mask(picture, path, self.base.device)[None].cpu())
 
     def grid_of(self, averaged: Conditions) -> Tensor:
         """:meth:`grid` by other weights of the adapters, which are as they were afterwards."""
@@ -72,11 +82,14 @@ class Validation:
     def _block(self, text: dict[str, Tensor]) -> np.ndarray:
         rows = [np.concatenate([np.full_like(self.people[0], 255), *self.expressions], axis=1)]
         for person, identity in zip(self.people, self.identities, strict=True):
-            images = [self._portrait(text, identity, z) for z in self.semantics]
+            columns = zip(self.semantics, self.backgrounds, strict=True)
+            images = [self._portrait(text, identity, z, given) for z, given in columns]
             rows.append(np.concatenate([person, *images], axis=1))
         return np.concatenate(rows)
 
-    def _portrait(self, text: dict[str, Tensor], identity: Tensor, expression: Tensor) -> np.ndarray:
+    def _portrait(
+        self, text: dict[str, Tensor], identity: Tensor, expression: Tensor, given: dict[str, Any]
+    ) -> np.ndarray:
         options = {"prompt_embeds": text["text"], "negative_prompt_embeds": self.no_text["text"]}
         if is_xl(self.base):
             options |= {"pooled_prompt_embeds": text["pooled"], "negative_pooled_prompt_embeds": self.no_text["pooled"]}
@@ -91,5 +104,6 @@ class Validation:
             width=self.side,
             output_type="latent",
             **options,
+            **given,
         )
         return to_images(self.frozen.decode(result.images))[0]

@@ -47,6 +47,8 @@ def cache_key(config: MEFConfig, tables: Tables, half: bool) -> str:
     if model.exemplar_params is not None:
         encoder = model.exemplar_params.encoder
         made_from += [encoder, stamps(encoder)]
+    if model.inpaint_params is not None:
+        made_from.append("inpainting")
     return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
 
 

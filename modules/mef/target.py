@@ -1,0 +1,106 @@
+"""``Inference.py --target_image``: its options, and what it does."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..options import RESULT_VIDEO, check_expression, chosen
+from .options import PortraitOptions
+
+BUNDLED = "MEF_Checkpoints/sfsr"
+GUIDANCE = 2.0  # what is around a face says most of it already
+TAKEN = ("source_image", "reference_image", "expression", "expression_bank", "face")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("painting a face into a picture (SFSR): --target_image selects it")
+    what = (
+        "picture that keeps its pose, light and background: into it go the person of --source_image, the expression of "
+        "--reference_image or --expression, or both. With --prompt and an SFSR --checkpoint, but without this, the "
+        "picture is drawn first"
+    )
+    group.add_argument("--target_image", metavar="FILE", help=what)
+
+
+def paint(args: argparse.Namespace, root: Path, foreign: tuple[str, ...]) -> list[Path]:
+    """Paint what the command line asks for; return the files written.
+
+    Args:
+        root: of the bundled files.
+        foreign: options that have no meaning here, nor with --prompt.
+
+    Raises:
+        UserError: an option, a picture or the adapters cannot be.
+    """
+    for name in chosen(args, [name for name in (*foreign, "driving_video") if name not in TAKEN]):
+        raise UserError(f"--{name} has no meaning with --target_image; leave it out")
+    if args.result_video != RESULT_VIDEO:
+        raise UserError("--result_video: --target_image gives a picture; name it with --result_image")
+    check_expression(args)
+    _check_asked(args)
+    if args.checkpoint is None:
+        args.checkpoint = str(root / BUNDLED)
+
+    from ..media.checks import check_inputs
+
+    options = options_of(args)
+    inputs = [args.target_image, args.source_image, args.reference_image]
+    results = [str(path) for path in options.files(args.result_image)]
+    check_inputs([path for path in inputs if path is not None], results, [])
+
+    from .inference import load_pipeline
+
+    given = args.base, args.base_config, args.detector, args.crop, args.cpu
+    return paint_with(load_pipeline(args.checkpoint, *given), args, options)
+
+
+def is_painter(pipeline: Any) -> bool:
+    """Whether a pipeline paints into pictures."""
+    from .base import is_inpainting
+
+    return is_inpainting(pipeline.base)
+
+
+def options_of(args: argparse.Namespace) -> PortraitOptions:
+    names = [field.name for field in fields(PortraitOptions) if field.name != "prompt"]
+    return PortraitOptions(args.prompt or "", **{"guidance_scale": GUIDANCE, **chosen(args, names)})
+
+
+def _check_asked(args: argparse.Namespace) -> None:
+    if not (args.source_image or args.reference_image or args.expression):
+        raise UserError(
+            "--target_image needs --source_image (who), or --reference_image or --expression (what the face shows)"
+        )
+
+
+def paint_with(pipeline: Any, args: argparse.Namespace, options: PortraitOptions) -> list[Path]:
+    """The same with a pipeline that is loaded; without --target_image the picture is drawn first."""
+    from .. import media
+    from .inference import named_expression
+    from .painter import FacePainter, side_by_side
+
+    _check_asked(args)
+    painter, device = FacePainter(pipeline, options), pipeline.base.device
+    source, reference = (path and media.read_image(path) for path in (args.source_image, args.reference_image))
+    identity = None if source is None else pipeline.embed(identity_image=source)[0]
+    expression = None
+    if args.expression is not None:
+        expression = named_expression(pipeline.expression_embedder, args.expression, args.expression_bank)
+    elif reference is not None:
+        expression = pipeline.embed(expression_image=reference)[1]
+    target, where = args.target_image and media.read_image(args.target_image), args.target_image
+    if target is None:
+        (target, *_), where = painter.draw(), "what the prompt has drawn"
+    place = painter.place(target, where, args.face or "largest")
+    pictures = [place.pasted(painted, device) for painted in painter.paint(place, identity, expression)]
+    if options.grid:
+        given = [picture for picture in (source, reference, target) if picture is not None]
+        pictures = [side_by_side(min(target.shape[:2]), *given, *pictures)]
+    files = options.files(args.result_image)
+    for path, picture in zip(files, pictures, strict=True):
+        media.write_image(path, picture)
+    return files
