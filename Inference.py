@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from modules.arguments import Parser, number
+from modules.bundled import BUNDLED, BUNDLED_MEF
 from modules.errors import UserError, run_script
 from modules.mef import target
 from modules.options import (
@@ -22,11 +23,8 @@ from modules.options import (
 )
 
 ROOT = Path(__file__).parent
-# What a bare `python Inference.py` animates with. The two belong together: one given, the other must be too.
-BUNDLED = {"config": "config/rigged.yaml", "checkpoint": "SID_Checkpoints/sid-rigged-256-cpk.pth"}
 BUNDLED_SOURCE, BUNDLED_DRIVER = "Inputs/Identities/person-3.png", "Inputs/driving videos/driver-1.mp4"
-# What --prompt draws with; the driver is a picture.
-BUNDLED_MEF = {"checkpoint": "MEF_Checkpoints/adapters", "base": "MEF_Checkpoints/base"}
+# With --prompt the driver is a picture.
 BUNDLED_REFERENCE = "Inputs/driving static images/happiness.png"
 SID_ONLY = (
     "config",
@@ -208,7 +206,6 @@ def draw(args: argparse.Namespace) -> None:
         options.check_video()
 
     from modules.mef import inference
-    from modules.mef.base import part_read, spelt_words
 
     options_of_faces = args.detector, args.crop, args.cpu
     others = args.expression_adapter, args.face_recognition
@@ -221,12 +218,7 @@ def draw(args: argparse.Namespace) -> None:
         raise UserError("--detector is of adapters whose SID has no framing_params; leave it out")
     tell_device(args.cpu)
     artist = inference.Portraitist(pipeline, options, args.source_image)
-    if words := spelt_words(f"{args.prompt} {args.negative_prompt or ''}", pipeline.base.tokenizer):
-        lacking = ", ".join(words)
-        print(f"prompt: the base's vocabulary lacks {lacking}: it knows such words' letters alone", file=sys.stderr)
-    for name, prompt in chosen(args, ("prompt", "negative_prompt")).items():
-        if part := part_read(prompt, pipeline.base.tokenizer):
-            print(f"--{name}: {part}", file=sys.stderr)
+    inference.tell_unread(pipeline.base.tokenizer, args.prompt, args.negative_prompt)
     for path, is_picture in drivers.items():
         if is_picture:
             shown = None
@@ -311,14 +303,12 @@ def animate(args: argparse.Namespace) -> None:
             raise UserError("--no-crop: --motion mesh looks for the face in any case; leave it out")
     else:
         config = configuration(args)
-        framing_params = config.framing_params
+        size, framing_params = inference.frame_size(config), config.framing_params
         if isinstance(config, RiggedConfig):
-            size = inference.POINT_FRAMES
             options.resolved(has_encoders=True)
             if args.adapt_scale:
                 raise UserError(f"--adapt_scale is of other models than {args.onnx or args.config} is of; leave it out")
         else:
-            size = config.dataset_params.frame_shape[:2]
             motion = options.resolved(config.model_params.encoder_params is not None)
             if args.adapt_scale and motion == "embedding":
                 print("--adapt_scale: embedding motion is built on the source's own key points and needs no scaling")

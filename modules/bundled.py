@@ -6,6 +6,10 @@ from pathlib import Path
 
 from .errors import UserError
 
+# What photographs are animated with. The two belong together: one replaced, the other must be too.
+BUNDLED = {"config": "config/rigged.yaml", "checkpoint": "SID_Checkpoints/sid-rigged-256-cpk.pth"}
+# What portraits are drawn with
+BUNDLED_MEF = {"checkpoint": "MEF_Checkpoints/adapters", "base": "MEF_Checkpoints/base"}
 _PACKAGE = Path(__file__).resolve().parent
 
 

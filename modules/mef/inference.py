@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from .. import media
 from ..data.expression_pictures import pictures_of_state, pictures_of_word
 from ..devices import best_device
 from ..errors import UserError
 from ..media.tensors import to_images
+from ..progress import Bar, note
 from ..sid.framing import Framing
 from ..world.emotions import parse
 from ..world.puppets.states import States
 from ..world.showing import state_of
-from .base import check_steps, quiet, set_scheduler
+from .base import check_steps, part_read, quiet, set_scheduler, spelt_words
 from .embeddings import Embedder
 from .mixed import from_face_id, use_expression_adapter
 from .options import PortraitOptions
@@ -71,6 +71,15 @@ def load_pipeline(
     return pipeline.to(device)
 
 
+def tell_unread(tokenizer: Any, prompt: str, negative_prompt: str | None = None) -> None:
+    """Say what of the prompts the base's ``tokenizer`` does not know, or has no room for."""
+    if words := spelt_words(f"{prompt} {negative_prompt or ''}", tokenizer):
+        note(f"prompt: the base's vocabulary lacks {', '.join(words)}: it knows such words' letters alone")
+    for name, text in (("prompt", prompt), ("negative_prompt", negative_prompt)):
+        if text is not None and (part := part_read(text, tokenizer)):
+            note(f"--{name}: {part}")
+
+
 class Portraitist:
     """Draws one person from one prompt, with any number of expressions.
 
@@ -90,13 +99,20 @@ class Portraitist:
 
     def draw(self, expression: Tensor | None, progress: bool = False) -> list[np.ndarray]:
         """``num_images`` pictures, uint8 ``[H, W, 3]``; every call starts from the same noise."""
-        self.pipeline.base.set_progress_bar_config(disable=not progress)
-        with quiet():  # of prompts that are too long; what is read of them has been told
-            result = self._drawn(expression)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(quiet())  # of prompts that are too long; what is read of them has been told
+            bar = stack.enter_context(Bar(self.options.steps, "drawing", "step")) if progress else None
+            result = self._drawn(expression, bar)
         return [np.asarray(image.convert("RGB")) for image in result.images]
 
-    def _drawn(self, expression: Tensor | None) -> Any:
+    def _drawn(self, expression: Tensor | None, bar: Bar | None) -> Any:
         options = self.options
+
+        def after_step(base: Any, number: int, time: Any, kept: dict[str, Any]) -> dict[str, Any]:
+            if bar is not None:
+                bar.update()
+            return kept
+
         return self.pipeline(
             options.prompt,
             identity_embedding=self.identity,
@@ -110,6 +126,7 @@ class Portraitist:
             num_inference_steps=options.steps,
             num_images_per_prompt=options.num_images,
             generator=[torch.Generator().manual_seed(options.seed + i) for i in range(options.num_images)],
+            callback_on_step_end=after_step,
         )
 
     def shown(self, driver: np.ndarray | None, pictures: list[np.ndarray]) -> np.ndarray:
@@ -177,8 +194,7 @@ def draw_video(artist: Portraitist, driver: str, result: str) -> int:
     info = video.info
 
     def drawn() -> Iterator[tuple[np.ndarray, float]]:
-        bar = partial(tqdm, total=len(info.times), unit="frame", desc=Path(result).name)
-        for frame in video.frames(bar):
+        for frame in video.frames(Bar(len(info.times), Path(result).name).over):
             pictures = artist.draw(embedder.expression([frame.image]))
             yield (artist.shown(frame.image, pictures) if artist.options.grid else pictures[0]), frame.time
 

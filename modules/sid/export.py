@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..arguments import Parser
-from ..bundled import bundled
+from ..bundled import BUNDLED, bundled
 from ..config.files import config_to_dict, load_animation_config
 from ..config.rigged import RiggedConfig
 from ..config.sid import ModelParams
@@ -16,8 +16,6 @@ from ..errors import UserError, run_script
 from ..training.checkpoint import save_checkpoint
 from . import weights
 from .rigged.model import load_rigged
-
-BUNDLED = "config/rigged.yaml", "SID_Checkpoints/sid-rigged-256-cpk.pth"
 
 
 def inference_checkpoint(params: ModelParams, path: str | Path, encoders: str | Path | None = None) -> dict[str, Any]:
@@ -70,8 +68,8 @@ def export_onnx(config: str | None, checkpoint: str | None, encoders: str | None
     if (config is None) != (checkpoint is None):
         raise UserError("--config and --checkpoint belong together; give both, or neither for the bundled model")
     check_new(folder)
-    read = load_animation_config(config or bundled(BUNDLED[0]))
-    write_folder(read, checkpoint or bundled(BUNDLED[1]), folder)
+    read = load_animation_config(config or bundled(BUNDLED["config"]))
+    write_folder(read, checkpoint or bundled(BUNDLED["checkpoint"]), folder)
     print(f"wrote {folder}")
 
 

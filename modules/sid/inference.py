@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from .. import media
 from ..config.rigged import RiggedConfig
 from ..config.sid import Config, FramingParams, ModelParams
 from ..devices import best_device
+from ..progress import Bar, note
 from .animator import Animator
 from .driving import Animates, ModelAnimator, Pictures
 from .framing import Framing
@@ -37,6 +36,11 @@ if TYPE_CHECKING:
 MESH_FRAMING = FramingParams(size=2.3)  # what a fitted head is driven by
 POINT_FRAMES = (256, 256)  # size of frames in which points of a face are found
 CLOCK_SLACK = 1e-3  # seconds: times of equal frame rates differ by rounding
+
+
+def frame_size(config: Config | RiggedConfig) -> tuple[int, int]:
+    """Height and width of the frames that a configuration's model takes."""
+    return POINT_FRAMES if isinstance(config, RiggedConfig) else config.dataset_params.frame_shape[:2]
 
 
 def prepare_model(params: ModelParams, checkpoint: str | Path, device: torch.device) -> SID:
@@ -122,8 +126,8 @@ def animate_video(
     animator = animated(person)
     animator.prepare(video.some())
     if find_best_frame:
-        searching = partial(tqdm, total=len(info.times), unit="frame", desc="searching")
-        index = animator.start_from_best(frame.image for frame in video.frames(searching))
+        searching = Bar(len(info.times), "searching")
+        index = animator.start_from_best(frame.image for frame in video.frames(searching.over))
         tell_best(index)
     times: deque[float] = deque()  # of driving frames, for those of the pose
     posing = None if pose is None else framing.driver(pose)
@@ -136,7 +140,7 @@ def animate_video(
     waiting: list[media.Frame] = []  # driving frames whose results are still being computed
 
     # before a file is begun: a bar that a signal meets half made complains of it
-    bar = tqdm(total=len(info.times), unit="frame", desc=Path(result).name)
+    bar = Bar(len(info.times), Path(result).name)
 
     def read(frames: Iterator[media.Frame]) -> Iterator[media.Frame]:
         for frame in frames:
@@ -158,7 +162,7 @@ def animate_video(
             writer.write(framing.shown(person, frame.image, finish(picture)), frame.time)
     if video.faceless:
         done = "left out, with the sound" if framing.faceless == "skip" else "show the face before"
-        print(f"{driver}: {video.faceless} frames without a face {done}", file=sys.stderr)
+        note(f"{driver}: {video.faceless} frames without a face {done}")
     return writer.count
 
 
@@ -191,7 +195,7 @@ def animate_source_video(
     waiting: deque[tuple[Source, float]] = deque()  # whose results are still being computed
     drives: deque[np.ndarray] = deque()  # what they are driven by
     times, pose_times = deque[float](), deque[float]()
-    bar = tqdm(total=sum(time < end - CLOCK_SLACK for time in video.info.times), unit="frame", desc=Path(result).name)
+    bar = Bar(sum(time < end - CLOCK_SLACK for time in video.info.times), Path(result).name)
 
     def pictures() -> Iterator[Pictures]:
         for shown, time in video.sources():
@@ -224,12 +228,12 @@ def animate_source_video(
             writer.write(framing.shown(shown, drives.popleft(), framing.finisher(shown)(picture)), time)
     if video.faces.without:
         done = "left out, with the sound" if is_cut else "left as they are"
-        print(f"{source}: {video.faces.without} frames without a face {done}", file=sys.stderr)
+        note(f"{source}: {video.faces.without} frames without a face {done}")
     return writer.count
 
 
 def tell_best(index: int) -> None:
-    print(f"relative to the driver's frame {index}, which is posed most like the source", file=sys.stderr)
+    note(f"relative to the driver's frame {index}, which is posed most like the source")
 
 
 def _taken(times: deque[float]) -> Iterator[float]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from .. import media
 from ..data.expression_pictures import pictures_of_word
+from ..progress import Bar
 from ..world.curves import step
 from ..world.emotions import parse
 from ..world.showing import state_of
@@ -76,14 +75,7 @@ def show_video(
     code = code_of(animator, expression, bank, framing)
     example = person.image if person.large is None else person.picture
     height, width = framing.shown(person, None, example).shape[:2]
-    bar = tqdm(total=len(shares), unit="frame", desc=Path(result).name)
-    with bar, media.VideoWriter(result, width, height, FRAME_RATE) as writer:
-        for i, picture in enumerate(animator.show(code, _counted(shares, bar))):
+    with Bar(len(shares), Path(result).name) as bar, media.VideoWriter(result, width, height, FRAME_RATE) as writer:
+        for i, picture in enumerate(animator.show(code, bar.over(shares))):
             writer.write(framing.shown(person, None, finish(picture)), i / FRAME_RATE)
     return writer.count
-
-
-def _counted(shares: list[float], bar: tqdm) -> Iterator[float]:
-    for share in shares:
-        yield share
-        bar.update()
