@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from modules.arguments import Parser, number
+from modules.arguments import Parser, TableParser, number
 from modules.bundled import BUNDLED, BUNDLED_MEF
 from modules.errors import UserError, run_script
 from modules.mef import target
@@ -15,9 +16,12 @@ from modules.options import (
     FRAMING,
     RESULT_IMAGE,
     RESULT_VIDEO,
+    add_batch_options,
+    check_batch,
     check_expression,
     check_framing,
     check_onnx,
+    check_row,
     chosen,
     drivers_of,
 )
@@ -67,8 +71,8 @@ MEF_ONLY = (
 )
 
 
-def parse() -> argparse.Namespace:
-    parser = Parser(__doc__)
+def parser_of(kind: type[Parser] = Parser) -> Parser:
+    parser = kind(__doc__)
     add = parser.add_argument
     add("--config", help="YAML file the checkpoint was trained with (default: the bundled one); not with --prompt")
     add(
@@ -147,7 +151,8 @@ def parse() -> argparse.Namespace:
     what = "beside it: --checkpoint is anybody's IP-Adapter FaceID file, which reads the person with this .onnx network"
     add("--face_recognition", metavar="FILE", help=what)
     target.add_options(parser)
-    return parser.parse_args()
+    add_batch_options(parser)
+    return parser
 
 
 def face(text: str) -> str:
@@ -157,15 +162,41 @@ def face(text: str) -> str:
 
 
 def main() -> None:
-    args = parse()
+    args = parser_of().parse_args()
     if args.list_expressions:
         list_expressions()
+    elif chosen(args, ("batch", "out")):
+        batch(args)
     elif args.target_image is not None:
         tell_written(target.paint(args, ROOT, (*SID_ONLY, "expression_adapter", "face_recognition")))
     elif args.prompt is not None:
         draw(args)
     else:
         animate(args)
+
+
+def batch(args: argparse.Namespace) -> None:
+    """Every row of a table, as if it were a command line of its own; exit status 1 where some of them failed."""
+    check_batch(args)
+
+    from modules import batch as table
+    from modules import media
+
+    def do(row: table.Row, result: Path) -> None:
+        known = argparse.Namespace(**vars(args) | {"batch": None, "out": None})
+        row_args = parser_of(TableParser).parse_args(row.words, known)
+        check_row(row_args)
+        setattr(row_args, "result_image" if row.is_picture else "result_video", str(result))
+        setattr(row_args, "source_image" if media.is_image(row.source) else "source_video", row.source)
+        row_args.driving_video = row.driver or None
+        animate(row_args)
+
+    rows = table.read_rows(args.batch)
+    settings = repr({name: value for name, value in vars(args).items() if name not in ("batch", "out", "cpu")})
+    failed = table.run(rows, Path(args.out), settings, do)
+    print(f"{len(rows) - len(failed)} of {len(rows)} done; {Path(args.out) / table.REPORT} has the report")
+    if failed:
+        sys.exit(1)
 
 
 def list_expressions() -> None:
@@ -179,6 +210,7 @@ def tell_written(files: list[Path]) -> None:
         print(f"wrote {path}")
 
 
+@cache
 def tell_device(cpu: bool) -> None:
     """A driver too old for PyTorch's CUDA is otherwise noticed by the waiting alone."""
     import torch
@@ -267,6 +299,23 @@ def configuration(args: argparse.Namespace) -> Any:
     return load_animation_config(args.config)
 
 
+@cache  # rows of a batch share what they load
+def model(config: str, checkpoint: str, precision: Any, cpu: bool) -> Any:
+    from modules.config.files import load_animation_config
+    from modules.devices import best_device
+    from modules.sid import inference
+
+    return inference.prepare(load_animation_config(config), checkpoint, best_device(cpu), precision)
+
+
+@cache
+def onnx_model(folder: str, provider: Any, cpu: bool) -> Any:
+    from modules.sid import inference
+    from modules.sid.onnx.session import provider_for
+
+    return inference.prepare_onnx(Path(folder), provider_for(provider, cpu))
+
+
 def animate(args: argparse.Namespace) -> None:
     for name in chosen(args, MEF_ONLY):
         raise UserError(f"--{name} draws new portraits; it needs --prompt")
@@ -283,7 +332,6 @@ def animate(args: argparse.Namespace) -> None:
     from functools import partial
 
     from modules.config.rigged import RiggedConfig
-    from modules.devices import best_device
     from modules.sid import inference
     from modules.sid.framing import Framing
     from modules.sid.motion import MotionOptions
@@ -328,11 +376,9 @@ def animate(args: argparse.Namespace) -> None:
     if config is None:
         animated = partial(inference.by_mesh, cpu=args.cpu)
     elif args.onnx is not None:
-        from modules.sid.onnx.session import provider_for
-
-        animated = inference.prepare_onnx(Path(args.onnx), provider_for(args.onnx_provider, args.cpu))
+        animated = onnx_model(args.onnx, args.onnx_provider, args.cpu)
     else:
-        animated = inference.prepare(config, args.checkpoint, best_device(args.cpu), args.precision or "auto")
+        animated = model(args.config, args.checkpoint, args.precision or "auto", args.cpu)
     if args.expression is not None:
         show(args, animated(options), framing)
         return

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from .errors import UserError
+
 PACKAGE = __name__.rpartition(".")[0]  # the package has one name in a checkout, another where it is installed
 
 
@@ -38,6 +40,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message}; --help lists the options\n")
+
+
+class TableParser(Parser):
+    """Of options that stand in a file: what is wrong with them is a UserError."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
 
 
 def training_parser(description: str | None, example: str) -> Parser:

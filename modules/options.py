@@ -26,6 +26,39 @@ FRAMING = ("face", "driver_face", "track", "faceless", "result_size")
 CLOSE_ONLY = (*FRAMING, "source_video")  # of crops by landmarks
 
 
+# What each row of a batch has of its own.
+ROW_ONLY = ("target_image", "source_image", "source_video", "driving_video", "reference_image", "prompt")
+
+
+def add_batch_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("many results at once").add_argument
+    what = (
+        "a .csv table with the columns source, driver, result and options, such as drive, or a folder with the folders"
+        " sources and drivers, all of whose pairs are animated; what is done already is not done again"
+    )
+    add("--batch", metavar="FILE", help=what)
+    add("--out", metavar="DIR", help="folder of the results of --batch, and of their report.csv")
+
+
+def check_batch(args: argparse.Namespace) -> None:
+    """UserError where options contradict --batch."""
+    for name, other in (("batch", "out"), ("out", "batch")):
+        if getattr(args, name) is None:
+            raise UserError(f"--{name} is needed as well: --{other} is of many results at once")
+    for name in chosen(args, ROW_ONLY):
+        raise UserError(f"--{name} is of one result; with --batch each row of the table has its own")
+    if (args.result_video, args.result_image) != (RESULT_VIDEO, RESULT_IMAGE):
+        raise UserError("--batch: results are named by the table's column result; leave the names out")
+
+
+def check_row(args: argparse.Namespace) -> None:
+    """The same of the options of a row."""
+    for name in chosen(args, (*ROW_ONLY, "batch", "out", "list_expressions")):
+        raise UserError(f"{name} is not an option of a row; the columns source and driver name its files")
+    if (args.result_video, args.result_image) != (RESULT_VIDEO, RESULT_IMAGE):
+        raise UserError("the column result names a row's result; leave result_video and result_image out")
+
+
 def chosen(args: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
     """Those of the named options that the command line holds."""
     values = {name: getattr(args, name) for name in names}

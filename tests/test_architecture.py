@@ -17,7 +17,7 @@ FLOORS = (
     {"config", "media"},
     {"faces"},
     {"world"},
-    {"training", "data", "options"},
+    {"training", "data", "options", "batch"},
     {"sid"},
     {"mef"},
     {"evaluation"},

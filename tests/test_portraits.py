@@ -20,7 +20,7 @@ from modules.evaluation.compare import compare
 from modules.evaluation.judges.face_meter import FaceMeter, Reading, save_meter
 from modules.evaluation.people import PROBE_SEED
 from modules.evaluation.portrait_figures import Features, Judge, WorldDistance, named, read, summary
-from modules.evaluation.portrait_tasks import ask
+from modules.evaluation.portrait_tasks import CLASSES, ask
 from modules.evaluation.ruler import Ruler
 from modules.mef.train import train_mef
 from modules.training.run import Run
@@ -58,8 +58,11 @@ def test_what_is_asked_for_is_the_persons_face_with_the_drivers_expression_in_an
     people = torch.cat([asked.source.identity, asked.driver.identity])
     assert len(people.unique(dim=0)) == PEOPLE + PEOPLE * EACH  # nobody drives who is drawn, and nobody twice
     assert (asked.shown != asked.other).all()
-    for plain, contradicting in zip(asked.prompts(), asked.prompts(contradict=True), strict=True):
-        assert "showing" not in plain and " showing " in contradicting
+    for i, plain in enumerate(asked.prompts()):
+        assert "showing" not in plain
+        for which, classes in (("shown", asked.shown), ("other", asked.other)):
+            name = CLASSES[classes[i]]  # "a neutral expression", or the name alone
+            assert f" showing {name} " in asked.prompts(which)[i].replace("a neutral expression", "neutral")
 
 
 def test_perfect_portraits_have_perfect_figures_and_other_peoples_have_not(asked):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from .people import MEASURING_SEED
 
 BATCH = 8  # portraits drawn together
 CLASSES = tuple(EXPRESSIONS)
+Named = Literal["shown", "other"]
 
 
 class Asked(NamedTuple):
@@ -52,11 +53,12 @@ class Asked(NamedTuple):
         """The row in ``source`` of each portrait."""
         return torch.arange(self.truth.size) // (self.truth.size // self.source.size)
 
-    def prompts(self, contradict: bool = False) -> list[str]:
-        """The scene in words, without expression; with ``contradict`` it names another than the driver's."""
-        if not contradict:
+    def prompts(self, named: Named | None = None) -> list[str]:
+        """The scene in words, without expression, or with the driver's (``shown``) or another one (``other``)."""
+        if named is None:
             return captions(self.truth)
-        return captions(self.truth._replace(action_units=units_of(self.other)), expression=True)
+        classes = self.shown if named == "shown" else self.other
+        return captions(self.truth._replace(action_units=units_of(classes)), expression=True)
 
 
 def units_of(classes: Tensor) -> Tensor:
@@ -90,20 +92,21 @@ class Drawn(NamedTuple):
 
 @dataclass(frozen=True)
 class Way:
-    """One way to draw: strengths of the adapters, and whether the prompt contradicts the driver's expression."""
+    """One way to draw: strengths of the adapters, and which expression the prompt names, the driver's or another."""
 
     name: str
     identity: float = 1.0
     expression: float = 1.0
-    contradict: bool = False
+    named: Named | None = None
 
 
 WAYS = (
     Way("both adapters"),
-    Way("prompt names another expression", contradict=True),
+    Way("prompt names another expression", named="other"),
     Way("no identity adapter", identity=0),
     Way("no expression adapter", expression=0),
     Way("base alone", identity=0, expression=0),
+    Way("base alone, prompt names the expression", identity=0, expression=0, named="shown"),
 )
 
 
@@ -116,7 +119,7 @@ def draw(
     params: PortraitEvaluateParams,
 ) -> Drawn:
     """All portraits, the n-th from the noise of seed n; ``embeddings`` of identity and expression are ``[N, d]``."""
-    prompts, images = asked.prompts(way.contradict), []
+    prompts, images = asked.prompts(way.named), []
     started = time.perf_counter()
     for start in tqdm(range(0, len(prompts), BATCH), desc=way.name, unit="batch", leave=False):
         rows = slice(start, start + BATCH)
