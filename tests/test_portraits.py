@@ -134,7 +134,7 @@ def test_the_command_prints_table_3_and_writes_a_report(trained):
     assert low <= rows["both adapters"]["POSE mean"] <= high
     assert "portraits: both adapters: ID" in compare(folder / "metrics.json", folder / "metrics.json")
     assert set(figures["attributes"]) == set(rows)
-    assert media.read_image(folder / "sheet.png").shape == (6 * 32, 9 * 32, 3)
+    assert media.read_image(folder / "sheet.png").shape == (6 * 32, 10 * 32, 3)
     assert "sheet.png" in (folder / "report.html").read_text()
 
 
