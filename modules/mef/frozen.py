@@ -97,10 +97,11 @@ class FrozenNetworks:
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents ``[B, C, h, w]`` -> pictures float32 ``[B, 3, H, W]`` in [0, 1], with gradients.
 
-        Computed in bf16 where the UNet is, which has float32's range; never in fp16.
+        In bf16, whose range is float32's, where the UNet computes in it; never in fp16.
         """
-        vae, is_bf16 = self.base.vae, self.base.unet.dtype == torch.bfloat16
-        with torch.autocast(latents.device.type, torch.bfloat16, enabled=is_bf16):
+        vae, device = self.base.vae, latents.device.type
+        of_unet = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.base.unet.dtype
+        with torch.autocast(device, torch.bfloat16, enabled=of_unet == torch.bfloat16):
             decoded = vae.decode(latents.float() / vae.config.scaling_factor).sample
         return (decoded.float() / 2 + 0.5).clamp(0, 1)
 
