@@ -32,11 +32,8 @@ PEOPLE, EACH, SIDE = 2, 3, 64
 SFSR = {"dataset_params.resolution": SIDE, "model_params.inpaint_params": {"train_base": True}}
 
 
-@pytest.fixture(scope="module")
-def workshop(tmp_path_factory) -> Path:
-    """Rendered people, whose faces are found in pictures of so few pixels, each with an expression reference."""
-    folder = tmp_path_factory.mktemp("sfsr")
-    tiny_base.save("sd15", folder / "sd15")
+def write_people(folder: Path) -> Path:
+    """Rendered people, whose faces are found in pictures of so few pixels; every other one with a reference."""
     count = PEOPLE * EACH
     faces = Faces(
         draw_identities(PEOPLE, 7).repeat_interleave(EACH, dim=0),
@@ -48,11 +45,17 @@ def workshop(tmp_path_factory) -> Path:
     lines = []
     for i, image in enumerate(images):
         media.write_image(folder / "portraits" / f"{i}.png", image)
-        reference = f"{(i + EACH) % count}.png" if i % 2 else None
         line = {"file_name": f"{i}.png", "text": "a red hat", "identity": f"p{i // EACH}"}
-        lines.append(line | ({"reference_image": reference} if reference else {}))
+        lines.append(line | ({"reference_image": f"{(i + EACH) % count}.png"} if i % 2 else {}))
     (folder / "portraits" / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
-    return write_sid(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sfsr")
+    tiny_base.save("sd15", folder / "sd15")
+    return write_people(write_sid(folder))
 
 
 def last_of(folder: Path) -> Path:
