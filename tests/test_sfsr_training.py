@@ -25,6 +25,7 @@ from modules.mef.conditions import Widths
 from modules.mef.folder import CONFIG
 from modules.mef.inpainting import extended, in_form
 from modules.mef.pipeline import DeepExprPipeline
+from modules.mef.train import build_frozen
 from modules.training.checkpoint import load_checkpoint
 from modules.world import Faces, draw_close_poses, draw_expressions, draw_identities, draw_scenes, render
 
@@ -188,3 +189,14 @@ def test_a_step_of_stable_diffusion_1_5_for_inpainting_fits_in_24_gib():
     optimizer.step()
     assert loss.isfinite()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 24 * 2**20  # in KiB
+
+
+def test_the_bundled_recogniser_may_be_a_part_of_the_identity(workshop):
+    compound = {"model_params.compound_params": {"face_recognition": "bundled", "face_recognition_weight": 0.5}}
+    alone, both = (build_frozen(mef_config_from_dict(values(workshop, **SFSR, **more))) for more in ({}, compound))
+    count = alone.embedder.widths.identity
+    assert both.embedder.widths.identity == count + 256
+    files = [workshop / "portraits" / "0.png"]
+    found = both.embeddings(files)["identity"]
+    assert torch.equal(found[:, :count], alone.embeddings(files)["identity"])
+    assert float(found[:, count:].norm()) == pytest.approx(0.5, abs=1e-5)
