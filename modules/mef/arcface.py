@@ -22,13 +22,7 @@ BUNDLED = "bundled"  # compound_params.face_recognition: no file
 
 
 class Recognition(ABC):
-    """Pictures -> embeddings of their main faces.
-
-    Attributes:
-        width: numbers in an embedding.
-    """
-
-    width: int
+    """Pictures -> embeddings of their main faces."""
 
     def __init__(self, cpu: bool = False):
         self._analyser = load_analyser(best_device(cpu))
@@ -50,6 +44,11 @@ class Recognition(ABC):
             raise UserError(f"no face found in {name}: compound_params.face_recognition needs one")
         return to_tensor([picture]), five_points(found[0].landmarks)[None, :, :2].cpu()
 
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Numbers in an embedding."""
+
     @abstractmethod
     def _embed(self, picture: Tensor, points: Tensor) -> Tensor:
         """``[1, d]``."""
@@ -63,11 +62,13 @@ def load_recognition(name: str, cpu: bool = False) -> Recognition:
 class BundledRecognition(Recognition):
     """The bundled MobileFace, on the CPU, where it takes two milliseconds."""
 
-    width = 256
-
     def __init__(self, cpu: bool = False):
         super().__init__(cpu)
         self._network = MobileFace().eval()
+
+    @property
+    def width(self) -> int:
+        return 256
 
     @torch.no_grad()
     def _embed(self, picture: Tensor, points: Tensor) -> Tensor:
@@ -102,7 +103,11 @@ class ArcFace(Recognition):
                 f"compound_params.face_recognition: {path}: not a readable .onnx file ({reason})"
             ) from error
         self._input = self._session.get_inputs()[0].name
-        self.width = self._run(torch.zeros(1, 3, ARCFACE_SIZE, ARCFACE_SIZE)).shape[1]
+
+    @property
+    def width(self) -> int:
+        """Found by embedding grey."""
+        return self._run(torch.zeros(1, 3, ARCFACE_SIZE, ARCFACE_SIZE)).shape[1]
 
     def aligned(self, picture: np.ndarray, name: str) -> Tensor:
         """The main face of a picture as the network expects it: ``[1, 3, 112, 112]`` in [0, 1]."""
