@@ -18,12 +18,14 @@ from modules import media
 from modules.errors import UserError
 from modules.evaluation import face_tasks
 from modules.evaluation.evaluate_faces import background_error
+from modules.evaluation.portrait_tasks import embed
 from modules.faces.close_crop import Crop
 from modules.faces.framer import Framer
 from modules.faces.region import Region, face_region
 from modules.mef.inference import load_pipeline
 from modules.mef.options import PortraitOptions
 from modules.mef.painter import FacePainter
+from modules.world import render
 
 ROOT = Path(__file__).parent.parent
 PEOPLE = [ROOT / "Inputs" / "Identities" / f"person-{i}.png" for i in (1, 2, 3)]
@@ -175,6 +177,29 @@ def test_triples_ask_for_what_can_be_rendered():
     assert not (triples.shown == triples.own).any()
     assert torch.equal(swap.person, torch.tensor([0, 0, 1, 1, 2, 2]))
     assert torch.equal(reenact.person, torch.arange(6))
+
+
+def test_what_is_painted_for_a_task_is_judged_by_what_it_leaves_alone(adapters):
+    pipeline = load_pipeline(str(adapters), crop=False, cpu=True)
+    painter, triples = FacePainter(pipeline, PortraitOptions("", steps=1)), face_tasks.ask(2, 1)
+    source, driver, target = (
+        (render(faces, 64).image * 255).byte() for faces in (triples.source, triples.driver, triples.target)
+    )
+    blank = torch.full_like(target[:1], 128)
+    targets = face_tasks.Targets(painter, torch.cat([target, blank]))
+    assert targets.missed == 1
+    z = [torch.cat([z, z[:1]]) for z in embed(pipeline, triples.asked("both"), source, driver)]
+    pictures = {}
+    for task in face_tasks.TASKS:
+        for way in (face_tasks.Way("all"), *face_tasks.WAYS):
+            made = targets.paint(way, task, *z)
+            pictures[task, way.name] = made.image
+            assert background_error(made.image, targets.images, made.outside).max() == 0
+            assert torch.equal(made.image[2:], blank)
+            assert not torch.equal(made.image, targets.images)
+    # an identity that is the picture's own, or another's, makes another picture
+    assert not torch.equal(pictures["swap", "all"], pictures["reenact", "all"])
+    assert not torch.equal(pictures["both", "no identity adapter"], pictures["both", "all"])
 
 
 def test_background_errors_are_of_what_is_outside():
