@@ -25,6 +25,7 @@ from modules.mef.conditions import Widths
 from modules.mef.folder import CONFIG
 from modules.mef.inpainting import extended, in_form
 from modules.mef.pipeline import DeepExprPipeline
+from modules.mef.train import build_frozen
 from modules.training.checkpoint import load_checkpoint
 from modules.world import Faces, draw_close_poses, draw_expressions, draw_identities, draw_scenes, render
 
@@ -32,11 +33,8 @@ PEOPLE, EACH, SIDE = 2, 3, 64
 SFSR = {"dataset_params.resolution": SIDE, "model_params.inpaint_params": {"train_base": True}}
 
 
-@pytest.fixture(scope="module")
-def workshop(tmp_path_factory) -> Path:
-    """Rendered people, whose faces are found in pictures of so few pixels, each with an expression reference."""
-    folder = tmp_path_factory.mktemp("sfsr")
-    tiny_base.save("sd15", folder / "sd15")
+def write_people(folder: Path) -> Path:
+    """Rendered people, whose faces are found in pictures of so few pixels; every other one with a reference."""
     count = PEOPLE * EACH
     faces = Faces(
         draw_identities(PEOPLE, 7).repeat_interleave(EACH, dim=0),
@@ -48,11 +46,17 @@ def workshop(tmp_path_factory) -> Path:
     lines = []
     for i, image in enumerate(images):
         media.write_image(folder / "portraits" / f"{i}.png", image)
-        reference = f"{(i + EACH) % count}.png" if i % 2 else None
         line = {"file_name": f"{i}.png", "text": "a red hat", "identity": f"p{i // EACH}"}
-        lines.append(line | ({"reference_image": reference} if reference else {}))
+        lines.append(line | ({"reference_image": f"{(i + EACH) % count}.png"} if i % 2 else {}))
     (folder / "portraits" / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
-    return write_sid(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sfsr")
+    tiny_base.save("sd15", folder / "sd15")
+    return write_people(write_sid(folder))
 
 
 def last_of(folder: Path) -> Path:
@@ -185,3 +189,14 @@ def test_a_step_of_stable_diffusion_1_5_for_inpainting_fits_in_24_gib():
     optimizer.step()
     assert loss.isfinite()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 24 * 2**20  # in KiB
+
+
+def test_the_bundled_recogniser_may_be_a_part_of_the_identity(workshop):
+    compound = {"model_params.compound_params": {"face_recognition": "bundled", "face_recognition_weight": 0.5}}
+    alone, both = (build_frozen(mef_config_from_dict(values(workshop, **SFSR, **more))) for more in ({}, compound))
+    count = alone.embedder.widths.identity
+    assert both.embedder.widths.identity == count + 256
+    files = [workshop / "portraits" / "0.png"]
+    found = both.embeddings(files)["identity"]
+    assert torch.equal(found[:, :count], alone.embeddings(files)["identity"])
+    assert float(found[:, count:].norm()) == pytest.approx(0.5, abs=1e-5)

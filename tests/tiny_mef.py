@@ -24,8 +24,8 @@ WIDTHS = (8, 12)  # of the tiny SID's identity and semantics
 CAPTIONS = ["a red hat", "a blue hat", "a green wall"]
 
 
-def write_sid(folder: Path) -> Path:
-    write_tiny(folder / "sid.yaml")
+def write_sid(folder: Path, **changes: Any) -> Path:
+    write_tiny(folder / "sid.yaml", **changes)
     torch.manual_seed(0)
     model = randomized(SID(config_from_dict(tiny()).model_params))
     save_checkpoint(weights.state(model), folder / "sid.pth.tar")

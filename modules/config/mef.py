@@ -38,7 +38,7 @@ class CompoundParams:
 
     clip: str | None = None  # folder or hub id of a CLIP vision model with projection
     clip_weight: float = option(1.0, above=0)  # length of its part
-    face_recognition: str | None = None  # .onnx file of a face-recognition network (ArcFace)
+    face_recognition: str | None = None  # bundled; or .onnx file of a face-recognition network (ArcFace)
     face_recognition_weight: float = option(1.0, above=0)  # length of its part
 
 

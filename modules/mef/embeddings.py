@@ -22,7 +22,7 @@ from ..media.tensors import to_tensor
 from ..sid.encoders import IdentityEncoder, SemanticEncoder
 from ..sid.weights import load_model
 from ..training.checkpoint import load_checkpoint, restore, save_checkpoint
-from .arcface import ArcFace
+from .arcface import load_recognition
 from .clip import load_clip
 from .conditions import Widths
 from .exemplar import load_exemplar
@@ -132,7 +132,7 @@ class Embedder:
         self.device = torch.device("cpu")
         self._clip = load_clip(self.compound.clip, "compound_params.clip") if self.compound.clip else None
         arcface = self.compound.face_recognition
-        self._recognise = ArcFace(arcface, cpu) if arcface else None
+        self._recognise = load_recognition(arcface, cpu) if arcface else None
         self.exemplar = exemplar and load_exemplar(exemplar, sid.semantic, sid.size)
 
     def to(self, device: torch.device | str) -> Embedder:

@@ -14,7 +14,7 @@ from .. import media
 from ..config.mef import BaseParams, ValidationParams
 from ..data.portraits import Portrait
 from ..media.tensors import to_images, to_tensor
-from .base import is_inpainting, is_xl, set_scheduler
+from .base import is_xl, set_scheduler
 from .conditions import Conditions
 from .embeddings import given_expression
 from .frozen import FrozenNetworks
@@ -42,18 +42,19 @@ class Validation:
         self.people, self.expressions = list(map(self._thumbnail, people)), list(map(self._thumbnail, expressions))
         self.identities = frozen.embeddings(people)["identity"].cpu()
         self.semantics = given_expression(frozen.embeddings(expressions)).cpu()
+        # for inpainting, the columns' own pictures, into which people are painted
+        targets = params.expressions or [str(p.image) for p in apart]
+        if frozen.join is not None:
+            self.semantics = frozen.join(self.semantics, frozen.embeddings(targets)["expression"].cpu())
+        self.backgrounds = [{} if frozen.join is None else self._background(path) for path in targets]
         self.text = [frozen.text([prompt]) for prompt in prompts]
         self.no_text = frozen.no_text()
-        self.backgrounds = [self._background(path) for path in expressions]
         self.pipeline = DeepExprPipeline(self.base, adapters, None, BaseParams(path="."))
 
     def _thumbnail(self, path: str) -> np.ndarray:
         return media.fit(media.read_image(path), self.side, self.side)
 
     def _background(self, path: str) -> dict[str, Any]:
-        """For inpainting, a column's own picture, into which its people are painted."""
-        if not is_inpainting(self.base):
-            return {}
         picture = self._thumbnail(path)
         return background(to_tensor([picture]), face_mask(picture, path, self.base.device)[None].cpu())
 

@@ -1,0 +1,210 @@
+"""SFSR as users run it: a face painted into a picture, and what is not the face left alone."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scripts
+import tiny_base
+import torch
+from test_mef_training import train
+from test_sfsr_training import SFSR, write_people
+from tiny_mef import write_config, write_sid
+
+from modules import media
+from modules.errors import UserError
+from modules.evaluation import face_tasks
+from modules.evaluation.evaluate_faces import background_error
+from modules.evaluation.portrait_tasks import embed
+from modules.faces.close_crop import Crop
+from modules.faces.framer import Framer
+from modules.faces.region import Region, face_region
+from modules.mef.inference import load_pipeline
+from modules.mef.options import PortraitOptions
+from modules.mef.painter import FacePainter
+from modules.world import render
+
+ROOT = Path(__file__).parent.parent
+PEOPLE = [ROOT / "Inputs" / "Identities" / f"person-{i}.png" for i in (1, 2, 3)]
+
+
+@pytest.fixture(scope="module")
+def adapters(tmp_path_factory) -> Path:
+    """Of a tiny base that has been trained for a few steps; its SID says how closely it sees faces."""
+    folder = tmp_path_factory.mktemp("sfsr")
+    tiny_base.save("sd15", folder / "sd15")
+    write_people(write_sid(folder, framing_params={"size": 2.35, "above": 0.11}))
+    changes = SFSR | {"train_params.num_epochs": 1}
+    config = write_config(folder / "sfsr.yaml", folder, **changes)
+    return train(config, log_dir=str(folder / "log")) / "adapters"
+
+
+@pytest.fixture(scope="module")
+def painter(adapters) -> FacePainter:
+    return FacePainter(load_pipeline(str(adapters), cpu=True), PortraitOptions("", steps=2))
+
+
+def run(adapters: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return scripts.run("Inference.py", "--cpu", "--checkpoint", str(adapters), "--steps", "2", *options)
+
+
+@pytest.fixture(scope="module")
+def group() -> np.ndarray:
+    return np.concatenate([media.read_image(path) for path in PEOPLE], axis=1)
+
+
+def test_a_region_is_found_again_in_a_crop():
+    region, crop = Region(60.0, 50.0, 20.0, 30.0, 0.3), Crop(55.0, 52.0, 80.0, 0.3)
+    inside = region.within(crop, 160)
+    assert inside.across == 40 and inside.down == 60 and inside.angle == 0
+    place = crop.matrix @ (inside.x / 160, inside.y / 160, 1)
+    assert place == pytest.approx((60, 50))
+    # an oval's area, to the pixels of its outline
+    assert float(region.mask(128, 128).sum()) == pytest.approx(np.pi * 20 * 30, rel=0.01)
+
+
+def test_a_region_holds_the_landmarks_whatever_way_the_head_leans(painter):
+    picture = media.read_image(PEOPLE[0])
+    for turned in (picture, np.rot90(picture, 1).copy()):
+        place = painter.place(turned, "picture")
+        landmarks = Framer(2.35, 0.11, cpu=True).landmarks(turned, "picture")
+        distance = face_region(landmarks).distance(*turned.shape[:2])
+        x, y = landmarks.round().astype(int).T
+        assert float(distance[y, x].max()) < 1
+        assert place.region.is_inside(turned)
+
+
+@pytest.mark.parametrize(("face", "number"), [("left", 0), ("2", 1), ("right", 2)])
+def test_only_the_chosen_face_of_a_group_changes(painter, group, face, number):
+    place = painter.place(group, "group", face)
+    (painted,) = painter.paint(place, identity=torch.ones(1, painter.pipeline.adapters.widths[0]))
+    result = place.pasted(painted, torch.device("cpu"))
+    assert result.shape == group.shape
+    changed = np.argwhere((result != group).any(axis=2))
+    inside = place.region.distance(*group.shape[:2]).numpy() < 1
+    assert len(changed) > 500
+    assert inside[tuple(changed.T)].all()
+    side = group.shape[1] // 3
+    assert (changed[:, 1] // side == number).all()
+
+
+def test_the_script_writes_the_picture_at_its_own_size(adapters, tmp_path):
+    target, result = tmp_path / "target.png", tmp_path / "swapped.png"
+    picture = media.resize(media.read_image(PEOPLE[0]), 300, 300)
+    media.write_image(target, picture)
+    options = "--target_image", str(target), "--source_image", str(PEOPLE[1]), "--result_image", str(result)
+    done = run(adapters, *options, "--reference_image", str(PEOPLE[2]))
+    assert done.returncode == 0, done.stderr
+    found = media.read_image(result)
+    assert found.shape == picture.shape
+    assert np.array_equal(found[:, :20], picture[:, :20]) and not np.array_equal(found, picture)
+
+
+def test_without_a_target_the_picture_is_drawn_first(adapters, tmp_path):
+    done = run(
+        adapters, "--prompt", "a red hat", "--source_image", str(PEOPLE[1]), "--result_image", str(tmp_path / "a.png")
+    )
+    # what a network that has learnt next to nothing draws shows no face, and that is told
+    assert done.returncode == 2
+    assert "no face" in done.stderr and "what the prompt has drawn" in done.stderr
+
+
+def faulty(kind: str, folder: Path) -> list[str]:
+    """The options of one fault."""
+    target = folder / "target.png"
+    picture = media.read_image(PEOPLE[0])
+    source = ["--source_image", str(PEOPLE[1])]
+    if kind == "no face":
+        picture = np.full_like(picture, 128)
+    elif kind == "edge":
+        picture = picture[70:]
+    elif kind == "number":
+        source += ["--face", "3"]
+    elif kind == "word":
+        source += ["--expression", "joyy"]
+    elif kind == "nothing":
+        source = []
+    elif kind == "video":
+        source += ["--driving_video", str(target)]
+    elif kind == "option":
+        source += ["--strength", "0.5"]
+    elif kind == "result":
+        source += ["--result_video", str(folder / "a.mp4")]
+    media.write_image(target, picture)
+    return ["--target_image", str(target), *source]
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("no face", "no face"),
+        ("edge", "the face is at the picture's edge"),
+        ("number", "--face 3: one face is found in"),
+        ("word", "joy"),
+        ("nothing", "--target_image needs --source_image"),
+        ("video", "--driving_video has no meaning with --target_image"),
+        ("option", "--strength has no meaning with --target_image"),
+        ("result", "--result_video: --target_image gives a picture"),
+    ],
+)
+def test_bad_input_is_told_in_one_line(adapters, tmp_path, kind, message):
+    result = tmp_path / "result.png"
+    done = run(adapters, *faulty(kind, tmp_path), "--result_image", str(result))
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert not result.exists()
+
+
+def test_a_base_for_text_paints_nothing(tmp_path):
+    pipeline = load_pipeline(str(ROOT / "MEF_Checkpoints" / "adapters"), cpu=True)
+    with pytest.raises(UserError, match="its UNet reads no background"):
+        FacePainter(pipeline, PortraitOptions(""))
+
+
+def test_triples_ask_for_what_can_be_rendered():
+    triples = face_tasks.ask(3, 2)
+    swap, reenact, both = (triples.asked(task) for task in face_tasks.TASKS)
+    assert torch.equal(both.truth.identity, triples.source.identity.repeat_interleave(2, dim=0))
+    assert torch.equal(swap.truth.action_units, triples.target.action_units)
+    assert torch.equal(reenact.truth.identity, triples.target.identity)
+    assert torch.equal(both.truth.action_units, triples.driver.action_units)
+    for asked in (swap, reenact, both):
+        assert torch.equal(asked.truth.pose, triples.target.pose)
+        assert torch.equal(asked.truth.scene, triples.target.scene)
+    assert not (triples.shown == triples.own).any()
+    assert torch.equal(swap.person, torch.tensor([0, 0, 1, 1, 2, 2]))
+    assert torch.equal(reenact.person, torch.arange(6))
+
+
+def test_what_is_painted_for_a_task_is_judged_by_what_it_leaves_alone(adapters):
+    pipeline = load_pipeline(str(adapters), crop=False, cpu=True)
+    painter, triples = FacePainter(pipeline, PortraitOptions("", steps=1)), face_tasks.ask(2, 1)
+    source, driver, target = (
+        (render(faces, 64).image * 255).byte() for faces in (triples.source, triples.driver, triples.target)
+    )
+    blank = torch.full_like(target[:1], 128)
+    targets = face_tasks.Targets(painter, torch.cat([target, blank]))
+    assert targets.missed == 1
+    z = [torch.cat([z, z[:1]]) for z in embed(pipeline, triples.asked("both"), source, driver)]
+    pictures = {}
+    for task in face_tasks.TASKS:
+        for way in (face_tasks.Way("all"), *face_tasks.WAYS):
+            made = targets.paint(way, task, *z)
+            pictures[task, way.name] = made.image
+            assert background_error(made.image, targets.images, made.outside).max() == 0
+            assert torch.equal(made.image[2:], blank)
+            assert not torch.equal(made.image, targets.images)
+    # an identity that is the picture's own, or another's, makes another picture
+    assert not torch.equal(pictures["swap", "all"], pictures["reenact", "all"])
+    assert not torch.equal(pictures["both", "no identity adapter"], pictures["both", "all"])
+
+
+def test_background_errors_are_of_what_is_outside():
+    target = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
+    image = target.clone()
+    image[..., 0, 0], image[..., 1, 1] = 100, 6
+    outside = torch.tensor([[[[0.0, 1], [1, 1]]]])
+    assert background_error(image, target, outside).tolist() == [2]
