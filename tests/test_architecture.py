@@ -21,7 +21,7 @@ FLOORS = (
     {"sid"},
     {"mef"},
     {"evaluation"},
-    {"recipe"},
+    {"recipe", "app"},
 )
 LONGEST = 350  # lines of a file
 

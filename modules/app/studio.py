@@ -1,0 +1,113 @@
+"""What the page does, by the functions that the command line calls; models are loaded once and kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from .. import media
+from ..bundled import BUNDLED, BUNDLED_MEF, bundled
+from ..config.files import load_animation_config
+from ..devices import best_device
+from ..errors import UserError
+from ..mef.options import PortraitOptions, check_prompt
+from ..sid import inference, named
+from ..sid.framing import Framing
+from ..sid.motion import MotionOptions
+
+if TYPE_CHECKING:
+    from ..mef.pipeline import DeepExprPipeline
+
+Way = Literal["model", "mesh"]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How an animated photograph is made and shown.
+
+    Attributes:
+        way: by the bundled model, or by a head fitted to the photograph.
+        face: which of several in the photograph: largest, left, right.
+        beside: photograph and driver are shown beside the result.
+    """
+
+    way: Way = "model"
+    face: str = "largest"
+    beside: bool = False
+
+
+class Studio:
+    """Photographs and drivers in, files of results out.
+
+    Args:
+        cpu: do not use a GPU.
+    """
+
+    def __init__(self, cpu: bool = False):
+        self.cpu = cpu
+
+    @cached_property
+    def _config(self) -> Any:
+        return load_animation_config(bundled(BUNDLED["config"]))
+
+    @cached_property
+    def _model(self) -> inference.Moves:
+        return inference.prepare(self._config, bundled(BUNDLED["checkpoint"]), best_device(self.cpu), "auto")
+
+    @cached_property
+    def _pipeline(self) -> DeepExprPipeline:
+        from ..mef import inference as portraits  # diffusers takes seconds, which who animates should not wait for
+
+        adapters, base = (str(bundled(BUNDLED_MEF[name])) for name in ("checkpoint", "base"))
+        return portraits.load_pipeline(adapters, base, cpu=self.cpu)
+
+    def _animated(self, options: MotionOptions, look: Look) -> tuple[inference.Animated, Framing]:
+        """What moves a photograph, and how it is framed."""
+        if look.way == "mesh":
+            size, params = inference.POINT_FRAMES, inference.MESH_FRAMING
+            animated = inference.by_mesh(options, self.cpu)
+        else:
+            size, params = inference.frame_size(self._config), self._config.framing_params
+            animated = self._model(options)
+        return animated, Framing(size, params=params, side_by_side=look.beside, cpu=self.cpu, face=look.face)
+
+    def animate(self, photo: str, driver: str, folder: Path, options: MotionOptions, look: Look) -> Path:
+        """The photograph moved by a video, as a video, or with the face of a picture, as a picture."""
+        animated, framing = self._animated(options, look)
+        if media.is_image(driver):
+            result = folder / "animated.png"
+            inference.animate_image(animated, photo, driver, str(result), framing)
+        else:
+            result = folder / "animated.mp4"
+            inference.animate_video(animated, photo, driver, str(result), framing)
+        return result
+
+    def express(
+        self, photo: str, words: str, folder: Path, options: MotionOptions, look: Look, seconds: float | None
+    ) -> Path:
+        """The photograph with an expression by name: a picture, or a clip of so many ``seconds``, there and back."""
+        animated, framing = self._animated(options, look)
+        if seconds is None:
+            result = folder / f"{words}.png"
+            named.show_image(animated, photo, words, str(result), framing)
+        else:
+            result = folder / f"{words}.mp4"
+            named.show_video(animated, photo, words, str(result), framing, seconds)
+        return result
+
+    def portray(
+        self, photo: str | None, reference: str | None, word: str | None, folder: Path, options: PortraitOptions
+    ) -> list[Path]:
+        """Portraits of a prompt, with the person of a photograph and the expression of a picture or a word."""
+        check_prompt(options.prompt)
+        if reference is not None and word is not None:
+            raise UserError("the expression: there are a picture and a word; take one of the two away")
+        from ..mef import inference as portraits
+
+        artist = portraits.Portraitist(self._pipeline, options, photo)
+        portraits.tell_unread(self._pipeline.base.tokenizer, options.prompt)
+        embedder = self._pipeline.expression_embedder
+        shown = None if word is None else portraits.named_expression(embedder, word)
+        return portraits.draw_images(artist, reference, str(folder / "portrait.png"), shown)

@@ -1,0 +1,48 @@
+"""A running app.py for tests, and what asks it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import scripts
+
+INPUTS = Path(__file__).parent.parent / "Inputs"
+PERSON = INPUTS / "Identities/person-3.png"
+SMILE = INPUTS / "driving static images/happiness.png"
+DRIVER = INPUTS / "driving videos/driver-1.mp4"
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@contextlib.contextmanager
+def running(place: Path) -> Iterator[tuple[str, Path, int]]:
+    """The address of the page, the folder of its temporary files, and the process; it is ended with the block."""
+    port = free_port()
+    script = scripts.start("app.py", "--cpu", "--port", str(port), env={"TMPDIR": str(place)}, fresh=True)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 180
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(url).status_code == 200:
+                    break
+            assert script.poll() is None, script.communicate()
+            assert time.monotonic() < deadline, "the page does not come"
+            time.sleep(0.3)
+        (folder,) = place.glob("deepexpr-*")
+        yield url, folder, script.pid
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(script.pid, signal.SIGTERM)
+        script.communicate(timeout=60)

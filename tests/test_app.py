@@ -1,0 +1,310 @@
+"""app.py without a browser: what is given, what comes back, and what nobody gets."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scripts
+
+pytest.importorskip("gradio", reason="the page needs gradio: pip install -r requirements-app.txt")
+
+import app_server
+import httpx
+from app_server import DRIVER, PERSON, SMILE
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+from modules import media
+from modules.app.files import LARGEST, TemporaryFiles
+from modules.app.jobs import Failed, Job, Jobs
+from modules.app.studio import Look, Studio
+from modules.errors import UserError
+from modules.sid.motion import MotionOptions
+
+ROOT = Path(__file__).parent.parent
+LOOK = ["model", "largest", False]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    with app_server.running(tmp_path_factory.mktemp("app")) as (url, folder, _):
+        yield url, folder
+
+
+@pytest.fixture(scope="module")
+def client(page, tmp_path_factory):
+    return Client(page[0], download_files=str(tmp_path_factory.mktemp("got")), verbose=False)
+
+
+def animate(client: Client, photo: Path | None, driver: Path | None, kind: str = "Picture") -> list:
+    photo, driver = (None if path is None else handle_file(str(path)) for path in (photo, driver))
+    video, picture = (driver, None) if kind == "Video" else (None, driver)
+    return client.predict(photo, kind, video, picture, "both", 1, False, *LOOK, api_name="/animate")
+
+
+def path_of(shown: object) -> Path:
+    value = shown.get("value", shown) if isinstance(shown, dict) else shown
+    return Path(value.get("video", value.get("path")) if isinstance(value, dict) else value)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> Path:
+    """Six frames of the bundled driver."""
+    path = tmp_path_factory.mktemp("clip") / "six frames.mp4"
+    frames = [frame.image for frame, _ in zip(media.read_video(DRIVER), range(6), strict=False)]
+    with media.VideoWriter(path, *frames[0].shape[1::-1], 25) as writer:
+        for number, frame in enumerate(frames):
+            writer.write(frame, number / 25)
+    return path
+
+
+def test_a_photograph_and_a_video_give_a_video(client, clip):
+    video, _, download, state = animate(client, PERSON, clip, "Video")
+    assert media.probe_video(path_of(video)).times == pytest.approx([n / 25 for n in range(6)], abs=1e-3)
+    assert path_of(download).name == "animated.mp4" and state.startswith("Done in")
+
+
+def test_a_picture_gives_what_the_command_line_gives(client, tmp_path):
+    _, picture, _, _ = animate(client, PERSON, SMILE)
+    told = scripts.run(
+        *("Inference.py", "--cpu", "--source_image", PERSON, "--driving_video", SMILE),
+        *("--result_image", tmp_path / "by command.png"),
+    )
+    assert told.returncode == 0, told.stderr
+    assert np.array_equal(media.read_image(path_of(picture)), media.read_image(tmp_path / "by command.png"))
+
+
+def test_a_word_gives_a_picture(client):
+    _, picture, _, _ = client.predict(
+        handle_file(str(PERSON)), "amazement", 1, "Picture", 3, *LOOK, api_name="/express"
+    )
+    shown, before = media.read_image(path_of(picture)), media.read_image(PERSON)
+    assert shown.shape == before.shape and not np.array_equal(shown, before)
+
+
+def test_a_prompt_gives_portraits_and_says_which_words_are_unknown(client):
+    gallery, state = client.predict("a person with a zeppelin", None, "joy", None, 2, 3, 0, False, api_name="/portrait")
+    assert len(gallery) == 2 and "zeppelin" in state
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("notes.png", b"no picture at all", "notes.png: is not a picture"),
+        ("empty.jpg", b"", "empty.jpg: is not a picture"),
+        ("page.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "Photograph: page.svg is not a picture"),
+        (None, None, "Photograph: nothing is there yet"),
+    ],
+)
+def test_what_is_no_photograph_is_refused_in_one_line(client, tmp_path, name, content, said):
+    photo = None
+    if name is not None:
+        photo = tmp_path / name
+        photo.write_bytes(content)
+    with pytest.raises(AppError) as told:
+        animate(client, photo, SMILE)
+    assert str(told.value).startswith(said) and "\n" not in str(told.value)
+
+
+def test_a_video_as_photograph_and_a_picture_as_video_are_refused(client, clip):
+    with pytest.raises(AppError, match="Photograph: .*mp4 is not a picture"):
+        animate(client, clip, SMILE)
+    with pytest.raises(AppError, match="Driving video: .*png is not a video"):
+        animate(client, PERSON, SMILE, "Video")
+
+
+def test_errors_are_those_of_the_command_line_without_the_servers_folders(client, page, tmp_path, clip):
+    media.write_image(tmp_path / "wall.png", np.full((80, 80, 3), 128, np.uint8))
+    cut_off = tmp_path / "cut off.mp4"
+    cut_off.write_bytes(clip.read_bytes()[:-400])
+    for photo, driver, kind in ((tmp_path / "wall.png", SMILE, "Picture"), (PERSON, cut_off, "Video")):
+        with pytest.raises(AppError) as told:
+            animate(client, photo, driver, kind)
+        line = str(told.value)
+        assert (photo if kind == "Picture" else driver).name in line and "\n" not in line
+        assert str(page[1]) not in line and "/tmp" not in line
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/passwd",
+        "../../../../../../etc/passwd",
+        "..%2f..%2f..%2f..%2f..%2fetc%2fpasswd",
+        "%2e%2e/%2e%2e/%2e%2e/etc/passwd",
+        str(ROOT / "README.md"),
+        str(ROOT / "app.py"),
+        "README.md",
+        "file:///etc/passwd",
+        "{temporary}",
+        "{temporary}/../../etc/passwd",
+    ],
+)
+def test_no_file_of_the_computer_can_be_read(page, path):
+    url, folder = page
+    path = path.replace("{temporary}", str(folder))
+    for route in ("/gradio_api/file=", "/gradio_api/file/", "/static/", "/assets/", "/"):
+        answer = httpx.get(url + route + path)
+        # every unknown page is answered by an error, or by the page itself
+        assert "root:" not in answer.text and "DeepExpr is" not in answer.text and "def main" not in answer.text
+        if route.startswith("/gradio_api"):
+            assert answer.status_code in (403, 404)
+
+
+@pytest.mark.parametrize("path", ["/etc/hostname", str(PERSON.parent / "../../LICENSE"), "http://127.0.0.1:1/me.png"])
+def test_a_path_in_place_of_an_upload_is_refused(page, path):
+    url, _ = page
+    with pytest.raises(AppError):
+        Client(url, verbose=False).predict(
+            {"path": path, "meta": {"_type": "gradio.FileData"}}, "joy", 1, "Picture", 3, *LOOK, api_name="/express"
+        )
+
+
+def test_a_files_name_leads_nowhere_else(page):
+    url, folder = page
+    before = set(folder.parent.iterdir())
+    name = "../../../../evil.png"
+    (place,) = httpx.post(f"{url}/gradio_api/upload", files={"files": (name, PERSON.read_bytes())}).json()
+    assert Path(place).resolve().is_relative_to(folder)
+    assert set(folder.parent.iterdir()) == before
+
+
+def test_what_is_too_large_is_refused_and_not_kept(page):
+    url, folder = page
+
+    def size() -> int:
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+    before = size()
+    answer = httpx.post(
+        f"{url}/gradio_api/upload", files={"files": ("big.mp4", bytes((LARGEST + 1) * 1024**2))}, timeout=60
+    )
+    assert answer.status_code == 413 and "maximum allowed size" in answer.text
+    assert size() == before
+
+
+def test_other_sites_cannot_use_the_page(page):
+    url, _ = page
+    assert httpx.get(url, headers={"Host": "evil.example"}).status_code == 400
+    answer = httpx.get(f"{url}/gradio_api/info", headers={"Origin": "http://evil.example"})
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_the_page_is_on_this_computer_alone_and_asks_no_other(page):
+    url, _ = page
+    port = urllib.parse.urlsplit(url).port
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.2:{port}")  # another address of this computer
+    config = json.loads(httpx.get(f"{url}/config").text)
+    assert config["analytics_enabled"] is False
+    assert "googleapis" not in httpx.get(url).text + httpx.get(f"{url}/theme.css").text
+
+
+def test_people_who_come_together_get_what_is_theirs(page, tmp_path):
+    url, _ = page
+    people = sorted(PERSON.parent.glob("*.png"))[:4]
+
+    def ask(photo: Path) -> tuple[int, int, int]:
+        own = Client(url, download_files=str(tmp_path / photo.stem), verbose=False)
+        _, picture, _, _ = animate(own, photo, SMILE)
+        return tuple(media.read_image(path_of(picture))[2, 2])  # a corner, which stays as it was
+
+    with ThreadPoolExecutor(4) as pool:
+        got = list(pool.map(ask, people))
+    assert got == [tuple(media.read_image(photo)[2, 2]) for photo in people]
+
+
+def test_a_job_is_cancelled_at_its_next_frame_and_leaves_nothing(tmp_path):
+    jobs, folder = Jobs(tmp_path), tmp_path / "result"
+    folder.mkdir()
+
+    def show(share: float, what: str) -> None:
+        if what.startswith("frame 2"):
+            assert jobs.cancel("me")
+
+    def work(job: Job) -> Path:
+        return Studio(cpu=True).animate(str(PERSON), str(DRIVER), folder, MotionOptions(), Look())
+
+    with pytest.raises(Failed, match="Cancelled"):
+        jobs.run("me", work, show)
+    assert list(folder.iterdir()) == [] and not jobs.cancel("me")
+
+
+def test_who_waits_for_a_turn_can_be_cancelled_too(tmp_path):
+    jobs, begun, go_on = Jobs(tmp_path), threading.Event(), threading.Event()
+    worked = []
+
+    def first(job: Job) -> None:
+        begun.set()
+        go_on.wait(10)
+
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(jobs.run, "one", first, lambda *_: None)
+        assert begun.wait(10)
+        two = pool.submit(jobs.run, "two", worked.append, lambda *_: None)
+        deadline = time.monotonic() + 10
+        while not jobs.cancel("two"):
+            assert time.monotonic() < deadline
+        go_on.set()
+        one.result(10)
+        with pytest.raises(Failed, match="Cancelled"):
+            two.result(10)
+    assert worked == []
+
+
+def test_a_fault_of_ours_is_told_in_one_line_and_on_the_terminal(tmp_path, capsys):
+    def work(job: Job) -> None:
+        raise ZeroDivisionError("secret /etc/place")
+
+    def wrong(job: Job) -> None:
+        raise UserError(f"{tmp_path}/0123abc/me.png: has no face")
+
+    with pytest.raises(Failed) as told:
+        Jobs(tmp_path).run("me", work, lambda *_: None)
+    assert "secret" not in str(told.value) and "ZeroDivisionError" in capsys.readouterr().err
+    with pytest.raises(Failed, match="^me.png: has no face$"):
+        Jobs(tmp_path).run("me", wrong, lambda *_: None)
+
+
+def test_old_files_go_and_examples_stay(tmp_path):
+    files = TemporaryFiles(tmp_path)
+    example = files.new_folder()
+    files.keep()
+    old, new = files.new_folder(), files.new_folder()
+    for folder in (example, old, new):
+        (folder / "me.png").write_bytes(b"1")
+    for path in (example / "me.png", example, old / "me.png", old):
+        os.utime(path, (0, 0))
+    files.sweep()
+    assert set(tmp_path.iterdir()) == {example, new}
+
+
+def test_the_temporary_files_are_gone_when_the_process_ends(tmp_path):
+    with app_server.running(tmp_path) as (url, folder, pid):
+        httpx.post(f"{url}/gradio_api/upload", files={"files": ("me.png", PERSON.read_bytes())})
+        assert any(folder.rglob("me.png"))
+        os.kill(pid, signal.SIGTERM)
+    assert list(tmp_path.glob("deepexpr-*")) == []
+
+
+def test_what_is_missing_is_told_in_one_line(tmp_path):
+    (tmp_path / "gradio.py").write_text("raise ImportError")
+    paths = {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    told = scripts.run("app.py", "--port", str(app_server.free_port()), env=paths, fresh=True)
+    assert told.returncode == 2 and "pip install -r requirements-app.txt" in told.stderr
+    assert "Traceback" not in told.stderr
+
+
+def test_a_port_that_is_taken_is_told_in_one_line(page):
+    port = urllib.parse.urlsplit(page[0]).port
+    told = scripts.run("app.py", "--port", str(port))
+    assert told.returncode == 2 and f"--port {port}: cannot be used" in told.stderr

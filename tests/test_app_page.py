@@ -1,0 +1,130 @@
+"""The page of app.py as people see it, in a real browser without a window."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("gradio", reason="the page needs gradio: pip install -r requirements-app.txt")
+pytest.importorskip("playwright", reason="a browser is driven by Playwright: pip install -r requirements-dev.txt")
+
+import app_server
+from app_server import DRIVER, PERSON
+from playwright.sync_api import Page, expect, sync_playwright
+
+from modules import media
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def browser() -> str | None:
+    """A Chromium that answers: Ubuntu's package of that name may only point at another."""
+    for path in filter(None, map(shutil.which, BROWSERS)):
+        if subprocess.run([path, "--version"], capture_output=True).returncode == 0:
+            return path
+    return None
+
+
+FOUND = browser()
+pytestmark = pytest.mark.skipif(FOUND is None, reason="no Chromium on this machine: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory) -> Iterator[str]:
+    with app_server.running(tmp_path_factory.mktemp("app")) as (address, _, _):
+        yield address
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with sync_playwright() as play:
+        # what sees the camera sees the bundled driver instead; root has no sandbox
+        camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        sandbox = ["--no-sandbox"] if os.getuid() == 0 else []
+        opened = play.chromium.launch(executable_path=FOUND, args=[*camera, *sandbox])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(chromium, url) -> Iterator[Page]:
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    shown = context.new_page()
+    shown.asked = []
+    shown.on("request", lambda request: shown.asked.append(request.url))
+    shown.goto(url)
+    yield shown
+    context.close()
+
+
+def drop(page: Page, *files: Path) -> None:
+    """Give files to the fields that can be seen, from the left."""
+    for number, file in enumerate(files):
+        page.locator("input[type=file]").nth(number).set_input_files(file)
+    fields = page.get_by_role("tabpanel").locator("visible=true").get_by_label("Clear")
+    expect(fields).to_have_count(len(files), timeout=20_000)  # they are uploaded
+
+
+def test_two_files_dropped_become_a_video_to_be_had(page, tmp_path):
+    drop(page, PERSON, DRIVER)
+    page.get_by_role("button", name="Animate", exact=True).click()
+    expect(page.get_by_text(re.compile(r"frame \d+ of 100, about .* left")).first).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("Done in")).to_be_visible(timeout=180_000)
+    with page.expect_download() as got:
+        page.get_by_text("Download", exact=True).click()
+    got.value.save_as(tmp_path / "got.mp4")
+    assert len(media.probe_video(tmp_path / "got.mp4").times) == len(media.probe_video(DRIVER).times)
+    plays = "video => video.readyState >= 2 && video.videoWidth > 0"
+    result = page.locator("video[src*='animated.mp4']")
+    deadline = time.monotonic() + 20
+    while not result.evaluate(plays):
+        assert time.monotonic() < deadline, "the result does not play"
+    if place := os.environ.get("DEEPEXPR_SCREENSHOT"):
+        page.screenshot(path=place)
+    strangers = [asked for asked in page.asked if not re.match(r"(http://127\.0\.0\.1[:/]|data:|blob:)", asked)]
+    assert not strangers  # fonts, scripts, counters
+
+
+def test_work_is_cancelled_and_the_next_begins(page):
+    drop(page, PERSON, DRIVER)
+    go = page.get_by_role("button", name="Animate", exact=True)
+    go.click()
+    expect(page.get_by_text(re.compile(r"frame [1-9]\d* of 100")).first).to_be_visible(timeout=60_000)
+    page.get_by_role("button", name="Cancel").locator("visible=true").click()
+    expect(page.get_by_text("Cancelled.")).to_be_visible(timeout=20_000)
+    expect(page.locator("video[src*='animated.mp4']")).to_have_count(0)
+    go.click()
+    expect(page.get_by_text(re.compile(r"frame [1-9]\d* of 100")).first).to_be_visible(timeout=60_000)
+    page.get_by_role("button", name="Cancel").locator("visible=true").click()
+    expect(page.get_by_text("Cancelled.")).to_be_visible(timeout=20_000)
+
+
+def test_an_example_is_one_click_and_a_word_another(page):
+    page.get_by_role("tab", name="Express").click()
+    page.get_by_text("amazement (surprise)").click()
+    expect(page.locator("img[src*='person-2.png']").locator("visible=true").first).to_be_visible()
+    page.get_by_role("button", name="Express", exact=True).click()
+    expect(page.get_by_text("Done in")).to_be_visible(timeout=60_000)
+    expect(page.locator("img[src*='amazement.png']")).to_be_visible()
+
+
+def test_an_error_is_one_line_on_the_page(page):
+    page.get_by_role("button", name="Animate", exact=True).click()
+    told = page.get_by_text("Photograph: nothing is there yet; drop a file, or choose an example below")
+    expect(told).to_be_visible(timeout=20_000)
+    assert "Traceback" not in page.content()
+
+
+def test_nothing_is_cut_off_on_a_telephone(page):
+    page.set_viewport_size({"width": 400, "height": 800})
+    for tab in ("Express", "Portrait", "Animate"):
+        page.get_by_role("tab", name=tab).click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400
