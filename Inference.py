@@ -19,6 +19,9 @@ from modules.options import (
     chosen,
     drivers_of,
 )
+from modules.sid.options import OPTIONS as CONTROL
+from modules.sid.options import add_options as add_control_options
+from modules.sid.options import check_motion_files, control_of, is_alone
 
 ROOT = Path(__file__).parent
 # What a bare `python Inference.py` animates with. The two belong together: one given, the other must be too.
@@ -48,6 +51,7 @@ SID_ONLY = (
     "onnx",
     "onnx_provider",
     "seconds",
+    *CONTROL,
 )
 MEF_ONLY = (
     "negative_prompt",
@@ -128,6 +132,7 @@ def parse() -> argparse.Namespace:
     add("--onnx", metavar="DIR", help=what)
     what = "what onnxruntime computes with (default: cuda where onnxruntime and PyTorch have it, else cpu)"
     add("--onnx_provider", choices=["cpu", "cuda", "tensorrt"], help=what)
+    add_control_options(parser)
     add = parser.add_argument_group("drawing new portraits (MEF): --prompt selects it").add_argument
     add("--prompt", help="what the portrait shows: scene, clothes, style")
     add("--negative_prompt", help="what it should not show")
@@ -160,6 +165,8 @@ def main() -> None:
     args = parse()
     if args.list_expressions:
         list_expressions()
+    elif args.list_edits:
+        list_edits()
     elif args.prompt is not None:
         draw(args)
     else:
@@ -168,6 +175,12 @@ def main() -> None:
 
 def list_expressions() -> None:
     from modules.world.emotions import listed
+
+    print(listed())
+
+
+def list_edits() -> None:
+    from modules.world.control.options import listed
 
     print(listed())
 
@@ -237,7 +250,8 @@ def fill_in_bundled(args: argparse.Namespace) -> None:
             setattr(args, name, str(ROOT / path))
     if args.source_image is None and args.source_video is None:
         args.source_image = str(ROOT / BUNDLED_SOURCE)
-    if args.driving_video is None and args.reference_image is None and args.expression is None:
+    is_driven = args.driving_video or args.reference_image or args.expression
+    if not (is_driven or is_alone(args)):
         args.driving_video = str(ROOT / BUNDLED_DRIVER)
 
 
@@ -273,7 +287,11 @@ def animate(args: argparse.Namespace) -> None:
         if args.source_video is not None:
             raise UserError("--source_video: --motion mesh fits a head to one photograph; leave --motion out")
     check_onnx(args)
+    alone = is_alone(args)
+    control = control_of(args)
     fill_in_bundled(args)
+    if alone and args.source_video is not None:  # which drives itself, as far as that goes
+        args.driving_video, args.strength = args.source_video, 0.0
 
     from dataclasses import replace
     from functools import partial
@@ -283,13 +301,16 @@ def animate(args: argparse.Namespace) -> None:
     from modules.sid import inference
     from modules.sid.framing import Framing
     from modules.sid.motion import MotionOptions
+    from modules.sid.template import Template
 
     drivers = drivers_of(args, [args.result_image])
+    check_motion_files(args, not all(drivers.values()))
     options = MotionOptions(
         motion=None if args.motion == "mesh" else args.motion,
         relative=args.relative or args.find_best_frame,
         adapt_scale=args.adapt_scale,
         other_pose=args.pose_video is not None,
+        control=control,
         **chosen(args, ("drive", "strength")),
     )
     if args.motion == "mesh":
@@ -331,9 +352,10 @@ def animate(args: argparse.Namespace) -> None:
         animated = inference.prepare_onnx(Path(args.onnx), provider_for(args.onnx_provider, args.cpu))
     else:
         animated = inference.prepare(config, args.checkpoint, best_device(args.cpu), args.precision or "auto")
-    if args.expression is not None:
+    if args.expression is not None or (alone and args.source_video is None):
         show(args, animated(options), framing)
         return
+    template = Template(None if args.motion == "mesh" or args.onnx else args.checkpoint, args.save_motion)
     for path, is_picture in drivers.items():
         if is_picture and options.relative:
             name = "find_best_frame" if args.find_best_frame else "relative"
@@ -342,7 +364,7 @@ def animate(args: argparse.Namespace) -> None:
             wanted = replace(options, relative=options.relative and not is_picture)
             source, result, best = args.source_video, args.result_video, args.find_best_frame
             count = inference.animate_source_video(
-                animated(wanted), source, path, result, framing, args.pose_video, best
+                animated(wanted), source, path, result, framing, args.pose_video, best, template
             )
             print(f"wrote {result} ({count} frames)")
         elif is_picture:
@@ -352,7 +374,7 @@ def animate(args: argparse.Namespace) -> None:
         else:
             result, best = args.result_video, args.find_best_frame
             source, pose = args.source_image, args.pose_video
-            count = inference.animate_video(animated(options), source, path, result, framing, pose, best)
+            count = inference.animate_video(animated(options), source, path, result, framing, pose, best, template)
             print(f"wrote {result} ({count} frames)")
 
 
