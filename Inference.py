@@ -25,6 +25,9 @@ from modules.options import (
     chosen,
     drivers_of,
 )
+from modules.sid.options import OPTIONS as CONTROL
+from modules.sid.options import add_options as add_control_options
+from modules.sid.options import check_motion_files, control_of, is_alone
 
 ROOT = Path(__file__).parent
 BUNDLED_SOURCE, BUNDLED_DRIVER = "Inputs/Identities/person-3.png", "Inputs/driving videos/driver-1.mp4"
@@ -51,6 +54,7 @@ SID_ONLY = (
     "onnx",
     "onnx_provider",
     "seconds",
+    *CONTROL,
 )
 MEF_ONLY = (
     "negative_prompt",
@@ -131,6 +135,7 @@ def parser_of(kind: type[Parser] = Parser) -> Parser:
     add("--onnx", metavar="DIR", help=what)
     what = "what onnxruntime computes with (default: cuda where onnxruntime and PyTorch have it, else cpu)"
     add("--onnx_provider", choices=["cpu", "cuda", "tensorrt"], help=what)
+    add_control_options(parser)
     add = parser.add_argument_group("drawing new portraits (MEF): --prompt selects it").add_argument
     add("--prompt", help="what the portrait shows: scene, clothes, style")
     add("--negative_prompt", help="what it should not show")
@@ -165,6 +170,8 @@ def main() -> None:
     args = parser_of().parse_args()
     if args.list_expressions:
         list_expressions()
+    elif args.list_edits:
+        list_edits()
     elif chosen(args, ("batch", "out")):
         batch(args)
     elif args.target_image is not None:
@@ -201,6 +208,12 @@ def batch(args: argparse.Namespace) -> None:
 
 def list_expressions() -> None:
     from modules.world.emotions import listed
+
+    print(listed())
+
+
+def list_edits() -> None:
+    from modules.world.control.options import listed
 
     print(listed())
 
@@ -273,7 +286,8 @@ def fill_in_bundled(args: argparse.Namespace) -> None:
             setattr(args, name, str(ROOT / path))
     if args.source_image is None and args.source_video is None:
         args.source_image = str(ROOT / BUNDLED_SOURCE)
-    if args.driving_video is None and args.reference_image is None and args.expression is None:
+    is_driven = args.driving_video or args.reference_image or args.expression
+    if not (is_driven or is_alone(args)):
         args.driving_video = str(ROOT / BUNDLED_DRIVER)
 
 
@@ -326,7 +340,11 @@ def animate(args: argparse.Namespace) -> None:
         if args.source_video is not None:
             raise UserError("--source_video: --motion mesh fits a head to one photograph; leave --motion out")
     check_onnx(args)
+    alone = is_alone(args)
+    control = control_of(args)
     fill_in_bundled(args)
+    if alone and args.source_video is not None:  # which drives itself, as far as that goes
+        args.driving_video, args.strength = args.source_video, 0.0
 
     from dataclasses import replace
     from functools import partial
@@ -335,13 +353,16 @@ def animate(args: argparse.Namespace) -> None:
     from modules.sid import inference
     from modules.sid.framing import Framing
     from modules.sid.motion import MotionOptions
+    from modules.sid.template import Template
 
     drivers = drivers_of(args, [args.result_image])
+    check_motion_files(args, not all(drivers.values()))
     options = MotionOptions(
         motion=None if args.motion == "mesh" else args.motion,
         relative=args.relative or args.find_best_frame,
         adapt_scale=args.adapt_scale,
         other_pose=args.pose_video is not None,
+        control=control,
         **chosen(args, ("drive", "strength")),
     )
     if args.motion == "mesh":
@@ -379,9 +400,10 @@ def animate(args: argparse.Namespace) -> None:
         animated = onnx_model(args.onnx, args.onnx_provider, args.cpu)
     else:
         animated = model(args.config, args.checkpoint, args.precision or "auto", args.cpu)
-    if args.expression is not None:
+    if args.expression is not None or (alone and args.source_video is None):
         show(args, animated(options), framing)
         return
+    template = Template(None if args.motion == "mesh" or args.onnx else args.checkpoint, args.save_motion)
     for path, is_picture in drivers.items():
         if is_picture and options.relative:
             name = "find_best_frame" if args.find_best_frame else "relative"
@@ -390,7 +412,7 @@ def animate(args: argparse.Namespace) -> None:
             wanted = replace(options, relative=options.relative and not is_picture)
             source, result, best = args.source_video, args.result_video, args.find_best_frame
             count = inference.animate_source_video(
-                animated(wanted), source, path, result, framing, args.pose_video, best
+                animated(wanted), source, path, result, framing, args.pose_video, best, template
             )
             print(f"wrote {result} ({count} frames)")
         elif is_picture:
@@ -400,7 +422,7 @@ def animate(args: argparse.Namespace) -> None:
         else:
             result, best = args.result_video, args.find_best_frame
             source, pose = args.source_image, args.pose_video
-            count = inference.animate_video(animated(options), source, path, result, framing, pose, best)
+            count = inference.animate_video(animated(options), source, path, result, framing, pose, best, template)
             print(f"wrote {result} ({count} frames)")
 
 

@@ -15,6 +15,7 @@ from ..data.expression_pictures import pictures_of_state
 from ..errors import UserError
 from ..faces.detail import Detail
 from ..media.tensors import to_images, to_tensor
+from ..world.control.chain import Chain
 from ..world.puppets.states import States
 from ..world.showing import state_of
 from .driving import ModelAnimator, Pictures
@@ -22,7 +23,16 @@ from .encoders import Encoders, Semantics
 from .generator import Condition, Generated
 from .keypoints import Keypoints
 from .model import SID
-from .motion import Driver, MotionOptions, Source, pose_distance, read_driver, read_source, transfer
+from .motion import (
+    Driver,
+    MotionOptions,
+    Source,
+    embedding_chain,
+    pose_distance,
+    read_driver,
+    read_source,
+    transfer,
+)
 
 PEOPLE = 6  # rendered people, in whose mean an expression is read
 
@@ -55,13 +65,14 @@ class Animator(ModelAnimator[Driver, Person]):
         batch_size: int | None = None,
         large: Any = None,
         half: torch.dtype | None = None,
+        change: Tensor | None = None,
     ):
         options = options or MotionOptions()
         options.resolved(model.encoders is not None)  # say at once what cannot work
         self.model = model
         if batch_size is None:  # in fp32 a frame fills a CPU's caches, and more of them take longer
             batch_size = 1 if half is None and next(model.parameters()).device.type == "cpu" else 8
-        super().__init__(model, source, options, batch_size, large, half)
+        super().__init__(model, source, options, batch_size, large, half, change)
 
     def prepare(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> None:
         """Nothing: the encoders need not have seen a driver before."""
@@ -98,10 +109,20 @@ class Animator(ModelAnimator[Driver, Person]):
     def _saying(self, code: Tensor, shares: Tensor) -> Driver:
         source, count = self.person.source, len(shares)
         shown = source.semantics.expression.expand(count, -1)
-        semantics = Semantics(
-            torch.lerp(shown, self._rest + code, shares[:, None]), source.semantics.pose.expand(count, -1)
-        )
-        return Driver(source.keypoints.map(lambda t: t.expand(count, *t.shape[1:])), semantics)
+        said = torch.lerp(shown, self._rest + code, shares[:, None])
+        return self._as_read(Semantics(said, source.semantics.pose.expand(count, -1)))
+
+    def _as_read(self, semantics: Semantics) -> Driver:
+        count = len(semantics.pose)
+        return Driver(self.person.source.keypoints.map(lambda t: t.expand(count, *t.shape[1:])), semantics)
+
+    def _chain(self, change: Tensor | None) -> Chain:
+        semantics = self.person.source.semantics
+        if semantics is None:  # of key points, where nothing is asked for
+            return Chain.of_embedding(self.options.control, self.options.strength, 0, 0)
+        if self.options.control.edits and change is None:
+            raise UserError("--edit: the numbers of this model mean nothing by themselves; give its table's change")
+        return embedding_chain(self.options, semantics, change)
 
     def _meet(self, pictures: list[Pictures]) -> Person:
         images = to_tensor([media.as_image(image, "source") for image, _ in pictures], self.device)
@@ -120,12 +141,18 @@ class Animator(ModelAnimator[Driver, Person]):
             return read_driver(self.model, to_tensor(frames, self.device))
 
     def _distances(self, read: Driver) -> Tensor:
-        return pose_distance(read.keypoints, self.person.source.keypoints)
+        source = self.person.source
+        posed = pose_distance(read.keypoints, source.keypoints)
+        if read.semantics is None or source.semantics is None:
+            return posed
+        shown, own = read.semantics.expression, source.semantics.expression
+        power = shown.square().sum(dim=1) + own.square().sum(dim=1)  # between which apart lies, from 0 to 2 of it
+        return posed + (shown - own).square().sum(dim=1) / power.clamp(min=torch.finfo(power.dtype).tiny)
 
     def _results(
         self, person: Person, driver: Driver, first: Driver, pose: Driver | None, first_pose: Driver | None
     ) -> Iterator[np.ndarray]:
-        moved = transfer(self.model, person.source, driver, first, self.options, pose, first_pose)
+        moved = transfer(self.model, person.source, driver, first, self.options, pose, first_pose, self.chain)
         made = self._generate(person.source, *moved)
         if not made.prediction.isfinite().all():
             raise self._not_finite()

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..world.control.chain import Chain
 from ..world.puppets.states import States
+from .encoders import Semantics
 from .motion import MotionOptions
 
 Pictures = tuple[Any, Any]  # of a source: at the model's size, and larger or None
@@ -24,16 +26,24 @@ Person = TypeVar("Person")  # what is computed once of sources
 class Row(Protocol):
     """What is read off B frames."""
 
+    @property
+    def semantics(self) -> Semantics | None: ...
+
     def row(self, index: int) -> Any:
         """The same of one of them."""
+
+    def saying(self, semantics: Semantics) -> Any:
+        """The same with other semantics."""
 
 
 class Animates(Protocol):
     """A source that can be driven: by SID, rigged or not, or by way of a fitted head.
 
     Expressions without a driver are codes ``[1, E]``, numbers whose meaning is the animator's own but for this: zeros
-    are a face without expression, and sums are mixtures.
+    are a face without expression, and sums are mixtures.  ``chain`` is what is done to a driver's codes.
     """
+
+    chain: Chain
 
     def prepare(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> None: ...
 
@@ -59,6 +69,7 @@ class ModelAnimator(ABC, Generic[Read, Person]):
         options: how it is driven.
         batch_size: driving frames read together; results do not depend on it.
         half: what to compute networks of pictures in, in place of float32.
+        change: [K], what edits add to ``z_sem``; None: as far as the model's own numbers tell them.
         large: the same picture, larger: results then come in its size, and stay as they are at their edges, to be
             pasted back.
     """
@@ -71,12 +82,15 @@ class ModelAnimator(ABC, Generic[Read, Person]):
         batch_size: int,
         large: Any,
         half: torch.dtype | None,
+        change: Tensor | None = None,
     ):
         self.options, self.batch_size = options, batch_size
         self.device = next(model.parameters()).device
         self.half = half
         with torch.inference_mode():
             self.person = self._meet([(source, large)])
+        self.chain = self._chain(change).to(self.device)
+        self.heard: list[Semantics] | None = None  # a list that is begun is told all that is read off drivers
         self._best: Read | None = None
 
     def _autocast(self) -> torch.autocast:
@@ -97,6 +111,30 @@ class ModelAnimator(ABC, Generic[Read, Person]):
     @abstractmethod
     def _read(self, frames: list[np.ndarray], for_pose: bool) -> Read:
         """What is read off driving frames."""
+
+    @abstractmethod
+    def _chain(self, change: Tensor | None) -> Chain:
+        """What is done to a driver's codes.  Raises UserError where the model cannot do what is asked."""
+
+    @abstractmethod
+    def _as_read(self, semantics: Semantics) -> Read:
+        """What would be read off a driver who says so, with the source's own points."""
+
+    def _told(self, frames: list[Any], for_pose: bool) -> Read:
+        """What driving frames say, which may be semantics ``[1, ...]`` themselves."""
+        if not isinstance(frames[0], Semantics):
+            return self._read(frames, for_pose)
+        joined = (torch.cat(parts).to(self.device) for parts in zip(*frames, strict=True))
+        return self._as_read(Semantics(*joined))
+
+    def _heard(self, frames: list[Any], for_pose: bool) -> Read:
+        """What driving frames say, smoothed if that is asked for."""
+        read = self._told(frames, for_pose)
+        if self.chain.control.smooth and read.semantics is not None:
+            read = read.saying(Semantics(*self.chain.smoothed(list(read.semantics), for_pose)))
+        if self.heard is not None and read.semantics is not None and not for_pose:
+            self.heard.append(Semantics(*(z.float().cpu() for z in read.semantics)))
+        return read
 
     @abstractmethod
     def _distances(self, read: Read) -> Tensor:
@@ -138,13 +176,13 @@ class ModelAnimator(ABC, Generic[Read, Person]):
 
     @torch.inference_mode()
     def start_from_best(self, frames: Iterable[np.ndarray]) -> int:
-        """Find the driving frame most like the source, the origin of the next :meth:`animate`'s relative motion.
+        """Find the driving frame most like the source, in pose and expression.
 
-        Return its index.
+        The next :meth:`animate`'s relative motion starts from it.  Return its index.
         """
         best, index, count = float("inf"), 0, 0
         for batch in _batches(frames, self.batch_size):
-            read = self._read(batch, for_pose=False)
+            read = self._told(batch, for_pose=False)
             for i, distance in enumerate(self._distances(read).tolist()):
                 if distance < best:
                     best, index, self._best = distance, count + i, read.row(i)
@@ -160,6 +198,8 @@ class ModelAnimator(ABC, Generic[Read, Person]):
         sources: Iterable[Pictures] | None = None,
     ) -> Iterator[np.ndarray]:
         """Yield one result, uint8 ``[H, W, 3]``, per driving frame; at most a batch of frames is held at a time.
+
+        In place of frames there may be what was once read off them: semantics of one frame each.
 
         ``pose_frames``, as many as ``frames``, give the head pose in place of the driver's; where ``pose_moves``, they
         are a video's, and relative motion starts from the first of them.  ``sources``, a frame each, are the person as
@@ -178,11 +218,11 @@ class ModelAnimator(ABC, Generic[Read, Person]):
             if not batch:
                 return
             person = self.person if group is None else self._meet(group[: len(batch)])
-            driver = self._read(batch, for_pose=False)
+            driver = self._heard(batch, for_pose=False)
             first = first or driver.row(0)
             pose = None
             if poses is not None:
-                pose = self._read(list(itertools.islice(poses, len(batch))), for_pose=True)
+                pose = self._heard(list(itertools.islice(poses, len(batch))), for_pose=True)
                 if pose_moves:
                     first_pose = first_pose or pose.row(0)
             yield from self._results(person, driver, first, pose, first_pose)

@@ -17,15 +17,20 @@ from .. import media
 from ..config.rigged import RiggedConfig
 from ..config.sid import Config, FramingParams, ModelParams
 from ..devices import best_device
+from ..errors import UserError
 from ..progress import Bar, note
+from ..world.control.sliders import SLIDERS
 from .animator import Animator
+from .directions import Directions, load_directions
 from .driving import Animates, ModelAnimator, Pictures
 from .framing import Framing
 from .model import SID
 from .motion import MotionOptions
 from .onnx.session import Provider
-from .rigged.animator import RiggedAnimator
+from .options import is_motion
+from .rigged.animator import KIND, RiggedAnimator
 from .rigged.model import RiggedSID, load_rigged
+from .template import DrivingMotion, Template
 from .tuned import Precision, half_precision, tuned
 from .videos import DrivingVideo, Source
 from .weights import load_model
@@ -58,8 +63,9 @@ def prepare(
     """How the model of a checkpoint moves sources; :func:`.tuned.half_precision` says what ``precision`` means."""
     half = half_precision(precision, device)
     if isinstance(config, RiggedConfig):
-        return partial(by_rig, tuned(load_rigged(checkpoint).to(device)), half=half)
-    return partial(by_model, tuned(prepare_model(config.model_params, checkpoint, device)), half=half)
+        return partial(by_rig, tuned(load_rigged(checkpoint).to(device)), half=half, checkpoint=checkpoint)
+    model = tuned(prepare_model(config.model_params, checkpoint, device))
+    return partial(by_model, model, half=half, checkpoint=checkpoint)
 
 
 def prepare_onnx(folder: Path, provider: Provider) -> Moves:
@@ -71,23 +77,45 @@ def prepare_onnx(folder: Path, provider: Provider) -> Moves:
     return partial(by_rig if isinstance(config, RiggedConfig) else by_model, model)
 
 
-def by_model(model: SID, options: MotionOptions, half: torch.dtype | None = None) -> Animated:
-    """By SID's networks."""
-    return lambda source: Animator(model, source.image, options, large=source.large, half=half)
+def by_model(
+    model: SID, options: MotionOptions, half: torch.dtype | None = None, checkpoint: str | Path | None = None
+) -> Animated:
+    """By SID's networks; beside their ``checkpoint`` is the table of sliders."""
+    edits = options.control.edits
+    change = table_of(checkpoint).change(edits) if edits else None
+    return lambda source: Animator(model, source.image, options, large=source.large, half=half, change=change)
 
 
-def by_rig(model: RiggedSID, options: MotionOptions, half: torch.dtype | None = None) -> Animated:
-    """By points of the face, at the source's own resolution."""
-    return lambda source: RiggedAnimator(model, source.image, options, large=source.large, half=half)
+def by_rig(
+    model: RiggedSID, options: MotionOptions, half: torch.dtype | None = None, checkpoint: str | Path | None = None
+) -> Animated:
+    """By points of the face, at the source's own resolution.
+
+    Sliders are the model's own numbers, but for those that the table beside its ``checkpoint`` adds.
+    """
+    edits = options.control.edits
+    change = KIND.edited({name: amount for name, amount in edits.items() if name in SLIDERS})
+    if found := {name: amount for name, amount in edits.items() if name not in SLIDERS}:
+        change = change + table_of(checkpoint).change(found)
+    return lambda source: RiggedAnimator(model, source.image, options, large=source.large, half=half, change=change)
+
+
+def table_of(checkpoint: str | Path | None) -> Directions:
+    """The sliders of a checkpoint.  Raises UserError where there are none."""
+    if checkpoint is None:
+        raise UserError("--edit: this slider is in a table beside checkpoints, and --onnx has none; leave --onnx out")
+    return load_directions(checkpoint)
 
 
 def by_mesh(options: MotionOptions, cpu: bool = False) -> Callable[[Source], PuppetAnimator]:
     """By the head that is fitted to the source, at its own resolution."""
     from ..world.puppets.animator import PuppetAnimator  # half a second, which nobody else should wait for
 
+    driven = options.drive, options.strength, options.relative
+
     def animated(source: Source) -> PuppetAnimator:
         photo, rests = (source.image, False) if source.large is None else (source.large, True)
-        return PuppetAnimator(photo, options.drive, options.strength, options.relative, cpu, rests)
+        return PuppetAnimator(photo, *driven, cpu, rests, options.control)
 
     return animated
 
@@ -115,15 +143,23 @@ def animate_video(
     framing: Framing,
     pose: str | None = None,
     find_best_frame: bool = False,
+    template: Template | None = None,
 ) -> int:
     """Write the source moved by a driving video, with the driver's timing and sound; return the number of frames.
 
     Frames are read, rendered and written as they come: memory does not grow with the video's length.  ``pose`` is a
     second driver, video or picture, for the head pose; it runs by the clock, whatever the two frame rates.
+
+    Args:
+        template: of the checkpoint that moves the source: which templates may drive it, and where to keep the motion.
     """
-    person, video = framing.source(source), framing.video(driver)
+    template = template or Template()
+    video = template.video(framing, driver)
+    person = framing.source(source)
     finish, info = framing.finisher(person), video.info
     animator = animated(person)
+    animator.chain.start(float(info.frame_rate))
+    said = template.listen(animator)
     animator.prepare(video.some())
     if find_best_frame:
         searching = Bar(len(info.times), "searching")
@@ -134,9 +170,10 @@ def animate_video(
     pose_frames = None if posing is None else _at_times(posing, _taken(times))
     if isinstance(posing, DrivingVideo):
         animator.prepare(posing.some(), for_pose=True)
-    blank = np.zeros((*framing.size, 3), np.uint8)
+    blank = None if is_motion(driver) else np.zeros((*framing.size, 3), np.uint8)
     example = person.image if person.large is None else person.picture
     height, width = framing.shown(person, blank, example).shape[:2]
+    shown_at: list[float] = []
     waiting: list[media.Frame] = []  # driving frames whose results are still being computed
 
     # before a file is begun: a bar that a signal meets half made complains of it
@@ -155,11 +192,14 @@ def animate_video(
 
     is_cut = framing.faceless == "skip" and framing.is_close
     # what is cut would be heard, and the last frame shown for as long
-    sound, duration = (None, None) if is_cut else (driver, info.duration)
+    sound, duration = (None, None) if is_cut else (None if is_motion(driver) else driver, info.duration)
     with bar, media.VideoWriter(result, width, height, info.frame_rate, sound, duration) as writer:
         for picture in animator.animate(driving(), pose_frames, pose_moves=isinstance(posing, DrivingVideo)):
             frame = waiting.pop(0)
-            writer.write(framing.shown(person, frame.image, finish(picture)), frame.time)
+            shown_at.append(frame.time)
+            seen = None if is_motion(driver) else frame.image
+            writer.write(framing.shown(person, seen, finish(picture)), frame.time)
+    template.keep(said, shown_at, info)
     if video.faceless:
         done = "left out, with the sound" if framing.faceless == "skip" else "show the face before"
         note(f"{driver}: {video.faceless} frames without a face {done}")
@@ -174,6 +214,7 @@ def animate_source_video(
     framing: Framing,
     pose: str | None = None,
     find_best_frame: bool = False,
+    template: Template | None = None,
 ) -> int:
     """Write a video of a person with the face of a driver, picture or video; return the number of frames.
 
@@ -181,16 +222,17 @@ def animate_source_video(
     the driving video.  Memory does not grow with the length of either.
     """
     video, holding = framing.source_video(source), replace(framing, faceless="keep")  # of drivers no time is left out
-    driving = holding.driver(driver)
+    driving = holding.image(driver) if media.is_image(driver) else (template or Template()).video(holding, driver)
     posing = None if pose is None else holding.driver(pose)
-    end = driving.info.duration if isinstance(driving, DrivingVideo) else math.inf
+    end = math.inf if isinstance(driving, np.ndarray) else driving.info.duration
     person = next(shown for shown, _ in video.sources() if shown.has_face)
     animator = animated(person)
-    if isinstance(driving, DrivingVideo):
+    animator.chain.start(float(video.info.frame_rate))
+    if not isinstance(driving, np.ndarray):
         animator.prepare(driving.some())
     if isinstance(posing, DrivingVideo):
         animator.prepare(posing.some(), for_pose=True)
-    if find_best_frame and isinstance(driving, DrivingVideo):
+    if find_best_frame and not isinstance(driving, np.ndarray):
         tell_best(animator.start_from_best(frame.image for frame in driving.frames()))
     waiting: deque[tuple[Source, float]] = deque()  # whose results are still being computed
     drives: deque[np.ndarray] = deque()  # what they are driven by
@@ -214,7 +256,7 @@ def animate_source_video(
 
     pose_frames = None if posing is None else _at_times(posing, _taken(pose_times))
     example = person.image if person.large is None else person.picture
-    height, width = framing.shown(person, person.image, example).shape[:2]
+    height, width = framing.shown(person, None if is_motion(driver) else person.image, example).shape[:2]
     duration = min(end, video.info.duration)
     is_cut = framing.faceless == "skip"  # what is cut would be heard
     sound, length = (None, None) if is_cut else (source, duration)
@@ -225,7 +267,9 @@ def animate_source_video(
         moves = isinstance(posing, DrivingVideo)
         for picture in animator.animate(drivers(), pose_frames, moves, pictures()):
             shown, time = waiting.popleft()
-            writer.write(framing.shown(shown, drives.popleft(), framing.finisher(shown)(picture)), time)
+            seen = drives.popleft()
+            seen = None if is_motion(driver) else seen
+            writer.write(framing.shown(shown, seen, framing.finisher(shown)(picture)), time)
     if video.faces.without:
         done = "left out, with the sound" if is_cut else "left as they are"
         note(f"{source}: {video.faces.without} frames without a face {done}")
@@ -233,7 +277,7 @@ def animate_source_video(
 
 
 def tell_best(index: int) -> None:
-    note(f"relative to the driver's frame {index}, which is posed most like the source")
+    note(f"relative to the driver's frame {index}, which is most like the source")
 
 
 def _taken(times: deque[float]) -> Iterator[float]:
@@ -242,7 +286,7 @@ def _taken(times: deque[float]) -> Iterator[float]:
         yield times.popleft()
 
 
-def _at_times(driver: np.ndarray | DrivingVideo, times: Iterator[float]) -> Iterator[np.ndarray]:
+def _at_times(driver: np.ndarray | DrivingVideo | DrivingMotion, times: Iterator[float]) -> Iterator[np.ndarray]:
     """What a driver shows at each of the increasing ``times`` (seconds); after its end, its last frame."""
     if isinstance(driver, np.ndarray):
         yield from (driver for _ in times)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..world.control.chain import Chain
+from ..world.control.options import Control
 from .encoders import Semantics
 from .generator import Condition
 from .keypoints import Keypoints
@@ -27,6 +29,7 @@ class MotionOptions:
     relative_jacobian: bool | None = None  # relative key points: jacobians likewise; None: as ``relative``
     other_pose: bool = False  # the pose comes from a second driver; needs embedding motion
     strength: float = 1.0  # 0 leaves the source as it is, 1 transfers all, more exaggerates
+    control: Control = field(default_factory=Control)  # regions, openings, edits, smoothing
 
     def check_strength(self) -> None:
         """UserError where it is no number from 0 up."""
@@ -43,6 +46,8 @@ class MotionOptions:
             raise UserError(f"--drive {self.drive} needs --motion embedding: key points mix expression and pose")
         if motion == "keypoints" and self.other_pose:
             raise UserError("--pose_video needs --motion embedding: key points mix expression and pose")
+        if motion == "keypoints" and self.control != Control():
+            raise UserError(f"--{self.control.first} needs --motion embedding or mesh: key points mix all a face does")
         return motion
 
 
@@ -65,6 +70,10 @@ class Driver(NamedTuple):
 
     keypoints: Keypoints
     semantics: Semantics | None
+
+    def saying(self, semantics: Semantics) -> Driver:
+        """The same key points, with other semantics."""
+        return self._replace(semantics=semantics)
 
     def row(self, index: int) -> Driver:
         """One frame's."""
@@ -98,6 +107,7 @@ def transfer(
     options: MotionOptions,
     pose: Driver | None = None,
     first_pose: Driver | None = None,
+    chain: Chain | None = None,
 ) -> tuple[Keypoints, Condition | None]:
     """Key points and condition that give the source what the driver does.
 
@@ -106,6 +116,7 @@ def transfer(
         first: one frame, the origin of relative motion.
         pose: B frames of a second driver that replace the pose of ``driver``.
         first_pose: one frame of that, the origin of its relative motion; None takes its pose as it is.
+        chain: what is done to semantics on their way; None: what the options say.
 
     Returns:
         key points for the generator, and its condition (None without encoders).
@@ -114,7 +125,7 @@ def transfer(
     condition = semantics = None
     if model.encoders is not None:
         others = (other and other.semantics for other in (pose, first_pose))
-        semantics = compose(source.semantics, driver.semantics, first.semantics, options, *others)
+        semantics = compose(source.semantics, driver.semantics, first.semantics, options, *others, chain)
         condition = model.condition(source.z_id, source.semantics, semantics, source.place)
     if motion == "embedding":
         batch = len(semantics.pose)
@@ -143,11 +154,12 @@ def compose(
     options: MotionOptions,
     pose: Semantics | None = None,
     first_pose: Semantics | None = None,
+    chain: Chain | None = None,
 ) -> Semantics:
-    """The semantics to render: driver (or source + change of the driver), per part, at the wanted strength.
+    """The semantics to render: driver (or source + change of the driver), per part, by way of a chain.
 
     A second driver for the pose, ``pose``, changes since its own first frame; without one (it is a picture) its
-    absolute pose is meant.
+    absolute pose is meant.  Without a ``chain``, what the options say is done (:func:`embedding_chain`).
     """
     wanted = Semantics(driver.expression, driver.pose if pose is None else pose.pose)
     if options.relative:
@@ -160,7 +172,15 @@ def compose(
         wanted = Semantics(wanted.expression, source.pose.expand_as(wanted.pose))
     if options.drive == "pose":
         wanted = Semantics(source.expression.expand_as(wanted.expression), wanted.pose)
-    return Semantics(*(s + options.strength * (w - s) for s, w in zip(source, wanted, strict=True)))
+    chain = chain or embedding_chain(options, source)
+    codes = chain.composed(source.cat(), wanted.cat())
+    return Semantics(*codes.split([z.shape[-1] for z in source], dim=-1))
+
+
+def embedding_chain(options: MotionOptions, semantics: Semantics, change: Tensor | None = None) -> Chain:
+    """The chain of a model whose z_exp is an embedding.  Raises UserError where it cannot do what is asked."""
+    sizes = (z.shape[-1] for z in semantics)
+    return Chain.of_embedding(options.control, options.strength, *sizes, change).to(semantics.expression.device)
 
 
 def hull_area(value: Tensor) -> float:

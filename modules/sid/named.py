@@ -12,7 +12,7 @@ from .. import media
 from ..data.expression_pictures import pictures_of_word
 from ..progress import Bar
 from ..world.curves import step
-from ..world.emotions import parse
+from ..world.emotions import NEUTRAL, parse
 from ..world.showing import state_of
 from .driving import Animates
 from .framing import Framing
@@ -51,12 +51,13 @@ def way_there_and_back(seconds: float) -> list[float]:
 
 
 def show_image(
-    animated: Animated, source: str, expression: str, result: str, framing: Framing, bank: str | None = None
+    animated: Animated, source: str, expression: str | None, result: str, framing: Framing, bank: str | None = None
 ) -> None:
-    """Write the source with the expression."""
+    """Write the source with the expression; without one, as the options alone change it."""
     person = framing.source(source)
     animator = animated(person)
-    (picture,) = animator.show(code_of(animator, expression, bank, framing), [1.0])
+    code, share = code_of(animator, expression or NEUTRAL, bank, framing), 0.0 if expression is None else 1.0
+    (picture,) = animator.show(code, [share])
     media.write_image(result, framing.shown(person, None, framing.finisher(person)(picture)))
 
 

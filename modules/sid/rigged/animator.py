@@ -12,13 +12,16 @@ from torch import Tensor
 
 from ... import media
 from ...faces.detail import kept_share, unchanged
+from ...faces.landmarks68 import landmarks68
 from ...faces.pose import HeadPose, held_back
 from ...media.tensors import to_images, to_tensor
+from ...world.control.chain import Chain
+from ...world.control.units import Units, lips_apart
 from ...world.puppets.states import States
 from ..driving import ModelAnimator, Pictures
 from ..encoders import Semantics
 from ..motion import MotionOptions, compose
-from .codes import ANGLE, UNITS, semantics_of
+from .codes import ANGLE, EXPRESSION, GAZE, POSE, UNITS, semantics_of
 from .model import RiggedSID, Shown
 from .motion import GRID, moved
 
@@ -29,6 +32,7 @@ MEANT = 1.25  # changes of action units meant by one that is read: the mean of a
 TOGETHER = 4 * 256**2  # pixels of frames that are shown together
 LEAST = 1e-3  # share of a pixel that is painted, of which it is asked how much of it is lacking
 LOWEST, HIGHEST = -0.2, 1.2  # of an action unit that is shown: beyond all that was learnt faces would tear
+KIND = Units(GAZE, ANGLE, LOWEST, HIGHEST)
 
 
 class Person(NamedTuple):
@@ -66,6 +70,10 @@ class Reading(NamedTuple):
     points: Tensor
     semantics: Semantics
 
+    def saying(self, semantics: Semantics) -> Reading:
+        """The same points, with other semantics."""
+        return self._replace(semantics=semantics)
+
     def row(self, index: int) -> Reading:
         """One frame's."""
         return self.rows(slice(index, index + 1))
@@ -90,12 +98,13 @@ class RiggedAnimator(ModelAnimator[Reading, list[Person]]):
         batch_size: int = 8,
         large: Any = None,
         half: torch.dtype | None = None,
+        change: Tensor | None = None,
     ):
         options = options or MotionOptions()
         options.resolved(has_encoders=True)  # say at once what cannot work
         self.model = model
         self._pose = HeadPose().to(next(model.parameters()).device)
-        super().__init__(model, source, options, batch_size, large, half)
+        super().__init__(model, source, options, batch_size, large, half, change)
         self._calm: dict[bool, Tensor] = {}  # what a driver's face says at rest: of the driver, and of one for the pose
 
     @torch.inference_mode()
@@ -154,8 +163,14 @@ class RiggedAnimator(ModelAnimator[Reading, list[Person]]):
         rest = shown.clone()
         rest[:, :UNITS] = 0  # gaze counts from where the source looks
         expression = torch.lerp(shown.expand(count, -1), rest + code, shares[:, None])
-        points = person.points.expand(count, -1, -1)
-        return Reading(points, Semantics(expression, person.semantics.pose.expand(count, -1)))
+        return self._as_read(Semantics(expression, person.semantics.pose.expand(count, -1)))
+
+    def _as_read(self, semantics: Semantics) -> Reading:
+        (person,) = self.person
+        return Reading(person.points.expand(len(semantics.pose), -1, -1), semantics)
+
+    def _chain(self, change: Tensor | None) -> Chain:
+        return Chain.of_units(self.options.control, self.options.strength, KIND, change)
 
     def _look(self, frames: list[np.ndarray]) -> Reading:
         pictures = to_tensor(frames, self.device)
@@ -195,7 +210,7 @@ class RiggedAnimator(ModelAnimator[Reading, list[Person]]):
             said = _placed(said, start, own)
         if turn is not None and not (self.options.relative and turn_start):  # a picture's place is nobody's change
             turn = _placed(turn, turn_start or turn, own)
-        shown = compose(own, said, start, self.options, turn, turn_start)
+        shown = compose(own, said, start, self.options, turn, turn_start, self.chain)
         units, gaze = shown.expression.split([UNITS, shown.expression.shape[1] - UNITS], dim=1)
         mine = own.expression[:, :UNITS]  # which is shown as it is if nothing is to change
         yaw, rest = shown.pose.split([1, shown.pose.shape[1] - 1], dim=1)
@@ -203,7 +218,12 @@ class RiggedAnimator(ModelAnimator[Reading, list[Person]]):
             units = mine + MEANT * (units - mine)
             yaw = own.pose[:, :1] + held_back(ANGLE * (yaw - own.pose[:, :1]), person.yaw) / ANGLE
         units = torch.clamp(units, mine.clamp(max=LOWEST), mine.clamp(min=HIGHEST))
-        return Semantics(torch.cat([units, gaze], dim=1), torch.cat([yaw, rest], dim=1))
+        codes = torch.cat([units, gaze, yaw, rest], dim=1)
+        return _split(self.chain.set_to(codes, lambda tried: self._lips_apart(person, tried)))
+
+    def _lips_apart(self, person: Person, codes: Tensor) -> Tensor:
+        """How far lips are apart in a source with such codes, ``[B]``, as the motion head has it."""
+        return lips_apart(landmarks68(self.model.rig(person.points, person.semantics, _split(codes))))
 
     def _shown(self, person: Person, wanted: Semantics, driven: Tensor) -> Tensor:
         made, size = self._made(person, wanted, driven), person.image.shape[2:]
@@ -222,6 +242,11 @@ class RiggedAnimator(ModelAnimator[Reading, list[Person]]):
         own = person.semantics
         with self._autocast():
             return self.model.generator(person.image, person.points, driven, own, wanted, person.kept)
+
+
+def _split(codes: Tensor) -> Semantics:
+    """Semantics of codes ``[B, EXPRESSION + POSE]``."""
+    return Semantics(*codes.split([EXPRESSION, POSE], dim=1))
 
 
 def _placed(driver: Semantics, first: Semantics, own: Semantics) -> Semantics:

@@ -21,11 +21,15 @@ from ...faces.matte import PersonMatte
 from ...faces.pose import held_back
 from ...geometry import coordinate_grid
 from ...media.tensors import to_images, to_tensor
+from ..control.chain import Chain
+from ..control.options import Control
+from ..control.units import Units, lips_apart
 from ..parameters import ACTION_UNITS
 from .driver import Motion, Reader, neutral_frame, pose_shown, read_still
 from .eyes import photograph_state
 from .fit import faults, fit_photographs
 from .looking import iris_offset
+from .posing import pose_puppets
 from .puppet import make_puppets
 from .render import Rendering, render
 from .states import States
@@ -35,6 +39,7 @@ BATCH = 64  # driving frames read together: a fit of many takes hardly longer th
 AVERAGED = (0.25, 0.5, 0.25)  # weights of the frame before, a frame and the next; lids are not, or blinks would vanish
 GAZED = 5  # frames whose middle gaze is a frame's, for eyes leap
 CLOSED = 0.5  # of the way that lids go in the mesh's landmarks as eyes close (benchmarks/faces.py, part lids)
+COMPARABLE = (1.0, (20.0, 20.0, 20.0, 1.0, 1.0, 1.0), 20.0)  # of a motion's numbers, changes that count alike
 LIDS = ACTION_UNITS.index("AU43")
 
 
@@ -62,6 +67,7 @@ class PuppetAnimator:
         relative: show what changes since the driver's first frame, not its expression and turn as they are.
         cpu: leave a GPU alone.
         rests: results are to be pasted into a picture (:class:`.faces.detail.Detail`).
+        control: regions, openings, edits and smoothing.
 
     Raises:
         UserError: no face is found, or the head cannot be fitted to it; the line says why.
@@ -75,9 +81,11 @@ class PuppetAnimator:
         relative: bool = False,
         cpu: bool = False,
         rests: bool = False,
+        control: Control | None = None,
     ):
-        self.drive, self.strength, self.relative = drive, strength, relative
+        self.drive, self.relative = drive, relative
         self.device = best_device(cpu)
+        self.chain = Chain.of_units(control or Control(), strength, Units()).to(self.device)
         self._analyser = load_analyser(self.device)
         whole = to_tensor([photo], self.device)
         (face,) = self._faces([photo])
@@ -154,7 +162,14 @@ class PuppetAnimator:
 
     def motions(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> Iterator[Motion]:
         """What a driver does in each of its frames, smoothed over time: another photograph may show it as well."""
-        return self._smoothed(self._read(frames, for_pose))
+        motions = self._smoothed(self._read(frames, for_pose))
+        return motions if not self.chain.control.smooth else self._smoother(motions, for_pose)
+
+    def _smoother(self, motions: Iterator[Motion], for_pose: bool) -> Iterator[Motion]:
+        for motion in motions:
+            each = [values / motion.pose.new_tensor(unit) for values, unit in zip(motion, COMPARABLE, strict=True)]
+            units, pose, gaze = self.chain.smoothed(each, for_pose)
+            yield Motion(units, pose * pose.new_tensor(COMPARABLE[1]), gaze * COMPARABLE[2])
 
     def show_motion(
         self, motion: Motion, first: Motion, relative: bool = False, pose: Tensor | None = None
@@ -188,9 +203,9 @@ class PuppetAnimator:
         """
         said = States.of_codes(torch.cat([code, self.own.pose], dim=1))
         for share in shares:
-            units = torch.lerp(self.own.units, said.units, self.strength * share).clamp(0, 1)
-            wanted = States(units, self.own.gaze + self.strength * share * said.gaze, self.own.pose)
-            yield to_images(self._detailed(self._draw(wanted)))[0]
+            units = torch.lerp(self.own.units, said.units, share)
+            wanted = States(units, self.own.gaze + share * said.gaze, self.own.pose)
+            yield to_images(self._detailed(self._draw(self._chained(wanted))))[0]
 
     def _state(self, motion: Motion, first: Motion, relative: bool, pose: Tensor | None) -> States:
         """What the photograph is to show, ``[1]``."""
@@ -204,10 +219,19 @@ class PuppetAnimator:
             wanted = wanted._replace(units=units, gaze=own.gaze + motion.gaze - first.gaze)
         if self.drive == "pose":
             wanted = wanted._replace(units=own.units, gaze=own.gaze)
-        mixed = States(*(mine + self.strength * (theirs - mine) for mine, theirs in zip(own, wanted, strict=True)))
+        return self._chained(wanted)
+
+    def _chained(self, wanted: States) -> States:
+        """What the photograph shows where so much is wanted."""
+        own = self.own
+        mixed = States.of_codes(self.chain.composed(own.codes, wanted.codes))
         turn = held_back(mixed.pose[:, :1] - own.pose[:, :1], own.pose[:, :1])
         pose = torch.cat([own.pose[:, :1] + turn, mixed.pose[:, 1:]], dim=1)
-        return mixed._replace(units=mixed.units.clamp(0, 1), pose=pose)
+        shown = mixed._replace(units=mixed.units.clamp(0, 1), pose=pose)
+        return States.of_codes(self.chain.set_to(shown.codes, self._lips_apart))
+
+    def _lips_apart(self, codes: Tensor) -> Tensor:
+        return lips_apart(pose_puppets(self.puppet, States.of_codes(codes)).landmarks)
 
     def _draw(self, state: States) -> Rendering:
         return render(self.puppet, state, self.puppet.photo.shape[-1])
