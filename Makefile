@@ -10,12 +10,16 @@ PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile --no-loadsco
 DEMO := build/demo
 PROMPT := a portrait photo of a person with curly red hair, wearing a blue hoodie, in front of a brick wall, in warm light from the left
 
-.PHONY: demo test test-fast bench lint types clean
+.PHONY: demo app test test-fast bench lint types clean
 
 demo: $(VENV)/installed
 	$(PY) -m benchmarks.demo --out $(DEMO)/people.mp4
 	$(PY) Inference.py --grid --num_images 4 --guidance_scale 3 --prompt "$(PROMPT)" --result_image $(DEMO)/portrait.png
 	@echo "Look at $(DEMO)/people.mp4 (driver | photograph | --motion mesh | the bundled SID) and $(DEMO)/portrait.png."
+
+# the page in the browser; PORT=8000 for another port
+app: $(VENV)/app
+	$(PY) app.py $(if $(PORT),--port $(PORT))
 
 test: $(VENV)/developing
 	$(PYTEST)
@@ -43,6 +47,10 @@ types: $(VENV)/developing
 $(VENV)/installed: requirements.txt
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PIP) -r requirements.txt
+	touch $@
+
+$(VENV)/app: $(VENV)/installed requirements-app.txt
+	$(PIP) -r requirements-app.txt
 	touch $@
 
 $(VENV)/developing: $(VENV)/installed requirements-dev.txt

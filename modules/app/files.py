@@ -86,5 +86,5 @@ def video(path: str | None, what: str) -> str:
 
 def _given(path: str | None, what: str) -> str:
     if path is None:
-        raise UserError(f"{what}: nothing is there yet; drop a file, or choose an example below")
+        raise UserError(f"{what}: nothing is there yet; drop a file, or click an example")
     return path
