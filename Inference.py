@@ -111,7 +111,7 @@ def parser_of(kind: type[Parser] = Parser) -> Parser:
     add(
         "--find_best_frame",
         action="store_true",
-        help="as --relative, but since the frame whose pose is nearest to the source's",
+        help="as --relative, but since the frame most like the source in pose and expression",
     )
     add("--side_by_side", action="store_true", help="show source | driver | result")
     which = "largest (default), left, right, or a number, from the left"
