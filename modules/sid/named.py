@@ -58,7 +58,7 @@ def show_image(
     person = framing.source(source)
     animator = animated(person)
     (picture,) = animator.show(code_of(animator, expression, bank, framing), [1.0])
-    media.write_image(result, framing.shown(person, None, framing.finisher(person)(picture)))
+    media.write_image(result, framing.shown(person, None, framing.finisher(person)(picture)), framing.xmp)
 
 
 def show_video(
@@ -77,7 +77,7 @@ def show_video(
     example = person.image if person.large is None else person.picture
     height, width = framing.shown(person, None, example).shape[:2]
     bar = tqdm(total=len(shares), unit="frame", desc=Path(result).name)
-    with bar, media.VideoWriter(result, width, height, FRAME_RATE) as writer:
+    with bar, media.VideoWriter(result, width, height, FRAME_RATE, xmp=framing.xmp) as writer:
         for i, picture in enumerate(animator.show(code, _counted(shares, bar))):
             writer.write(framing.shown(person, None, finish(picture)), i / FRAME_RATE)
     return writer.count
