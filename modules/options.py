@@ -40,6 +40,15 @@ def add_batch_options(parser: argparse.ArgumentParser) -> None:
     add("--out", metavar="DIR", help="folder of the results of --batch, and of their report.csv")
 
 
+def add_mark_options(parser: argparse.ArgumentParser) -> None:
+    what = (
+        "what marks results as made by a machine, beside their metadata: a pattern that is not seen and that python -m"
+        " modules.mark finds, a label and that pattern, or none"
+    )
+    add = parser.add_argument_group("marking results").add_argument
+    add("--watermark", choices=["invisible", "visible", "none"], default="invisible", help=what)
+
+
 def check_batch(args: argparse.Namespace) -> None:
     """UserError where options contradict --batch."""
     for name, other in (("batch", "out"), ("out", "batch")):

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "modules"
 FLOORS = (
     {"errors", "atomic", "arguments", "devices", "bundled", "geometry", "contrast", "progress"},
     {"config", "media"},
-    {"faces"},
+    {"faces", "mark"},
     {"world"},
     {"training", "data", "options", "batch"},
     {"sid"},

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from ..atomic import check_place, replacing
 from ..errors import UserError
@@ -139,18 +140,26 @@ def _eight_bits(pixels: np.ndarray, name: str) -> np.ndarray:
     return (pixels * 255.0).round().astype(np.uint8)
 
 
-def write_image(path: str | Path, image: np.ndarray) -> None:
-    """Write ``uint8 [H, W, 3]`` as ``.png`` or ``.jpg``; the file appears complete or not at all."""
+def write_image(path: str | Path, image: np.ndarray, xmp: str | None = None) -> None:
+    """Write ``uint8 [H, W, 3]`` as ``.png`` or ``.jpg``, with metadata; the file appears complete or not at all."""
     options = _save_options(path)
+    if xmp is not None:
+        options |= {"xmp": xmp.encode()} if options["format"] == "JPEG" else {"pnginfo": _png_text(xmp)}
     with replacing(path) as temporary, writing_errors(path):
         Image.fromarray(image).save(temporary, **options)
 
 
-def _save_options(path: str | Path) -> dict[str, str | int]:
+def _png_text(xmp: str) -> PngInfo:
+    text = PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", xmp)
+    return text
+
+
+def _save_options(path: str | Path) -> dict[str, Any]:
     suffix = Path(path).suffix
     if suffix.lower() not in _SAVE_OPTIONS:
         raise UserError(f"{path}: cannot write a picture of type {suffix!r}; use .png or .jpg")
-    return _SAVE_OPTIONS[suffix.lower()]
+    return dict(_SAVE_OPTIONS[suffix.lower()])
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:

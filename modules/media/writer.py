@@ -17,6 +17,7 @@ from ..errors import UserError
 from .file import cause, decode, ffmpeg_name, joint_offsets, open_container, readable
 from .joints import OneClock
 from .video import EXACT, first_time
+from .xmp import TAGGED, append_xmp
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class VideoWriter(contextlib.AbstractContextManager):
         crf: constant rate factor of the codec, lower is better (not in a ``.gif``); by default the loss is hardly seen.
         key_every: frames from one key frame to the next, at most: the fewer, the sooner any of them is read alone, and
             the larger the file; by default the codec's own (not in a ``.gif``).
+        xmp: a packet of metadata.
 
     Raises:
         UserError: the suffix is unknown, the place cannot be written, or the sound cannot be read.
@@ -108,6 +110,7 @@ class VideoWriter(contextlib.AbstractContextManager):
         crf: int | None = None,
         sound_until: float | None = None,
         key_every: int | None = None,
+        xmp: str | None = None,
     ):
         self.path, self.width, self.height = Path(path), width, height
         self.frame_rate = Fraction(frame_rate).limit_denominator(1001)
@@ -125,6 +128,7 @@ class VideoWriter(contextlib.AbstractContextManager):
         self._stack = contextlib.ExitStack()
         with contextlib.ExitStack() as stack:  # undone if anything here fails
             temporary = stack.enter_context(replacing(self.path))
+            self._temporary, self._xmp = temporary, xmp
             with writing_errors(path):
                 self._open(stack, temporary, audio_from)
             stack.push(self._finish)
@@ -134,6 +138,8 @@ class VideoWriter(contextlib.AbstractContextManager):
         fast_start = {"movflags": "+faststart"} if self._format is _MP4 else {}
         self._container = av.open(ffmpeg_name(temporary), "w", options=fast_start)
         stack.callback(self._abandon)
+        if self._xmp is not None and self.path.suffix.lower() in TAGGED:
+            self._container.metadata["XMP"] = self._xmp
         self._is_gif = self._format.codec == "gif"
         stream = self._container.add_stream(self._format.codec, rate=self.frame_rate, options=self._options)
         stream.width = self.width if self._is_gif else self.width + self.width % 2
@@ -216,6 +222,8 @@ class VideoWriter(contextlib.AbstractContextManager):
                 end = float("inf") if self.sound_until is None else self.sound_until + self._audio.video_start
                 self._audio.mux_until(end)
             self._container.close()
+            if self._xmp is not None and self.path.suffix.lower() not in TAGGED:
+                append_xmp(self._temporary, self._xmp)
 
     def _abandon(self) -> None:
         """Close the file whatever state it is in (a second time, after :meth:`_finish`, does nothing)."""

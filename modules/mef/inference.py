@@ -17,6 +17,7 @@ from .. import media
 from ..data.expression_pictures import pictures_of_state, pictures_of_word
 from ..devices import best_device
 from ..errors import UserError
+from ..mark import Marking
 from ..media.tensors import to_images
 from ..progress import Bar, note
 from ..sid.framing import Framing
@@ -85,10 +86,13 @@ class Portraitist:
 
     Args:
         source: picture file of the person; None leaves the identity to the prompt.
+        marking: the marks of results; None: they have none.
     """
 
-    def __init__(self, pipeline: DeepExprPipeline, options: PortraitOptions, source: str | None):
-        self.pipeline, self.options = pipeline, options
+    def __init__(
+        self, pipeline: DeepExprPipeline, options: PortraitOptions, source: str | None, marking: Marking | None = None
+    ):
+        self.pipeline, self.options, self.marking = pipeline, options, marking
         self.source = None if source is None else media.read_image(source)
         if options.scheduler is not None:
             set_scheduler(pipeline.base, options.scheduler)
@@ -128,6 +132,15 @@ class Portraitist:
             generator=[torch.Generator().manual_seed(options.seed + i) for i in range(options.num_images)],
             callback_on_step_end=after_step,
         )
+
+    def marked(self, picture: np.ndarray) -> np.ndarray:
+        """A result as it is written."""
+        return picture if self.marking is None else self.marking.put(picture)
+
+    @property
+    def xmp(self) -> str | None:
+        """The metadata of results."""
+        return None if self.marking is None else self.marking.packet
 
     def shown(self, driver: np.ndarray | None, pictures: list[np.ndarray]) -> np.ndarray:
         """Source | driver | pictures, as far as there are any."""
@@ -171,7 +184,7 @@ def draw_images(artist: Portraitist, driver: str | None, result: str, expression
         pictures = [artist.shown(image, pictures)]
     files = artist.options.files(result)
     for path, picture in zip(files, pictures, strict=True):
-        media.write_image(path, picture)
+        media.write_image(path, artist.marked(picture), artist.xmp)
     return files
 
 
@@ -196,12 +209,14 @@ def draw_video(artist: Portraitist, driver: str, result: str) -> int:
     def drawn() -> Iterator[tuple[np.ndarray, float]]:
         for frame in video.frames(Bar(len(info.times), Path(result).name).over):
             pictures = artist.draw(embedder.expression([frame.image]))
-            yield (artist.shown(frame.image, pictures) if artist.options.grid else pictures[0]), frame.time
+            picture = artist.shown(frame.image, pictures) if artist.options.grid else pictures[0]
+            yield artist.marked(picture), frame.time
 
     frames = drawn()
     first = next(frames)
     height, width = first[0].shape[:2]
-    with media.VideoWriter(result, width, height, info.frame_rate, audio_from=driver, duration=info.duration) as writer:
+    rate, duration = info.frame_rate, info.duration
+    with media.VideoWriter(result, width, height, rate, driver, duration, xmp=artist.xmp) as writer:
         for image, time in itertools.chain([first], frames):
             writer.write(image, time)
     return writer.count

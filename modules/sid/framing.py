@@ -13,6 +13,7 @@ from ..devices import best_device
 from ..faces.close_crop import cut_crop
 from ..faces.framer import Framer
 from ..faces.paste import Paster
+from ..mark import Marking
 from .videos import DrivingVideo, Faceless, FaceVideo, Fit, Source, SourceVideo, cut_large
 
 
@@ -33,6 +34,7 @@ class Framing:
         track: a driving video's crop follows the face, instead of resting where it holds all of its movement.
         faceless: frames of a driving video without a face show the face before ("keep") or are left out ("skip").
         result_size: longest side of a source picture that is pasted back into, in pixels; larger ones are made smaller.
+        marking: the marks of results; None: they have none.
     """
 
     size: tuple[int, int]
@@ -47,6 +49,7 @@ class Framing:
     track: bool = False
     faceless: Faceless = "keep"
     result_size: int | None = None
+    marking: Marking | None = None
 
     @property
     def is_close(self) -> bool:
@@ -107,6 +110,15 @@ class Framing:
 
     def shown(self, source: Source, driver: np.ndarray | None, result: np.ndarray) -> np.ndarray:
         """A result as it is written, uint8: ``result`` alone, or source, driver (if any) and result side by side."""
+        picture = self._beside(source, driver, result)
+        return picture if self.marking is None else self.marking.put(picture)
+
+    @property
+    def xmp(self) -> str | None:
+        """The metadata of results."""
+        return None if self.marking is None else self.marking.packet
+
+    def _beside(self, source: Source, driver: np.ndarray | None, result: np.ndarray) -> np.ndarray:
         if not self.side_by_side:
             return result
         height = len(result)

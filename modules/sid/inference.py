@@ -132,7 +132,7 @@ def animate_image(
     person, driving_image = framing.source(source), framing.image(driver)
     pose_frames = None if pose is None else _at_times(framing.driver(pose), iter([0.0]))
     (picture,) = animated(person).animate([driving_image], pose_frames)
-    media.write_image(result, framing.shown(person, driving_image, framing.finisher(person)(picture)))
+    media.write_image(result, framing.shown(person, driving_image, framing.finisher(person)(picture)), framing.xmp)
 
 
 def animate_video(
@@ -193,7 +193,7 @@ def animate_video(
     is_cut = framing.faceless == "skip" and framing.is_close
     # what is cut would be heard, and the last frame shown for as long
     sound, duration = (None, None) if is_cut else (None if is_motion(driver) else driver, info.duration)
-    with bar, media.VideoWriter(result, width, height, info.frame_rate, sound, duration) as writer:
+    with bar, media.VideoWriter(result, width, height, info.frame_rate, sound, duration, xmp=framing.xmp) as writer:
         for picture in animator.animate(driving(), pose_frames, pose_moves=isinstance(posing, DrivingVideo)):
             frame = waiting.pop(0)
             shown_at.append(frame.time)
@@ -261,7 +261,14 @@ def animate_source_video(
     is_cut = framing.faceless == "skip"  # what is cut would be heard
     sound, length = (None, None) if is_cut else (source, duration)
     writer = media.VideoWriter(
-        result, width, height, video.info.frame_rate, sound, length, sound_until=length if end < math.inf else None
+        result,
+        width,
+        height,
+        video.info.frame_rate,
+        sound,
+        length,
+        sound_until=length if end < math.inf else None,
+        xmp=framing.xmp,
     )
     with bar, writer:
         moves = isinstance(posing, DrivingVideo)

@@ -58,7 +58,7 @@ def show_image(
     animator = animated(person)
     code, share = code_of(animator, expression or NEUTRAL, bank, framing), 0.0 if expression is None else 1.0
     (picture,) = animator.show(code, [share])
-    media.write_image(result, framing.shown(person, None, framing.finisher(person)(picture)))
+    media.write_image(result, framing.shown(person, None, framing.finisher(person)(picture)), framing.xmp)
 
 
 def show_video(
@@ -76,7 +76,8 @@ def show_video(
     code = code_of(animator, expression, bank, framing)
     example = person.image if person.large is None else person.picture
     height, width = framing.shown(person, None, example).shape[:2]
-    with Bar(len(shares), Path(result).name) as bar, media.VideoWriter(result, width, height, FRAME_RATE) as writer:
+    bar = Bar(len(shares), Path(result).name)
+    with bar, media.VideoWriter(result, width, height, FRAME_RATE, xmp=framing.xmp) as writer:
         for i, picture in enumerate(animator.show(code, bar.over(shares))):
             writer.write(framing.shown(person, None, finish(picture)), i / FRAME_RATE)
     return writer.count
