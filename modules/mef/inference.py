@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -76,10 +77,14 @@ class Portraitist:
 
     Args:
         source: picture file of the person; None leaves the identity to the prompt.
+
+    Attributes:
+        drawn, seconds: pictures so far, and the time they took.
     """
 
     def __init__(self, pipeline: DeepExprPipeline, options: PortraitOptions, source: str | None):
         self.pipeline, self.options = pipeline, options
+        self.drawn, self.seconds = 0, 0.0
         self.source = None if source is None else media.read_image(source)
         if options.scheduler is not None:
             set_scheduler(pipeline.base, options.scheduler)
@@ -91,8 +96,10 @@ class Portraitist:
     def draw(self, expression: Tensor | None, progress: bool = False) -> list[np.ndarray]:
         """``num_images`` pictures, uint8 ``[H, W, 3]``; every call starts from the same noise."""
         self.pipeline.base.set_progress_bar_config(disable=not progress)
+        started = time.perf_counter()
         with quiet():  # of prompts that are too long; what is read of them has been told
             result = self._drawn(expression)
+        self.drawn, self.seconds = self.drawn + len(result.images), self.seconds + time.perf_counter() - started
         return [np.asarray(image.convert("RGB")) for image in result.images]
 
     def _drawn(self, expression: Tensor | None) -> Any:
