@@ -234,10 +234,18 @@ def tell_device(cpu: bool) -> None:
         print("PyTorch finds no GPU it can use: computing on the CPU", file=sys.stderr)
 
 
+def check_words(args: argparse.Namespace) -> None:
+    check_expression(args)
+    if args.expression_bank is not None:
+        from modules.data.expression_pictures import check_bank  # which imports PyTorch
+
+        check_bank(args.expression, args.expression_bank)
+
+
 def draw(args: argparse.Namespace) -> None:
     for name in chosen(args, SID_ONLY):
         raise UserError(f"--{name} animates a photograph; it has no meaning with --prompt")
-    check_expression(args)
+    check_words(args)
     fill_in_bundled_mef(args)
     if not (args.expression or args.source_image or args.driving_video or args.reference_image):
         raise UserError("--source_image (who), --reference_image or --driving_video (the expression) is needed")
@@ -253,6 +261,7 @@ def draw(args: argparse.Namespace) -> None:
         options.check_video()
 
     from modules.mef import inference
+    from modules.mef.cost import cost
 
     options_of_faces = args.detector, args.crop, args.cpu
     others = args.expression_adapter, args.face_recognition
@@ -276,6 +285,7 @@ def draw(args: argparse.Namespace) -> None:
         else:
             count = inference.draw_video(artist, path, args.result_video)
             print(f"wrote {args.result_video} ({count} frames)")
+    print(cost("drawing", artist.drawn, artist.seconds))
 
 
 def fill_in_bundled(args: argparse.Namespace) -> None:
@@ -350,7 +360,7 @@ def onnx_model(folder: str, provider: Any, cpu: bool) -> Any:
 def animate(args: argparse.Namespace) -> None:
     for name in chosen(args, MEF_ONLY):
         raise UserError(f"--{name} draws new portraits; it needs --prompt")
-    check_expression(args)
+    check_words(args)
     if args.motion == "mesh":
         for name in chosen(args, ("config", "checkpoint", "adapt_scale", "precision", "onnx")):
             raise UserError(f"--{name} is of a model's motion, and --motion mesh needs no model; give one of the two")

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,8 @@ from tqdm import tqdm
 from modules import media
 from modules.arguments import Parser, number
 from modules.config.files import load_rigged_config
-from modules.data.expression_pictures import people_showing, sheet
+from modules.data import expression_pictures
+from modules.data.expression_pictures import people_showing
 from modules.devices import best_device
 from modules.errors import UserError, run_script
 from modules.evaluation.bootstrap import interval
@@ -64,6 +66,14 @@ NAMED = {
 }
 
 
+# options of what is measured, and their values where they are left out
+TAKEN: dict[str, dict[str, Any]] = {
+    "bank": {"people": 3},
+    "sid": {"people": 30, "motion": "rigged", "sheet": None},
+    "photographs": {"folder": None, "motion": "rigged", "sheet": None},
+}
+
+
 class Judge:
     """Names the basic expression of pictures, out of eight."""
 
@@ -91,19 +101,18 @@ def main() -> None:
     add("what", choices=("bank", "sid", "photographs"), help="what to measure")
     add("--people", type=number(int, 1, 10**4), help="people of each word (default: bank 3, sid 30)")
     add("--folder", type=Path, help="photographs of faces at rest, one of a person")
-    add("--motion", choices=("rigged", "mesh"), default="rigged", help="what moves photographs")
+    add("--motion", choices=("rigged", "mesh"), help="what moves photographs (default: rigged)")
     add("--sheet", type=Path, help="picture to write, of the first twelve people")
     add("--cpu", action="store_true", help="do not use a GPU")
     args = parser.parse_args()
-    device = best_device(args.cpu)
-    if args.what == "bank":
-        bank(args.people or 3, device)
-    elif args.what == "sid":
-        on_people(args.people or 30, args.motion, device, args.sheet)
-    elif args.folder is None:
-        raise UserError("photographs needs --folder")
-    else:
-        on_photographs(args.folder, args.motion, device, args.sheet)
+    taken = TAKEN[args.what]
+    for name in ("people", "folder", "motion", "sheet"):
+        if name not in taken and getattr(args, name) is not None:
+            raise UserError(f"--{name}: has no meaning with {args.what}; leave it out")
+    given = {name: default if getattr(args, name) is None else getattr(args, name) for name, default in taken.items()}
+    if given.get("folder", ".") is None:
+        raise UserError(f"--folder: is needed with {args.what}")
+    {"bank": bank, "sid": on_people, "photographs": on_photographs}[args.what](device=best_device(args.cpu), **given)
 
 
 def bank(people: int, device: torch.device) -> None:
@@ -134,7 +143,7 @@ def bank(people: int, device: torch.device) -> None:
     print(f"mean distance within a {means[0]}, within a {means[1]}, across {means[2]}")
 
 
-def on_people(people: int, motion: str, device: torch.device, out: Path | None) -> None:
+def on_people(people: int, motion: str, sheet: Path | None, device: torch.device) -> None:
     nothing = torch.zeros(people, len(expression("neutral")))
     own = people_showing(nothing, nothing, torch.zeros(people, 2), MEASURING_SEED)
     judge, said = Judge(device), dict[str, list[str]]()
@@ -156,10 +165,10 @@ def on_people(people: int, motion: str, device: torch.device, out: Path | None) 
     said[motion] = judge(torch.cat([(to_tensor(list(row)) * 255).round().byte() for row in results]))
     said["as they are"] = judge(truth[0]) * len(EXPRESSIONS)
     _tell(said, names, people)
-    _write(out, results, list(EXPRESSIONS))
+    _write(sheet, results, list(EXPRESSIONS))
 
 
-def on_photographs(folder: Path, motion: str, device: torch.device, out: Path | None) -> None:
+def on_photographs(folder: Path, motion: str, sheet: Path | None, device: torch.device) -> None:
     files = sorted(path for path in folder.iterdir() if media.is_image(path))
     if not files:
         raise UserError(f"{folder}: holds no pictures")
@@ -176,7 +185,7 @@ def on_photographs(folder: Path, motion: str, device: torch.device, out: Path | 
     said = {motion: by_word, "as they are": [READ[row[0]] for row in judged] * len(shown)}
     said = {way: [shown[words.index(name)] for name in each] for way, each in said.items()}
     _tell(said, names, len(files))
-    _write(out, np.stack([np.stack(row) for row in pictures], axis=1), shown)
+    _write(sheet, np.stack([np.stack(row) for row in pictures], axis=1), shown)
 
 
 def moved(files: list[Path], words: list[str], motion: str, device: torch.device) -> Iterator[list[np.ndarray]]:
@@ -226,7 +235,7 @@ def _write(out: Path | None, results: np.ndarray, words: list[str]) -> None:
     """``results [words, people, H, W, 3]``, a row for each word."""
     if out is not None:
         rows = [np.concatenate([media.resize(picture, 160, 160) for picture in row[:12]], axis=1) for row in results]
-        media.write_image(out, sheet(rows, words, columns=1))
+        media.write_image(out, expression_pictures.sheet(rows, words, columns=1))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import sys
 from typing import TYPE_CHECKING
 
 from .errors import UserError
@@ -67,3 +69,13 @@ def share_of_batch(batch_size: int, processes: int) -> int:
     if batch_size % processes:
         raise UserError(f"batch_size {batch_size} cannot be shared by {processes} processes; use a multiple")
     return batch_size // processes
+
+
+def memory() -> float:
+    """GiB at most: what PyTorch has allocated on the GPU, or what this process has had in memory."""
+    import torch
+
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 2**30
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "modules"
 # Rooms by floor: each imports from those below it alone; files of the package's top are rooms of their own.
 FLOORS = (
-    {"errors", "atomic", "arguments", "devices", "bundled", "geometry", "contrast", "progress"},
+    {"errors", "atomic", "arguments", "devices", "bundled", "geometry", "contrast", "progress", "storage"},
     {"config", "media"},
     {"faces", "mark"},
     {"world"},

@@ -273,6 +273,15 @@ def test_the_command_writes_a_picture_and_a_clip(tmp_path):
         (["--expression", "joy", "--expression_bank", "bank"], "--expression_bank bank: no such folder"),
         (["--prompt", "a hat", "--expression", "joy", "--seconds", "1"], "--seconds animates a photograph"),
         (["--prompt", "a hat", "--expression", "hapiness"], "did you mean happiness"),
+        # before a model is loaded, which would be missed first
+        (
+            ["--prompt", "a", "--checkpoint", "x", "--expression", "joy", "--expression_bank", "bank"],
+            "bank: no such folder",
+        ),
+        (
+            ["--checkpoint", "x", "--config", "x", "--expression", "joy", "--expression_bank", "bank"],
+            "bank: no such folder",
+        ),
     ],
 )
 def test_contradictions_are_one_line_with_status_2(tmp_path, options, said):
@@ -294,3 +303,27 @@ def test_an_embedding_of_words_is_that_of_faces_which_show_them(tmp_path):
     assert torch.allclose(named_expression(embedder, "wow", str(tmp_path / "bank")), own, atol=1e-6)
     half = named_expression(embedder, "wow:0.5", str(tmp_path / "bank"))
     assert torch.allclose(half, (own + calm) / 2, atol=1e-5)
+
+
+def test_a_banks_pictures_are_looked_at_before_a_model_is_loaded(tmp_path):
+    (tmp_path / "bank" / "joy").mkdir(parents=True)
+    (tmp_path / "bank" / "joy" / "1.png").write_text("no picture")
+    options = ["--prompt", "a hat", "--checkpoint", "missing", "--expression", "joy", "--expression_bank", "bank"]
+    done = scripts.run(ROOT / "Inference.py", "--cpu", *options, cwd=tmp_path)
+    assert done.returncode == 2 and "bank/joy/1.png: is not a picture that can be read" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        (["bank", "--motion", "mesh"], "--motion: has no meaning with bank; leave it out"),
+        (["bank", "--sheet", "a.png"], "--sheet: has no meaning with bank"),
+        (["bank", "--folder", "a"], "--folder: has no meaning with bank"),
+        (["sid", "--folder", "a"], "--folder: has no meaning with sid"),
+        (["photographs", "--folder", "a", "--people", "3"], "--people: has no meaning with photographs"),
+        (["photographs"], "--folder: is needed with photographs"),
+    ],
+)
+def test_the_benchmark_refuses_options_that_do_nothing(options, said):
+    done = scripts.run("-m", "benchmarks.emotions", *options)
+    assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -102,6 +103,27 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path):
         assert (stopped / name).read_bytes() == (whole / name).read_bytes()
     for path in (whole / "exemplars").iterdir():
         assert path.read_bytes() == (stopped / "exemplars" / path.name).read_bytes()
+
+
+def test_portraits_that_are_added_change_nothing_of_pairs_that_were_begun(portraits, tmp_path):
+    """The program copies its donor: the pairs tell which was drawn for each portrait."""
+    root = shutil.copytree(portraits, tmp_path / "portraits")
+    swap = (
+        f"{sys.executable} -c 'import shutil, sys; shutil.copy(sys.argv[1], sys.argv[3])' {{donor}} {{target}} {{out}}"
+    )
+    options = ("--maker", "command", "--command", swap, "--portraits", root, *LOOSE)
+    idi("--out", tmp_path / "whole", "--count", "10", *options)
+    idi("--out", tmp_path / "pairs", "--count", "4", *options)
+    metadata = root / "metadata.jsonl"
+    before = metadata.read_text()
+    shutil.copy(root / "0.png", root / "a.png")
+    metadata.write_text('{"file_name": "a.png", "text": "new", "identity": "new"}\n' + before)
+    done = idi("--out", tmp_path / "pairs", "--count", "10", *options)
+    assert done.returncode == 0 and "1 portraits that were added since" in done.stdout, done.stderr
+    assert (tmp_path / "pairs/candidates.jsonl").read_bytes() == (tmp_path / "whole/candidates.jsonl").read_bytes()
+    metadata.write_text("".join(before.splitlines(True)[1:]))
+    done = idi("--out", tmp_path / "pairs", "--count", "12", *options)
+    assert done.returncode == 2 and "portraits/0.png" in done.stderr and "was begun with it; put it back" in done.stderr
 
 
 def test_rendered_pairs_show_one_expression_on_two_people(judge):

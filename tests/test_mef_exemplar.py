@@ -305,10 +305,18 @@ def test_files_that_are_none_of_ours_or_of_another_base_are_told(workshop, tmp_p
         attach(unet, states)
 
 
-def test_a_branch_reads_no_exemplars():
-    values = {"adapter": "branch", "exemplar_params": {}, "base_params": {"path": "x"}}
+@pytest.mark.parametrize(
+    "option, value, expected",
+    [
+        ("exemplar_params", {}, "null"),
+        ("expression_inject", "mid", "null"),
+        ("inject", "all", "nothing"),
+    ],
+)
+def test_a_branch_reads_no_exemplars_and_has_a_place_of_its_own(option, value, expected):
+    values = {"adapter": "branch", option: value, "base_params": {"path": "x"}}
     values["sid_params"] = {"config": "x", "checkpoint": "x"}
-    with pytest.raises(UserError, match="model_params.exemplar_params: expected null with adapter: branch"):
+    with pytest.raises(UserError, match=f"model_params.{option}: expected {expected} with adapter: branch"):
         mef_config_from_dict({"dataset_params": {"root_dir": "x"}, "model_params": values})
 
 

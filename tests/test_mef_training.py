@@ -16,7 +16,6 @@ import pytest
 import scripts
 import torch
 from accelerate import Accelerator
-from safetensors import safe_open
 from test_training import ROOT, assert_identical, newest
 from tiny_mef import values, write_config, write_workshop
 from torch.utils.data import default_collate
@@ -26,7 +25,6 @@ from modules.config.files import load_mef_config, mef_config_from_dict
 from modules.data.portraits import read_portraits
 from modules.errors import UserError
 from modules.mef import objectives
-from modules.mef.cache import shards as cache
 from modules.mef.cache.shards import Cache
 from modules.mef.dataset import PortraitDataset
 from modules.mef.estimators import clean_of
@@ -35,6 +33,7 @@ from modules.mef.folder import ADAPTER_FILES, SID_FILE
 from modules.mef.train import build_cache, build_frozen, embedding_sample, read_tables, train_mef
 from modules.mef.validation import Validation
 from modules.mef.weighting import face_weight
+from modules.storage import places
 from modules.training.checkpoint import load_checkpoint, save_checkpoint
 from modules.training.run import Run
 from modules.training.trainer import Trainer
@@ -343,7 +342,7 @@ def test_the_cache_command_does_what_training_would(workshop, tmp_path, monkeypa
 
 def key(config: dict) -> str:
     config = mef_config_from_dict(config)
-    return Cache(config, read_tables(config)[0]).folder.name
+    return Cache(config, read_tables(config)[0]).place.rpartition("/")[2]
 
 
 def test_a_cache_is_of_its_files_by_their_places_in_the_data_set(workshop, tmp_path):
@@ -391,6 +390,8 @@ def test_a_cache_is_of_every_file_it_was_computed_with(workshop, tmp_path, name)
     (base / "unet" / "more.txt").touch()
     assert key(config) == before  # of nothing that does not matter
     os.utime(base / name, ns=(1, 1))
+    assert key(config) == before  # of what is in them: another machine's copy is another file
+    (base / name).write_bytes((base / name).read_bytes() + b" ")
     assert key(config) != before
 
 
@@ -429,30 +430,20 @@ def test_what_could_not_be_read_for_a_moment_is_read_the_next_time(workshop, tmp
 
 def test_the_latents_are_left_on_the_disk_until_a_step_wants_them(workshop, monkeypatch):
     bench = Bench(workshop)
+    read = places.read
     asked = []
-
-    class Handle:
-        def __init__(self, path, framework):
-            self.file = safe_open(path, framework)
-
-        def __getattr__(self, name):
-            return getattr(self.file, name)
-
-        def get_tensor(self, name):
-            asked.append(name)
-            return self.file.get_tensor(name)
-
-    monkeypatch.setattr(cache, "safe_open", Handle)
+    monkeypatch.setattr(places, "read", lambda place, *part: asked.append(place) or read(place, *part))
     assert not bench.cache.incomplete() and not bench.cache.unreadable("latents")
-    assert asked and all(name.endswith(f".{cache.REASONS}") for name in asked)
+    assert asked and all(place.endswith(".index.json") for place in asked)
 
 
 def test_a_damaged_part_of_the_cache_is_one_line(workshop, tmp_path):
     bench = Bench(workshop, **{"dataset_params.cache_dir": str(tmp_path)})
-    path = bench.cache.folder / "faces-00000.safetensors"
+    path = Path(bench.cache.place) / "faces-00000.tar"
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(UserError, match="faces-00000.safetensors: not a readable part of the cache.*delete it"):
-        bench.cache.incomplete()
+    again = Cache(bench.config, bench.tables)
+    with pytest.raises(UserError, match="faces-00000.tar: not a readable part of the cache.*delete it"):
+        again.incomplete()
 
 
 def test_another_choice_of_layers_is_refused(workshop):
@@ -680,4 +671,4 @@ def test_bf16_trains_with_float32_adapters(workshop):
     validation = Validation(params, trained.frozen, portraits, trained.adapters)
     with torch.autocast("cpu", torch.bfloat16):
         assert validation.grid_of(trained.adapters).dtype == torch.uint8
-    assert bench["fp32"].cache.folder != bench["bf16"].cache.folder
+    assert bench["fp32"].cache.place != bench["bf16"].cache.place

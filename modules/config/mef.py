@@ -12,10 +12,10 @@ from .training import LoopParams
 
 @section
 class PortraitParams:
-    root_dir: str  # folder with metadata.jsonl, or its train/ with one
+    root_dir: str  # folder with metadata.jsonl, or its train/ with one; or shards, https://host/a-{00000..00099}.tar
     resolution: int = option(512, low=32, multiple=8)  # height and width of the pictures the base makes, pixels
     crop_faces: bool = False  # cut the face out, as SID's framing_params say, before SID looks
-    cache_dir: str | None = None  # keeps what frozen networks give; null = computed at each step
+    cache_dir: str | None = None  # keeps what frozen networks give; a URL is only read; null = computed at each step
     num_workers: int = option(4, low=0)  # loader processes per device; 0 = in the main process
 
 
@@ -42,6 +42,7 @@ class CompoundParams:
     face_recognition_weight: float = option(1.0, above=0)  # length of its part
 
 
+INJECT = ["mid", "up"]  # where adapters act unless they are told
 Fusion = Literal["plain", "positional"]
 
 
@@ -77,7 +78,7 @@ class MEFParams:
     # ip_adapter: cross-attention of their own in the base's layers; branch: a trainable copy of its encoder reads them
     adapter: Literal["ip_adapter", "branch"] = "ip_adapter"
     # of an ip_adapter, where it acts: all, mid, up, down, up_blocks.1, ... or a list
-    inject: str | list[str] = option(["mid", "up"], filled=True)
+    inject: str | list[str] = option(INJECT, filled=True)
     expression_inject: str | list[str] | None = option(None, filled=True)  # of the expression alone; null = as inject
     fusion: Fusion = (
         "plain"  # of a branch: softmax over the tokens of both, or over positions as the authors' code does
@@ -183,6 +184,8 @@ def check_mef_together(config: MEFConfig) -> None:
         expected = f"less than max_timestep, {weights.max_timestep}"
         raise BadValue("train_params.loss_weights.min_timestep", expected, f"{weights.min_timestep}")
     model = config.model_params
+    if model.adapter == "branch" and model.inject != INJECT:
+        raise BadValue("model_params.inject", "nothing with adapter: branch, which acts everywhere", f"{model.inject}")
     for name in ("exemplar_params", "expression_inject"):
         if model.adapter == "branch" and getattr(model, name) is not None:
             raise BadValue(f"model_params.{name}", "null with adapter: branch", "a value")

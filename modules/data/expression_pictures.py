@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from .. import media
 from ..errors import UserError
-from ..media.image import names_image
+from ..media.image import image_size, names_image
 from ..media.tensors import to_images
 from ..world import Faces, draw_close_poses, draw_identities, draw_scenes, render
-from ..world.emotions import Emotion
+from ..world.emotions import Emotion, parse
 from ..world.parameters import set_category
 from ..world.puppets.states import States
 from ..world.showing import draw_shown
@@ -44,6 +44,13 @@ def pictures_of_word(folder: Path, word: str) -> list[Path]:
         known = textwrap.shorten(", ".join(words), 100, placeholder=" ...") or "no folder at all"
         raise UserError(f"--expression_bank {folder}: no pictures in a folder {word!r}; it holds {known}")
     return files[:: -(-len(files) // RETRIEVED)]
+
+
+def check_bank(words: str, folder: str) -> None:
+    """UserError where a bank has no pictures of an expression's words, or one is no picture."""
+    for files, _ in parse(words, lambda word: pictures_of_word(Path(folder), word)):
+        for path in files:
+            image_size(path)
 
 
 def people_showing(units: Tensor, asymmetry: Tensor, gaze: Tensor, seed: int = SEED) -> Faces:

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..storage.tars import Member
 
 METADATA = "metadata.jsonl"
+NOBODY = "\0"  # begins the identity of a picture that names none, and shares it with no other
 
 
 @dataclass(frozen=True)
 class Portrait:
-    """One line of ``metadata.jsonl``; paths are absolute or relative to its folder.
+    """One line of ``metadata.jsonl``, or a sample of a shard; paths are absolute or relative to the folder.
 
     Attributes:
         image: the picture to learn (``file_name``).
@@ -25,15 +27,20 @@ class Portrait:
         mask: the face's mask, white on black, of the picture's size.
     """
 
-    image: Path
+    image: Path | Member
     text: str
     identity: str
-    identity_image: Path | None = None
-    reference_image: Path | None = None
-    mask: Path | None = None
+    identity_image: Path | Member | None = None
+    reference_image: Path | Member | None = None
+    mask: Path | Member | None = None
 
     @property
-    def files(self) -> list[Path]:
+    def is_alone(self) -> bool:
+        """Whether nobody says who this is."""
+        return self.identity.startswith(NOBODY)
+
+    @property
+    def files(self) -> list[Path | Member]:
         return [p for p in (self.image, self.identity_image, self.reference_image, self.mask) if p is not None]
 
 
@@ -58,7 +65,7 @@ def read_portraits(root: str | Path, split: str = "train") -> tuple[list[Portrai
         if not line.strip():
             continue
         portrait = _portrait(line, folder, f"{metadata}, line {number}")
-        missing = [path for path in portrait.files if not path.is_file()]
+        missing = [path for path in portrait.files if isinstance(path, Path) and not path.is_file()]
         if missing:
             bad[str(portrait.image)] = f"{missing[0].name}: no such file"
         else:
@@ -89,7 +96,7 @@ def _portrait(line: str, folder: Path, where: str) -> Portrait:
     return Portrait(
         image=folder / values["file_name"],
         text=values["text"],
-        identity=str(name) if name is not None else f"\0{values['file_name']}",  # shared with nobody
+        identity=str(name) if name is not None else f"{NOBODY}{values['file_name']}",
         identity_image=path("identity_image"),
         reference_image=path("reference_image"),
         mask=path("mask"),

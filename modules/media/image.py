@@ -6,7 +6,7 @@ import contextlib
 import functools
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -75,13 +75,19 @@ def check_result(path: str | Path, is_picture: bool) -> None:
     check_place(path)
 
 
-def read_image(path: str | Path) -> np.ndarray:
+class Opens(Protocol):
+    """A picture file that lies somewhere else than in a folder; its text is the name that errors give."""
+
+    def open(self) -> BinaryIO: ...
+
+
+def read_image(path: str | Path | Opens) -> np.ndarray:
     """Read a picture as ``uint8 [H, W, 3]`` RGB, turned as its EXIF says, its values as ``pillow.to_rgb`` tells.
 
     Raises:
         UserError: the file is missing, is no picture, or is cut off.
     """
-    with image_errors(path), Image.open(path) as image:
+    with image_errors(path), Image.open(path if isinstance(path, str | os.PathLike) else path.open()) as image:
         image.load()
         return np.array(to_rgb(ImageOps.exif_transpose(image)))
 

@@ -8,7 +8,7 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
@@ -47,7 +47,7 @@ def is_animation(path: str | Path) -> bool:
 
 
 def _head(path: str | Path) -> bytes:
-    with contextlib.suppress(OSError, ValueError), open(path, "rb") as file:
+    with contextlib.suppress(OSError, ValueError), open(str(path), "rb") as file:
         return file.read(12)
     return b""
 
@@ -125,7 +125,7 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 
 @contextlib.contextmanager
-def image_errors(path: str | Path) -> Iterator[None]:
+def image_errors(path: Any) -> Iterator[None]:
     """Turn what Pillow raises into one line with the path."""
     try:
         yield

@@ -55,7 +55,6 @@ class PortraitDataset(Dataset):
         self.tables, self.latent_shape, self.timesteps, self.params = tables, latent_shape, timesteps, params
         self.cache = cache
         self.left_out: dict[str, str] = {}
-        self._faces: dict[str, Tensor] = {}
         if cache is not None:
             unreadable = Unreadable(cache.unreadable("latents"), cache.unreadable("faces"))
         bad_latents, bad_faces = unreadable or Unreadable({}, {})
@@ -76,9 +75,6 @@ class PortraitDataset(Dataset):
         if not self._portraits:
             first, reason = next(iter(self.left_out.items()))
             raise UserError(f"none of the portraits can be used, such as {first}: {reason}")
-        if cache is not None:
-            self._faces = {name: cache.column("faces", name).float() for name in ("identity", "expression")}
-            self._exemplars = "exemplar" in cache.columns("faces")  # too large to keep them all in memory
 
     @property
     def portraits(self) -> list[Portrait]:
@@ -130,18 +126,17 @@ class PortraitDataset(Dataset):
         return torch.tensor([k and everything >= drop.all for k in kept])
 
     def _rows(self, item: dict[str, Any]) -> dict[str, Tensor]:
-        latents, text = self.cache.row("latents", item["latents"]), self.cache.row("text", item["text"])
-        expression = self._faces["expression"][item["expression_face"]]
+        cache = self.cache
+        latents, text = cache.row("latents", item["latents"]), cache.row("text", item["text"])
+        person, face = (cache.row("faces", item[name]) for name in ("identity_face", "expression_face"))
+        exemplar, expression = cache.exemplar(item["expression_face"]), face["expression"].float()
         if self.join is not None:
-            expression = self.join(expression, self._faces["expression"][item["pose_face"]])
+            expression = self.join(expression, cache.row("faces", item["pose_face"])["expression"].float())
         return {
             **{name: values.float() for name, values in latents.items()},
             "text_states": text["text"],
             **({"pooled": text["pooled"]} if "pooled" in text else {}),
-            "identity": self._faces["identity"][item["identity_face"]],
+            "identity": person["identity"].float(),
             "expression": expression,
-            **({"exemplar": self._exemplar(item["expression_face"])} if self._exemplars else {}),
+            **({} if exemplar is None else {"exemplar": exemplar.float()}),
         }
-
-    def _exemplar(self, picture: int) -> Tensor:
-        return self.cache.row("faces", picture)["exemplar"].float()

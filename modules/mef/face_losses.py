@@ -32,13 +32,24 @@ Predict = Callable[[Rows, Tensor, Tensor], Tensor]  # rows, x_t and t -> what th
 class FaceLosses(nn.Module):
     """Weighted losses of the noise levels between ``min_timestep`` and ``max_timestep``.
 
-    - ``identity``: 1 - cosine of SID's z_id of estimate and identity picture
-    - ``expression``: squared errors of z_exp and z_pose (:class:`ExpressionError`)
+    An item is x_t = sqrt(a_t) z + sqrt(1 - a_t) n, of its latent z, its noise n and a uniform t; x0(c) is the picture
+    decoded from the estimate (:mod:`.estimators`) that the network gives of x_t under the conditions c: the text, the
+    identity i and the expression e.  An item counts where min_timestep <= t < max_timestep and what a loss compares
+    with was given; sums are over all items of the batch, so a loss is smaller, not noisier, where fewer count.
+
+    - ``identity``: 1 - cos(z_id(x0(i, e)), z_id(identity picture))
+    - ``expression``: squared errors of z_exp and z_pose of x0(i, e) from the exemplar's (:class:`ExpressionError`)
     - ``perceptual``: distance of VGG-19's features from the identity picture, and ``reference``: mean squared error of
       pixels from the expression picture; both in [0, 1] at the base's resolution (the paper, eqs. 4 to 6, our reading)
-    - ``alignment``: 1 - cosine(z_id(x0), z_id(x0')), x0' estimated from the same noise without the expression and held
-      fixed; our reading of EmojiDiff's ID-enhanced contrast alignment (WACV 2026).  Its adaptive noise inversion is the
-      estimator ``one_step`` with a low ``max_timestep``.
+    - ``alignment``: 1 - cos(z_id(x0(i, e)), stop(z_id(x0(i, 0)))), both from the same x_t; 0 is the embedding of
+      zeros that stands for no expression, and ``stop`` lets no gradient through, or the person without expression would
+      come to meet it
+
+    EmojiDiff (WACV 2026) does not publish its equations, so this is our reading.  Its ID-enhanced contrast alignment
+    (ICA) is ``alignment`` and ``expression`` together: L = E_{t < T} [w_a (1 - cos(...)) + w_e expression_error], which
+    moves the person back and holds the expression to the exemplar; ``identity`` may be added.  Its adaptive noise
+    inversion (ANI), the one-step x0 at truncated noise levels, is ``estimator: one_step`` with T = ``max_timestep``:
+    x0 = (x_t - sqrt(1 - a_t) e(x_t, t)) / sqrt(a_t), of which the error grows with sqrt((1 - a_t) / a_t).
 
     Args:
         tables: what the rows' face numbers mean.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -87,12 +88,16 @@ class Portraitist:
     Args:
         source: picture file of the person; None leaves the identity to the prompt.
         marking: the marks of results; None: they have none.
+
+    Attributes:
+        drawn, seconds: pictures so far, and the time they took.
     """
 
     def __init__(
         self, pipeline: DeepExprPipeline, options: PortraitOptions, source: str | None, marking: Marking | None = None
     ):
         self.pipeline, self.options, self.marking = pipeline, options, marking
+        self.drawn, self.seconds = 0, 0.0
         self.source = None if source is None else media.read_image(source)
         if options.scheduler is not None:
             set_scheduler(pipeline.base, options.scheduler)
@@ -103,16 +108,18 @@ class Portraitist:
 
     def draw(self, expression: Tensor | None, progress: bool = False) -> list[np.ndarray]:
         """``num_images`` pictures, uint8 ``[H, W, 3]``; every call starts from the same noise."""
+        started = time.perf_counter()
         with contextlib.ExitStack() as stack:
             stack.enter_context(quiet())  # of prompts that are too long; what is read of them has been told
             bar = stack.enter_context(Bar(self.options.steps, "drawing", "step")) if progress else None
             result = self._drawn(expression, bar)
+        self.drawn, self.seconds = self.drawn + len(result.images), self.seconds + time.perf_counter() - started
         return [np.asarray(image.convert("RGB")) for image in result.images]
 
     def _drawn(self, expression: Tensor | None, bar: Bar | None) -> Any:
         options = self.options
 
-        def after_step(base: Any, number: int, time: Any, kept: dict[str, Any]) -> dict[str, Any]:
+        def after_step(base: Any, number: int, level: Any, kept: dict[str, Any]) -> dict[str, Any]:
             if bar is not None:
                 bar.update()
             return kept

@@ -11,6 +11,8 @@ from tqdm import tqdm
 
 from .. import media
 from ..errors import UserError
+from ..storage.places import StorageError
+from ..storage.tars import Member
 from .embeddings import Embedder
 from .tables import Tables
 
@@ -27,8 +29,8 @@ def find_unreadable(tables: Tables, embedder: Embedder, accelerator: Accelerator
     shown = set(tables.pictures)
     paths = sorted(shown | {p.mask for p in tables.portraits if p.mask is not None})
     mine = paths[accelerator.process_index :: accelerator.num_processes]
-    broken: list[tuple[Path, str]] = []
-    faceless: list[tuple[Path, str]] = []
+    broken: list[tuple[Path | Member, str]] = []
+    faceless: list[tuple[Path | Member, str]] = []
     for path in tqdm(mine, "checking", unit="picture", disable=not accelerator.is_main_process):
         found = broken
         try:
@@ -36,6 +38,8 @@ def find_unreadable(tables: Tables, embedder: Embedder, accelerator: Accelerator
             found = faceless
             if path in shown:
                 embedder.cut_out(picture, str(path))
+        except StorageError:
+            raise
         except UserError as error:
             found.append((path, str(error)))
     no_picture = dict(gather_object(broken))

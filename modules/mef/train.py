@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from ..config.files import config_to_dict
 from ..config.mef import MEFConfig
 from ..data.portraits import read_portraits
 from ..data.sampling import loader_of
+from ..data.shards.reading import names_shards, read_shards
 from ..devices import dtype_of
 from ..errors import UserError
+from ..storage.places import is_remote
 from ..training.checkpoint import load_checkpoint
 from ..training.launch import one_voice
 from ..training.log import left_out
@@ -33,8 +36,8 @@ from ..training.run import (
 from ..training.trainer import Trainer
 from . import objectives
 from .base import load_base, training_noise
-from .cache.shards import BATCH, Cache
-from .conditions import NAMES
+from .cache.shards import BATCH, SHARD, Cache
+from .cost import cost
 from .dataset import PortraitDataset
 from .embeddings import Embedder, SIDEncoders
 from .folder import CONFIG, CROP_KEY, EXEMPLAR_KEY, read_adapters, read_description, read_sid, save_adapters
@@ -45,12 +48,17 @@ from .tables import Tables
 from .validation import Validation
 
 ADAPTERS = "adapters"  # folder in a run's, for DeepExprPipeline.from_pretrained and diffusers
-SAMPLE = 1024  # pictures whose embeddings tell mean and deviation where there is no cache
+SAMPLE = 1024  # pictures whose embeddings tell mean and deviation
 
 
 def read_tables(config: MEFConfig) -> tuple[Tables, dict[str, str]]:
     """The data set's tables, and the portraits left out: path -> reason."""
-    portraits, bad = read_portraits(config.dataset_params.root_dir)
+    data = config.dataset_params
+    if names_shards(data.root_dir):
+        is_local = data.cache_dir is not None and not is_remote(data.cache_dir)
+        portraits, bad = read_shards(data.root_dir, Path(data.cache_dir) / "indices" if is_local else None)
+    else:
+        portraits, bad = read_portraits(data.root_dir)
     return Tables(portraits), bad
 
 
@@ -72,16 +80,21 @@ def build_cache(config: MEFConfig, tables: Tables, frozen: FrozenNetworks, accel
     cache = Cache(config, tables)
     # the first one's list on all: another run may be filling the same cache while they look
     [shards] = broadcast_object_list([cache.incomplete() if accelerator.is_main_process else None])
-    cache.build(shards[accelerator.process_index :: accelerator.num_processes], frozen, accelerator.is_main_process)
+    started, rank, world = time.perf_counter(), accelerator.process_index, accelerator.num_processes
+    cache.build(shards[rank::world], frozen, accelerator.is_main_process)
     accelerator.wait_for_everyone()
+    if shards and accelerator.is_main_process:
+        rows = {name: len(items) for name, items in tables.items().items()}
+        pictures = sum(min(SHARD, rows[table] - number * SHARD) for table, number in shards if table == "latents")
+        print(cost("caching", pictures, time.perf_counter() - started, world))
     if missing := cache.missing():
         reason = f"{len(missing)} parts that other processes have built are not there"
-        raise UserError(f"{cache.folder}: {reason}: set dataset_params.cache_dir to a folder that all machines share")
+        raise UserError(f"{cache.place}: {reason}: set dataset_params.cache_dir to a folder that all machines share")
     return cache
 
 
 def embedding_sample(cache: Cache | None, tables: Tables, frozen: FrozenNetworks, bad: Collection[int] = ()) -> Rows:
-    """Embeddings of the data set, ``[N, ...]`` each: all of them, or enough for mean and deviation.
+    """Embeddings of the data set, ``[N, ...]`` each: enough for mean and deviation.
 
     ``bad``: without a cache, rows of pictures that cannot be read.
     """
@@ -89,10 +102,10 @@ def embedding_sample(cache: Cache | None, tables: Tables, frozen: FrozenNetworks
     good = [i for i in range(len(tables.pictures)) if i not in bad]
     spread = [good[i] for i in np.linspace(0, len(good) - 1, min(len(good), SAMPLE)).round().astype(int)]
     if cache is not None:
-        sample = {name: cache.column("faces", name)[good] for name in NAMES}
-        if "exemplar" in cache.columns("faces"):
-            sample["exemplar"] = torch.stack([cache.row("faces", i)["exemplar"] for i in spread]).float()
-        return sample
+        rows = [cache.row("faces", i) for i in spread]
+        exemplars = [found for i in spread if (found := cache.exemplar(i)) is not None]
+        sample = {name: torch.stack([row[name] for row in rows]).float() for name in rows[0]}
+        return sample | ({"exemplar": torch.stack(exemplars).float()} if exemplars else {})
     chosen = [tables.pictures[i] for i in spread]
     parts = [frozen.embeddings(chosen[start : start + BATCH]) for start in range(0, len(chosen), BATCH)]
     return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
@@ -151,11 +164,14 @@ def train_mef(config: MEFConfig, run: Run) -> Path:
             left_out(folder, (f"{path}: {reason}" for path, reason in (bad | dataset.left_out).items()))
         count = sum(p.numel() for p in learning.adapters.parameters() if p.requires_grad)
         print(f"{len(tables.portraits)} portraits; {count / 1e6:.2f} M parameters to train")
+    started, first = time.perf_counter(), trainer.position.step
     trainer.fit(folder)
     if accelerator.is_main_process:
         made, base_params = folder / ADAPTERS, config.model_params.base_params
         crops = config.dataset_params.crop_faces
         save_adapters(made, trainer.averaged, frozen.embedder, base_params, crops, base=frozen.base)
+        pictures = (trainer.position.step - first) * train.batch_size
+        print(cost("training", pictures, time.perf_counter() - started, world))
         print(f"adapters: '{made}'")
         print(f"trained {trainer.position.epoch} epochs; the last checkpoint is in '{folder}'")
     close(accelerator)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from .. import media
 from ..config.mef import BaseParams, ValidationParams
 from ..data.portraits import Portrait
 from ..media.tensors import to_images, to_tensor
+from ..storage.tars import Member
 from .base import is_xl, set_scheduler
 from .conditions import Conditions
 from .embeddings import given_expression
@@ -34,10 +36,10 @@ class Validation:
         self.adapters = adapters
         self.side = frozen.resolution
         # where training reads them off: a portrait's own picture need not show a face
-        first = {p.identity: str(p.identity_image or p.image) for p in reversed(portraits)}
+        first = {p.identity: p.identity_image or p.image for p in reversed(portraits)}
         people = params.identities or list(first.values())[::-1][:DEFAULT_COUNT]
         apart = portraits[:: max(1, len(portraits) // DEFAULT_COUNT)][:DEFAULT_COUNT]
-        expressions = params.expressions or [str(p.reference_image or p.image) for p in apart]
+        expressions = params.expressions or [p.reference_image or p.image for p in apart]
         prompts = params.prompts or list(dict.fromkeys(p.text for p in portraits))[:DEFAULT_COUNT]
         self.people, self.expressions = list(map(self._thumbnail, people)), list(map(self._thumbnail, expressions))
         self.identities = frozen.embeddings(people)["identity"].cpu()
@@ -51,7 +53,7 @@ class Validation:
         self.no_text = frozen.no_text()
         self.pipeline = DeepExprPipeline(self.base, adapters, None, BaseParams(path="."))
 
-    def _thumbnail(self, path: str) -> np.ndarray:
+    def _thumbnail(self, path: str | Path | Member) -> np.ndarray:
         return media.fit(media.read_image(path), self.side, self.side)
 
     def _background(self, path: str) -> dict[str, Any]:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import resource
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from ..atomic import write_text
+from ..devices import memory
 
 LEFT_OUT = " so far: "  # in the lines of log.txt that name what could not be read
 STEPS_FILE, EPOCHS_FILE = "log.jsonl", "log.txt"
@@ -86,14 +84,6 @@ def left_out(folder: Path, reasons: Iterable[str]) -> None:
     with open(path, "a", encoding="utf-8") as log:
         for number, reason in enumerate(sorted(set(reasons) - set(known)), start=len(known) + 1):
             log.write(f"# left out, {number}{LEFT_OUT}{reason}\n")
-
-
-def memory() -> float:
-    """GiB at most: what PyTorch has allocated on the GPU, or what this process has had in memory."""
-    if torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated() / 2**30
-    unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts bytes there, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 def _keep_before(log: Path, is_kept: Any) -> None:

@@ -319,7 +319,7 @@ def _batches(loader: Iterable) -> Iterator[dict[str, Any]]:
         except StopIteration:
             return
         except UserError as error:
-            raise UserError(str(error).strip().splitlines()[-1].partition("UserError: ")[2] or str(error)) from error
+            raise UserError(str(error).strip().splitlines()[-1].partition("Error: ")[2] or str(error)) from error
         yield batch
 
 

@@ -28,7 +28,7 @@ def main() -> None:
     cache = build_cache(config, tables, frozen, accelerator)
     if accelerator.is_main_process:
         rows = ", ".join(f"{len(items)} {name}" for name, items in tables.items().items())
-        print(f"{cache.folder}: {rows}; {len(bad)} portraits are left out")
+        print(f"{cache.place}: {rows}; {len(bad)} portraits are left out")
 
 
 if __name__ == "__main__":

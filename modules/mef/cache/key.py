@@ -12,9 +12,11 @@ from typing import Any
 from ...config.files import config_to_dict
 from ...config.mef import MEFConfig
 from ...errors import UserError
+from ...storage.tars import Member
 from ..tables import Tables
 
-FORMAT = 4  # raise it when what is cached would be computed differently
+FORMAT = 5  # raise it when what is cached would be computed differently
+LOOKS, LOOK = 64, 4096  # parts of a large file that are looked at, and bytes of each
 BASE_PARTS = ("vae*", "text_encoder*", "tokenizer*")  # folders of a base that latents and text states come from
 
 
@@ -24,8 +26,8 @@ def cache_key(config: MEFConfig, tables: Tables, half: bool) -> str:
     base, compound, sid = model.base_params, model.compound_params, model.sid_params
 
     @functools.cache  # a picture may be in many portraits
-    def stamp(path: Path | None) -> list[Any] | None:
-        return path and _stamp(path, data.root_dir)
+    def stamp(path: Path | Member | None) -> list[Any] | None:
+        return path.stamp if isinstance(path, Member) else path and _stamp(path, data.root_dir)
 
     made_from = [
         FORMAT,
@@ -53,15 +55,33 @@ def cache_key(config: MEFConfig, tables: Tables, half: bool) -> str:
 
 
 def stamps(name: str | None, *parts: str) -> list[list[Any]]:
-    """Of a file, or of all files in (those ``parts`` of) a folder.  A hub id, which is neither, stands for itself."""
+    """Of a file, or of all files in (those ``parts`` of) a folder.  A hub id, which is neither, stands for itself.
+
+    Told by what is in them, not by their times: machines that share a cache have weights of their own.
+    """
     path = Path(name or "")
     if name is None or not path.exists():
         return []
     if path.is_file():
-        return [_stamp(path, path.parent)]
+        return [_content(path, path.parent)]
     folders = [folder for part in parts for folder in path.glob(part)] if parts else [path]
     inside = sorted(file for folder in folders for file in folder.rglob("*") if file.is_file())
-    return [_stamp(file, path) for file in inside if not any(p[0] == "." for p in file.relative_to(path).parts)]
+    return [_content(file, path) for file in inside if not any(p[0] == "." for p in file.relative_to(path).parts)]
+
+
+def _content(path: Path, root: Path) -> list[Any]:
+    """Name, size, and a digest of evenly spaced parts: training changes weights everywhere."""
+    digest = hashlib.sha256()
+    try:
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            for i in range(LOOKS) if size > LOOKS * LOOK else ():
+                file.seek(i * (size - LOOK) // (LOOKS - 1))
+                digest.update(file.read(LOOK))
+            digest.update(b"" if size > LOOKS * LOOK else file.read())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    return [os.path.relpath(path, root), size, digest.hexdigest()]
 
 
 def _stamp(path: Path, root: str | Path) -> list[Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...arguments import Parser, number
 from ...bundled import bundled
+from ...data.portraits import Portrait, read_portraits
 from ...errors import UserError, run_script
 
 OF_MAKER = {
@@ -69,29 +70,32 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     args = arguments()
     from .judge import Limits, PairJudge
-    from .pairs import make_pairs
+    from .pairs import FILES, begun_with, make_pairs
 
     given = {name: getattr(args, name) for name in ("expression", "pose", "identity")}
     limits = Limits(**{name: value for name, value in given.items() if value is not None})
     settings = {"maker": args.maker, "seed": args.seed, "limits": asdict(limits)}
     settings |= {name: getattr(args, name) for name in OF_MAKER[args.maker]}
+    portraits: list[Portrait] = []
+    if args.portraits is not None:
+        found, bad = read_portraits(args.portraits)
+        if bad:
+            print(f"{args.portraits}: {len(bad)} portraits are left out, such as {Path(next(iter(bad))).name}")
+        chosen = begun_with(args.out, args.portraits, found)
+        settings[FILES], portraits = list(chosen), list(chosen.values())
     judge = PairJudge(limits, args.cpu)
-    fates = make_pairs(_maker(args), judge, args.out, args.count, settings)
+    fates = make_pairs(_maker(args, portraits), judge, args.out, args.count, settings)
     rest = ", ".join(f"{count} {fate}" for fate, count in fates.most_common() if fate != "kept")
     print(f"{args.out}: {fates['kept']} pairs of {args.count} candidates" + (f"; {rest}" if rest else ""))
 
 
-def _maker(args: argparse.Namespace) -> Any:
-    from ...data.portraits import read_portraits
+def _maker(args: argparse.Namespace, portraits: list[Portrait]) -> Any:
     from . import makers
 
     if args.maker == "world":
         return makers.FromWorld(args.size, args.seed)
     if args.maker == "photographs":
         return makers.FromPhotographs(args.puppets, args.size, args.seed)
-    portraits, bad = read_portraits(args.portraits)
-    if bad:
-        print(f"{args.portraits}: {len(bad)} portraits are left out, such as {Path(next(iter(bad))).name}")
     if args.maker == "sid":
         from .judge import CONFIG, WEIGHTS
 

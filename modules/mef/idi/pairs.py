@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from tqdm import tqdm
 
 from ... import media
 from ...atomic import write_text, writing_errors
-from ...data.portraits import METADATA
+from ...data.portraits import METADATA, Portrait
 from ...errors import UserError
 from .judge import PairJudge, Verdict
 from .makers import Made, Maker
 
 JOURNAL, SETTINGS = "candidates.jsonl", "settings.json"
+FILES = "files"  # of the settings: the portraits
 MOST_FAILED = 20  # candidates in a row that cannot be made end a run, which then goes on before them
 
 Line = dict[str, Any]  # of the journal, or of the metadata
@@ -67,6 +69,28 @@ def make_pairs(maker: Maker, judge: PairJudge, out: str | Path, count: int, sett
         kept = [line["metadata"] for line in known if line["kept"]]
         write_text(out / METADATA, "".join(json.dumps(line) + "\n" for line in kept))
     return Counter(_fate(line) for line in known)
+
+
+def begun_with(out: str | Path, root: str | Path, portraits: Sequence[Portrait]) -> dict[str, Portrait]:
+    """The portraits of a folder ``root`` that pairs in ``out`` are made of, by name, whatever has been added since.
+
+    Each candidate follows from its number and all of them.  What was added would change those that are still to come.
+
+    Raises:
+        UserError: one of them is gone.
+    """
+    by_name = {Path(os.path.relpath(portrait.image, root)).as_posix(): portrait for portrait in portraits}
+    path = Path(out) / SETTINGS
+    if not path.is_file():
+        return by_name
+    (before,) = _parsed(path, [path.read_text(encoding="utf-8")])
+    names = before.get(FILES) or list(by_name)
+    for name in names:
+        if name not in by_name:
+            raise UserError(f"{root}/{name}: {out} was begun with it; put it back, or choose another --out")
+    if added := len(by_name.keys() - set(names)):
+        print(f"{root}: {added} portraits that were added since {out} was begun are left out; another --out takes them")
+    return {name: by_name[name] for name in names}
 
 
 def _append(path: Path, lines: list[Line]) -> None:

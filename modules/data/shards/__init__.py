@@ -1,0 +1,1 @@
+"""Captioned portraits in tar shards, as webdataset lays them out."""
