@@ -146,8 +146,10 @@ def read_embedder(
 
 
 def _seen_from(folder: Path, name: str | None) -> str | None:
-    """A relative path of the working folder as one of ``folder``; everything else as it is."""
-    if name is None or Path(name).is_absolute() or not Path(name).exists():
+    """A relative path of the working folder, or any that lies in ``folder``, as one of it; everything else as it is."""
+    if name is None or not Path(name).exists():
+        return name
+    if Path(name).is_absolute() and not Path(name).resolve().is_relative_to(folder.resolve()):
         return name
     relative = Path(os.path.relpath(name, folder)).as_posix()
     return relative if relative.startswith(".") else f"./{relative}"

@@ -30,7 +30,7 @@ from ..faces.region import face_region
 from ..media.tensors import to_tensor
 from .adapters import Adapters
 from .base import Base, InpaintingBase, is_inpainting, is_xl, quiet
-from .small_base.folder import save
+from .small_base.folder import VAE, save
 
 UNET = "unet"  # entry of checkpoints: the weights of a UNet that has learnt
 BASE = "base"  # folder beside adapters, of a base whose UNet has learnt with them
@@ -88,6 +88,8 @@ def save_base(base: InpaintingBase, unet: UNet2DConditionModel, folder: Path) ->
     plain = UNet2DConditionModel.from_config({**unet.config, "encoder_hid_dim_type": None})
     plain.load_state_dict(own_weights(unet))
     parts = {name: copy.deepcopy(part) for name, part in base.components.items() if name != UNET}
+    plain.register_to_config(_name_or_path=UNET)  # a base says nothing of where it was made
+    parts[VAE].register_to_config(_name_or_path=VAE)
     with quiet():
         save(_pipeline(base, unet=plain, **parts), folder)
     return BaseParams(path=str(folder))
