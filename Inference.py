@@ -11,6 +11,7 @@ from typing import Any
 from modules.arguments import Parser, TableParser, number
 from modules.bundled import BUNDLED, BUNDLED_MEF
 from modules.errors import UserError, run_script
+from modules.mark.marking import of_drawing, of_photograph
 from modules.mef import target
 from modules.options import (
     FRAMING,
@@ -273,7 +274,8 @@ def draw(args: argparse.Namespace) -> None:
     if args.detector != "auto" and embedder is not None and embedder.sid.framing is not None:
         raise UserError("--detector is of adapters whose SID has no framing_params; leave it out")
     tell_device(args.cpu)
-    artist = inference.Portraitist(pipeline, options, args.source_image, marking(args, args.checkpoint))
+    weights = filter(None, (args.checkpoint, args.base, args.expression_adapter, args.face_recognition))
+    artist = inference.Portraitist(pipeline, options, args.source_image, of_drawing(args.watermark, weights))
     inference.tell_unread(pipeline.base.tokenizer, args.prompt, args.negative_prompt)
     for path, is_picture in drivers.items():
         if is_picture:
@@ -323,21 +325,6 @@ def configuration(args: argparse.Namespace) -> Any:
     from modules.config.files import load_animation_config
 
     return load_animation_config(args.config)
-
-
-def marking(args: argparse.Namespace, weights: str | None) -> Any:
-    """The marks of results that are made with a file or folder of weights, or with none."""
-    from modules.mark.marking import Marking
-    from modules.mark.provenance import provenance
-
-    if args.prompt is not None:
-        others = (args.base, args.expression_adapter, args.face_recognition)
-        made = provenance("trainedAlgorithmicMedia", filter(None, (weights, *others)))
-    elif weights is None:
-        made = provenance("compositeSynthetic", ())
-    else:
-        made = provenance("compositeWithTrainedAlgorithmicMedia", (weights,))
-    return Marking(args.watermark, made)
 
 
 @cache  # rows of a batch share what they load
@@ -417,7 +404,7 @@ def animate(args: argparse.Namespace) -> None:
         framing_params,
         **chosen(args, FRAMING),
         paste_back=args.paste_back,
-        marking=marking(args, None if args.motion == "mesh" else args.onnx or args.checkpoint),
+        marking=of_photograph(args.watermark, None if args.motion == "mesh" else args.onnx or args.checkpoint),
     )
     check_framing(args, framing.is_close, args.source_video is not None or not all(drivers.values()))
     tell_device(args.cpu)

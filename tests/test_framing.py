@@ -33,6 +33,8 @@ from modules.sid.framing import Framing
 from modules.sid.motion import MotionOptions
 from modules.sid.weights import load_model
 from modules.world import ACTION_UNITS, project_landmarks
+from modules.world.control.chain import Chain
+from modules.world.control.options import Control
 
 ROOT = Path(__file__).parent.parent
 FACE = Crop(224, 131, 90)  # the astronaut's, brows to chin
@@ -228,7 +230,7 @@ class Still:
     """An animator of a picture that stays as it is, which reads drivers in large batches."""
 
     def __init__(self, source):
-        self.image = source.image
+        self.image, self.chain = source.image, Chain(Control(), torch.ones(1), torch.zeros(1))
 
     def prepare(self, frames, for_pose=False):
         pass
@@ -374,7 +376,7 @@ def test_a_photograph_comes_out_whole_with_its_face_moved(tmp_path):
             [*command, "--driving_video", driver, *options], cwd=tmp_path, capture_output=True, text=True
         )
 
-    done = run("me.png")
+    done = run("me.png", "--watermark", "none")
     assert done.returncode == 0, done.stderr
     result, own = media.read_image(tmp_path / "result.png"), astronaut()
     assert result.shape == own.shape and (result[300:] == own[300:]).all() and (result[:, 400:] == own[:, 400:]).all()

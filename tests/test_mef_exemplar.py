@@ -331,7 +331,7 @@ class ExemplarBench(Bench):
 def test_a_cached_step_is_one_that_reads_the_pictures_anew(workshop):
     changes = READS | {"model_params.expression_inject": "up", "train_params.loss_weights.expression": 0.1}
     cached, anew = ExemplarBench(workshop, **changes), ExemplarBench(workshop, cached=False, **changes)
-    assert cached.cache.row("faces", 3)["exemplar"].dtype == torch.float16
+    assert cached.cache.exemplar(3).dtype == torch.float16
     assert cached.batch([0, 1])["exemplar"].shape == (2, CELLS, WIDTH)
     one, other = cached.losses(cached.batch([0, 1, 2, 3])), anew.losses(anew.batch([0, 1, 2, 3]))
     assert one == pytest.approx(other, rel=1e-3)  # exemplars are kept in half precision

@@ -122,7 +122,9 @@ def test_without_background_a_prediction_does_not_depend_on_it(workshop):
 def test_what_is_trained_loads_in_stock_diffusers_and_here(workshop, tmp_path):
     config = write_config(tmp_path / "sfsr.yaml", workshop, **SFSR, **{"train_params.loss_weights.identity": 0.1})
     folder = train(config, log_dir=str(tmp_path / "log"))
-    texts = {path: path.read_text() for path in (folder / "adapters").rglob("*.json") if path.parent.name != "tokenizer"}
+    texts = {
+        path: path.read_text() for path in (folder / "adapters").rglob("*.json") if path.parent.name != "tokenizer"
+    }
     assert all(str(tmp_path) not in text and str(workshop) not in text for text in texts.values())  # it can be moved
     stock = StableDiffusionInpaintPipeline.from_pretrained(folder / "adapters" / "base")
     stock.set_progress_bar_config(disable=True)

@@ -12,6 +12,7 @@ from ..bundled import BUNDLED, BUNDLED_MEF, bundled
 from ..config.files import load_animation_config
 from ..devices import best_device
 from ..errors import UserError
+from ..mark.marking import Watermark, of_drawing, of_photograph
 from ..mef.options import PortraitOptions, check_prompt
 from ..sid import inference, named
 from ..sid.framing import Framing
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ..mef.pipeline import DeepExprPipeline
 
 Way = Literal["model", "mesh"]
+WATERMARK: Watermark = "invisible"  # as the command line's own choice
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,16 @@ class Studio:
 
     def _animated(self, options: MotionOptions, look: Look) -> tuple[inference.Animated, Framing]:
         """What moves a photograph, and how it is framed."""
+        weights = None
         if look.way == "mesh":
             size, params = inference.POINT_FRAMES, inference.MESH_FRAMING
             animated = inference.by_mesh(options, self.cpu)
         else:
             size, params = inference.frame_size(self._config), self._config.framing_params
-            animated = self._model(options)
-        return animated, Framing(size, params=params, side_by_side=look.beside, cpu=self.cpu, face=look.face)
+            animated, weights = self._model(options), bundled(BUNDLED["checkpoint"])
+        marking = of_photograph(WATERMARK, weights)
+        shown = {"side_by_side": look.beside, "face": look.face, "marking": marking}
+        return animated, Framing(size, params=params, cpu=self.cpu, **shown)
 
     def animate(self, photo: str, driver: str, folder: Path, options: MotionOptions, look: Look) -> Path:
         """The photograph moved by a video, as a video, or with the face of a picture, as a picture."""
@@ -106,7 +111,8 @@ class Studio:
             raise UserError("the expression: there are a picture and a word; take one of the two away")
         from ..mef import inference as portraits
 
-        artist = portraits.Portraitist(self._pipeline, options, photo)
+        marking = of_drawing(WATERMARK, (bundled(path) for path in BUNDLED_MEF.values()))
+        artist = portraits.Portraitist(self._pipeline, options, photo, marking)
         portraits.tell_unread(self._pipeline.base.tokenizer, options.prompt)
         embedder = self._pipeline.expression_embedder
         shown = None if word is None else portraits.named_expression(embedder, word)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from . import label, spread
-from .provenance import Provenance
+from .provenance import Provenance, provenance
 
 Watermark = Literal["invisible", "visible", "none"]
 
@@ -35,3 +37,15 @@ class Marking:
     def packet(self) -> str:
         """The metadata, as an XMP packet."""
         return self.provenance.packet()
+
+
+def of_photograph(watermark: Watermark, weights: str | Path | None) -> Marking:
+    """The marks of a photograph that was changed, by a file or folder of weights, or by a head fitted to it (None)."""
+    if weights is None:
+        return Marking(watermark, provenance("compositeSynthetic", ()))
+    return Marking(watermark, provenance("compositeWithTrainedAlgorithmicMedia", (weights,)))
+
+
+def of_drawing(watermark: Watermark, weights: Iterable[str | Path]) -> Marking:
+    """The marks of a picture that files or folders of weights drew."""
+    return Marking(watermark, provenance("trainedAlgorithmicMedia", weights))

@@ -80,6 +80,7 @@ def _check_asked(args: argparse.Namespace) -> None:
 def paint_with(pipeline: Any, args: argparse.Namespace, options: PortraitOptions) -> list[Path]:
     """The same with a pipeline that is loaded; without --target_image the picture is drawn first."""
     from .. import media
+    from ..mark.marking import of_photograph
     from .inference import named_expression
     from .painter import FacePainter, side_by_side
 
@@ -101,6 +102,7 @@ def paint_with(pipeline: Any, args: argparse.Namespace, options: PortraitOptions
         given = [picture for picture in (source, reference, target) if picture is not None]
         pictures = [side_by_side(min(target.shape[:2]), *given, *pictures)]
     files = options.files(args.result_image)
+    marking = of_photograph(args.watermark, args.checkpoint)
     for path, picture in zip(files, pictures, strict=True):
-        media.write_image(path, picture)
+        media.write_image(path, marking.put(picture), marking.packet)
     return files

@@ -154,8 +154,8 @@ def animate_video(
         template: of the checkpoint that moves the source: which templates may drive it, and where to keep the motion.
     """
     template = template or Template()
-    video = template.video(framing, driver)
     person = framing.source(source)
+    video = template.video(framing, driver)
     finish, info = framing.finisher(person), video.info
     animator = animated(person)
     animator.chain.start(float(info.frame_rate))
