@@ -13,6 +13,7 @@ from media_files import PHOTO, encode, images_of, only_error, tone_packets, writ
 
 from modules.errors import UserError
 from modules.media import (
+    access,
     frames_throughout,
     is_image,
     is_video,
@@ -20,7 +21,6 @@ from modules.media import (
     read_frames,
     read_video,
     resize,
-    video,
 )
 
 
@@ -55,7 +55,7 @@ def test_random_access_gives_the_frames_of_the_stream(tmp_path, name, codec, opt
         np.testing.assert_array_equal(read_frames(path, [index], info)[0], frames[index].image)
     spread = list(frames_throughout(path))
     assert len(spread) == 8
-    for index, image in zip(video.soon_decoded(info), spread, strict=True):
+    for index, image in zip(access.soon_decoded(info), spread, strict=True):
         np.testing.assert_array_equal(image, frames[index].image)
     wanted = [59, 3, 3, 21, 0, 40]  # any order, repeated
     for index, image in zip(wanted, read_frames(path, wanted), strict=True):
@@ -75,21 +75,21 @@ def test_where_frames_lack_times_all_are_evenly_spaced(tmp_path, name):
 
 def test_frames_throughout_a_video_are_decoded_once(tmp_path, monkeypatch):
     path = encode(tmp_path / "one_group.mp4", options={"g": "600"})
-    decoded, decode = [], video._frames
+    decoded, decode = [], access.decode
 
     def counted(*args, **options):
         frames = decode(*args, **options)
         decoded.extend(frames)
         return frames
 
-    monkeypatch.setattr(video, "_frames", counted)
+    monkeypatch.setattr(access, "decode", counted)
     assert len(list(frames_throughout(path))) == 8 and len(decoded) < 65  # the index takes one more
 
 
 @pytest.mark.parametrize(("group", "taken"), [("5", "key frames"), ("600", "the same")])
 def test_key_frames_are_looked_at_where_there_are_enough(tmp_path, group, taken):
     info = probe_video(encode(tmp_path / "clip.mp4", options={"g": group, "sc_threshold": "0"}))
-    spread, soon = video.throughout(len(info.times), info.duration), video.soon_decoded(info)
+    spread, soon = access.throughout(len(info.times), info.duration), access.soon_decoded(info)
     assert len(soon) == 8 and max(abs(a - b) for a, b in zip(spread, soon, strict=True)) <= 7.5  # frames between two
     assert soon == spread if taken == "the same" else set(soon) <= set(info.keyframes)
 

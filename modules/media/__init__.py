@@ -3,6 +3,7 @@
 An image is ``uint8 [H, W, 3]`` RGB, upright, as a viewer shows it.
 """
 
+from .access import frames_throughout, read_frames, throughout
 from .checks import check_inputs
 from .image import (
     as_image,
@@ -17,17 +18,7 @@ from .image import (
     resize,
     write_image,
 )
-from .video import (
-    Frame,
-    VideoInfo,
-    first_time,
-    frames_throughout,
-    lead_in,
-    probe_video,
-    read_frames,
-    read_video,
-    throughout,
-)
+from .video import Frame, VideoInfo, first_time, lead_in, probe_video, read_video
 from .writer import VideoWriter
 
 __all__ = [

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from ..atomic import replacing
 from ..errors import UserError
 from .file import cause, decode, ffmpeg_name, joint_offsets, open_container, readable
 from .joints import OneClock
-from .video import EXACT, first_time
+from .screen import EXACT
+from .video import first_time
 from .xmp import TAGGED, append_xmp
 
 
@@ -31,18 +32,20 @@ class _Format:
     audio_codec: str | None = "aac"  # what sound is encoded to where it cannot be copied; None: no sound
     copied_audio: frozenset[str] = frozenset()  # the sound codecs that players accept in this container
     shortest: int = 1  # how long a frame is shown at least, in units of time_base
+    soon_read: Mapping[str, str] = field(default_factory=dict)  # options, where single frames are to be read
 
 
 # MP4 stores how long a frame lasts in decoding order: only without B-frames is that right for the last frame too.
 _H264 = {"crf": "17", "preset": "medium", "bf": "0"}
 LARGE = 4_000_000  # pixels of a frame from which on the encoder looks ahead less, by 10 frames: it holds them all
 _MP4_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "alac"})
-_MP4 = _Format("libx264", _H264, copied_audio=_MP4_AUDIO)
+_FAST_DECODE = {"tune": "fastdecode"}  # key frames in half the time, files 7 % larger
+_MP4 = _Format("libx264", _H264, copied_audio=_MP4_AUDIO, soon_read=_FAST_DECODE)
 _FORMATS = {
     ".mp4": _MP4,
     ".m4v": _MP4,
     ".mov": _MP4,
-    ".mkv": _Format("libx264", _H264, copied_audio=_MP4_AUDIO | {"opus", "vorbis", "flac"}),
+    ".mkv": _Format("libx264", _H264, copied_audio=_MP4_AUDIO | {"opus", "vorbis", "flac"}, soon_read=_FAST_DECODE),
     ".webm": _Format(
         "libvpx-vp9",
         {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"},
@@ -118,7 +121,8 @@ class VideoWriter(contextlib.AbstractContextManager):
         check_video_name(path)
         self._format = _FORMATS[self.path.suffix.lower()]
         self._options = self._format.options | ({} if crf is None else {"crf": str(crf)})
-        self._options |= {} if key_every is None else {"g": str(key_every)}
+        if key_every is not None:
+            self._options |= {"g": str(key_every)} | self._format.soon_read
         if self._format.codec == "libx264" and width * height > LARGE:
             self._options["rc-lookahead"] = "10"
         self._pending: tuple[np.ndarray, int] | None = None  # waits until its duration is known
