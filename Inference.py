@@ -11,7 +11,6 @@ from typing import Any
 from modules.arguments import Parser, TableParser, number
 from modules.bundled import BUNDLED, BUNDLED_MEF
 from modules.errors import UserError, run_script
-from modules.mark.marking import of_drawing, of_photograph
 from modules.mef import target
 from modules.options import (
     FRAMING,
@@ -274,6 +273,8 @@ def draw(args: argparse.Namespace) -> None:
     if args.detector != "auto" and embedder is not None and embedder.sid.framing is not None:
         raise UserError("--detector is of adapters whose SID has no framing_params; leave it out")
     tell_device(args.cpu)
+    from modules.mark.marking import of_drawing
+
     weights = filter(None, (args.checkpoint, args.base, args.expression_adapter, args.face_recognition))
     artist = inference.Portraitist(pipeline, options, args.source_image, of_drawing(args.watermark, weights))
     inference.tell_unread(pipeline.base.tokenizer, args.prompt, args.negative_prompt)
@@ -364,6 +365,7 @@ def animate(args: argparse.Namespace) -> None:
     from functools import partial
 
     from modules.config.rigged import RiggedConfig
+    from modules.mark.marking import of_photograph
     from modules.sid import inference
     from modules.sid.framing import Framing
     from modules.sid.motion import MotionOptions

@@ -213,14 +213,18 @@ def test_people_who_come_together_get_what_is_theirs(page, tmp_path):
     url, _ = page
     people = sorted(PERSON.parent.glob("*.png"))[:4]
 
-    def ask(photo: Path) -> tuple[int, int, int]:
+    def corner(path: Path) -> np.ndarray:  # it stays as it was, but for the mark that is not seen
+        return media.read_image(path)[2, 2].astype(int)
+
+    def ask(photo: Path) -> np.ndarray:
         own = Client(url, download_files=str(tmp_path / photo.stem), verbose=False)
         _, picture, _, _ = animate(own, photo, SMILE)
-        return tuple(media.read_image(path_of(picture))[2, 2])  # a corner, which stays as it was
+        return corner(path_of(picture))
 
     with ThreadPoolExecutor(4) as pool:
         got = list(pool.map(ask, people))
-    assert got == [tuple(media.read_image(photo)[2, 2]) for photo in people]
+    apart = [[np.abs(color - corner(photo)).max() for photo in people] for color in got]
+    assert all(row[i] <= 5 < min(row[:i] + row[i + 1 :]) for i, row in enumerate(apart)), apart
 
 
 def test_a_job_is_cancelled_at_its_next_frame_and_leaves_nothing(tmp_path):

@@ -96,7 +96,7 @@ def test_the_script_writes_the_picture_at_its_own_size(adapters, tmp_path):
     picture = media.resize(media.read_image(PEOPLE[0]), 300, 300)
     media.write_image(target, picture)
     options = "--target_image", str(target), "--source_image", str(PEOPLE[1]), "--result_image", str(result)
-    done = run(adapters, *options, "--reference_image", str(PEOPLE[2]))
+    done = run(adapters, *options, "--watermark", "none", "--reference_image", str(PEOPLE[2]))
     assert done.returncode == 0, done.stderr
     found = media.read_image(result)
     assert found.shape == picture.shape
