@@ -34,7 +34,6 @@ CSS = ".status {min-height: 6em} footer {display: none !important}"
 
 Work = Callable[[Job, Path], Any]
 
-
 class Page:
     """Builds the page of a studio."""
 
@@ -196,7 +195,6 @@ class Page:
         )
         stop.click(cancel, None, state, cancels=[running], queue=False, api_visibility="private")
 
-
 def of_animation(made: Path) -> list[Any]:
     """A video or a picture where it is shown, and as a file to be had."""
     is_video = made.suffix == ".mp4"
@@ -206,12 +204,10 @@ def of_animation(made: Path) -> list[Any]:
         gr.update(value=str(made), interactive=True),
     ]
 
-
 def result_of_animation() -> list[gr.components.Component]:
     video = gr.Video(label="Result", height=400, interactive=False, autoplay=True, loop=True)
     picture = gr.Image(label="Result", height=400, interactive=False, visible=False, format="png")
     return [video, picture, gr.DownloadButton("Download", interactive=False)]
-
 
 def controls(name: str) -> tuple[tuple[gr.Button, gr.Button], gr.Markdown]:
     """A button that begins, one that cancels, and where progress is shown."""
@@ -219,24 +215,19 @@ def controls(name: str) -> tuple[tuple[gr.Button, gr.Button], gr.Markdown]:
         buttons = gr.Button(name, variant="primary", scale=3, min_width=120), gr.Button("Cancel", min_width=80)
     return buttons, gr.Markdown("Drop your files above, or click an example.", container=True, elem_classes="status")
 
-
 def looks(beside: str) -> list[gr.components.Component]:
     """The fields of :class:`.studio.Look`."""
     way = gr.Dropdown(WAYS, value="model", label="Moved by")
     face = gr.Dropdown(["largest", "left", "right"], value="largest", label="Of several faces in the photograph")
     return [way, face, gr.Checkbox(label=beside)]
 
-
 def photograph(label: str, visible: bool = True) -> gr.Image:
     sources = ["upload", "webcam", "clipboard"]
     return Picture(label=label, height=HEIGHT, visible=visible, sources=sources, min_width=220)
 
-
 def _path_of(given: Any) -> str | None:
     """What is dropped goes to the work as it is: the package reads files itself, more kinds of them, and exactly."""
     return None if given is None else given.path
-
-from gradio.events import Dependency
 
 class Picture(gr.Image):
     """A picture as it was uploaded.  Of the class, not the object: an example's click makes another object."""
@@ -245,12 +236,14 @@ class Picture(gr.Image):
 
     def preprocess(self, payload: Any) -> str | None:
         return _path_of(payload)
-    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from collections.abc import Callable, Sequence
+    from typing import TYPE_CHECKING, Any, Literal
+
     from gradio.blocks import Block
+
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component
-
 
 class Clip(gr.Video):
     """A video as it was uploaded."""
@@ -259,18 +252,19 @@ class Clip(gr.Video):
 
     def preprocess(self, payload: Any) -> str | None:
         return _path_of(payload)
-    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from collections.abc import Callable, Sequence
+    from typing import TYPE_CHECKING, Any, Literal
+
     from gradio.blocks import Block
+
     if TYPE_CHECKING:
         from gradio.components import Timer
         from gradio.components.base import Component
-
 
 def words() -> list[tuple[str, str]]:
     """The words of expressions, each with its place in the tree."""
     named = [(name if name == of.family else f"{name} ({of.family})", name) for name, of in emotions().items()]
     return [*named, (NEUTRAL, NEUTRAL)]
-
 
 def examples(
     fields: Sequence[gr.components.Component], other: str, names: Sequence[Any], visible: bool = True
