@@ -59,7 +59,7 @@ class Page:
                 kind = gr.Radio(["Video", "Picture"], value="Video", label="Driven by")
                 with gr.Row():
                     photo = photograph("Photograph")
-                    video = Clip(label="Driving video", include_audio=False, min_width=220)
+                    video = as_uploaded(gr.Video(label="Driving video", include_audio=False, min_width=220))
                     picture = photograph("Driving picture", visible=False)
                 with gr.Accordion("More options", open=False):
                     take = gr.Dropdown(TAKEN, value="both", label="Taken from the driver")
@@ -229,30 +229,17 @@ def looks(beside: str) -> list[gr.components.Component]:
 
 def photograph(label: str, visible: bool = True) -> gr.Image:
     sources = ["upload", "webcam", "clipboard"]
-    return Picture(label=label, height=HEIGHT, visible=visible, sources=sources, min_width=220)
+    return as_uploaded(gr.Image(label=label, height=HEIGHT, visible=visible, sources=sources, min_width=220))
 
 
-def _path_of(given: Any) -> str | None:
-    """What is dropped goes to the work as it is: the package reads files itself, more kinds of them, and exactly."""
-    return None if given is None else given.path
+def as_uploaded(field: Any) -> Any:
+    """Give what is dropped to the work as it is: the package reads files itself, more kinds of them, and exactly.
 
-
-class Picture(gr.Image):
-    """A picture as it was uploaded.  Of the class, not the object: an example's click makes another object."""
-
-    is_template = True  # shown as what it is a kind of
-
-    def preprocess(self, payload: Any) -> str | None:
-        return _path_of(payload)
-
-
-class Clip(gr.Video):
-    """A video as it was uploaded."""
-
-    is_template = True
-
-    def preprocess(self, payload: Any) -> str | None:
-        return _path_of(payload)
+    Of the class, since an example's click makes another object; not of a class of ours, of which gradio writes files
+    into the source folder.
+    """
+    type(field).preprocess = lambda _, given: None if given is None else given.path
+    return field
 
 
 def words() -> list[tuple[str, str]]:
