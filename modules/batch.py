@@ -66,12 +66,11 @@ class Row:
         return media.is_image(self.driver) if self.driver else "seconds" not in self.options
 
 
-def read_rows(place: str | Path, suffix: str = ".mp4") -> list[Row]:
+def read_rows(place: str | Path) -> list[Row]:
     """The rows of a table, or all pairs of a folder's ``sources`` and ``drivers``.
 
     A table is a .csv file whose first line names its columns: ``source``, ``driver``, ``result``, and options of the
-    script.  Files are looked for beside it.  Results without a name are called ``SOURCE--DRIVER``, and videos of them
-    end in ``suffix``.
+    script.  Files are looked for beside it.  Results without a name are called ``SOURCE--DRIVER.mp4`` or ``.png``.
 
     Raises:
         UserError: there is no such file, or no row in it, or it lacks the column ``source``.
@@ -85,7 +84,7 @@ def read_rows(place: str | Path, suffix: str = ".mp4") -> list[Row]:
         row.error = row.error or _fault(row)
         if row.error:
             continue
-        row.result = row.result or _unused(row, suffix, taken)
+        row.result = row.result or _unused(row, taken)
         if row.result in taken:
             row.error = f"{row.result}: is the result of another row as well; give each its own"
         taken.add(row.result)
@@ -145,11 +144,11 @@ def _fault(row: Row) -> str:
     return ""
 
 
-def _unused(row: Row, suffix: str, taken: set[str]) -> str:
+def _unused(row: Row, taken: set[str]) -> str:
     """A name that says what is in it, and that no row before has."""
     shown = Path(row.driver).stem if row.driver else re.sub(r"[^\w.-]+", "-", row.options["expression"])
     stem = f"{Path(row.source).stem}--{shown}"
-    end = ".png" if row.is_picture else suffix
+    end = ".png" if row.is_picture else ".mp4"
     number = 2
     name = f"{stem}{end}"
     while name in taken:

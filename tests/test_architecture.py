@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "modules"
 # Rooms by floor: each imports from those below it alone; files of the package's top are rooms of their own.
 FLOORS = (
-    {"errors", "atomic", "arguments", "devices", "bundled", "geometry", "contrast", "progress", "storage"},
+    {"errors", "atomic", "arguments", "devices", "bundled", "geometry", "contrast", "progress", "storage", "digest"},
     {"config", "media"},
     {"faces", "mark"},
     {"world"},
@@ -21,7 +21,7 @@ FLOORS = (
     {"sid"},
     {"mef"},
     {"evaluation"},
-    {"recipe", "app"},
+    {"recipe", "app", "command"},
 )
 LONGEST = 350  # lines of a file
 

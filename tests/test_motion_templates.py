@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scripts
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -13,15 +14,14 @@ from modules import media
 from modules.bundled import bundled
 from modules.config.files import load_rigged_config
 from modules.devices import best_device
+from modules.digest import digest
 from modules.errors import UserError
 from modules.sid import inference
-from modules.sid.directions import digest
 from modules.sid.encoders import Semantics
 from modules.sid.framing import Framing
 from modules.sid.motion import MotionOptions
 from modules.sid.rigged.codes import EXPRESSION, POSE
 from modules.sid.template import DrivingMotion, MotionInfo, Template, save_motion
-from tests.scripts import run
 
 ROOT = Path(__file__).parent.parent
 WEIGHTS = bundled("SID_Checkpoints/sid-rigged-256-cpk.pth")
@@ -131,7 +131,7 @@ def test_broken_files_are_one_line(tmp_path, fault):
 def test_what_templates_cannot_be_is_one_line_with_status_2(options, said, tmp_path):
     motion = template_of(tmp_path / "a.motion")
     filled = [option.format(motion=motion) for option in options]
-    done = run(ROOT / "Inference.py", "--cpu", *filled, cwd=tmp_path)
+    done = scripts.run(ROOT / "Inference.py", "--cpu", *filled, cwd=tmp_path)
     lines = [line for line in done.stderr.splitlines() if not line.startswith("PyTorch")]
     assert done.returncode == 2 and len(lines) == 1 and said in lines[0], done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["a.motion"]

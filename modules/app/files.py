@@ -37,9 +37,9 @@ class TemporaryFiles:
         """For results; nobody guesses its name."""
         return Path(tempfile.mkdtemp(prefix="result-", dir=self.path))
 
-    def sweep(self, oldest: float = OLDEST) -> None:
-        """Remove what nobody has touched for ``oldest`` seconds."""
-        limit = time.time() - oldest
+    def sweep(self) -> None:
+        """Remove what nobody has touched for ``OLDEST`` seconds."""
+        limit = time.time() - OLDEST
         for path in set(self.path.iterdir()) - self._kept:
             with contextlib.suppress(FileNotFoundError):  # what is written now has other names in a moment
                 if max(file.stat().st_mtime for file in (path, *path.rglob("*"))) >= limit:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 from xml.sax.saxutils import quoteattr
 
+from ..digest import digest
 from ..media.xmp import BEGIN, END
 
 VERSION = "0.2.0"  # as in pyproject.toml
@@ -84,8 +85,9 @@ def _named(path: str) -> str:
     place = Path(path)
     if not place.exists():
         return path
-    digest = hashlib.sha256()
-    for file in [place] if place.is_file() else sorted(file for file in place.rglob("*") if file.is_file()):
-        with file.open("rb") as opened:
-            digest.update(hashlib.file_digest(opened, "sha256").digest())
-    return f"{place.name} sha256:{digest.hexdigest()[:DIGEST]}"
+    if place.is_file():
+        found = digest(place)
+    else:
+        inside = sorted(file for file in place.rglob("*") if file.is_file())
+        found = hashlib.sha256("".join(map(digest, inside)).encode()).hexdigest()
+    return f"{place.name} sha256:{found[:DIGEST]}"

@@ -45,6 +45,10 @@ class SIDEncoders(nn.Module):
         """``[B, 3, H, W]`` in [0, 1] at ``size`` -> z_id ``[B, identity_dim]``, z_sem = [z_exp | z_pose]."""
         return self.identity(images), self.semantic(images).cat()
 
+    def of_pictures(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of pictures ``[B, 3, H, W]`` of another size."""
+        return self(F.interpolate(pictures, size=self.size, mode="bilinear", antialias=True))
+
     @classmethod
     def from_sid(cls, params: SIDParams) -> SIDEncoders:
         """Those of a trained SID.  Raises UserError for one without encoders, or files that do not fit."""

@@ -118,19 +118,16 @@ class FaceLosses(nn.Module):
         weights = self.weights
         if not (weights.identity or weights.expression or weights.alignment):
             return {}
-        identity, expression = self._embedded(pictures)
+        sid = self.frozen.embedder.sid
+        identity, expression = sid.of_pictures(pictures)
         wanted = rows["identity"][:, : identity.shape[1]]  # SID's part of a compound
         distances = {
             "identity": 1 - F.cosine_similarity(identity, wanted),
             "expression": self.expression_error(expression, rows["expression"]),
         }
         if without is not None:
-            distances["alignment"] = 1 - F.cosine_similarity(identity, self._embedded(without)[0])
+            distances["alignment"] = 1 - F.cosine_similarity(identity, sid.of_pictures(without)[0])
         return distances
-
-    def _embedded(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        sid = self.frozen.embedder.sid
-        return sid(F.interpolate(pictures, size=sid.size, mode="bilinear", antialias=True))
 
     def _picture_distances(self, rows: Rows, pictures: Tensor) -> dict[str, Tensor]:
         distances = {}

@@ -128,16 +128,8 @@ class Portraitist:
             options.prompt,
             identity_embedding=self.identity,
             expression_embedding=expression,
-            identity_scale=options.identity_scale,
-            expression_scale=options.expression_scale,
-            guidance_scale=options.guidance_scale,
-            identity_guidance=options.identity_guidance,
-            expression_guidance=options.expression_guidance,
-            negative_prompt=options.negative_prompt,
-            num_inference_steps=options.steps,
-            num_images_per_prompt=options.num_images,
-            generator=[torch.Generator().manual_seed(options.seed + i) for i in range(options.num_images)],
             callback_on_step_end=after_step,
+            **sampling(options),
         )
 
     def marked(self, picture: np.ndarray) -> np.ndarray:
@@ -154,6 +146,21 @@ class Portraitist:
         size = pictures[0].shape[:2]
         given = [media.fit(image, *size) for image in (self.source, driver) if image is not None]
         return np.concatenate([*given, *pictures], axis=1)
+
+
+def sampling(options: PortraitOptions) -> dict[str, Any]:
+    """Options of a :class:`.pipeline.DeepExprPipeline`: how pictures are drawn, whoever and whatever they show."""
+    return {
+        "identity_scale": options.identity_scale,
+        "expression_scale": options.expression_scale,
+        "guidance_scale": options.guidance_scale,
+        "identity_guidance": options.identity_guidance,
+        "expression_guidance": options.expression_guidance,
+        "negative_prompt": options.negative_prompt,
+        "num_inference_steps": options.steps,
+        "num_images_per_prompt": options.num_images,
+        "generator": [torch.Generator().manual_seed(options.seed + i) for i in range(options.num_images)],
+    }
 
 
 def named_expression(embedder: Embedder, words: str, bank: str | None = None) -> Tensor:

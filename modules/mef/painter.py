@@ -21,6 +21,7 @@ from ..faces.paste import Paster
 from ..faces.region import Region, face_region
 from ..media.tensors import to_tensor
 from .base import check_steps, is_inpainting, is_xl, quiet, set_scheduler
+from .inference import sampling
 from .inpainting import background
 from .options import PortraitOptions
 from .pipeline import DeepExprPipeline
@@ -128,7 +129,9 @@ class FacePainter:
         scales: tuple[float, float] | None = None,
     ) -> list[np.ndarray]:
         options = self.options
-        identity_scale, expression_scale = scales or (options.identity_scale, options.expression_scale)
+        drawn = sampling(options)
+        if scales is not None:
+            drawn["identity_scale"], drawn["expression_scale"] = scales
         text = {"prompt": options.prompt} if options.prompt else no_words(self.pipeline.base)
         with quiet():  # of prompts that are too long; what is read of them has been told
             result = self.pipeline(
@@ -136,17 +139,9 @@ class FacePainter:
                 **given,
                 identity_embedding=identity,
                 expression_embedding=expression,
-                identity_scale=identity_scale,
-                expression_scale=expression_scale,
-                guidance_scale=options.guidance_scale,
-                identity_guidance=options.identity_guidance,
-                expression_guidance=options.expression_guidance,
-                negative_prompt=options.negative_prompt,
-                num_inference_steps=options.steps,
-                num_images_per_prompt=options.num_images,
                 height=self.size,
                 width=self.size,
-                generator=[torch.Generator().manual_seed(options.seed + i) for i in range(options.num_images)],
+                **drawn,
             )
         return [np.asarray(image.convert("RGB")) for image in result.images]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from ..arguments import command_line
 from ..atomic import write_text
+from ..digest import digest
 from ..errors import UserError
 from ..world.control.options import unknown
 from .encoders import Semantics
@@ -51,12 +51,6 @@ class Directions:
     def fits(self, semantics: Semantics) -> bool:
         """Whether semantics have as many numbers."""
         return self.numbers == tuple(z.shape[-1] for z in semantics)
-
-
-def digest(checkpoint: str | os.PathLike) -> str:
-    """SHA-256 of a checkpoint's file, by which what was made with it knows it again."""
-    with open(checkpoint, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def place_of(checkpoint: str | os.PathLike) -> Path:

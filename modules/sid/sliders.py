@@ -25,13 +25,14 @@ from ..config.rigged import RiggedConfig
 from ..config.sid import Config
 from ..data.expression_pictures import people_showing
 from ..devices import best_device
+from ..digest import digest
 from ..errors import UserError, run_script
 from ..world import Faces, draw_expressions, render
 from ..world.control.sliders import SLIDERS
 from ..world.control.units import TURN, Units
 from ..world.parameters import ACTION_UNITS
 from ..world.puppets.states import states_of
-from .directions import Directions, digest, place_of, write_directions
+from .directions import Directions, place_of, write_directions
 from .encoders import Semantics
 from .inference import POINT_FRAMES, prepare_model
 from .rigged.model import load_rigged

@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,8 +20,9 @@ from torch import Tensor
 
 from .. import media
 from ..atomic import replacing, writing_errors
+from ..digest import digest
 from ..errors import UserError
-from .directions import digest
+from ..mark.provenance import VERSION
 from .driving import Animates, ModelAnimator
 from .encoders import Semantics
 from .framing import Framing
@@ -122,7 +122,7 @@ def save_motion(
         said: what was read, batch by batch, T frames together.
         times: seconds of the T frames.
         info: of the driver.
-        weights: :func:`.directions.digest` of the checkpoint that read it.
+        weights: :func:`.digest.digest` of the checkpoint that read it.
     """
     from safetensors.torch import save
 
@@ -131,7 +131,7 @@ def save_motion(
     told = {
         "kind": KIND,
         "format": str(FORMAT),
-        "version": _version(),
+        "version": VERSION,
         "frame_rate": str(Fraction(info.frame_rate)),
         "duration": repr(float(info.duration)),
         "weights": weights,
@@ -166,10 +166,3 @@ def _check(path: str | os.PathLike, expression: Tensor, pose: Tensor, times: Ten
     rises = bool((times[1:] > times[:-1]).all())
     if not (is_shaped and is_finite and rises and info.frame_rate > 0 and info.duration > 0):
         raise UserError(f"{path}: a motion template whose numbers make no motion; save it again with --save_motion")
-
-
-def _version() -> str:
-    try:
-        return metadata.version("deepexpr")
-    except metadata.PackageNotFoundError:
-        return "checkout"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from ...arguments import command_line
 from ...bundled import bundled
 from ...config.files import config_to_dict, section_from_dict
 from ...config.sid import EncoderParams
+from ...digest import digest
 from ...errors import UserError
 from ...training.checkpoint import load_checkpoint, restore, save_checkpoint
 from ...world import ACTION_UNITS, CATEGORIES, IDENTITY, POSE
@@ -148,7 +148,7 @@ def find_meter(given: str | None) -> Path:
 
 def fingerprint(path: Path) -> str:
     """16 hexadecimal digits that identify a measuring network's file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return digest(path)[:16]
 
 
 def load_meter(path: str | Path, of_model: bool = False) -> FaceMeter:

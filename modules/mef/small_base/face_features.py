@@ -72,8 +72,7 @@ class FaceFeatures(nn.Module):
         return self.autoencoder.decode(latents / self.autoencoder.config.scaling_factor).sample.clamp(-1, 1) / 2 + 0.5
 
     def _read(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        fitted = F.interpolate(pictures.float(), size=self.sid.size, mode="bilinear", antialias=True)
-        identity, expression = self.sid(fitted)
+        identity, expression = self.sid.of_pictures(pictures.float())
         return identity.float(), expression.float()
 
     @torch.no_grad()

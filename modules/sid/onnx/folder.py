@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from ...config.files import load_animation_config, save_config
 from ...config.rigged import RiggedConfig
 from ...config.sid import Config
 from ...data.astronaut import moving_face
+from ...digest import digest
 from ...errors import UserError
 from ...media import fit
 from ...media.tensors import to_tensor
@@ -49,11 +49,9 @@ def write_folder(config: Config | RiggedConfig, checkpoint: str | os.PathLike, f
         parts = rigged_parts(tuned(load_rigged(checkpoint)), images)
     else:
         parts = sid_parts(tuned(load_model(config.model_params, checkpoint)), images)
-    with open(checkpoint, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     with appearing(folder) as made:
         for name, part in parts.items():
-            write_part(part, Path(made, file_of(name)), _mark(name, digest))
+            write_part(part, Path(made, file_of(name)), _mark(name, digest(checkpoint)))
         save_config(config, Path(made, CONFIG))
         about = NETWORKS if rigged else WHOLE.format(height=height, width=width)
         write_text(Path(made, README), _described(parts, Path(made), about))

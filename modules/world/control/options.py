@@ -20,7 +20,7 @@ class Control:
         regions: the strength of each region that follows the driver, by its name (:data:`REGIONS`); a part of the face
             goes before ``face``.  Without any, all follow.
         eyes: in [0, 1], how far they are open whatever the driver does: 0 closed, 1 open as at rest.
-        mouth: in [0, 1], likewise: 0 closed, 1 wide open (:data:`.retarget.WIDE`).
+        mouth: in [0, 1], likewise: 0 closed, 1 wide open (:data:`.units.WIDE`).
         gaze: in [-1, 1], where the eyes look in their head: to the right of the picture, and up.
         edits: amounts of sliders (:data:`.sliders.SLIDERS`, or a table's own), added to what is shown.
         smooth: what is read off a driver is smoothed over time.
