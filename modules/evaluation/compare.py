@@ -67,8 +67,8 @@ def main() -> None:
     parser.add_argument("second", metavar="B/metrics.json", help="figures to compare; differences are B minus A")
     args = parser.parse_args()
     print(compare(args.first, args.second))
-    print("\n*: the interval excludes no difference.  Higher is better but for ID, SIM, AU, pose, identity, landmarks,")
-    print("MKR and expression L1; ranges and jitter are best at 1.")
+    print("\n*: the interval excludes no difference.  Higher is better but for ID, SIM, AU, LMS, pose, identity,")
+    print("landmarks, MKR and expression L1; ranges and jitter are best at 1.")
     print("z_id should know little of units and pose, z_sem little of people and identity parameters.")
 
 

@@ -65,8 +65,9 @@ def evaluate_faces(config: MEFConfig, checkpoint: str, cpu: bool = False) -> Pat
         asked = triples.asked(task)
         truth = render_all(asked.truth, size, f"rendering {task}")[0]
         wanted = target if task == tasks.REENACT else source
-        readings = figures_of.read(meter, wanted), figures_of.read(meter, truth), known
-        judge = figures_of.Judge(ruler, asked, taught, *readings)
+        other = target if task == tasks.SWAP else driver
+        readings = (figures_of.read(meter, images) for images in (wanted, other, truth))
+        judge = figures_of.Judge(ruler, asked, taught, *readings, known)
         ways = [SFSR, *((*tasks.WAYS, *([tasks.ALONE] if has_more else [])) if task == tasks.BOTH else ())]
         painted = {way.name: pictures.paint(way, task, *embeddings) for way in ways}
         rows = {"render": truth, "target as it is": target} | {name: made.image for name, made in painted.items()}

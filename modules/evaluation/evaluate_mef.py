@@ -17,6 +17,7 @@ from ..mef.pipeline import DeepExprPipeline
 from ..world import CATEGORIES
 from . import portrait_figures as figures_of
 from . import portrait_tasks as portraits
+from .amplitudes import read_amplitudes
 from .bootstrap import intervals
 from .judges.face_meter import find_meter, fingerprint, load_meter
 from .output import evaluation_folder, table, write_json
@@ -51,8 +52,9 @@ def evaluate_mef(config_path: str, checkpoint: str, cpu: bool = False) -> Path:
         for faces in (asked.source, asked.driver, asked.truth, taught.truth)
     )
     ruler = calibrate(meter, size, max(LEAST_PEOPLE, params.people), params.expressions)
-    readings = [figures_of.read(meter, images) for images in (source, truth, others)]
+    readings = [figures_of.read(meter, images) for images in (source, driver, truth, others)]
     judge = figures_of.Judge(ruler, asked, taught, *readings)
+    asked_amplitudes = read_amplitudes(truth)
     distance = figures_of.WorldDistance(meter, others, readings[-1])
 
     drawn = {"render": Drawn(truth), "render through the VAE": portraits.through_vae(pipeline, truth)}
@@ -62,10 +64,13 @@ def evaluate_mef(config_path: str, checkpoint: str, cpu: bool = False) -> Path:
     rows, attributes, each = {}, {}, {}
     for name, made in drawn.items():
         found, there = judge.each(figures_of.read(meter, made.image))
+        found["LMS"] = (read_amplitudes(made.image) - asked_amplitudes).abs().mean(dim=1)
         rows[name] = figures_of.summary(found, distance(made.image), made.seconds)
         shares = {attribute: float(values.nanmean()) for attribute, values in there.items()}
         attributes[name] = {attribute: share for attribute, share in shares.items() if share == share}  # nan is not
         each[name] = {figure: _by_person(values, params.expressions) for figure, values in found.items()}
+        if len(each[name]["LMS"]) < params.people:  # faces were not found: others would be compared than in other rows
+            del each[name]["LMS"]
     figures: dict[str, Any] = {
         "measured": asdict(params) | {"meter": fingerprint(path), "size": size},
         "base": asdict(pipeline.base_params),

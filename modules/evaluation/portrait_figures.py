@@ -31,11 +31,21 @@ class Judge:
 
     Args:
         taught: other people's portraits, to learn expressions from.
-        source, truth, known: readings of the photographs of the people, of the portraits' renders, and of ``taught``'s.
+        source, other, truth, known: readings of the photographs of the people, of the picture that each portrait shows
+            beside them (the driver's), of the portraits' renders, and of ``taught``'s.
     """
 
-    def __init__(self, ruler: Ruler, asked: Asked, taught: Asked, source: Reading, truth: Reading, known: Reading):
-        self.ruler, self.asked, self.source, self.truth = ruler, asked, source, truth
+    def __init__(
+        self,
+        ruler: Ruler,
+        asked: Asked,
+        taught: Asked,
+        source: Reading,
+        other: Reading,
+        truth: Reading,
+        known: Reading,
+    ):
+        self.ruler, self.asked, self.source, self.other, self.truth = ruler, asked, source, other, truth
         self.known = known.z_exp.double()
         self.known_classes = F.one_hot(taught.shown, len(CLASSES)).double()
 
@@ -44,24 +54,30 @@ class Judge:
 
         - ID: 1 - cosine of the meter's z_id on portrait and photograph (0: the same person); first %: 100 where the
           photograph nearest to the portrait among all people's is the person's, else 0
+        - own %: 100 where the person's photograph is nearer to the portrait than the other's, else 0: there the
+          other person has leaked in
         - SEMCHG: share of the attributes which the prompt names, and which the photograph contradicts, that are there;
           prompt %: of all that the prompt names
         - SIM: distance of expressions of portrait and render (:meth:`Ruler.expression_distance`); EXP %: 100 where the
           expression's class is the driver's, by a linear readout of the meter's z_exp taught on renders, else 0
+        - AU: mean error of the action units (EmojiDiff's Exp)
         - POSE mean: mean error of yaw, pitch and roll in degrees
         """
         asked, person = self.asked, self.asked.person
         cosine = found.z_id @ self.source.z_id.T
+        own = cosine.gather(1, person[:, None])[:, 0]
         scores = ridge(self.known, self.known_classes, 1, found.z_exp.double())
         there, differs = self._attributes(found)
         changed = torch.where(differs, there, torch.nan)
         figures = {
-            "ID": 1 - cosine.gather(1, person[:, None])[:, 0],
+            "ID": 1 - own,
             "first %": 100 * (cosine.argmax(dim=1) == person).float(),
+            "own %": 100 * (own > (found.z_id * self.other.z_id).sum(dim=1)).float(),
             "SEMCHG": changed.nanmean(dim=1),
             "prompt %": 100 * there.nanmean(dim=1),
             "SIM": self.ruler.expression_distance(found, self.truth),
             "EXP %": 100 * (scores.argmax(dim=1) == asked.shown).float(),
+            "AU": (found.action_units - asked.truth.action_units).abs().mean(dim=1),
             "POSE mean": (found.pose - asked.truth.pose)[:, :3].abs().mean(dim=1),
         }
         return figures, dict(zip(CATEGORIES, there.unbind(dim=1), strict=True))
