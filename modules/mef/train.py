@@ -155,6 +155,8 @@ def train_mef(config: MEFConfig, run: Run) -> Path:
         accumulation=train.gradient_accumulation,
     )
 
+    if run.finetune and entries is not None:
+        entries = objectives.beginning(learning.adapters, entries, start.path)
     continue_from(trainer, start, entries, complete, run.finetune)
     del entries
 
