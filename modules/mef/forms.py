@@ -14,6 +14,7 @@ from .branch import ENTRY, attach_branch, fusion_of, new_branch
 from .conditions import NAMES, Conditions, Widths
 from .folder import CONFIG, read_adapters, read_description
 from .inpainting import UNET, BaseAndAdapters
+from .projections import first_layer, widened
 
 
 def new_conditions(base: Base, widths: Widths, model: MEFParams) -> Conditions:
@@ -36,6 +37,18 @@ def attach_folder(base: Base, folder: Path) -> Conditions:
     if ENTRY in entries:
         fusion = fusion_of(read_description(folder / CONFIG), str(folder / CONFIG))
     return _attached(base, entries, fusion, lambda entry: str(folder / f"{entry}.safetensors"))
+
+
+def for_compound(entries: dict[str, Any], conditions: Conditions, known: int) -> dict[str, Any]:
+    """Entries of adapters that read SID's identity alone, ``known`` numbers, for ones that read a compound.
+
+    What is beside z_id has no effect until they have learnt (:func:`.projections.widened`).  All others as they are.
+    """
+    entry, projection = f"{NAMES[0]}_adapter", conditions.projections[0]
+    saved = entries.get(entry)
+    if not isinstance(saved, dict) or first_layer(projection).in_features == known:
+        return entries
+    return entries | {entry: saved | {"image_proj": widened(saved.get("image_proj", {}), projection, known)}}
 
 
 def _attached(base: Base, entries: dict[str, Any], fusion: Fusion, place: Callable[[str], str]) -> Conditions:
