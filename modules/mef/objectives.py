@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import torch
 
 from ..config.mef import MEFConfig
-from ..training.checkpoint import averaged
 from ..training.trainer import Layout, Objective
 from .base import training_noise
 from .conditions import Conditions
@@ -17,8 +16,6 @@ from .embeddings import given_expression
 from .forms import new_conditions
 from .frozen import FrozenNetworks, Rows
 from .step import MEFStep
-
-PROJECTION = "image_proj"  # of an adapter's files: what makes tokens of embeddings
 
 
 def _state(adapters: Conditions) -> dict[str, Any]:
@@ -31,20 +28,6 @@ def _load(adapters: Conditions, entries: dict[str, Any], path: str | os.PathLike
 
 
 LAYOUT = Layout(_state, _load)
-
-
-def beginning(adapters: Conditions, entries: dict[str, Any], where: str | os.PathLike) -> dict[str, Any]:
-    """What to begin from, of other weights: all but a projection that reads another kind of embedding, which is said.
-
-    So an adapter of exemplars begins beside a trained adapter of identity, with the attention of one of vectors.
-    """
-    own, begun = adapters.state(), dict(averaged(entries))
-    for name, parts in begun.items():
-        mine = own.get(name, {}).get(PROJECTION, {})
-        if name in own and isinstance(parts, dict) and mine.keys() != parts.get(PROJECTION, {}).keys():
-            begun[name] = parts | {PROJECTION: mine}
-            print(f"note: {where}: its {name} reads embeddings of another kind: that part begins anew")
-    return begun
 
 
 class Learning(NamedTuple):
