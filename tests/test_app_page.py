@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,25 +15,14 @@ pytest.importorskip("gradio", reason="the page needs gradio: pip install -r requ
 pytest.importorskip("playwright", reason="a browser is driven by Playwright: pip install -r requirements-dev.txt")
 
 import app_server
+import browsers
 from app_server import DRIVER, PERSON
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from modules import media
 
 PATIENCE = 120_000  # ms, for machines with much else to do
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-
-def browser() -> str | None:
-    """A Chromium that answers: Ubuntu's package of that name may only point at another."""
-    for path in filter(None, map(shutil.which, BROWSERS)):
-        if subprocess.run([path, "--version"], capture_output=True).returncode == 0:
-            return path
-    return None
-
-
-FOUND = browser()
-pytestmark = pytest.mark.skipif(FOUND is None, reason="no Chromium on this machine: apt-get install chromium")
+pytestmark = pytest.mark.skipif(browsers.FOUND is None, reason=browsers.MISSING)
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +33,8 @@ def url(tmp_path_factory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    with sync_playwright() as play:
-        # what sees the camera sees the bundled driver instead; root has no sandbox
-        camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-        sandbox = ["--no-sandbox"] if os.getuid() == 0 else []
-        opened = play.chromium.launch(executable_path=FOUND, args=[*camera, *sandbox])
+    with browsers.chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -13,7 +13,19 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "modules"
 # Rooms by floor: each imports from those below it alone; files of the package's top are rooms of their own.
 FLOORS = (
-    {"errors", "atomic", "arguments", "devices", "bundled", "geometry", "contrast", "progress", "storage", "digest"},
+    {
+        "errors",
+        "atomic",
+        "arguments",
+        "devices",
+        "bundled",
+        "geometry",
+        "contrast",
+        "progress",
+        "storage",
+        "digest",
+        "loopback",
+    },
     {"config", "media"},
     {"faces", "mark"},
     {"world"},
@@ -22,6 +34,7 @@ FLOORS = (
     {"mef"},
     {"evaluation"},
     {"recipe", "app", "command"},
+    {"live"},
 )
 LONGEST = 350  # lines of a file
 

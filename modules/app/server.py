@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 from typing import Any
 
-from ..errors import UserError, cause
+from ..errors import UserError
+from ..loopback import LOOPBACK, NAMES, check_port
 from .files import LARGEST, temporary_files
-
-LOOPBACK = "127.0.0.1"
-NAMES = [LOOPBACK, "localhost"]  # by which the page may be asked for; others are of a site that pretends to be here
 
 
 def serve(port: int, cpu: bool = False) -> None:
@@ -64,13 +61,3 @@ def import_gradio() -> Any:
     except ImportError:
         raise UserError("the page needs gradio: pip install -r requirements-app.txt") from None
     return gradio
-
-
-def check_port(port: int) -> None:
-    """UserError where another program listens, or ports are not for everybody."""
-    with socket.socket() as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            trial.bind((LOOPBACK, port))
-        except OSError as error:
-            raise UserError(f"--port {port}: cannot be used ({cause(error)}); choose another") from None

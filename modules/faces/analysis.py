@@ -21,6 +21,7 @@ from .mesh import FaceMesh
 from .pose import HeadPose
 from .retinaface import LONGEST, SCORE, RetinaFace
 
+FAR = 0.15  # of a face's extent, that it moves between two frames
 PRESENT = 0.5  # the mesh's word that there is a face where the detector saw one
 
 
@@ -68,7 +69,21 @@ class FaceAnalyser(nn.Module):
 
     def analyse(self, image: np.ndarray) -> list[Face]:
         """The faces of a uint8 picture ``[H, W, 3]``, the main one (large and central) first."""
-        return self(torch.from_numpy(image[None].copy()).to(self.device).permute(0, 3, 1, 2))[0]
+        return self(self._bytes(image))[0]
+
+    @torch.no_grad()
+    def again(self, image: np.ndarray, landmarks: Tensor) -> Tensor | None:
+        """The landmarks ``[1, 468, 3]`` of the face that was at ``landmarks`` in the frame before; None: it is gone.
+
+        One that has gone far is as well: it is at the edge of what is looked at, and badly read.
+        """
+        mesh = self.mesh.refine(self._bytes(image), landmarks)
+        way = (mesh.points - landmarks)[0, :, :2].mean(0).norm()
+        side = (landmarks.amax(1) - landmarks.amin(1))[0, :2].amax()
+        return mesh.points if mesh.presence.item() >= PRESENT and way < FAR * side else None
+
+    def _bytes(self, image: np.ndarray) -> Tensor:
+        return torch.from_numpy(image[None].copy()).to(self.device).permute(0, 3, 1, 2)
 
     @torch.no_grad()
     def forward(self, images: Tensor, longest: int | None = None, least: float = SCORE) -> list[list[Face]]:

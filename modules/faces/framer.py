@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from .. import media
 from ..devices import best_device
@@ -17,6 +18,7 @@ from .analysis import Face, load_analyser
 from .boxes import Box
 from .close_crop import Crop, Follower, cut_crop, face_crop, points_crop, steady_crop
 from .crops import F, main_chain, no_face
+from .landmarks68 import landmarks68
 
 CLOSE = 160  # pixels of a close crop in which a face is looked for: it is large there
 NEAR, SIMILAR = 1.0, 1.8  # how far a face goes between two looks, in its sides, and by what factor its size changes
@@ -146,9 +148,37 @@ class Framer:
         seen = [points_crop(scale * points.cpu().numpy() + (left, top)) for points in found.points]
         return any(_is_near(face, place) for face in seen for place in places)
 
+    def points(self, image: np.ndarray, before: Tensor | None) -> Tensor | None:
+        """The mesh ``[1, 468, 3]`` of the wanted face of a frame; None where it is not there.
+
+        It is looked for about its points in the frame ``before``, in a sixth of the time, and else in the whole frame.
+        """
+        if before is not None:
+            again = self._analyser.again(image, before)
+            if again is not None:
+                return again
+        faces = self._analyser.analyse(image)
+        return chosen(faces, self.which, "").landmarks[None] if self._has(faces) else None
+
     def _has(self, faces: Sequence) -> bool:
         """Whether the wanted one can be among them."""
         return len(faces) >= (int(self.which) if self.which.isdigit() else 1)
+
+
+class Pursuit:
+    """The crop of a face in frames that come one by one and have to be drawn at once."""
+
+    def __init__(self, framer: Framer):
+        self._framer, self._follower = framer, Follower()
+        self._points: Tensor | None = None
+
+    def find(self, image: np.ndarray, time: float) -> Crop | None:
+        """The crop in a frame, uint8 ``[H, W, 3]``, of a ``time`` in seconds, moved smoothly; None without the face."""
+        self._points = self._framer.points(image, self._points)
+        if self._points is None:
+            return None
+        face = face_crop(landmarks68(self._points)[0, :, :2].cpu().numpy(), upright=False)
+        return self._follower.move(face.wider(self._framer.size, self._framer.above), time)
 
 
 def _crop(face: Face, upright: bool) -> Crop:

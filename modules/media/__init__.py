@@ -9,6 +9,7 @@ from .image import (
     as_image,
     check_result,
     fit,
+    from_jpeg,
     image_size,
     is_image,
     is_video,
@@ -16,6 +17,7 @@ from .image import (
     names_video,
     read_image,
     resize,
+    to_jpeg,
     write_image,
 )
 from .video import Frame, VideoInfo, first_time, lead_in, probe_video, read_video
@@ -31,6 +33,7 @@ __all__ = [
     "first_time",
     "fit",
     "frames_throughout",
+    "from_jpeg",
     "image_size",
     "is_image",
     "is_video",
@@ -43,5 +46,6 @@ __all__ = [
     "read_video",
     "resize",
     "throughout",
+    "to_jpeg",
     "write_image",
 ]

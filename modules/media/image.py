@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import os
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -153,6 +154,19 @@ def write_image(path: str | Path, image: np.ndarray, xmp: str | None = None) -> 
         options |= {"xmp": xmp.encode()} if options["format"] == "JPEG" else {"pnginfo": _png_text(xmp)}
     with replacing(path) as temporary, writing_errors(path):
         Image.fromarray(image).save(temporary, **options)
+
+
+def to_jpeg(image: np.ndarray, xmp: str | None = None, quality: int = 90) -> bytes:
+    """``uint8 [H, W, 3]`` as the bytes of a JPEG file, with metadata: for pictures that are shown and not kept."""
+    data = io.BytesIO()
+    Image.fromarray(image).save(data, "JPEG", quality=quality, **({} if xmp is None else {"xmp": xmp.encode()}))
+    return data.getvalue()
+
+
+def from_jpeg(data: bytes, name: str) -> np.ndarray:
+    """The picture, ``uint8 [H, W, 3]``, in the bytes of a JPEG file.  Raises UserError, which calls it ``name``."""
+    with image_errors(name):
+        return as_image(Image.open(io.BytesIO(data), formats=["JPEG"]), name)
 
 
 def _png_text(xmp: str) -> PngInfo:

@@ -68,6 +68,13 @@ class Chain:
         self.rate = rate
         self._smoothers = {}
 
+    def pace(self, rate: float) -> None:
+        """The drivers go on with ``rate`` frames a second."""
+        self.rate = rate
+        for smoothers in self._smoothers.values():
+            for smoother in smoothers:
+                smoother.rate = rate
+
     def smoothed(self, streams: list[Tensor], for_pose: bool = False) -> list[Tensor]:
         """The next frames ``[B, ...]`` of numbers that are read off a driver, or of one for the pose."""
         if not self.control.smooth:
