@@ -56,6 +56,7 @@ def batch(args: argparse.Namespace) -> None:
 
     from modules import batch as table
     from modules import media
+    from modules.mark.provenance import VERSION
 
     def do(row: table.Row, result: Path) -> None:
         own = {"face": None} if "face" in row.options else {}  # not as well as the command line's
@@ -68,7 +69,9 @@ def batch(args: argparse.Namespace) -> None:
         animate(row_args)
 
     rows = table.read_rows(args.batch)
-    settings = repr({name: value for name, value in vars(args).items() if name not in ("batch", "out", "cpu")})
+    settings = {name: value for name, value in vars(args).items() if name not in ("batch", "out", "cpu")}
+    settings |= {f"bundled {name}": str(ROOT / path) for name, path in BUNDLED.items()}
+    settings |= {"face networks": str(ROOT / "Face_Checkpoints"), "version": VERSION}
     failed = table.run(rows, Path(args.out), settings, do)
     print(f"{len(rows) - len(failed)} of {len(rows)} done; {Path(args.out) / table.REPORT} has the report")
     if failed:
