@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from modules.arguments import TableParser
+from modules.arguments import TableParser, listed
 from modules.bundled import BUNDLED, BUNDLED_MEF
 from modules.command import MEF_ONLY, SID_ONLY, parser_of
 from modules.errors import UserError, run_script
@@ -23,6 +23,7 @@ from modules.options import (
     chosen,
     drivers_of,
 )
+from modules.sid.group_options import check_group, is_group, refuse_group
 from modules.sid.options import check_motion_files, control_of, is_alone
 
 ROOT = Path(__file__).parent
@@ -40,8 +41,10 @@ def main() -> None:
     elif chosen(args, ("batch", "out")):
         batch(args)
     elif args.target_image is not None:
+        refuse_group(args, "--target_image paints one")
         tell_written(target.paint(args, ROOT, (*SID_ONLY, "expression_adapter", "face_recognition")))
     elif args.prompt is not None:
+        refuse_group(args, "--prompt draws one")
         draw(args)
     else:
         animate(args)
@@ -53,9 +56,11 @@ def batch(args: argparse.Namespace) -> None:
 
     from modules import batch as table
     from modules import media
+    from modules.mark.provenance import VERSION
 
     def do(row: table.Row, result: Path) -> None:
-        known = argparse.Namespace(**vars(args) | {"batch": None, "out": None})
+        own = {"face": None} if "face" in row.options else {}  # not as well as the command line's
+        known = argparse.Namespace(**vars(args) | {"batch": None, "out": None} | own)
         row_args = parser_of(TableParser).parse_args(row.words, known)
         check_row(row_args)
         setattr(row_args, "result_image" if row.is_picture else "result_video", str(result))
@@ -64,7 +69,9 @@ def batch(args: argparse.Namespace) -> None:
         animate(row_args)
 
     rows = table.read_rows(args.batch)
-    settings = repr({name: value for name, value in vars(args).items() if name not in ("batch", "out", "cpu")})
+    settings = {name: value for name, value in vars(args).items() if name not in ("batch", "out", "cpu")}
+    settings |= {f"bundled {name}": str(ROOT / path) for name, path in BUNDLED.items()}
+    settings |= {"face networks": str(ROOT / "Face_Checkpoints"), "version": VERSION}
     failed = table.run(rows, Path(args.out), settings, do)
     print(f"{len(rows) - len(failed)} of {len(rows)} done; {Path(args.out) / table.REPORT} has the report")
     if failed:
@@ -211,6 +218,7 @@ def onnx_model(folder: str, provider: Any, cpu: bool) -> Any:
 def animate(args: argparse.Namespace) -> None:
     for name in chosen(args, MEF_ONLY):
         raise UserError(f"--{name} draws new portraits; it needs --prompt")
+    check_group(args)
     check_words(args)
     if args.motion == "mesh":
         for name in chosen(args, ("config", "checkpoint", "adapt_scale", "precision", "onnx")):
@@ -231,6 +239,7 @@ def animate(args: argparse.Namespace) -> None:
     from modules.mark.marking import of_photograph
     from modules.sid import inference
     from modules.sid.framing import Framing
+    from modules.sid.group import GroupFraming, together
     from modules.sid.motion import MotionOptions
     from modules.sid.template import Template
 
@@ -260,7 +269,8 @@ def animate(args: argparse.Namespace) -> None:
             motion = options.resolved(config.model_params.encoder_params is not None)
             if args.adapt_scale and motion == "embedding":
                 print("--adapt_scale: embedding motion is built on the source's own key points and needs no scaling")
-    framing = Framing(
+    several = is_group(args)
+    framing = (partial(GroupFraming, drivers=len(listed(args.driving_video)) or 1) if several else Framing)(
         size,
         args.crop,
         args.detector,
@@ -280,6 +290,8 @@ def animate(args: argparse.Namespace) -> None:
         animated = onnx_model(args.onnx, args.onnx_provider, args.cpu)
     else:
         animated = model(args.config, args.checkpoint, args.precision or "auto", args.cpu)
+    if several:
+        animated = together(animated)
     if args.expression is not None or (alone and args.source_video is None):
         show(args, animated(options), framing)
         return

@@ -71,6 +71,19 @@ def training_options(args: argparse.Namespace) -> dict[str, Any]:
     return {"config_path": args.config} | {name: getattr(args, name) for name in names}
 
 
+class Repeated(argparse.Action):
+    """One value as it is; of an option that is given again, a tuple of all."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        before = listed(getattr(namespace, self.dest))
+        setattr(namespace, self.dest, (*before, values) if before else values)
+
+
+def listed(value: Any) -> tuple:
+    """What a :class:`Repeated` option holds: nothing, one value, or a tuple of several."""
+    return value if isinstance(value, tuple) else () if value is None else (value,)
+
+
 def number(kind: type, low: float, high: float) -> Callable[[str], Any]:
     """A parser of numbers of ``kind`` from ``low`` to ``high``."""
 

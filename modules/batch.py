@@ -1,29 +1,35 @@
 """Many results at once: the rows of a table, done one after the other, resumed where they stopped, and reported.
 
 The report is the memory as well.  Before the work begins it names every row and a fingerprint of what the row asks
-for.  A result appears whole or not at all (:mod:`.atomic`), so a row is done if its result is there and its
-fingerprint is the report's: also after a kill in the middle, and without a second look at what has been made.
+for: its options, and sizes and times of all files that they name, weights among them.  A result appears whole or not at
+all (:mod:`.atomic`), so a row is done if its result is there and its fingerprint is the report's: also after a kill in
+the middle, and without a second look at what has been made.  One run at a time works on a folder.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import glob
 import hashlib
 import io
+import os
 import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from . import media
-from .atomic import check_place, write_text
+from .atomic import check_place, write_text, writing_errors
 from .errors import UserError
 
-REPORT = "report.csv"
+REPORT, LOCK = "report.csv", ".lock"
 SOURCES, DRIVERS = "sources", "drivers"  # folders of a folder
 OWN = ("source", "driver", "result")  # columns that are no options
 FLAGS = {"yes": "--{}", "no": "--no-{}"}
@@ -41,7 +47,7 @@ class Row:
         status: waiting, done or failed.
         seconds: that it took.
         error: why it failed; a row that cannot be begun has it from the start.
-        fingerprint: of all that the result depends on.
+        fingerprint: of all that the result depends on; empty where there is no result, nor will be one.
     """
 
     source: str
@@ -156,36 +162,62 @@ def _unused(row: Row, taken: set[str]) -> str:
     return name
 
 
-def run(rows: list[Row], folder: Path, settings: str, do: Callable[[Row, Path], None]) -> list[Row]:
+def run(rows: list[Row], folder: Path, settings: Mapping[str, Any], do: Callable[[Row, Path], None]) -> list[Row]:
     """Do the rows that are not done; return those that failed.
 
     Args:
         rows: from :func:`read_rows`.
         folder: of the results and the report.
-        settings: what all rows have in common and results depend on.
+        settings: what all rows have in common and results depend on, by name; of a file or folder, its path.
         do: writes the result of a row to a path, whole or not at all.
+
+    Raises:
+        UserError: another run works on the folder, or it holds the report of something else.
     """
     check_place(folder / REPORT)
-    before = _reported(folder)
-    for row in rows:
-        row.fingerprint = _fingerprint(row, settings)
-        result, known = folder / row.result, before.get(row.result, {})
-        if row.error:
-            row.status = "failed"
-        elif result.is_file() and known.get("fingerprint") == row.fingerprint:
-            row.status, row.seconds = "done", float(known["seconds"])
-        elif known:  # made from something else; the report would take it for this row's
-            result.unlink(missing_ok=True)
-        elif result.exists():
-            row.status, row.error = "failed", f"{result}: is there, and no batch made it; move it, or name another"
-    _report(rows, folder)
-    for number, row in enumerate(rows, 1):
-        if row.status == "waiting":
-            _do(row, folder, do)
-            _report(rows, folder)
-        told = {"done": row.result, "failed": f"{row.source}: {row.error}"}[row.status]
-        print(f"{number}/{len(rows)} {row.status}: {told}", file=sys.stderr if row.error else sys.stdout, flush=True)
+    with _alone(folder):
+        before = _reported(folder)
+        for row in rows:
+            _compare(row, folder / row.result, before.get(row.result), settings)
+        _report(rows, folder)
+        for number, row in enumerate(rows, 1):
+            if row.status == "waiting":
+                _do(row, folder, do)
+                _report(rows, folder)
+            told = {"done": row.result, "failed": f"{row.source}: {row.error}"}[row.status]
+            stream = sys.stderr if row.error else sys.stdout
+            print(f"{number}/{len(rows)} {row.status}: {told}", file=stream, flush=True)
     return [row for row in rows if row.status == "failed"]
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other runs off the folder; the system takes the lock away from a process that is killed."""
+    with writing_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise UserError(f"{folder}: another run works on it; wait for its end, or give another --out") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _compare(row: Row, result: Path, known: dict[str, str] | None, settings: Mapping[str, Any]) -> None:
+    """Say whether a row is done, has to be, or cannot be, by what a former run's report knows of its result."""
+    wanted = _fingerprint(row, settings)
+    if row.error:  # a result of an earlier day stays, and stays ours
+        row.status, row.fingerprint = "failed", known["fingerprint"] if known else ""
+    elif known is None and result.exists():
+        row.status, row.error = "failed", f"{result}: is there, and no batch made it; move it, or name another"
+    elif known is not None and result.is_file() and known["fingerprint"] == wanted:
+        row.status, row.seconds, row.fingerprint = "done", float(known["seconds"]), wanted
+    else:
+        result.unlink(missing_ok=True)  # made from something else; the report would take it for this row's
+        row.fingerprint = wanted
 
 
 def _do(row: Row, folder: Path, do: Callable[[Row, Path], None]) -> None:
@@ -202,12 +234,21 @@ def _do(row: Row, folder: Path, do: Callable[[Row, Path], None]) -> None:
         traceback.print_exc()
         row.status, row.error = "failed", f"{type(error).__name__}: {error}"
     row.seconds = round(time.monotonic() - start, 2)
+    row.fingerprint = row.fingerprint if row.status == "done" else ""
 
 
-def _fingerprint(row: Row, settings: str) -> str:
-    files = [Path(file) for file in (row.source, row.driver) if file and Path(file).is_file()]
-    stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return hashlib.sha256(repr((settings, sorted(row.options.items()), stats)).encode()).hexdigest()[:16]
+def _fingerprint(row: Row, settings: Mapping[str, Any]) -> str:
+    """Of options, and of the files that they name: as far as sizes and times tell that one is another now."""
+    values = {**settings, **row.options}
+    named = {row.source, row.driver, *(value for value in values.values() if isinstance(value, str))}
+    stamps = {name: _stamps(Path(name)) for name in sorted(named) if name and os.path.exists(name)}
+    return hashlib.sha256(repr((sorted(values.items()), stamps)).encode()).hexdigest()[:16]
+
+
+def _stamps(path: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of a file, or of all in a folder."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
 
 
 def _reported(folder: Path) -> dict[str, dict[str, str]]:
@@ -219,7 +260,7 @@ def _reported(folder: Path) -> dict[str, dict[str, str]]:
         rows = list(csv.DictReader(file))
     if any("fingerprint" not in row for row in rows):
         raise UserError(f"{path}: is not a batch's report; give another folder as --out")
-    return {row["result"]: row for row in rows if row["status"] != "failed"}
+    return {row["result"]: row for row in rows if row["fingerprint"]}
 
 
 def _report(rows: list[Row], folder: Path) -> None:

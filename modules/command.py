@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from .arguments import Parser, number
+from .arguments import Parser, Repeated, number
 from .mef import target
 from .options import RESULT_IMAGE, RESULT_VIDEO, add_batch_options, add_mark_options
+from .sid.group_options import face, face_of_source
 from .sid.options import OPTIONS as CONTROL
 from .sid.options import add_options as add_control_options
 
@@ -65,7 +66,11 @@ def parser_of(kind: type[Parser] = Parser) -> Parser:
         help="SID's or FOMM's weights (.pth, .pth.tar, .safetensors); with --prompt MEF's (default: bundled)",
     )
     add("--source_image", help="picture of the person (default: a bundled one)")
-    add("--driving_video", help="video or picture that gives expression and pose (default: a bundled one)")
+    what = (
+        "video or picture that gives expression and pose (default: a bundled one); again for each of several faces: the"
+        " result ends with the shortest video, and the first gives frame rate and sound"
+    )
+    add("--driving_video", action=Repeated, help=what)
     add("--reference_image", "--Reference_image", help="driving picture; with --driving_video both results are written")
     add("--expression", metavar="WORDS", help="in place of a driver: amazement, or a mixture: joy:0.6,surprise:0.4")
     add("--expression_bank", metavar="DIR", help="pictures DIR/WORD/*.jpg that say what the words of --expression mean")
@@ -96,7 +101,8 @@ def parser_of(kind: type[Parser] = Parser) -> Parser:
     )
     add("--side_by_side", action="store_true", help="show source | driver | result")
     which = "largest (default), left, right, or a number, from the left"
-    add("--face", type=face, help=f"of several faces in the source: {which}")
+    what = f"of several faces in the source: {which}; again for others as well; all: every face, from the left"
+    add("--face", action=Repeated, type=face_of_source, help=what)
     add("--driver_face", type=face, help=f"of several faces in a driver: {which}")
     what = "put the moved face back into the whole source (default: where the configuration has a framing)"
     add("--paste_back", action=argparse.BooleanOptionalAction, help=what)
@@ -140,9 +146,3 @@ def parser_of(kind: type[Parser] = Parser) -> Parser:
     add_batch_options(parser)
     add_mark_options(parser)
     return parser
-
-
-def face(text: str) -> str:
-    if text not in ("largest", "left", "right") and not (text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not largest, left, right or a number from 1 up")
-    return text

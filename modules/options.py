@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterable
 from typing import Any
 
+from .arguments import listed
 from .errors import UserError
 
 RESULT_VIDEO, RESULT_IMAGE = "result.mp4", "result.png"
@@ -94,17 +95,19 @@ def check_expression(args: argparse.Namespace) -> None:
         raise UserError("--result_image: --seconds gives a clip; name it with --result_video")
 
 
-def drivers_of(args: argparse.Namespace, pictures: list[str]) -> dict[str | None, bool]:
-    """The driving files, and whether each is a picture.  Inputs and results are checked before anything is built.
+def drivers_of(args: argparse.Namespace, pictures: list[str]) -> dict[str | tuple[str, ...] | None, bool]:
+    """The driving files, and whether each is a picture; several that drive a face each are one, and all have to be.
 
-    ``pictures`` are the results of a driving picture; with no driver at all they are drawn as well.
+    Inputs and results are checked before anything is built.  ``pictures`` are the results of a driving picture; with no
+    driver at all they are drawn as well.
     """
     from . import media
     from .media.checks import check_inputs
 
     if args.driving_video and args.reference_image and media.is_image(args.driving_video):
         raise UserError("--driving_video: is a picture, as is --reference_image; give a video, or one of the two alone")
-    drivers = {} if args.driving_video is None else {args.driving_video: media.is_image(args.driving_video)}
+    given = listed(args.driving_video)
+    drivers = {args.driving_video: all(map(media.is_image, given))} if given else {}
     if args.reference_image is not None:
         drivers[args.reference_image] = True
     drivers = drivers or {None: args.seconds is None}
@@ -116,12 +119,12 @@ def drivers_of(args: argparse.Namespace, pictures: list[str]) -> dict[str | None
     if args.expression is None and not any(drivers.values()) and args.result_image != RESULT_IMAGE:
         raise UserError("--result_image: there is no driving picture; a video's result is --result_video")
     videos = [] if all(drivers.values()) else [args.result_video]
-    inputs = [args.source_image, args.pose_video, *drivers]
+    inputs = [args.source_image, args.pose_video, *given, args.reference_image]
     check_inputs([path for path in inputs if path is not None], pictures if any(drivers.values()) else [], videos)
     return drivers
 
 
-def check_source_video(args: argparse.Namespace, drivers: dict[str | None, bool]) -> None:
+def check_source_video(args: argparse.Namespace, drivers: dict[str | tuple[str, ...] | None, bool]) -> None:
     """UserError where a source video cannot be driven; its result is a video, whatever drives it."""
     from . import media
     from .media.checks import check_inputs
@@ -132,7 +135,7 @@ def check_source_video(args: argparse.Namespace, drivers: dict[str | None, bool]
         raise UserError("--source_video takes one driver; give --driving_video or --reference_image")
     if args.result_image != RESULT_IMAGE:
         raise UserError("--result_image: the result of --source_video is a video; name it with --result_video")
-    inputs = [args.source_video, args.pose_video, *drivers]
+    inputs = [args.source_video, args.pose_video, *listed(args.driving_video), args.reference_image]
     check_inputs([path for path in inputs if path is not None], [], [args.result_video])
     if media.is_image(args.source_video):
         raise UserError(f"--source_video: {args.source_video} is a picture; give it as --source_image")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import time
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def report(out: Path) -> list[dict[str, str]]:
 
 
 def stamps(out: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_mtime_ns for path in out.iterdir() if path.name != batch.REPORT}
+    return {path.name: path.stat().st_mtime_ns for path in out.iterdir() if path.name not in (batch.REPORT, batch.LOCK)}
 
 
 def test_all_pairs_of_a_folder_are_animated_and_a_killed_run_goes_on(studio, tmp_path):
@@ -117,10 +118,10 @@ def test_a_row_is_done_again_when_what_it_is_made_from_changes(tmp_path):
 
     out = tmp_path / "out"
     for settings, changed, expected in (
-        ("", None, ["a", "b"]),
-        ("", None, []),
-        ("x", None, ["a", "b"]),
-        ("x", 9, ["b"]),
+        ({}, None, ["a", "b"]),
+        ({}, None, []),
+        ({"strength": 0.5}, None, ["a", "b"]),
+        ({"strength": 0.5}, 9, ["b"]),
     ):
         done.clear()
         if changed:
@@ -128,6 +129,51 @@ def test_a_row_is_done_again_when_what_it_is_made_from_changes(tmp_path):
         assert batch.run(rows_of(tmp_path, "a", "b"), out, settings, do) == []
         assert done == expected
     assert media.read_image(out / "b--driver.png").shape == (9, 8, 3)
+
+
+def copying(done: list[str]):
+    def do(row: batch.Row, result: Path) -> None:
+        done.append(Path(row.source).stem)
+        media.write_image(result, media.read_image(row.source))
+
+    return do
+
+
+@pytest.mark.parametrize("name", ["model.pth", "onnx"])
+def test_rows_are_done_again_when_weights_change_under_their_name(tmp_path, name):
+    weights = tmp_path / name if name == "model.pth" else tmp_path / name / "part.onnx"
+    weights.parent.mkdir(exist_ok=True)
+    done: list[str] = []
+    for text, changed, expected in (("one", 1, ["a"]), ("one", 1, []), ("two", 2, ["a"])):  # as many bytes: time tells
+        done.clear()
+        weights.write_text(text)
+        os.utime(weights, ns=(changed, changed))
+        batch.run(rows_of(tmp_path, "a"), tmp_path / "out", {"checkpoint": str(tmp_path / name)}, copying(done))
+        assert done == expected
+
+
+def test_a_second_run_on_a_folder_is_one_line_and_changes_nothing(tmp_path):
+    done: list[str] = []
+
+    def do(row: batch.Row, result: Path) -> None:
+        with pytest.raises(UserError, match="another run works on it"):
+            batch.run(rows_of(tmp_path, "a", "b"), tmp_path / "out", {}, copying([]))
+        copying(done)(row, result)
+
+    assert batch.run(rows_of(tmp_path, "a"), tmp_path / "out", {}, do) == []
+    assert done == ["a"] and [row["result"] for row in report(tmp_path / "out")] == ["a--driver.png"]
+    assert batch.run(rows_of(tmp_path, "a"), tmp_path / "out", {}, copying(done)) == []  # the lock is given back
+    assert done == ["a"]
+
+
+def test_a_source_that_was_away_for_a_run_does_not_cost_its_result(tmp_path):
+    done: list[str] = []
+    for is_away in (False, True, False):
+        rows = rows_of(tmp_path, "a")
+        if is_away:
+            rows[0].error = "a.png: no such file"
+        assert len(batch.run(rows, tmp_path / "out", {}, copying(done))) == is_away
+    assert done == ["a"] and (tmp_path / "out/a--driver.png").exists()
 
 
 def test_files_of_others_in_the_folder_are_left_alone(tmp_path):
@@ -138,7 +184,7 @@ def test_files_of_others_in_the_folder_are_left_alone(tmp_path):
         raise AssertionError("nothing is to be done")
 
     for _ in range(2):  # the first run's report does not make it the batch's own
-        (failed,) = batch.run(rows_of(tmp_path, "a"), out, "", do)
+        (failed,) = batch.run(rows_of(tmp_path, "a"), out, {}, do)
         assert "no batch made it" in failed.error
     assert (media.read_image(out / "a--driver.png") == 7).all()
 
@@ -149,7 +195,7 @@ def test_a_fault_of_one_row_is_not_the_end_of_the_next(tmp_path, capsys):
             raise MemoryError("too large")
         media.write_image(result, media.read_image(row.source))
 
-    (failed,) = batch.run(rows_of(tmp_path, "a", "b"), tmp_path / "out", "", do)
+    (failed,) = batch.run(rows_of(tmp_path, "a", "b"), tmp_path / "out", {}, do)
     assert failed.error == "MemoryError: too large" and "Traceback" in capsys.readouterr().err
     assert (tmp_path / "out/b--driver.png").exists()
 

@@ -27,7 +27,7 @@ from modules.mef.adapters import Adapters, attach, attach_new, cross_attention_l
 from modules.mef.base import load_base
 from modules.mef.conditions import Widths
 from modules.mef.embeddings import Embedder, SIDEncoders
-from modules.mef.folder import ADAPTER_FILES, CONFIG, read_description, read_sid
+from modules.mef.folder import ADAPTER_FILES, CONFIG, read_adapters, read_description, read_sid
 from modules.mef.inference import load_pipeline
 from modules.mef.layers import reactions, suggested
 from modules.mef.pipeline import DeepExprPipeline
@@ -368,6 +368,21 @@ def test_it_learns_which_expression_is_whose(workshop):
     assert losses[-1] < 0.9 * losses[0]
     swapped = bench.step(batch | {"exemplar": batch["exemplar"].flip(0)})[0]["diffusion"].item()
     assert swapped > 1.01 * losses[-1]
+
+
+def test_it_begins_beside_a_trained_adapter_of_identity(workshop, tmp_path, capsys):
+    options = {"train_params.num_epochs": 1, "train_params.precision": "fp32"}
+    vectors = train(write_config(tmp_path / "vectors.yaml", workshop, **options), log_dir=str(tmp_path / "log"))
+    still = options | {"train_params.lr": 1e-12, "train_params.warmup_steps": 0}
+    config = write_config(tmp_path / "exemplars.yaml", workshop, **still, **READS)
+    started = vectors / "adapters"
+    folder = train(config, log_dir=str(tmp_path / "log"), checkpoint=str(started), finetune=True)
+    assert "its expression_adapter reads embeddings of another kind: that part begins anew" in capsys.readouterr().out
+    before, after = read_adapters(started), read_adapters(folder / "adapters")
+    for part in ("image_proj", "ip_adapter"):
+        torch.testing.assert_close(after["identity_adapter"][part], before["identity_adapter"][part])
+    torch.testing.assert_close(after["expression_adapter"]["ip_adapter"], before["expression_adapter"]["ip_adapter"])
+    assert "latents" in after["expression_adapter"]["image_proj"]
 
 
 def test_a_run_leaves_a_folder_that_draws_as_its_checkpoint_does(workshop, tmp_path):

@@ -22,9 +22,10 @@ from modules.errors import UserError
 from modules.mef.adapters import attach_new
 from modules.mef.base import load_base
 from modules.mef.conditions import Widths
-from modules.mef.folder import CONFIG
+from modules.mef.folder import CONFIG, save_adapters
 from modules.mef.inpainting import extended, in_form
 from modules.mef.pipeline import DeepExprPipeline
+from modules.mef.projections import load_file_state, new_projection
 from modules.mef.train import build_frozen
 from modules.training.checkpoint import load_checkpoint
 from modules.world import Faces, draw_close_poses, draw_expressions, draw_identities, draw_scenes, render
@@ -195,9 +196,37 @@ def test_a_step_of_stable_diffusion_1_5_for_inpainting_fits_in_24_gib():
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 24 * 2**20  # in KiB
 
 
+COMPOUND = {"model_params.compound_params": {"face_recognition": "bundled", "face_recognition_weight": 0.5}}
+
+
+def test_a_compound_starts_from_adapters_of_z_id_alone(workshop, tmp_path, capsys):
+    bench, start = Bench(workshop, **SFSR), tmp_path / "alone"
+    save_adapters(start, bench.adapters, bench.frozen.embedder, BaseParams(path="here"), False, base=bench.frozen.base)
+    still = {"train_params.lr": 0, "train_params.num_epochs": 1, "train_params.ema_decay": None}
+    config = write_config(tmp_path / "both.yaml", workshop, **SFSR, **COMPOUND, **still)
+    folder = train(config, checkpoint=str(start), finetune=True, log_dir=str(tmp_path / "log"))
+    assert "other embeddings" not in capsys.readouterr().out
+    alone, both = (load_checkpoint(f / "identity_adapter.safetensors") for f in (start, folder / "adapters"))
+    few, many = (make_projection(state["image_proj"]) for state in (alone, both))
+    z, beside = torch.randn(3, 8), torch.randn(3, 256)
+    # the same sums in another order
+    assert torch.allclose(few(z), many(torch.cat([z, beside], dim=1)), atol=1e-4)
+    # and what is beside z_id can be learnt: it is read already, and only goes nowhere
+    assert both["image_proj"]["proj.0.weight"][len(alone["image_proj"]["proj.0.weight"]) :, 8:].any()
+
+
+def make_projection(saved: dict[str, torch.Tensor]) -> torch.nn.Module:
+    (hidden, width), (out, cross) = (
+        saved["proj.0.weight"].shape,
+        (len(saved["proj.2.weight"]), len(saved["norm.weight"])),
+    )
+    projection = new_projection(width, cross, AdapterParams(tokens=out // cross, hidden_ratio=hidden // width))
+    load_file_state(projection, saved)
+    return projection.requires_grad_(False)
+
+
 def test_the_bundled_recogniser_may_be_a_part_of_the_identity(workshop):
-    compound = {"model_params.compound_params": {"face_recognition": "bundled", "face_recognition_weight": 0.5}}
-    alone, both = (build_frozen(mef_config_from_dict(values(workshop, **SFSR, **more))) for more in ({}, compound))
+    alone, both = (build_frozen(mef_config_from_dict(values(workshop, **SFSR, **more))) for more in ({}, COMPOUND))
     count = alone.embedder.widths.identity
     assert both.embedder.widths.identity == count + 256
     files = [workshop / "portraits" / "0.png"]

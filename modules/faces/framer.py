@@ -38,6 +38,19 @@ class Look(NamedTuple):
     image: np.ndarray
 
 
+class Overview(NamedTuple):
+    """The faces in some frames of a video, each frame's main one first, and the frames' width and height."""
+
+    faces: list[list[Look]]
+    extent: tuple[int, int]
+
+    @property
+    def usual(self) -> Overview:
+        """Of those frames the ones that show as many faces as frames with faces do in the middle: the same people."""
+        counts = sorted(len(each) for each in self.faces if each)
+        return self._replace(faces=[each for each in self.faces if counts and len(each) == counts[len(counts) // 2]])
+
+
 def chosen(faces: list[F], which: str, where: str, option: str = "--face") -> F:
     """One of a picture's faces.
 
@@ -54,12 +67,31 @@ def chosen(faces: list[F], which: str, where: str, option: str = "--face") -> F:
         raise no_face(where)
     if which == "largest":
         return faces[0]
-    across = sorted(faces, key=lambda face: face.box.left + face.box.right)
-    number = {"left": 1, "right": len(across)}.get(which) or int(which)
-    if number > len(across):
-        found = "one face is" if len(across) == 1 else f"{len(across)} faces are"
+    number = {"left": 1, "right": len(faces)}.get(which) or int(which)
+    if number > len(faces):
+        found = "one face is" if len(faces) == 1 else f"{len(faces)} faces are"
         raise UserError(f"{option} {which}: {found} found in {where}")
-    return across[number - 1]
+    return across(faces)[number - 1]
+
+
+def across(faces: list[F]) -> list[F]:
+    """A picture's faces from left to right."""
+    return sorted(faces, key=lambda face: face.box.left + face.box.right)
+
+
+def several(faces: list[F], wanted: Sequence[str] | None, where: str) -> list[F]:
+    """Several of a picture's faces, each as :func:`chosen` takes it; None: all, from left to right.
+
+    Raises:
+        UserError: there is none, or not so many, or one is wanted twice.
+    """
+    if wanted is None:
+        return across(faces) or [chosen(faces, "largest", where)]
+    found = [chosen(faces, which, where) for which in wanted]
+    for number, face in enumerate(found):
+        if any(face is other for other in found[:number]):
+            raise UserError(f"--face {wanted[number]}: is a face of {where} that another --face names as well")
+    return found
 
 
 class Framer:
@@ -88,6 +120,11 @@ class Framer:
         face = chosen(self._analyser.analyse(image), self.which, where, self.option)
         return face.landmarks68.cpu().numpy()
 
+    def crops(self, image: np.ndarray, wanted: Sequence[str] | None, where: str, upright: bool) -> list[Crop]:
+        """Those of several faces, as :func:`several` takes them.  Raises UserError."""
+        faces = several(self._analyser.analyse(image), wanted, where)
+        return [self.crop_of(face.landmarks68.cpu().numpy(), upright) for face in faces]
+
     def crop_of(self, landmarks: np.ndarray, upright: bool) -> Crop:
         """The crop of a face, ``[68, 2]``, as of :meth:`picture`."""
         return face_crop(landmarks, upright).wider(self.size, self.above)
@@ -110,12 +147,21 @@ class Framer:
         Raises:
             UserError: they show none.
         """
+        return self.wanted(self.overview(images, size), where)
+
+    def overview(self, images: Iterable[np.ndarray], size: int) -> Overview:
+        """All faces in some frames of a video, in crops of ``size`` pixels of a side."""
         found = []
         for image in images:
             places = [(face.box, _crop(face, upright=False)) for face in self._analyser.analyse(image)]
             own = (cut_crop(image, place.wider(self.size, self.above), size) for _, place in places)
             found.append([Look(box, place, shown) for (box, place), shown in zip(places, own, strict=True)])
             extent = image.shape[1], image.shape[0]
+        return Overview(found, extent)
+
+    def wanted(self, overview: Overview, where: str) -> list[Look]:
+        """The looks of the face.  Raises UserError where there is none."""
+        found, extent = overview
         if self.which == "largest":
             faces = main_chain(found, extent)
         else:

@@ -47,13 +47,14 @@ class Paster:
         # what is lost where a crop is cut out and put back, so that nothing is where nothing moves
         self._lost = self._place(picture).astype(np.int16) - self._spread_picture(own)
 
-    def paste(self, result: np.ndarray) -> np.ndarray:
+    def paste(self, result: np.ndarray, onto: np.ndarray | None = None) -> np.ndarray:
         """A copy of the picture with ``result``, uint8 ``[P, P, 3]``, in the crop's place.
 
-        What is neither the person nor next to them stays as it is, bit for bit.
+        What is neither the person nor next to them stays as it is, bit for bit.  ``onto`` is the picture with other
+        faces pasted already.
         """
         blend = self._blender.blend(result)
-        whole = self._picture.copy()
+        whole = (self._picture if onto is None else onto).copy()
         place = self._place(whole)
         share, same, _ = (self._spread(torch.cat([blend.share, blend.same, blend.same], 1)) / 255).transpose(2, 0, 1)
         change = self._lost * same[..., None]

@@ -14,6 +14,9 @@ from .branch import ENTRY, attach_branch, fusion_of, new_branch
 from .conditions import NAMES, Conditions, Widths
 from .folder import CONFIG, read_adapters, read_description
 from .inpainting import UNET, BaseAndAdapters
+from .projections import first_layer, widened
+
+PROJECTION = "image_proj"  # of an adapter's file: what makes tokens of embeddings
 
 
 def new_conditions(base: Base, widths: Widths, model: MEFParams) -> Conditions:
@@ -36,6 +39,28 @@ def attach_folder(base: Base, folder: Path) -> Conditions:
     if ENTRY in entries:
         fusion = fusion_of(read_description(folder / CONFIG), str(folder / CONFIG))
     return _attached(base, entries, fusion, lambda entry: str(folder / f"{entry}.safetensors"))
+
+
+def beginning(entries: dict[str, Any], conditions: Conditions, known: int, where: str | os.PathLike) -> dict[str, Any]:
+    """What a new training begins with, of other weights.
+
+    Adapters of SID's identity alone, ``known`` numbers, fit those of a compound: what is beside z_id has no effect
+    until they have learnt (:func:`.projections.widened`).  A projection that reads another kind of embedding, a vector
+    instead of an exemplar, begins anew, with the attention that there is, which is said.  All else is as it is.
+    """
+    begun, own = dict(entries), conditions.state()
+    for name, projection in zip(NAMES, conditions.projections, strict=True):
+        entry = f"{name}_adapter"
+        saved = begun.get(entry)
+        if entry not in own or not isinstance(saved, dict):
+            continue
+        made = saved.get(PROJECTION, {})
+        if made.keys() != own[entry][PROJECTION].keys():
+            print(f"note: {where}: its {entry} reads embeddings of another kind: that part begins anew")
+            begun[entry] = saved | {PROJECTION: own[entry][PROJECTION]}
+        elif name == NAMES[0] and first_layer(projection).in_features != known:
+            begun[entry] = saved | {PROJECTION: widened(made, projection, known)}
+    return begun
 
 
 def _attached(base: Base, entries: dict[str, Any], fusion: Fusion, place: Callable[[str], str]) -> Conditions:

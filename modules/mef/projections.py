@@ -72,6 +72,28 @@ def load_file_state(projection: nn.Module, saved: dict[str, Tensor]) -> None:
     projection.load_state_dict(state)
 
 
+def widened(saved: dict[str, Tensor], projection: nn.Module, known: int) -> dict[str, Tensor]:
+    """A projection of vectors that are ``known`` wide, as of :func:`file_state`, at the size of one that reads more.
+
+    It makes the same tokens, whatever the further numbers are, until it has learnt: what reads them is ``projection``'s
+    own, and goes nowhere.  What is of another width, or fits neither way, stays as it is.
+    """
+    made, (first, second) = file_state(projection), _FACE_ID_LAYERS[:2]
+    weights = saved.get(f"{first}.weight"), saved.get(f"{second}.weight")
+    if not all(isinstance(weight, Tensor) and weight.ndim == 2 for weight in weights) or weights[0].shape[1] != known:
+        return saved
+    hidden, tokens = len(weights[0]), len(weights[1])
+    made = {name: values.clone() for name, values in made.items()}
+    if hidden > len(made[f"{first}.weight"]) or tokens != len(made[f"{second}.weight"]):
+        return saved
+    made[f"{first}.weight"][:hidden] = 0
+    made[f"{first}.weight"][:hidden, :known] = weights[0]
+    made[f"{first}.bias"][:hidden] = saved[f"{first}.bias"]
+    made[f"{second}.weight"].zero_()
+    made[f"{second}.weight"][:, :hidden] = weights[1]
+    return saved | {name: made[name] for name in (f"{first}.weight", f"{first}.bias", f"{second}.weight")}
+
+
 def check_projection(saved: dict[str, Any], cross: int, where: str) -> None:
     """Raise UserError, naming ``where``, for what is no projection to tokens that are ``cross`` wide."""
     check_tensors(saved, f"{where}: image_proj")

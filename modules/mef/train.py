@@ -13,14 +13,14 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from ..config.files import config_to_dict
-from ..config.mef import MEFConfig
+from ..config.mef import CompoundParams, MEFConfig
 from ..data.portraits import read_portraits
 from ..data.sampling import loader_of
 from ..data.shards.reading import names_shards, read_shards
 from ..devices import dtype_of
 from ..errors import UserError
 from ..storage.places import is_remote
-from ..training.checkpoint import load_checkpoint
+from ..training.checkpoint import averaged, load_checkpoint
 from ..training.launch import one_voice
 from ..training.log import left_out
 from ..training.run import (
@@ -41,6 +41,7 @@ from .cost import cost
 from .dataset import PortraitDataset
 from .embeddings import Embedder, SIDEncoders
 from .folder import CONFIG, CROP_KEY, EXEMPLAR_KEY, read_adapters, read_description, read_sid, save_adapters
+from .forms import beginning
 from .frozen import FrozenNetworks, Rows
 from .inpainting import BaseAndAdapters, in_form
 from .readable import Unreadable, find_unreadable
@@ -155,6 +156,9 @@ def train_mef(config: MEFConfig, run: Run) -> Path:
         accumulation=train.gradient_accumulation,
     )
 
+    if run.finetune and entries is not None:
+        known = frozen.embedder.sid.params.identity_dim
+        entries = beginning(averaged(entries), learning.adapters, known, start.path)
     continue_from(trainer, start, entries, complete, run.finetune)
     del entries
 
@@ -194,7 +198,10 @@ def _tell_other_embeddings(folder: Path, own: Embedder) -> None:
     if sid is None:
         return
     crops = description.get(CROP_KEY) is True
-    read = description.get("compound_params"), crops, crops and sid.framing, description.get(EXEMPLAR_KEY)
+    compound = description.get("compound_params")
+    if compound == config_to_dict(CompoundParams()):
+        compound = config_to_dict(own.compound)  # z_id alone is a part of every compound
+    read = compound, crops, crops and sid.framing, description.get(EXEMPLAR_KEY)
     exemplar = own.exemplar and own.exemplar.name
     if not sid.same_as(own.sid) or read != (
         config_to_dict(own.compound),

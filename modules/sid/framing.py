@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .. import faces, media
+from ..arguments import listed
 from ..config.sid import FramingParams
 from ..devices import best_device
-from ..faces.close_crop import cut_crop
+from ..faces.close_crop import Crop, cut_crop
 from ..faces.framer import Framer
 from ..faces.paste import Paster
 from ..mark import Marking
+from .drivers import Each, Paths
+from .options import is_motion
 from .videos import DrivingVideo, Faceless, FaceVideo, Fit, Source, SourceVideo, cut_large
 
 
@@ -71,8 +75,7 @@ class Framing:
             return Source(self._fitted(picture, str(path)), picture)
         picture = self._limited(picture)
         crop = self._source_framer.picture(picture, str(path), self.params.upright)
-        large = None if self.paste_back is False else cut_large(picture, crop, self.size[0])
-        return Source(cut_crop(picture, crop, self.size[0]), picture, crop, large)
+        return self._cut(picture, crop)
 
     def source_video(self, path: str | Path) -> SourceVideo:
         """The source video at ``path``, with a close crop.  Raises UserError where its face is not found."""
@@ -108,8 +111,11 @@ class Framing:
         """The driving picture or video at ``path``."""
         return self.image(path) if media.is_image(path) else self.video(path)
 
-    def shown(self, source: Source, driver: np.ndarray | None, result: np.ndarray) -> np.ndarray:
-        """A result as it is written, uint8: ``result`` alone, or source, driver (if any) and result side by side."""
+    def shown(self, source: Source, driver: Any, result: np.ndarray) -> np.ndarray:
+        """A result as it is written, uint8: ``result`` alone, or source, driver and result side by side.
+
+        ``driver`` is a picture, :class:`.drivers.Each` of several, or nothing that can be shown.
+        """
         picture = self._beside(source, driver, result)
         return picture if self.marking is None else self.marking.put(picture)
 
@@ -118,15 +124,24 @@ class Framing:
         """The metadata of results."""
         return None if self.marking is None else self.marking.packet
 
-    def _beside(self, source: Source, driver: np.ndarray | None, result: np.ndarray) -> np.ndarray:
+    def blank(self, paths: Paths) -> Each:
+        """What has the size of the driver at a path, or of several, where it is shown."""
+        return Each(np.zeros((*self.size, 3), np.uint8) for path in listed(paths) if not is_motion(path))
+
+    def _beside(self, source: Source, driver: Any, result: np.ndarray) -> np.ndarray:
         if not self.side_by_side:
             return result
         height = len(result)
         first = source.image if source.large is None else source.picture
-        drivers = (
-            [] if driver is None else [media.resize(driver, height, round(height * driver.shape[1] / len(driver)))]
-        )
+        pictures = [each for each in (driver if isinstance(driver, Each) else [driver]) if isinstance(each, np.ndarray)]
+        drivers = [
+            media.resize(picture, height, round(height * picture.shape[1] / len(picture))) for picture in pictures
+        ]
         return np.concatenate([first, *drivers, result], axis=1)
+
+    def _cut(self, picture: np.ndarray, crop: Crop) -> Source:
+        large = None if self.paste_back is False else cut_large(picture, crop, self.size[0])
+        return Source(cut_crop(picture, crop, self.size[0]), picture, crop, large)
 
     def _fitted(self, image: np.ndarray, where: str) -> np.ndarray:
         if self.crop:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from .. import media
+from ..arguments import listed
 from ..config.rigged import RiggedConfig
 from ..config.sid import Config, FramingParams, ModelParams
 from ..devices import best_device
@@ -22,6 +23,7 @@ from ..progress import Bar, note
 from ..world.control.sliders import SLIDERS
 from .animator import Animator
 from .directions import Directions, load_directions
+from .drivers import CLOCK_SLACK, Drivers, Each, Paths, at_times
 from .driving import Animates, ModelAnimator, Pictures
 from .framing import Framing
 from .model import SID
@@ -30,7 +32,7 @@ from .onnx.session import Provider
 from .options import is_motion
 from .rigged.animator import KIND, RiggedAnimator
 from .rigged.model import RiggedSID, load_rigged
-from .template import DrivingMotion, Template
+from .template import Template
 from .tuned import Precision, half_precision, tuned
 from .videos import DrivingVideo, Source
 from .weights import load_model
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
 
 MESH_FRAMING = FramingParams(size=2.3)  # what a fitted head is driven by
 POINT_FRAMES = (256, 256)  # size of frames in which points of a face are found
-CLOCK_SLACK = 1e-3  # seconds: times of equal frame rates differ by rounding
 
 
 def frame_size(config: Config | RiggedConfig) -> tuple[int, int]:
@@ -123,14 +124,18 @@ def by_mesh(options: MotionOptions, cpu: bool = False) -> Callable[[Source], Pup
 def animate_image(
     animated: Animated,
     source: str,
-    driver: str,
+    driver: Paths,
     result: str,
     framing: Framing,
     pose: str | None = None,
 ) -> None:
-    """Write the source with the face of one driving picture, and the pose of another picture or video's first frame."""
-    person, driving_image = framing.source(source), framing.image(driver)
-    pose_frames = None if pose is None else _at_times(framing.driver(pose), iter([0.0]))
+    """Write the source with the face of one driving picture, and the pose of another picture or video's first frame.
+
+    Here and below, several faces of a source are moved where ``framing`` and ``animated`` are of :mod:`.group`;
+    ``driver`` may then be several, one for each.
+    """
+    person, driving_image = framing.source(source), _picture(framing, driver)
+    pose_frames = None if pose is None else at_times(framing.driver(pose), iter([0.0]))
     (picture,) = animated(person).animate([driving_image], pose_frames)
     media.write_image(result, framing.shown(person, driving_image, framing.finisher(person)(picture)), framing.xmp)
 
@@ -138,7 +143,7 @@ def animate_image(
 def animate_video(
     animated: Animated,
     source: str,
-    driver: str,
+    driver: Paths,
     result: str,
     framing: Framing,
     pose: str | None = None,
@@ -167,12 +172,11 @@ def animate_video(
         tell_best(index)
     times: deque[float] = deque()  # of driving frames, for those of the pose
     posing = None if pose is None else framing.driver(pose)
-    pose_frames = None if posing is None else _at_times(posing, _taken(times))
+    pose_frames = None if posing is None else at_times(posing, _taken(times))
     if isinstance(posing, DrivingVideo):
         animator.prepare(posing.some(), for_pose=True)
-    blank = None if is_motion(driver) else np.zeros((*framing.size, 3), np.uint8)
     example = person.image if person.large is None else person.picture
-    height, width = framing.shown(person, blank, example).shape[:2]
+    height, width = framing.shown(person, framing.blank(driver), example).shape[:2]
     shown_at: list[float] = []
     waiting: list[media.Frame] = []  # driving frames whose results are still being computed
 
@@ -192,24 +196,25 @@ def animate_video(
 
     is_cut = framing.faceless == "skip" and framing.is_close
     # what is cut would be heard, and the last frame shown for as long
-    sound, duration = (None, None) if is_cut else (None if is_motion(driver) else driver, info.duration)
-    with bar, media.VideoWriter(result, width, height, info.frame_rate, sound, duration, xmp=framing.xmp) as writer:
+    sound, duration = (None, None) if is_cut else (_heard(driver), info.duration)
+    until = duration if isinstance(video, Drivers) else None  # the shortest driver need not be the one that is heard
+    rate = info.frame_rate
+    with bar, media.VideoWriter(result, width, height, rate, sound, duration, None, until, xmp=framing.xmp) as writer:
         for picture in animator.animate(driving(), pose_frames, pose_moves=isinstance(posing, DrivingVideo)):
             frame = waiting.pop(0)
             shown_at.append(frame.time)
-            seen = None if is_motion(driver) else frame.image
-            writer.write(framing.shown(person, seen, finish(picture)), frame.time)
+            writer.write(framing.shown(person, frame.image, finish(picture)), frame.time)
     template.keep(said, shown_at, info)
     if video.faceless:
         done = "left out, with the sound" if framing.faceless == "skip" else "show the face before"
-        note(f"{driver}: {video.faceless} frames without a face {done}")
+        note(f"{', '.join(map(str, listed(driver)))}: {video.faceless} frames without a face {done}")
     return writer.count
 
 
 def animate_source_video(
     animated: Callable[[Source], ModelAnimator],
     source: str,
-    driver: str,
+    driver: Paths,
     result: str,
     framing: Framing,
     pose: str | None = None,
@@ -222,17 +227,18 @@ def animate_source_video(
     the driving video.  Memory does not grow with the length of either.
     """
     video, holding = framing.source_video(source), replace(framing, faceless="keep")  # of drivers no time is left out
-    driving = holding.image(driver) if media.is_image(driver) else (template or Template()).video(holding, driver)
+    is_still = not isinstance(driver, tuple) and media.is_image(driver)
+    driving = holding.image(driver) if is_still else (template or Template()).video(holding, driver)
     posing = None if pose is None else holding.driver(pose)
-    end = math.inf if isinstance(driving, np.ndarray) else driving.info.duration
-    person = next(shown for shown, _ in video.sources() if shown.has_face)
+    end = math.inf if is_still else driving.info.duration
+    person = video.first()
     animator = animated(person)
     animator.chain.start(float(video.info.frame_rate))
-    if not isinstance(driving, np.ndarray):
+    if not is_still:
         animator.prepare(driving.some())
     if isinstance(posing, DrivingVideo):
         animator.prepare(posing.some(), for_pose=True)
-    if find_best_frame and not isinstance(driving, np.ndarray):
+    if find_best_frame and not is_still:
         tell_best(animator.start_from_best(frame.image for frame in driving.frames()))
     waiting: deque[tuple[Source, float]] = deque()  # whose results are still being computed
     drives: deque[np.ndarray] = deque()  # what they are driven by
@@ -247,16 +253,16 @@ def animate_source_video(
             times.append(time)
             pose_times.append(time)
             bar.update()
-            yield shown.image, shown.large
+            yield shown.pictures
 
     def drivers() -> Iterator[np.ndarray]:
-        for image in _at_times(driving, _taken(times)):
+        for image in at_times(driving, _taken(times)):
             drives.append(image)
             yield image
 
-    pose_frames = None if posing is None else _at_times(posing, _taken(pose_times))
+    pose_frames = None if posing is None else at_times(posing, _taken(pose_times))
     example = person.image if person.large is None else person.picture
-    height, width = framing.shown(person, None if is_motion(driver) else person.image, example).shape[:2]
+    height, width = framing.shown(person, framing.blank(driver), example).shape[:2]
     duration = min(end, video.info.duration)
     is_cut = framing.faceless == "skip"  # what is cut would be heard
     sound, length = (None, None) if is_cut else (source, duration)
@@ -274,12 +280,10 @@ def animate_source_video(
         moves = isinstance(posing, DrivingVideo)
         for picture in animator.animate(drivers(), pose_frames, moves, pictures()):
             shown, time = waiting.popleft()
-            seen = drives.popleft()
-            seen = None if is_motion(driver) else seen
-            writer.write(framing.shown(shown, seen, framing.finisher(shown)(picture)), time)
-    if video.faces.without:
+            writer.write(framing.shown(shown, drives.popleft(), framing.finisher(shown)(picture)), time)
+    if video.without:
         done = "left out, with the sound" if is_cut else "left as they are"
-        note(f"{source}: {video.faces.without} frames without a face {done}")
+        note(f"{source}: {video.without} frames without a face {done}")
     return writer.count
 
 
@@ -293,14 +297,11 @@ def _taken(times: deque[float]) -> Iterator[float]:
         yield times.popleft()
 
 
-def _at_times(driver: np.ndarray | DrivingVideo | DrivingMotion, times: Iterator[float]) -> Iterator[np.ndarray]:
-    """What a driver shows at each of the increasing ``times`` (seconds); after its end, its last frame."""
-    if isinstance(driver, np.ndarray):
-        yield from (driver for _ in times)
-        return
-    frames = driver.frames()
-    shown = following = next(frames)
-    for time in times:
-        while following is not None and following.time <= time + CLOCK_SLACK:
-            shown, following = following, next(frames, None)
-        yield shown.image
+def _heard(driver: Paths) -> str | None:
+    """The first of the drivers that is a video: the result has its sound."""
+    return next((path for path in listed(driver) if not (is_motion(path) or media.is_image(path))), None)
+
+
+def _picture(framing: Framing, driver: Paths) -> Any:
+    """The driving picture at a path, or those of several faces."""
+    return Each(framing.image(path) for path in driver) if isinstance(driver, tuple) else framing.image(driver)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..arguments import Parser, number
+from ..arguments import Parser, listed, number
 from ..atomic import check_place
 from ..errors import UserError
 from ..options import DRIVEN_ONLY, chosen
@@ -97,13 +97,13 @@ def is_motion(path: str | Path | None) -> bool:
 
 def check_motion_files(args: argparse.Namespace, driver_is_video: bool) -> None:
     """UserError where a motion template cannot drive, or cannot be written."""
-    drives = is_motion(args.driving_video)
+    drives = next(filter(is_motion, listed(args.driving_video)), None)
     for name in ("source_image", "source_video", "reference_image", "pose_video"):
         if is_motion(getattr(args, name)):
             raise UserError(f"--{name}: a {MOTION} file holds no picture; it can be the --driving_video alone")
     if not (drives or args.save_motion):
         return
-    what = f"--driving_video {args.driving_video}" if drives else "--save_motion"
+    what = f"--driving_video {drives}" if drives else "--save_motion"
     if args.motion is not None and args.motion != "embedding":
         raise UserError(f"{what}: a motion template is what SID's encoders read; leave --motion {args.motion} out")
     if args.onnx is not None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from ..atomic import replacing, writing_errors
 from ..digest import digest
 from ..errors import UserError
 from ..mark.provenance import VERSION
+from .drivers import Drivers, MotionInfo, Paths
 from .driving import Animates, ModelAnimator
 from .encoders import Semantics
 from .framing import Framing
@@ -36,14 +37,6 @@ SOURCES = {
     "pose": "z_pose of the semantic encoder",
     "times": "seconds of the driver's frames from its first one on",
 }
-
-
-class MotionInfo(NamedTuple):
-    """What a driver's index says, as far as a template needs it."""
-
-    times: tuple[float, ...]  # seconds, one per frame
-    frame_rate: Fraction
-    duration: float  # seconds
 
 
 class DrivingMotion:
@@ -92,11 +85,18 @@ class Template:
     checkpoint: str | Path | None = None
     save_to: str | None = None
 
-    def video(self, framing: Framing, driver: str) -> DrivingVideo | DrivingMotion:
-        """The driver at a path, a video or a template.  Raises UserError where it is another model's."""
-        if not is_motion(driver):
-            return framing.video(driver)
-        motion = DrivingMotion(driver)
+    def video(self, framing: Framing, driver: Paths) -> DrivingVideo | DrivingMotion | Drivers:
+        """The driver at a path, a video or a template; or several drivers.
+
+        Raises:
+            UserError: a template is another model's, or a driver shows no face.
+        """
+        if isinstance(driver, tuple):
+            return Drivers([self._motion(path) if is_motion(path) else framing.driver(path) for path in driver])
+        return self._motion(driver) if is_motion(driver) else framing.video(driver)
+
+    def _motion(self, path: str) -> DrivingMotion:
+        motion = DrivingMotion(path)
         motion.check(self.checkpoint)
         return motion
 

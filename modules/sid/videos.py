@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from .. import media
 from ..errors import UserError
 from ..faces.close_crop import Crop, cut_crop
 from ..faces.crops import no_face
-from ..faces.framer import Framer, Look
+from ..faces.framer import Framer, Look, Overview
 
 Fit = Callable[[np.ndarray], np.ndarray]
 Frames = Iterator[media.Frame]
@@ -40,6 +40,11 @@ class Source:
     large: np.ndarray | None = None
     has_face: bool = True
 
+    @property
+    def pictures(self) -> Any:
+        """What an animator meets: at the model's size, and larger or None."""
+        return self.image, self.large
+
 
 def cut_large(picture: np.ndarray, crop: Crop, size: int) -> np.ndarray:
     """What ``crop`` shows of a picture at its own resolution, with ``size`` pixels of a side at least."""
@@ -63,6 +68,7 @@ class FaceVideo:
         size: pixels of a side of the crops.
         track: the crop follows the face, instead of resting where it holds all of its movement.
         faceless: frames without a face are kept, or skipped with the time that they are shown.
+        overview: of the video, where it is known already.
 
     Attributes:
         info: what the video's index says.
@@ -72,17 +78,28 @@ class FaceVideo:
         UserError: no frame shows the face; if the crop is to follow it, when the frames have been read.
     """
 
-    def __init__(self, path: str | Path, framer: Framer, size: int, track: bool = False, faceless: Faceless = "keep"):
+    def __init__(
+        self,
+        path: str | Path,
+        framer: Framer,
+        size: int,
+        track: bool = False,
+        faceless: Faceless = "keep",
+        overview: Overview | None = None,
+    ):
         self.path, self.framer, self.size, self.faceless = path, framer, size, faceless
         self.info = media.probe_video(path)
-        self.without = 0
+        self.without, self._overview = 0, overview
         self._known = [] if track else [look.place for look in self.looks]
         self.place = None if track else framer.resting(self._known)
 
     @cached_property
     def looks(self) -> list[Look]:
         """The face in a few frames, evenly spread over the video."""
-        return self.framer.looks(media.frames_throughout(self.path, self.info), str(self.path), self.size)
+        overview = self._overview
+        if overview is None:
+            overview = self.framer.overview(media.frames_throughout(self.path, self.info), self.size)
+        return self.framer.wanted(overview, str(self.path))
 
     def looked_at(self) -> Iterator[np.ndarray]:
         """The frames of :attr:`looks`, as :meth:`seen` shows them; around the face's own crop its edge goes on."""
@@ -197,13 +214,26 @@ class SourceVideo:
         self.size, self.faces, self._has_large, self._limited = size, faces, has_large, limited
         self.info = faces.info
 
-    def sources(self, progress: Callable[[Frames], Frames] = iter) -> Iterator[tuple[Source, float]]:
+    @property
+    def without(self) -> int:
+        """How many frames showed no face the last time, so far."""
+        return self.faces.without
+
+    def first(self) -> Source:
+        """The first frame that shows the face.  Raises UserError where none does."""
+        return next(shown for shown, _ in self.sources() if shown.has_face)
+
+    def sources(self, frames: Frames | None = None) -> Iterator[tuple[Source, float]]:
         """Every frame with the time at which it is shown, but for those that are skipped.
+
+        Args:
+            frames: the file's, if they are read already.
 
         Raises:
             UserError: no frame shows a face.
         """
-        for frame, crop, image, has_face in self.faces.seen(progress(media.read_video(self.faces.path))):
+        frames = media.read_video(self.faces.path) if frames is None else frames
+        for frame, crop, image, has_face in self.faces.seen(frames):
             picture = self._limited(frame.image)
             scale = len(picture) / len(frame.image)
             crop = Crop(scale * crop.x, scale * crop.y, scale * crop.side, crop.angle)
