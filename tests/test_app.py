@@ -96,6 +96,34 @@ def test_a_prompt_gives_portraits_and_says_which_words_are_unknown(client):
     assert len(gallery) == 2 and "zeppelin" in state
 
 
+def test_a_face_in_a_picture_becomes_what_the_command_line_makes_of_it(client, tmp_path):
+    target, who = (PERSON.with_name(f"person-{number}.png") for number in (1, 4))
+    photos = [handle_file(str(path)) for path in (target, who)]
+    gallery, state = client.predict(*photos, "joy", None, "largest", 1, 2, 0, False, api_name="/swap")
+    told = scripts.run(
+        *("Inference.py", "--cpu", "--target_image", target, "--source_image", who, "--expression", "joy"),
+        *("--result_image", tmp_path / "by command.png"),
+    )
+    assert told.returncode == 0, told.stderr
+    (shown,) = (media.read_image(item["image"]) for item in gallery)
+    assert np.array_equal(shown, media.read_image(tmp_path / "by command.png")) and state.startswith("Done in")
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ((None, PERSON, "", None), "Picture to change: nothing is there yet"),
+        ((PERSON, None, "", None), "nothing is to be changed yet"),
+        ((PERSON, None, "joy", SMILE), "the expression: there are a picture and a word"),
+    ],
+)
+def test_what_no_face_can_be_made_of_is_told_in_one_line(client, fields, said):
+    given = [handle_file(str(field)) if isinstance(field, Path) else field for field in fields]
+    with pytest.raises(AppError) as told:
+        client.predict(*given, "largest", 1, 2, 0, False, api_name="/swap")
+    assert str(told.value).startswith(said) and "\n" not in str(told.value)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [

@@ -106,6 +106,18 @@ def test_an_example_is_one_click_and_a_word_another(page):
     expect(page.locator("img[src*='amazement.png']")).to_be_visible()
 
 
+def test_a_face_is_swapped(page):
+    page.get_by_role("tab", name="Swap").click()
+    page.locator("img[src*='person-4.png']").locator("visible=true").first.click()
+    page.get_by_role("button", name="Swap", exact=True).click()
+    expect(page.get_by_text("Done in")).to_be_visible(timeout=PATIENCE)
+    result = page.locator("img[src*='swapped.png']").first
+    expect(result).to_be_visible()
+    assert result.evaluate("picture => picture.naturalWidth") == media.read_image(PERSON).shape[1]
+    if place := os.environ.get("DEEPEXPR_SCREENSHOT"):
+        page.screenshot(path=Path(place).with_stem("swap"))
+
+
 def test_an_error_is_one_line_on_the_page(page):
     page.get_by_role("button", name="Animate", exact=True).click()
     told = page.get_by_text("Photograph: nothing is there yet; drop a file, or click an example")
@@ -115,6 +127,6 @@ def test_an_error_is_one_line_on_the_page(page):
 
 def test_nothing_is_cut_off_on_a_telephone(page):
     page.set_viewport_size({"width": 400, "height": 800})
-    for tab in ("Express", "Portrait", "Animate"):
+    for tab in ("Express", "Portrait", "Swap", "Animate"):
         page.get_by_role("tab", name=tab).click()
         assert page.evaluate("document.documentElement.scrollWidth") <= 400

@@ -11,6 +11,7 @@ import gradio as gr
 
 from ..bundled import bundled
 from ..mef.options import PortraitOptions
+from ..mef.target import GUIDANCE, Given
 from ..sid.motion import MotionOptions
 from ..world.emotions import NEUTRAL, emotions
 from . import files
@@ -50,6 +51,8 @@ class Page:
                 self._express()
             with gr.Tab("Portrait"):
                 self._portrait()
+            with gr.Tab("Swap"):
+                self._swap()
         self.temporary.keep()
         return page.queue(max_size=WAITING, api_open=False)
 
@@ -130,33 +133,48 @@ class Page:
                 with gr.Row():
                     photo = photograph("Who (optional)")
                     picture = photograph("Expression (optional)")
-                nothing = [("no word: as in the picture, if there is one", "")]
-                word = gr.Dropdown(nothing + words(), value="", label="Expression by name")
+                word = optional_word()
                 with gr.Accordion("More options", open=False):
-                    number = gr.Slider(1, 4, 2, step=1, label="Portraits")
-                    guidance = gr.Slider(1, 10, 3, step=0.5, label="Weight of prompt, person and expression")
-                    seed = gr.Number(0, label="Seed (another number: other portraits)", precision=0, minimum=0)
-                    beside = gr.Checkbox(label="Show photograph, expression and portraits side by side")
+                    drawn = draws(2, 3, "Show photograph, expression and portraits side by side")
                 buttons, state = controls("Draw")
             with gr.Column():
-                shown = [gr.Gallery(label="Portraits", columns=2, height=400, object_fit="contain", interactive=False)]
+                shown = results_drawn("Portraits")
                 examples([photo, picture], "driving static images/{}.png", ("happiness", "surprise", "neutral"))
 
         def work(job: Job, folder: Path, *values: Any) -> list[Path]:
-            prompt, photo, word, picture, number, guidance, seed, beside = values
-            person = None if photo is None else files.picture(photo, "Photograph")
-            reference = None if picture is None else files.picture(picture, "Picture of the expression")
+            prompt, photo, word, picture, *drawn = values
+            person, reference = optional(photo, "Photograph"), optional(picture, "Picture of the expression")
             job.say("Loading the networks")
-            options = PortraitOptions(
-                prompt, num_images=number, guidance_scale=guidance, seed=int(seed or 0), grid=beside
-            )
-            return self.studio.portray(person, reference, word or None, folder, options)
+            return self.studio.portray(person, reference, word or None, folder, drawn_by(prompt, *drawn))
 
-        def finished(made: list[Path]) -> list[Any]:
-            return [[str(path) for path in made]]
+        fields = [prompt, photo, word, picture, *drawn]
+        self._connect(buttons, state, work, fields, shown, of_drawing, "portrait")
 
-        fields = [prompt, photo, word, picture, number, guidance, seed, beside]
-        self._connect(buttons, state, work, fields, shown, finished, "portrait")
+    def _swap(self) -> None:
+        with gr.Row():
+            with gr.Column():
+                with gr.Row():
+                    target = photograph("Picture to change")
+                    photo = photograph("Who (optional)")
+                    picture = photograph("Expression (optional)")
+                word = optional_word()
+                with gr.Accordion("More options", open=False):
+                    face = which_face("Of several faces in the picture to change")
+                    drawn = draws(1, GUIDANCE, "Show all pictures side by side")
+                buttons, state = controls("Swap")
+            with gr.Column():
+                shown = results_drawn("Results")
+                examples([target, photo], "Identities/person-{}.png", (4, 5, 6))
+
+        def work(job: Job, folder: Path, *values: Any) -> list[Path]:
+            target, photo, word, picture, face, *drawn = values
+            person, reference = optional(photo, "Photograph"), optional(picture, "Picture of the expression")
+            given = Given(files.picture(target, "Picture to change"), person, reference, word or None)
+            job.say("Loading the networks")
+            return self.studio.swap(given, face, folder, drawn_by("", *drawn))
+
+        fields = [target, photo, word, picture, face, *drawn]
+        self._connect(buttons, state, work, fields, shown, of_drawing, "swap")
 
     def _connect(
         self,
@@ -207,6 +225,10 @@ def of_animation(made: Path) -> list[Any]:
     ]
 
 
+def of_drawing(made: list[Path]) -> list[Any]:
+    return [[str(path) for path in made]]
+
+
 def result_of_animation() -> list[gr.components.Component]:
     video = gr.Video(label="Result", height=400, interactive=False, autoplay=True, loop=True)
     picture = gr.Image(label="Result", height=400, interactive=False, visible=False, format="png")
@@ -223,8 +245,40 @@ def controls(name: str) -> tuple[tuple[gr.Button, gr.Button], gr.Markdown]:
 def looks(beside: str) -> list[gr.components.Component]:
     """The fields of :class:`.studio.Look`."""
     way = gr.Dropdown(WAYS, value="model", label="Moved by")
-    face = gr.Dropdown(["largest", "left", "right"], value="largest", label="Of several faces in the photograph")
-    return [way, face, gr.Checkbox(label=beside)]
+    return [way, which_face("Of several faces in the photograph"), gr.Checkbox(label=beside)]
+
+
+def which_face(label: str) -> gr.Dropdown:
+    return gr.Dropdown(["largest", "left", "right"], value="largest", label=label)
+
+
+def draws(number: int, guidance: float, beside: str) -> list[gr.components.Component]:
+    """The fields of :func:`drawn_by`."""
+    return [
+        gr.Slider(1, 4, number, step=1, label="Pictures"),
+        gr.Slider(1, 10, guidance, step=0.5, label="Weight of prompt, person and expression"),
+        gr.Number(0, label="Seed (another number: other pictures)", precision=0, minimum=0),
+        gr.Checkbox(label=beside),
+    ]
+
+
+def drawn_by(prompt: str, number: int, guidance: float, seed: float | None, beside: bool) -> PortraitOptions:
+    """What the fields say."""
+    return PortraitOptions(prompt, num_images=number, guidance_scale=guidance, seed=int(seed or 0), grid=beside)
+
+
+def results_drawn(label: str) -> list[gr.components.Component]:
+    return [gr.Gallery(label=label, columns=2, height=400, object_fit="contain", interactive=False)]
+
+
+def optional_word() -> gr.Dropdown:
+    nothing = [("no word: as in the picture, if there is one", "")]
+    return gr.Dropdown(nothing + words(), value="", label="Expression by name")
+
+
+def optional(path: str | None, what: str) -> str | None:
+    """A picture, if one was dropped.  Raises UserError where the file is none."""
+    return None if path is None else files.picture(path, what)
 
 
 def photograph(label: str, visible: bool = True) -> gr.Image:

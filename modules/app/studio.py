@@ -14,6 +14,8 @@ from ..devices import best_device
 from ..errors import UserError
 from ..mark.marking import Watermark, of_drawing, of_photograph
 from ..mef.options import PortraitOptions, check_prompt
+from ..mef.target import BUNDLED as BUNDLED_PAINTER
+from ..mef.target import Given, paint_files
 from ..sid import inference, named
 from ..sid.framing import Framing
 from ..sid.motion import MotionOptions
@@ -65,6 +67,12 @@ class Studio:
         adapters, base = (str(bundled(BUNDLED_MEF[name])) for name in ("checkpoint", "base"))
         return portraits.load_pipeline(adapters, base, cpu=self.cpu)
 
+    @cached_property
+    def _painting_pipeline(self) -> DeepExprPipeline:
+        from ..mef import inference as portraits
+
+        return portraits.load_pipeline(str(bundled(BUNDLED_PAINTER)), cpu=self.cpu)
+
     def _animated(self, options: MotionOptions, look: Look) -> tuple[inference.Animated, Framing]:
         """What moves a photograph, and how it is framed."""
         weights = None
@@ -107,8 +115,7 @@ class Studio:
     ) -> list[Path]:
         """Portraits of a prompt, with the person of a photograph and the expression of a picture or a word."""
         check_prompt(options.prompt)
-        if reference is not None and word is not None:
-            raise UserError("the expression: there are a picture and a word; take one of the two away")
+        _check_one(reference, word)
         from ..mef import inference as portraits
 
         marking = of_drawing(WATERMARK, (bundled(path) for path in BUNDLED_MEF.values()))
@@ -117,3 +124,16 @@ class Studio:
         embedder = self._pipeline.expression_embedder
         shown = None if word is None else portraits.named_expression(embedder, word)
         return portraits.draw_images(artist, reference, str(folder / "portrait.png"), shown)
+
+    def swap(self, given: Given, face: str, folder: Path, options: PortraitOptions) -> list[Path]:
+        """Pictures with another person in one of its faces, or another expression, or both."""
+        if not (given.source or given.reference or given.expression):
+            raise UserError("nothing is to be changed yet; give who goes into the picture, or an expression")
+        _check_one(given.reference, given.expression)
+        marking = of_photograph(WATERMARK, bundled(BUNDLED_PAINTER))
+        return paint_files(self._painting_pipeline, options, given, face, str(folder / "swapped.png"), marking)
+
+
+def _check_one(reference: str | None, word: str | None) -> None:
+    if reference is not None and word is not None:
+        raise UserError("the expression: there are a picture and a word; take one of the two away")

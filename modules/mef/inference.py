@@ -109,28 +109,16 @@ class Portraitist:
     def draw(self, expression: Tensor | None, progress: bool = False) -> list[np.ndarray]:
         """``num_images`` pictures, uint8 ``[H, W, 3]``; every call starts from the same noise."""
         started = time.perf_counter()
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(quiet())  # of prompts that are too long; what is read of them has been told
-            bar = stack.enter_context(Bar(self.options.steps, "drawing", "step")) if progress else None
-            result = self._drawn(expression, bar)
+        with quiet(), steps_told(self.options.steps, progress) as told:  # too long a prompt has been told of
+            result = self.pipeline(
+                self.options.prompt,
+                identity_embedding=self.identity,
+                expression_embedding=expression,
+                **sampling(self.options),
+                **told,
+            )
         self.drawn, self.seconds = self.drawn + len(result.images), self.seconds + time.perf_counter() - started
         return [np.asarray(image.convert("RGB")) for image in result.images]
-
-    def _drawn(self, expression: Tensor | None, bar: Bar | None) -> Any:
-        options = self.options
-
-        def after_step(base: Any, number: int, level: Any, kept: dict[str, Any]) -> dict[str, Any]:
-            if bar is not None:
-                bar.update()
-            return kept
-
-        return self.pipeline(
-            options.prompt,
-            identity_embedding=self.identity,
-            expression_embedding=expression,
-            callback_on_step_end=after_step,
-            **sampling(options),
-        )
 
     def marked(self, picture: np.ndarray) -> np.ndarray:
         """A result as it is written."""
@@ -146,6 +134,21 @@ class Portraitist:
         size = pictures[0].shape[:2]
         given = [media.fit(image, *size) for image in (self.source, driver) if image is not None]
         return np.concatenate([*given, *pictures], axis=1)
+
+
+@contextlib.contextmanager
+def steps_told(steps: int, is_shown: bool = True) -> Iterator[dict[str, Any]]:
+    """Options of a pipeline that show how many steps are done."""
+    if not is_shown:
+        yield {}
+        return
+    with Bar(steps, "drawing", "step") as bar:
+
+        def after_step(base: Any, number: int, level: Any, kept: dict[str, Any]) -> dict[str, Any]:
+            bar.update()
+            return kept
+
+        yield {"callback_on_step_end": after_step}
 
 
 def sampling(options: PortraitOptions) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ..faces.paste import Paster
 from ..faces.region import Region, face_region
 from ..media.tensors import to_tensor
 from .base import check_steps, is_inpainting, is_xl, quiet, set_scheduler
-from .inference import sampling
+from .inference import sampling, steps_told
 from .inpainting import background
 from .options import PortraitOptions
 from .pipeline import DeepExprPipeline
@@ -96,6 +96,7 @@ class FacePainter:
         expression: Tensor | None = None,
         sees: bool = True,
         scales: tuple[float, float] | None = None,
+        progress: bool = False,
     ) -> list[np.ndarray]:
         """``num_images`` squares, uint8 ``[size, size, 3]``: what the place's crop shows, its oval painted anew.
 
@@ -103,13 +104,14 @@ class FacePainter:
             identity, expression: embeddings ``[1, width]``; None: as the face in the picture has it.
             sees: the base is given what is around the oval; else all of the square is painted.
             scales: strengths of the adapters of identity and expression; None: as the options say.
+            progress: show how many steps are done.
         """
         shown = place.shown(self.size)
         own = self._own(shown)
         expression = own[1] if expression is None else self.embedder.joined(expression, own[1])
         mask = place.region.within(place.crop, self.size).mask(self.size, self.size)
         given = background(to_tensor([shown]), mask[None] if sees else torch.ones(1, 1, self.size, self.size))
-        return self._drawn(given, own[0] if identity is None else identity, expression, scales)
+        return self._drawn(given, own[0] if identity is None else identity, expression, scales, progress)
 
     def draw(self) -> list[np.ndarray]:
         """``num_images`` squares of what the prompt says, with nobody's face in particular."""
@@ -127,13 +129,14 @@ class FacePainter:
         identity: Tensor | None = None,
         expression: Tensor | None = None,
         scales: tuple[float, float] | None = None,
+        progress: bool = False,
     ) -> list[np.ndarray]:
         options = self.options
         drawn = sampling(options)
         if scales is not None:
             drawn["identity_scale"], drawn["expression_scale"] = scales
         text = {"prompt": options.prompt} if options.prompt else no_words(self.pipeline.base)
-        with quiet():  # of prompts that are too long; what is read of them has been told
+        with quiet(), steps_told(options.steps, progress) as told:  # too long a prompt has been told of
             result = self.pipeline(
                 **text,
                 **given,
@@ -142,6 +145,7 @@ class FacePainter:
                 height=self.size,
                 width=self.size,
                 **drawn,
+                **told,
             )
         return [np.asarray(image.convert("RGB")) for image in result.images]
 

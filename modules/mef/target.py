@@ -5,15 +5,36 @@ from __future__ import annotations
 import argparse
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import UserError
 from ..options import RESULT_VIDEO, check_expression, chosen
 from .options import PortraitOptions
 
+if TYPE_CHECKING:
+    from ..mark import Marking
+
 BUNDLED = "MEF_Checkpoints/sfsr"
 GUIDANCE = 2.0  # what is around a face says most of it already
 TAKEN = ("source_image", "reference_image", "expression", "expression_bank", "face")
+
+
+class Given(NamedTuple):
+    """What is painted into what, as paths.
+
+    Attributes:
+        target: the picture; None: it is drawn first.
+        source: who goes into it; None: nobody else.
+        reference: a picture of the expression.
+        expression: words for it, in place of that.
+        bank: folder of pictures that say what the words mean.
+    """
+
+    target: str | None
+    source: str | None = None
+    reference: str | None = None
+    expression: str | None = None
+    bank: str | None = None
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -79,30 +100,48 @@ def _check_asked(args: argparse.Namespace) -> None:
 
 def paint_with(pipeline: Any, args: argparse.Namespace, options: PortraitOptions) -> list[Path]:
     """The same with a pipeline that is loaded; without --target_image the picture is drawn first."""
-    from .. import media
     from ..mark.marking import of_photograph
+
+    _check_asked(args)
+    given = Given(args.target_image, args.source_image, args.reference_image, args.expression, args.expression_bank)
+    marking = of_photograph(args.watermark, args.checkpoint)
+    return paint_files(pipeline, options, given, args.face or "largest", args.result_image, marking)
+
+
+def paint_files(
+    pipeline: Any, options: PortraitOptions, given: Given, face: str, result: str, marking: Marking
+) -> list[Path]:
+    """Write what goes into one face of a picture; return the files.
+
+    Args:
+        face: which one, as :func:`..faces.framer.chosen` takes it.
+        marking: the marks of results.
+
+    Raises:
+        UserError: a picture cannot be read or shows no such face, or the pipeline does not paint.
+    """
+    from .. import media
     from .inference import named_expression
     from .painter import FacePainter, side_by_side
 
-    _check_asked(args)
     painter, device = FacePainter(pipeline, options), pipeline.base.device
-    source, reference = (path and media.read_image(path) for path in (args.source_image, args.reference_image))
+    source, reference = (path and media.read_image(path) for path in (given.source, given.reference))
     identity = None if source is None else pipeline.embed(identity_image=source)[0]
     expression = None
-    if args.expression is not None:
-        expression = named_expression(pipeline.expression_embedder, args.expression, args.expression_bank)
+    if given.expression is not None:
+        expression = named_expression(pipeline.expression_embedder, given.expression, given.bank)
     elif reference is not None:
         expression = pipeline.embed(expression_image=reference)[1]
-    target, where = args.target_image and media.read_image(args.target_image), args.target_image
+    target, where = given.target and media.read_image(given.target), given.target
     if target is None:
         (target, *_), where = painter.draw(), "what the prompt has drawn"
-    place = painter.place(target, where, args.face or "largest")
-    pictures = [place.pasted(painted, device) for painted in painter.paint(place, identity, expression)]
+    place = painter.place(target, where, face)
+    painted = painter.paint(place, identity, expression, progress=True)
+    pictures = [place.pasted(each, device) for each in painted]
     if options.grid:
-        given = [picture for picture in (source, reference, target) if picture is not None]
-        pictures = [side_by_side(min(target.shape[:2]), *given, *pictures)]
-    files = options.files(args.result_image)
-    marking = of_photograph(args.watermark, args.checkpoint)
+        shown = [picture for picture in (source, reference, target) if picture is not None]
+        pictures = [side_by_side(min(target.shape[:2]), *shown, *pictures)]
+    files = options.files(result)
     for path, picture in zip(files, pictures, strict=True):
         media.write_image(path, marking.put(picture), marking.packet)
     return files
