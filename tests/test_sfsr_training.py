@@ -216,7 +216,10 @@ def test_a_compound_starts_from_adapters_of_z_id_alone(workshop, tmp_path, capsy
 
 
 def make_projection(saved: dict[str, torch.Tensor]) -> torch.nn.Module:
-    (hidden, width), (out, cross) = saved["proj.0.weight"].shape, (len(saved["proj.2.weight"]), len(saved["norm.weight"]))
+    (hidden, width), (out, cross) = (
+        saved["proj.0.weight"].shape,
+        (len(saved["proj.2.weight"]), len(saved["norm.weight"])),
+    )
     projection = new_projection(width, cross, AdapterParams(tokens=out // cross, hidden_ratio=hidden // width))
     load_file_state(projection, saved)
     return projection.requires_grad_(False)
