@@ -50,7 +50,8 @@ def oracle(faces) -> Reading:
 def judge(asked) -> Judge:
     taught = ask(60, 1, PROBE_SEED)
     ruler = Ruler(FaceMeter(SMALL, 32), 1.0, {})
-    return Judge(ruler, asked, taught, *map(oracle, (asked.source, asked.driver, asked.truth, taught.truth)))
+    *read, beside = map(oracle, (asked.source, asked.truth, taught.truth, asked.driver))
+    return Judge(ruler, asked, taught, *read, [beside])
 
 
 def test_what_is_asked_for_is_the_persons_face_with_the_drivers_expression_in_another_scene(asked):

@@ -16,16 +16,12 @@ from tiny_mef import write_config, write_sid
 
 from modules import media
 from modules.errors import UserError
-from modules.evaluation import face_tasks
-from modules.evaluation.evaluate_faces import background_error
-from modules.evaluation.portrait_tasks import embed
 from modules.faces.close_crop import Crop
 from modules.faces.framer import Framer
 from modules.faces.region import Region, face_region
 from modules.mef.inference import load_pipeline
 from modules.mef.options import PortraitOptions
 from modules.mef.painter import FacePainter
-from modules.world import render
 
 ROOT = Path(__file__).parent.parent
 PEOPLE = [ROOT / "Inputs" / "Identities" / f"person-{i}.png" for i in (1, 2, 3)]
@@ -162,49 +158,3 @@ def test_a_base_for_text_paints_nothing(tmp_path):
     pipeline = load_pipeline(str(ROOT / "MEF_Checkpoints" / "adapters"), cpu=True)
     with pytest.raises(UserError, match="its UNet reads no background"):
         FacePainter(pipeline, PortraitOptions(""))
-
-
-def test_triples_ask_for_what_can_be_rendered():
-    triples = face_tasks.ask(3, 2)
-    swap, reenact, both = (triples.asked(task) for task in face_tasks.TASKS)
-    assert torch.equal(both.truth.identity, triples.source.identity.repeat_interleave(2, dim=0))
-    assert torch.equal(swap.truth.action_units, triples.target.action_units)
-    assert torch.equal(reenact.truth.identity, triples.target.identity)
-    assert torch.equal(both.truth.action_units, triples.driver.action_units)
-    for asked in (swap, reenact, both):
-        assert torch.equal(asked.truth.pose, triples.target.pose)
-        assert torch.equal(asked.truth.scene, triples.target.scene)
-    assert not (triples.shown == triples.own).any()
-    assert torch.equal(swap.person, torch.tensor([0, 0, 1, 1, 2, 2]))
-    assert torch.equal(reenact.person, torch.arange(6))
-
-
-def test_what_is_painted_for_a_task_is_judged_by_what_it_leaves_alone(adapters):
-    pipeline = load_pipeline(str(adapters), crop=False, cpu=True)
-    painter, triples = FacePainter(pipeline, PortraitOptions("", steps=1)), face_tasks.ask(2, 1)
-    source, driver, target = (
-        (render(faces, 64).image * 255).byte() for faces in (triples.source, triples.driver, triples.target)
-    )
-    blank = torch.full_like(target[:1], 128)
-    targets = face_tasks.Targets(painter, torch.cat([target, blank]))
-    assert targets.missed == 1
-    z = [torch.cat([z, z[:1]]) for z in embed(pipeline, triples.asked("both"), source, driver)]
-    pictures = {}
-    for task in face_tasks.TASKS:
-        for way in (face_tasks.Way("all"), *face_tasks.WAYS):
-            made = targets.paint(way, task, *z)
-            pictures[task, way.name] = made.image
-            assert background_error(made.image, targets.images, made.outside).max() == 0
-            assert torch.equal(made.image[2:], blank)
-            assert not torch.equal(made.image, targets.images)
-    # an identity that is the picture's own, or another's, makes another picture
-    assert not torch.equal(pictures["swap", "all"], pictures["reenact", "all"])
-    assert not torch.equal(pictures["both", "no identity adapter"], pictures["both", "all"])
-
-
-def test_background_errors_are_of_what_is_outside():
-    target = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
-    image = target.clone()
-    image[..., 0, 0], image[..., 1, 1] = 100, 6
-    outside = torch.tensor([[[[0.0, 1], [1, 1]]]])
-    assert background_error(image, target, outside).tolist() == [2]
