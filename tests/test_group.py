@@ -216,6 +216,12 @@ def test_several_faces_of_a_video_move_and_who_is_not_seen_is_left(moves, people
     assert np.abs(after[1][:60, :30].astype(float) - before[1][:60, :30]).mean() < 1.5
 
 
+def test_a_video_without_faces_is_told(tmp_path):
+    wall = clip(tmp_path / "wall.mp4", [np.full((64, 64, 3), 120, np.uint8)] * 3)
+    with pytest.raises(UserError, match="no face found in .*wall.mp4"):
+        framing(drivers=2, face="all").source_video(wall)
+
+
 def test_fitted_heads_move_together(group, tmp_path):
     words = f"--cpu --motion mesh --face right --face left --source_image {group} --watermark none"
     drivers = f"--driving_video '{SURPRISE}' --driving_video '{ANGER}'"
@@ -243,7 +249,7 @@ THREE = "--driving_video a.png --driving_video a.png --driving_video a.png"
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (f"--face all {THREE}", "--driving_video: 3 are given, and 2 faces are animated in group.png; give 2"),
+        (f"--face all {THREE}", "--driving_video: 3 drivers for 2 faces of group.png"),
         ("--face 1 --face 3", "--face 3: 2 faces are found in group.png"),
         ("--face left --face 1", "--face 1: is a face of group.png that another --face names as well"),
         (f"--face 1 --face 2 {THREE}", "--driving_video: 3 drivers for 2 faces"),
