@@ -33,8 +33,7 @@ FLOORS = (
     {"sid"},
     {"mef"},
     {"evaluation"},
-    {"recipe", "app", "command"},
-    {"live"},
+    {"recipe", "app", "live", "command"},
 )
 LONGEST = 350  # lines of a file
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from ..arguments import Parser, number
 from ..bundled import BUNDLED, bundled
-from ..command import face
 from ..errors import UserError, run_script
 from ..options import add_mark_options
+from ..sid.group_options import face
 
 SIZE = 512  # pixels: the longest side of pictures, so that they come quickly
 
