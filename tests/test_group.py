@@ -216,6 +216,20 @@ def test_several_faces_of_a_video_move_and_who_is_not_seen_is_left(moves, people
     assert np.abs(after[1][:60, :30].astype(float) - before[1][:60, :30]).mean() < 1.5
 
 
+def test_no_more_frames_are_held_than_are_read_together(moves, group):
+    """So memory does not grow with the driver's length."""
+    ensemble = together(moves)(MotionOptions())(framing(drivers=1, face="all").source(group))
+    picture, read = framing().image(SURPRISE), 0
+
+    def frames():
+        nonlocal read
+        for read in range(1, 13):
+            yield picture
+
+    held = [read - given for given, _ in enumerate(ensemble.animate(frames()), 1)]
+    assert len(held) == 12 and max(held) < 8  # of a batch, which is 8
+
+
 def test_a_video_without_faces_is_told(tmp_path):
     wall = clip(tmp_path / "wall.mp4", [np.full((64, 64, 3), 120, np.uint8)] * 3)
     with pytest.raises(UserError, match="no face found in .*wall.mp4"):
