@@ -32,6 +32,22 @@ CENC = {
 }
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("list.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nother.ts\n#EXT-X-ENDLIST\n"),
+        ("list.mp4", "ffconcat version 1.0\nfile 'other.ts'\n"),
+    ],
+)
+def test_a_list_of_other_files_is_not_followed(tmp_path, name, content):
+    encode(tmp_path / "other.ts", 10)
+    (tmp_path / name).write_text(content)
+    for read in (probe_video, images_of, first_time, lambda path: read_frames(path, [0])):
+        with pytest.raises(UserError, match=f"{name}: is a list of other files"):
+            read(tmp_path / name)
+    assert images_of(tmp_path / "other.ts")
+
+
 @pytest.mark.parametrize("kind", ["zzzz", "encv", "cenc"])
 def test_a_track_that_cannot_be_decoded_is_one_line(tmp_path, kind):
     path = encode(tmp_path / "locked.mp4", 10, container=CENC if kind == "cenc" else None, sound=("aac", 0.0, 0.4))

@@ -139,5 +139,8 @@ def image_errors(path: Any) -> Iterator[None]:
         raise UserError(f"{path}: is not a picture that can be read; use .png or .jpg") from None
     except UserError:
         raise
+    except Image.DecompressionBombError:
+        most = 2 * Image.MAX_IMAGE_PIXELS // 10**6
+        raise UserError(f"{path}: has more than {most} million pixels; make the picture smaller") from None
     except Exception as error:  # Pillow's plugins raise anything: struct.error, KeyError, IndexError, MemoryError, ...
         raise UserError(f"{path}: the picture cannot be read ({cause(error)}); is the file complete?") from None
