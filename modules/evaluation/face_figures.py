@@ -40,13 +40,21 @@ class FaceJudge:
     def each(self, found: Reading) -> dict[str, Tensor]:
         """Figures of every picture, ``[N]`` each.
 
-        They are those of :meth:`.portrait_figures.Judge.each`, and own %: 100 where the picture's person is nearer to
-        the one that is wanted than to the others of its triple, else 0.
+        They are those of :meth:`.portrait_figures.Judge.each`, and
+
+        - own %: 100 where the picture's person is nearer to the one that is wanted than to the others of its triple,
+          else 0
+        - leak: the cosine to the others of its triple, more than to those of all other triples, in the mean; 0 where
+          nothing of them is seen
         """
-        wanted, *beside = ((found.z_id * z).sum(dim=1) for z in (self.wanted, *self.beside))
         figures = self.judge.each(found)[0]
-        own = 100 * (wanted > torch.stack(beside).amax(dim=0)).float()
-        return {name: figures[name] for name in COLUMNS} | {"own %": own}
+        beside = [found.z_id @ z.T for z in self.beside]
+        wanted, others = (found.z_id * self.wanted).sum(dim=1), torch.stack([each.diagonal() for each in beside])
+        strangers = torch.stack([each.sum(dim=1) - each.diagonal() for each in beside]) / (len(wanted) - 1)
+        return {name: figures[name] for name in COLUMNS} | {
+            "own %": 100 * (wanted > others.amax(dim=0)).float(),
+            "leak": (others - strangers).mean(dim=0),
+        }
 
 
 def background_error(images: Tensor, target: Tensor, outside: Tensor) -> Tensor:
