@@ -223,7 +223,8 @@ def test_no_more_frames_are_held_than_are_read_together(moves, group):
 
     def frames():
         nonlocal read
-        for read in range(1, 13):
+        for number in range(1, 13):
+            read = number
             yield picture
 
     held = [read - given for given, _ in enumerate(ensemble.animate(frames()), 1)]

@@ -27,7 +27,7 @@ from .portrait_figures import Judge, WorldDistance, read
 from .report import METER_TITLE, Section, cells, write_page
 from .ruler import calibrate
 
-COLUMNS = ("ID", "first %", "own %", "SIM", "EXP %", "POSE mean")
+COLUMNS = ("ID", "first %", "own %", "leak", "SIM", "EXP %", "POSE mean")
 SHOWN = 10  # rows of the report's sheet
 UNITS = "POSE in degrees; BACKGROUND: mean difference from the target outside the oval, of 255; TIME: seconds"
 WORDS, TOLD = "words", "told the word"

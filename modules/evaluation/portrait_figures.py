@@ -57,7 +57,8 @@ class Judge:
         - ID: 1 - cosine of the meter's z_id on portrait and photograph (0: the same person); first %: 100 where the
           photograph nearest to the portrait among all people's is the person's, else 0
         - own %: 100 where the person's photograph is nearer to the portrait than those of the others, else 0: there
-          somebody else has leaked in
+          somebody else has leaked in; leak: the cosine to those others, more than to other portraits' others in the
+          mean, 0 where nothing of them is seen
         - SEMCHG: share of the attributes which the prompt names, and which the photograph contradicts, that are there;
           prompt %: of all that the prompt names
         - SIM: distance of expressions of portrait and render (:meth:`Ruler.expression_distance`); EXP %: 100 where the
@@ -68,7 +69,9 @@ class Judge:
         asked, person = self.asked, self.asked.person
         cosine = found.z_id @ self.source.z_id.T
         own = cosine.gather(1, person[:, None])[:, 0]
-        others = torch.stack([(found.z_id * reading.z_id).sum(dim=1) for reading in self.beside])
+        beside = torch.stack([found.z_id @ reading.z_id.T for reading in self.beside])
+        others = beside.diagonal(dim1=1, dim2=2)
+        strangers = (beside.sum(dim=2) - others) / (len(own) - 1)
         scores = ridge(self.known, self.known_classes, 1, found.z_exp.double())
         there, differs = self._attributes(found)
         changed = torch.where(differs, there, torch.nan)
@@ -76,6 +79,7 @@ class Judge:
             "ID": 1 - own,
             "first %": 100 * (cosine.argmax(dim=1) == person).float(),
             "own %": 100 * (own > others.amax(dim=0)).float(),
+            "leak": (others - strangers).mean(dim=0),
             "SEMCHG": changed.nanmean(dim=1),
             "prompt %": 100 * there.nanmean(dim=1),
             "SIM": self.ruler.expression_distance(found, self.truth),
