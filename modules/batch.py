@@ -166,6 +166,7 @@ def run(rows: list[Row], folder: Path, settings: str, do: Callable[[Row, Path], 
         do: writes the result of a row to a path, whole or not at all.
     """
     check_place(folder / REPORT)
+    _tidy(folder / REPORT)
     before = _reported(folder)
     for row in rows:
         row.fingerprint = _fingerprint(row, settings)
@@ -191,8 +192,7 @@ def run(rows: list[Row], folder: Path, settings: str, do: Callable[[Row, Path], 
 def _do(row: Row, folder: Path, do: Callable[[Row, Path], None]) -> None:
     """Do one row; what goes wrong with it is its status, so that the others are done all the same."""
     result, start = folder / row.result, time.monotonic()
-    for left in result.parent.glob(f".{glob.escape(result.stem)}.*.partial{result.suffix}"):  # by a kill
-        left.unlink()
+    _tidy(result)
     try:
         do(row, result)
         row.status = "done"
@@ -202,6 +202,12 @@ def _do(row: Row, folder: Path, do: Callable[[Row, Path], None]) -> None:
         traceback.print_exc()
         row.status, row.error = "failed", f"{type(error).__name__}: {error}"
     row.seconds = round(time.monotonic() - start, 2)
+
+
+def _tidy(path: Path) -> None:
+    """Remove what a kill has left of a file half written."""
+    for left in path.parent.glob(f".{glob.escape(path.stem)}.*.partial{path.suffix}"):
+        left.unlink()
 
 
 def _fingerprint(row: Row, settings: str) -> str:
