@@ -176,6 +176,7 @@ def run(rows: list[Row], folder: Path, settings: Mapping[str, Any], do: Callable
     """
     check_place(folder / REPORT)
     with _alone(folder):
+        _tidy(folder / REPORT)
         before = _reported(folder)
         for row in rows:
             _compare(row, folder / row.result, before.get(row.result), settings)
@@ -223,8 +224,7 @@ def _compare(row: Row, result: Path, known: dict[str, str] | None, settings: Map
 def _do(row: Row, folder: Path, do: Callable[[Row, Path], None]) -> None:
     """Do one row; what goes wrong with it is its status, so that the others are done all the same."""
     result, start = folder / row.result, time.monotonic()
-    for left in result.parent.glob(f".{glob.escape(result.stem)}.*.partial{result.suffix}"):  # by a kill
-        left.unlink()
+    _tidy(result)
     try:
         do(row, result)
         row.status = "done"
@@ -249,6 +249,12 @@ def _stamps(path: Path) -> list[tuple[str, int, int]]:
     """Name, size and time of change of a file, or of all in a folder."""
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+
+
+def _tidy(path: Path) -> None:
+    """Remove what a kill has left of a file half written."""
+    for left in path.parent.glob(f".{glob.escape(path.stem)}.*.partial{path.suffix}"):
+        left.unlink()
 
 
 def _reported(folder: Path) -> dict[str, dict[str, str]]:

@@ -219,15 +219,14 @@ def test_several_faces_of_a_video_move_and_who_is_not_seen_is_left(moves, people
 def test_no_more_frames_are_held_than_are_read_together(moves, group):
     """So memory does not grow with the driver's length."""
     ensemble = together(moves)(MotionOptions())(framing(drivers=1, face="all").source(group))
-    picture, read = framing().image(SURPRISE), 0
+    picture, read = framing().image(SURPRISE), []
 
     def frames():
-        nonlocal read
-        for number in range(1, 13):
-            read = number
+        for number in range(12):
+            read.append(number)
             yield picture
 
-    held = [read - given for given, _ in enumerate(ensemble.animate(frames()), 1)]
+    held = [len(read) - given for given, _ in enumerate(ensemble.animate(frames()), 1)]
     assert len(held) == 12 and max(held) < 8  # of a batch, which is 8
 
 
