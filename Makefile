@@ -35,7 +35,7 @@ bench: $(VENV)/installed
 	$(PY) -m benchmarks.speed inference
 	$(PY) -m benchmarks.speed latency
 	$(PY) -m benchmarks.speed pairs
-	$(PY) -m benchmarks.speed training --frames 4
+	$(PY) -m benchmarks.training step
 
 lint: $(VENV)/developing
 	$(VENV)/bin/ruff check .

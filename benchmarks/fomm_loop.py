@@ -6,7 +6,7 @@ It is what the reference's demo.py, run.py and frames_dataset.py do (A. Siarohin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,10 @@ import torch
 from torch import Tensor
 
 from modules import media
+from modules.config.sid import Config
+from modules.geometry import RandomTransform
 from modules.media.tensors import to_images, to_tensor
+from modules.sid import losses, objectives
 from modules.sid.model import SID
 
 
@@ -36,3 +39,38 @@ def training_pair(clip: str | Path, generator: np.random.Generator) -> tuple[Ten
     frames = [frame.image for frame in media.read_video(clip)]
     first, second = sorted(generator.choice(len(frames), size=2))
     return to_tensor([frames[first]]), to_tensor([frames[second]])
+
+
+def training_step(config: Config, frames: Tensor) -> Callable[[], float]:
+    """A step on pairs of frames ``[B, 2, 3, H, W]``, as its train.py and GeneratorFullModel do it; returns the loss.
+
+    Every picture goes through the detector alone, and Adam updates one tensor after the other.
+    """
+    learning, params = objectives.build(config), config.train_params
+    step, model = learning.generator_step.to(frames.device, memory_format=torch.contiguous_format), learning.model
+    weights, shape = params.loss_weights, params.transform_params
+    rates = {model.generator: params.lr_generator, model.kp_detector: params.lr_kp_detector}
+    adam = torch.optim.Adam
+    optimizers = [adam(network.parameters(), rate, objectives.ADAM_BETAS) for network, rate in rates.items()]
+    source, driving = frames.unbind(1)
+    step.train()
+
+    def run() -> float:
+        own, driven = model.kp_detector(source), model.kp_detector(driving)
+        fake, real = step.pyramid(model.generator(source, own, driven).prediction), step.pyramid(driving)
+        terms = []
+        for scale in params.scales:
+            maps = zip(weights.perceptual, step.perceptual(fake[scale]), step.perceptual(real[scale]), strict=True)
+            terms += [weight * (made - wanted.detach()).abs().mean() for weight, made, wanted in maps]
+        transform = RandomTransform.draw(len(driving), driving, shape.sigma_affine, shape.sigma_tps, shape.points_tps)
+        moved = model.kp_detector(transform.warp_image(driving))
+        terms.append(weights.equivariance_value * losses.equivariance_value(driven, moved, transform))
+        terms.append(weights.equivariance_jacobian * losses.equivariance_jacobian(driven, moved, transform))
+        loss = torch.stack(terms).sum()
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        return float(loss.detach())
+
+    return run

@@ -41,7 +41,8 @@ from modules.sid.rigged.model import load_rigged
 from modules.sid.tuned import half_precision, tuned
 
 from .demo import WEIGHTS
-from .speed import ROOT, SIDE, training_config, training_way, vox_networks
+from .speed import ROOT, SIDE, vox_networks
+from .training import step_way, vox_config
 
 Run = Callable[[], Any]
 PEAK = (8, 256, 64)  # pictures, channels and side of the convolution that tells what the device can do
@@ -164,7 +165,7 @@ def frame(rounds: int, cpu: bool) -> None:
 def training(rounds: int, cpu: bool) -> None:
     device, count = best_device(cpu), 4
     watch = Watch()
-    config = training_config()
+    config = vox_config()
     learning = objectives.build(config)
     model, step = learning.model, learning.generator_step
     watch.watch("forward: key points", model.kp_detector)
@@ -173,7 +174,7 @@ def training(rounds: int, cpu: bool) -> None:
     watch.watch("forward: discriminator", learning.discriminator)
     for objective in learning.objectives:
         watch.watch("forward: losses", objective.module)
-    way = training_way(config, learning, native_precision(cpu), count, device)
+    way = step_way(config, learning, native_precision(cpu), count, device)
     limit = peak(half_precision("auto", device) or torch.float32, device)
     title = f"a pair of 128 x 128 pixels in training, vox-256's networks, {native_precision(cpu)}"
     report(f"{title} (between them: backward, optimisers)", watch, way, rounds, count, limit)

@@ -4,24 +4,24 @@
     python -m benchmarks.speed latency      of frames waited for one by one, by the bundled model, and not waited for
     python -m benchmarks.speed onnx         the bundled model, and vox-256's networks, by PyTorch and by onnxruntime
     python -m benchmarks.speed pairs        two frames of a 10 s video, for training
-    python -m benchmarks.speed training     a step of vox-256's networks; both ways have our losses
 
 All that is compared alternates in one process; ratios are medians of ``--rounds``.  PSNR is to what the
-first way gives.
+first way gives.  ``--processor`` counts the processor's time, of all its cores, in place of time: where others use the
+machine too.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,7 +30,6 @@ from skimage.metrics import peak_signal_noise_ratio
 from modules import media
 from modules.arguments import Parser, number
 from modules.config.files import load_config, load_rigged_config
-from modules.config.sid import Config, PerceptualParams
 from modules.data.astronaut import moving_face
 from modules.data.cache import FrameCache
 from modules.data.clips import find_clips
@@ -39,20 +38,16 @@ from modules.devices import best_device, native_precision
 from modules.errors import run_script
 from modules.faces.tracks import KEY_EVERY
 from modules.media.tensors import to_tensor
-from modules.sid import objectives
 from modules.sid.animator import Animator
 from modules.sid.model import SID
 from modules.sid.motion import MotionOptions
-from modules.sid.objectives import Learning
 from modules.sid.onnx.folder import load_folder, write_folder
 from modules.sid.onnx.session import provider_for
 from modules.sid.rigged.animator import RiggedAnimator
 from modules.sid.rigged.model import load_rigged
-from modules.sid.tuned import Precision, half_precision, tuned
+from modules.sid.tuned import half_precision, tuned
 from modules.sid.weights import load_model, state
 from modules.training.checkpoint import save_checkpoint
-from modules.training.run import build_accelerator
-from modules.training.updates import Updates
 
 from . import fomm_loop
 from .demo import WEIGHTS
@@ -63,18 +58,25 @@ SIDE = 256
 Way = Callable[[], Any]
 
 
-def alternate(ways: dict[str, Way], rounds: int, count: int = 1) -> dict[str, Any]:
+class Timing(NamedTuple):
+    """How often everything is done, and the clock, in seconds."""
+
+    rounds: int
+    clock: Callable[[], float] = time.perf_counter
+
+
+def alternate(ways: dict[str, Way], timing: Timing, count: int = 1) -> dict[str, Any]:
     """Print of each way, of which the first is the reference: time for each of ``count``, and how many times as quick.
 
     Return what each gave last.
     """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     results: dict[str, Any] = {}
-    for _ in range(rounds + 1):  # the first warms up
+    for _ in range(timing.rounds + 1):  # the first warms up
         for name, way in ways.items():
-            start = time.perf_counter()
+            start = timing.clock()
             results[name] = way()
-            seconds[name].append((time.perf_counter() - start) / count)
+            seconds[name].append((timing.clock() - start) / count)
     first, *_ = seconds.values()
     for name, times in seconds.items():
         ratio = statistics.median(a / b for a, b in zip(first[1:], times[1:], strict=True))
@@ -94,7 +96,7 @@ def vox_networks(frames: list[np.ndarray], device: torch.device) -> SID:
     return model.eval()
 
 
-def inference(rounds: int, count: int, cpu: bool) -> None:
+def inference(timing: Timing, count: int, cpu: bool) -> None:
     device = best_device(cpu)
     source, *frames = moving_face(1, count + 1, SIDE)
     model = vox_networks(frames, device)
@@ -110,16 +112,16 @@ def inference(rounds: int, count: int, cpu: bool) -> None:
 
             ways[f"{precision}, frames read together: {batch}"] = animated
     print(f"{device.type}, {torch.get_num_threads()} threads, {count} frames of {SIDE} x {SIDE} pixels, a frame:")
-    tell_psnr(alternate(ways, rounds, count))
+    tell_psnr(alternate(ways, timing, count))
 
 
-def latency(rounds: int, count: int, cpu: bool) -> None:
+def latency(timing: Timing, count: int, cpu: bool) -> None:
     """As in live use, where each frame's result is waited for; and of a clip, whose frames go in together."""
     source, *frames = moving_face(1, count + 1, SIDE)
     device = best_device(cpu)
     model, half = tuned(load_rigged(WEIGHTS).to(device)), half_precision("auto", device)
     seconds = []
-    for _ in range(rounds):
+    for _ in range(timing.rounds):
         results = RiggedAnimator(model, source, batch_size=1, half=half).animate(iter(frames))
         next(results)  # what is done once
         for _ in range(count - 1):
@@ -133,10 +135,10 @@ def latency(rounds: int, count: int, cpu: bool) -> None:
         return list(RiggedAnimator(model, source, batch_size=batch, half=half).animate(frames))
 
     ways: dict[str, Way] = {f"frames read together: {batch}": partial(clip, batch) for batch in (1, 8)}
-    alternate(ways, rounds, count)
+    alternate(ways, timing, count)
 
 
-def by_onnx(rounds: int, count: int, cpu: bool) -> None:
+def by_onnx(timing: Timing, count: int, cpu: bool) -> None:
     source, *frames = moving_face(1, count + 1, SIDE)
     provider = provider_for(None, cpu)
     device = best_device(provider == "cpu")
@@ -161,7 +163,7 @@ def by_onnx(rounds: int, count: int, cpu: bool) -> None:
 
             print(f"{name}, {torch.get_num_threads()} threads, {count} frames of {SIDE} x {SIDE} pixels, a frame:")
             ways = {way: partial(animated, model) for way, model in models.items()}
-            tell_psnr(alternate(ways, rounds, count))
+            tell_psnr(alternate(ways, timing, count))
 
 
 def tell_psnr(results: dict[str, list[np.ndarray]]) -> None:
@@ -170,7 +172,7 @@ def tell_psnr(results: dict[str, list[np.ndarray]]) -> None:
         print(f"{name:40} {peak_signal_noise_ratio(np.stack(reference), np.stack(frames)):9.1f} dB")
 
 
-def pairs(rounds: int) -> None:
+def pairs(timing: Timing) -> None:
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         root, faces = Path(folder, "train"), moving_face(1, 50, SIDE)
@@ -191,61 +193,31 @@ def pairs(rounds: int) -> None:
             "two frames, as crop-video.py writes": lambda: cut.read(chosen()),
             "two frames, from cache_dir": lambda: cache.read(plain, chosen()),
         }
-        alternate(ways, rounds)
+        alternate(ways, timing)
 
 
-def training_way(config: Config, learning: Learning, precision: Precision, count: int, device: torch.device) -> Way:
-    """A step of networks that learn by ``config`` on ``count`` pairs of frames of 128 x 128 pixels."""
-    frames = to_tensor(moving_face(1, 2 * count, 128), device).unflatten(0, (count, 2))
-    times = torch.arange(2, device=device).expand(count, -1).float()
-    batch = {"frames": frames, "times": times, "identity": torch.arange(count, device=device)}
-    accelerator = build_accelerator(replace(config.train_params, precision=precision), device.type == "cpu")
-    for objective in learning.objectives:
-        objective.module.to(accelerator.device)
-    updates = [Updates(accelerator, o.module, o.optimizers, None) for o in learning.objectives]
-
-    def step() -> float:
-        parts: list[Any] = [batch]
-        for update in updates:
-            losses, parts, _ = update.follow(parts)
-        return float(sum(losses.values()))  # which waits for the device
-
-    return step
+def add_timing(parser: Parser, rounds: int) -> None:
+    """The options that :func:`timing_of` reads."""
+    parser.add_argument("--rounds", type=number(int, 1, 1000), default=rounds, help=f"repetitions (default: {rounds})")
+    parser.add_argument("--processor", action="store_true", help="count the processor's time")
 
 
-def training_config() -> Config:
-    """vox-256's, with a VGG-19 that costs what ImageNet's does."""
-    config = load_config(ROOT / "config/vox-256.yaml")
-    train = replace(config.train_params, perceptual_network=PerceptualParams(weights="random"))
-    return replace(config, train_params=train)
-
-
-def training(rounds: int, count: int, cpu: bool) -> None:
-    """A step on ``count`` pairs: in fp32, as the reference's, and in the precision that is native."""
-    config, device, native = training_config(), best_device(cpu), native_precision(cpu)
-    print(f"{device.type}, {torch.get_num_threads()} threads, 128 x 128 pixels, a pair:")
-    names: dict[str, Precision] = {"the reference's step": "fp32", f"this project's, {native}": native}
-    ways = {
-        name: training_way(config, objectives.build(config), precision, count, device)
-        for name, precision in names.items()
-    }
-    alternate(ways, rounds, count)
+def timing_of(args: argparse.Namespace) -> Timing:
+    return Timing(args.rounds, time.process_time if args.processor else time.perf_counter)
 
 
 def main() -> None:
     parser = Parser(__doc__.splitlines()[0])
-    parts = {"inference": inference, "latency": latency, "onnx": by_onnx, "training": training}
+    parts = {"inference": inference, "latency": latency, "onnx": by_onnx}
     parser.add_argument("part", choices=[*parts, "pairs"])
-    parser.add_argument("--rounds", type=number(int, 1, 1000), default=5, help="repetitions (default: 5)")
-    parser.add_argument(
-        "--frames", type=number(int, 2, 1000), default=16, help="of a clip, pairs of a step (default: 16)"
-    )
+    add_timing(parser, 5)
+    parser.add_argument("--frames", type=number(int, 2, 1000), default=16, help="of a clip (default: 16)")
     parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
     args = parser.parse_args()
     if args.part == "pairs":
-        pairs(args.rounds)
+        pairs(timing_of(args))
     else:
-        parts[args.part](args.rounds, args.frames, args.cpu)
+        parts[args.part](timing_of(args), args.frames, args.cpu)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import sys
@@ -69,6 +70,21 @@ def share_of_batch(batch_size: int, processes: int) -> int:
     if batch_size % processes:
         raise UserError(f"batch_size {batch_size} cannot be shared by {processes} processes; use a multiple")
     return batch_size // processes
+
+
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+
+
+def keep_freed_memory(pieces: int = 2**30) -> None:
+    """Let this process keep what it frees of pieces up to so many bytes, and twice as much beside them.
+
+    glibc gives pieces of more than 32 MiB back to the system, which takes time to clear their pages when they are
+    wanted again.  Elsewhere than with glibc nothing is done.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(MMAP_THRESHOLD, pieces)
+        mallopt(TRIM_THRESHOLD, 2 * pieces - 1)
 
 
 def memory() -> float:

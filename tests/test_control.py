@@ -95,6 +95,12 @@ def test_the_list_names_every_slider():
     assert [line.split()[0] for line in listed().splitlines()] == [*SLIDERS, "principal_1"]
 
 
+def test_only_sliders_with_an_opposite_do_something_below_zero_to_a_face_at_rest():
+    assert {name for name, slider in SLIDERS.items() if slider.goes_below} == {
+        *("brows", "look_right", "look_up", "turn", "nod", "tilt")
+    }
+
+
 def test_what_is_set_does_not_depend_on_the_driver():
     control = Control(eyes=0.25, gaze=(1.0, -1.0), mouth=0.5)
     codes = torch.rand(4, len(CODES))

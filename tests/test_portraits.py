@@ -50,7 +50,8 @@ def oracle(faces) -> Reading:
 def judge(asked) -> Judge:
     taught = ask(60, 1, PROBE_SEED)
     ruler = Ruler(FaceMeter(SMALL, 32), 1.0, {})
-    return Judge(ruler, asked, taught, *map(oracle, (asked.source, asked.driver, asked.truth, taught.truth)))
+    *read, beside = map(oracle, (asked.source, asked.truth, taught.truth, asked.driver))
+    return Judge(ruler, asked, taught, *read, [beside])
 
 
 def test_what_is_asked_for_is_the_persons_face_with_the_drivers_expression_in_another_scene(asked):
@@ -147,7 +148,20 @@ def test_the_command_prints_table_3_and_writes_a_report(trained):
     folder = trained / "run" / "evaluation" / "adapters"
     figures = json.loads((folder / "metrics.json").read_text())
     rows = figures["portraits"]
-    columns = ["ID", "first %", "own %", "SEMCHG", "prompt %", "SIM", "EXP %", "AU", "POSE mean", "POSE", "FD-world"]
+    columns = [
+        "ID",
+        "first %",
+        "own %",
+        "leak",
+        "SEMCHG",
+        "prompt %",
+        "SIM",
+        "EXP %",
+        "AU",
+        "POSE mean",
+        "POSE",
+        "FD-world",
+    ]
     told = [name for name in rows["both adapters"] if name != "LMS"]  # an untrained base draws no faces to be found
     assert told == [*columns, "TIME"] and all(name in result.stdout for name in columns)
     assert f"{rows['both adapters']['POSE']:.3f}" in result.stdout

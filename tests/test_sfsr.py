@@ -14,18 +14,18 @@ from test_mef_training import train
 from test_sfsr_training import SFSR, write_people
 from tiny_mef import write_config, write_sid
 
+from benchmarks.sfsr import real
+from benchmarks.sfsr.estimates import Painted
 from modules import media
 from modules.errors import UserError
 from modules.evaluation import face_tasks
-from modules.evaluation.evaluate_faces import background_error
-from modules.evaluation.portrait_tasks import embed
 from modules.faces.close_crop import Crop
 from modules.faces.framer import Framer
 from modules.faces.region import Region, face_region
+from modules.mef.estimators import estimate_clean
 from modules.mef.inference import load_pipeline
 from modules.mef.options import PortraitOptions
 from modules.mef.painter import FacePainter
-from modules.world import render
 
 ROOT = Path(__file__).parent.parent
 PEOPLE = [ROOT / "Inputs" / "Identities" / f"person-{i}.png" for i in (1, 2, 3)]
@@ -117,8 +117,18 @@ def faulty(kind: str, folder: Path) -> list[str]:
     target = folder / "target.png"
     picture = media.read_image(PEOPLE[0])
     source = ["--source_image", str(PEOPLE[1])]
+    nobody = folder / "nobody.png"
+    media.write_image(nobody, np.full_like(picture, 128))
     if kind == "no face":
         picture = np.full_like(picture, 128)
+    elif kind == "nobody":
+        source = ["--source_image", str(nobody)]
+    elif kind == "no expression":
+        source = ["--reference_image", str(nobody)]
+    elif kind == "tight":  # all of the face is there, but the oval reaches beyond the picture
+        landmarks = Framer(2.35, 0.11, cpu=True).landmarks(picture, "picture")
+        (left, top), (right, bottom) = np.floor(landmarks.min(axis=0) - 3), np.ceil(landmarks.max(axis=0) + 3)
+        picture = picture[max(0, int(top)) : int(bottom), max(0, int(left)) : int(right)]
     elif kind == "edge":
         picture = picture[70:]
     elif kind == "number":
@@ -142,6 +152,9 @@ def faulty(kind: str, folder: Path) -> list[str]:
     [
         ("no face", "no face"),
         ("edge", "the face is at the picture's edge"),
+        ("tight", "the face is at the picture's edge"),
+        ("nobody", "no face found in the identity picture"),
+        ("no expression", "no face found in the expression picture"),
         ("number", "--face 3: one face is found in"),
         ("word", "joy"),
         ("nothing", "--target_image needs --source_image"),
@@ -164,47 +177,49 @@ def test_a_base_for_text_paints_nothing(tmp_path):
         FacePainter(pipeline, PortraitOptions(""))
 
 
-def test_triples_ask_for_what_can_be_rendered():
-    triples = face_tasks.ask(3, 2)
-    swap, reenact, both = (triples.asked(task) for task in face_tasks.TASKS)
-    assert torch.equal(both.truth.identity, triples.source.identity.repeat_interleave(2, dim=0))
-    assert torch.equal(swap.truth.action_units, triples.target.action_units)
-    assert torch.equal(reenact.truth.identity, triples.target.identity)
-    assert torch.equal(both.truth.action_units, triples.driver.action_units)
-    for asked in (swap, reenact, both):
-        assert torch.equal(asked.truth.pose, triples.target.pose)
-        assert torch.equal(asked.truth.scene, triples.target.scene)
-    assert not (triples.shown == triples.own).any()
-    assert torch.equal(swap.person, torch.tensor([0, 0, 1, 1, 2, 2]))
-    assert torch.equal(reenact.person, torch.arange(6))
-
-
-def test_what_is_painted_for_a_task_is_judged_by_what_it_leaves_alone(adapters):
-    pipeline = load_pipeline(str(adapters), crop=False, cpu=True)
-    painter, triples = FacePainter(pipeline, PortraitOptions("", steps=1)), face_tasks.ask(2, 1)
-    source, driver, target = (
-        (render(faces, 64).image * 255).byte() for faces in (triples.source, triples.driver, triples.target)
-    )
-    blank = torch.full_like(target[:1], 128)
-    targets = face_tasks.Targets(painter, torch.cat([target, blank]))
-    assert targets.missed == 1
-    z = [torch.cat([z, z[:1]]) for z in embed(pipeline, triples.asked("both"), source, driver)]
-    pictures = {}
+def test_real_photographs_are_painted_and_judged(adapters, tmp_path, capsys):
+    for i, path in enumerate(PEOPLE):
+        media.write_image(tmp_path / f"p{i}#1.png", media.read_image(path))
+    media.write_image(tmp_path / "nobody.png", np.full((64, 64, 3), 128, np.uint8))
+    real.real(tmp_path, adapters, pairs=3, steps=1, seed=0, sheet=tmp_path / "out" / "sheet.png")
+    told = capsys.readouterr().out
+    assert "left out: no face found in nobody.png" in told and "3 triples of 3 photographs of 3 people" in told
+    cells = {line.split("  ")[0]: line.split()[-20:] for line in told.splitlines()}
     for task in face_tasks.TASKS:
-        for way in (face_tasks.Way("all"), *face_tasks.WAYS):
-            made = targets.paint(way, task, *z)
-            pictures[task, way.name] = made.image
-            assert background_error(made.image, targets.images, made.outside).max() == 0
-            assert torch.equal(made.image[2:], blank)
-            assert not torch.equal(made.image, targets.images)
-    # an identity that is the picture's own, or another's, makes another picture
-    assert not torch.equal(pictures["swap", "all"], pictures["reenact", "all"])
-    assert not torch.equal(pictures["both", "no identity adapter"], pictures["both", "all"])
+        assert f"{task}, SFSR" in cells
+    # found, outside, to source, to target: the target is itself
+    unchanged = [part for part in cells["swap, target as it is"] if "±" not in part]
+    assert (unchanged[0], unchanged[1], unchanged[3]) == ("100.00", "0.00", "1.00")
+    assert media.read_image(tmp_path / "out" / "sheet.png").shape == (3 * real.SIDE, 6 * real.SIDE, 3)
 
 
-def test_background_errors_are_of_what_is_outside():
-    target = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
-    image = target.clone()
-    image[..., 0, 0], image[..., 1, 1] = 100, 6
-    outside = torch.tensor([[[[0.0, 1], [1, 1]]]])
-    assert background_error(image, target, outside).tolist() == [2]
+def test_triples_are_of_three_people_and_every_photograph_is_painted_into(painter, tmp_path):
+    for i, path in enumerate(PEOPLE):
+        for j in (1, 2):
+            media.write_image(tmp_path / f"p{i}#{j}.png", media.read_image(path))
+    photographs = real.read_photographs(tmp_path, painter)
+    triples = real.draw_triples(photographs, 6, seed=1)
+    assert all(len({photograph.person for photograph in triple}) == 3 for triple in triples)
+    assert {id(triple.target) for triple in triples} == {id(photograph) for photograph in photographs}
+    assert [[p.person for p in triple] for triple in real.draw_triples(photographs, 6, seed=1)] == [
+        [p.person for p in triple] for triple in triples
+    ]
+
+
+def test_estimates_of_x0_see_the_background():
+    people = Painted(ROOT / "MEF_Checkpoints" / "sfsr", face_tasks.ask(2, 1).asked(face_tasks.BOTH))
+    steps = torch.full((2,), 400)
+    noisy = people.noise.add_noise(people.clean, people.drawn, steps)
+    with torch.no_grad():
+        clean = estimate_clean(people.noise, "one_step", noisy, people.predict(noisy, steps), steps, people.predict)
+        apart = (people.decode(clean) - people.decode(people.clean)).abs().mean(dim=1, keepdim=True)
+    inside, outside = people.looked_at, 1 - people.looked_at
+    assert 0.1 < inside.mean() < 0.9
+    # what is given need not be guessed
+    assert (apart * outside).sum() / outside.sum() < 0.7 * (apart * inside).sum() / inside.sum()
+
+
+def test_too_few_people_to_swap_are_told(painter, tmp_path):
+    media.write_image(tmp_path / "a.png", media.read_image(PEOPLE[0]))
+    with pytest.raises(UserError, match="fewer than three people"):
+        real.read_photographs(tmp_path, painter)

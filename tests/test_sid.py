@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -64,6 +65,20 @@ def test_same_source_and_driver_deform_by_the_identity(seed):
     deformation = model.generator.dense_motion_network(image, keypoints, keypoints, no_change).deformation
     identity = coordinate_grid(*deformation.shape[1:3], like=deformation)
     torch.testing.assert_close(deformation[0], identity, atol=1e-4, rtol=0)
+
+
+def test_batches_that_go_through_the_detector_together_are_normalised_apart():
+    torch.manual_seed(0)
+    together = randomized(SID(tiny_params())).kp_detector.train()
+    alone = copy.deepcopy(together)
+    pictures = [torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32) / 4]
+    found = together(torch.cat(pictures), 2).chunk(2)
+    for one, picture in zip(found, pictures, strict=True):
+        other = alone(picture)
+        torch.testing.assert_close(one.value, other.value)
+        torch.testing.assert_close(one.jacobian, other.jacobian)
+    # running statistics of norms as well, moved twice
+    torch.testing.assert_close(together.state_dict(), alone.state_dict())
 
 
 def test_key_points_in_one_place_are_pushed_apart_until_they_have_room():

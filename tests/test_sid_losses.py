@@ -11,6 +11,7 @@ import pytest
 import torch
 from tiny import OWN_EXPRESSION, randomized, tiny, tiny_params
 
+from benchmarks import fomm_loop
 from modules.config.files import config_from_dict, config_to_dict
 from modules.config.sid import EncoderParams, PerceptualParams
 from modules.contrast import identity_contrast
@@ -82,6 +83,35 @@ def test_perceptual_networks_of_both_untrained_kinds_and_the_missing_file():
         assert all(f.std() > 1e-3 for f in first)
     with pytest.raises(UserError, match=r"nowhere.pth: no such file; train_params.perceptual_network.path"):
         build_perceptual(PerceptualParams(weights="imagenet", path="nowhere.pth"))
+
+
+def test_features_in_half_precision_leave_the_network_as_it_is():
+    network, image = build_perceptual(PerceptualParams(weights="random")), torch.rand(1, 3, 32, 32)
+    before = network(image)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = network(image)
+    assert all(feature.dtype == torch.bfloat16 for feature in half)
+    for one, other in zip(before, half, strict=True):
+        # thirteen convolutions round to 1/256 each
+        torch.testing.assert_close(other.float(), one, atol=0.05 * float(one.abs().max()), rtol=0)
+    assert all(torch.equal(one, other) for one, other in zip(before, network(image), strict=True))
+
+
+def test_a_step_in_full_precision_is_the_references():
+    """The yardstick of benchmarks.training takes the losses that ours takes, in its own way."""
+    terms = {"perceptual": [10.0] * 5, "equivariance_value": 10.0, "equivariance_jacobian": 10.0}
+    changes = {"model_params.encoder_params": None, "train_params.loss_weights": terms}
+    changes["train_params.head_probability"] = 0
+    config = config_from_dict(tiny(**changes))
+    frames = torch.rand(2, 2, 3, 32, 32)
+    reference = fomm_loop.training_step(config, frames)
+    ours = objectives.build(config).generator_step.train()
+    torch.manual_seed(5)
+    expected = reference()
+    torch.manual_seed(5)
+    losses, _ = ours({"frames": frames})
+    # sums of another order
+    assert sum(losses.values()).item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("changes", [{}, OWN_EXPRESSION])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import pytest
@@ -115,3 +116,24 @@ def test_a_process_trains_in_one_precision_after_another():
     for precision in ("fp32", "bf16", "fp32"):
         accelerator = build_accelerator(LoopParams(precision=precision), cpu=True)
         assert accelerator.mixed_precision == {"fp32": "no"}.get(precision, precision)
+
+
+def test_what_an_optimiser_remembers_is_laid_out_as_its_weights_are():
+    """Files of other versions, and FOMM's, hold it row by row, where weights may have their channels last."""
+    trainers = []
+    for form in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        net = nn.Conv2d(2, 3, 3).to(memory_format=form)
+        optimizer = torch.optim.Adam(net.parameters(), lr=1e-2, fused=True)
+        loader = DataLoader(Numbers(64, set()), batch_sampler=EpochSampler(64, 2))
+        loop, objective = LoopParams(batch_size=2), Objective(Squares(net), {"optimizer": optimizer})
+        trainers.append(Trainer(net, LAYOUT, [objective], loader, loop, build_accelerator(loop, cpu=True)))
+    rows, last = trainers
+    rows.step({"x": torch.rand(2, 2, 5, 5)})
+    entries = rows.state() | {name: o.state_dict() for name, o in rows.optimizers.items()}
+    last.restore(copy.deepcopy(entries), "a file")
+    batch = {"x": torch.rand(2, 2, 5, 5)}
+    for trainer in trainers:
+        trainer.step(batch)
+    # a convolution sums in another order where channels are last
+    torch.testing.assert_close(last.model.state_dict(), rows.model.state_dict(), atol=1e-5, rtol=0)

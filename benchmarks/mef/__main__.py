@@ -42,7 +42,7 @@ def main() -> None:
     elif args.what == "cost":
         cost.cost(args.pictures)
     elif args.what == "estimators":
-        estimates.estimators(args.rounds)
+        estimates.estimators(estimates.bundled(), args.rounds)
     elif args.what == "heard":
         estimates.heard(args.checkpoint)
     elif args.what == "portrait":

@@ -26,9 +26,9 @@ HEARD_LEVELS = (100, 400, 700)
 class Portrayed:
     """People of the face world never seen: their portraits, captions and faces as a saved pipeline reads them."""
 
-    def __init__(self, checkpoint: Path, count: int):
+    def __init__(self, checkpoint: Path, asked: portraits.Asked):
         self.pipeline = DeepExprPipeline.from_pretrained(checkpoint, crop=False, cpu=True)
-        base, asked = self.pipeline.base, portraits.ask(count, 1)
+        base = self.pipeline.base
         self.vae, self.noise = base.vae.requires_grad_(False), training_noise(base)
         self.unet, self.adapters = base.unet, self.pipeline.adapters
         size = self.vae.config.sample_size
@@ -38,8 +38,13 @@ class Portrayed:
         self.embeds = [z[:, None] for z in portraits.embed(self.pipeline, asked, source, driver)]
         with torch.no_grad():
             self.states, _ = base.encode_prompt(asked.prompts(), "cpu", 1, False)
-            self.clean = self.vae.encode(truth / 127.5 - 1).latent_dist.mode() * self.vae.config.scaling_factor
+            self.clean = self.latents(truth)
         self.drawn = torch.randn(self.clean.shape, generator=torch.Generator().manual_seed(0))
+        self.truth, self.looked_at = truth, torch.ones(len(truth), 1, size, size)  # where pixels are compared
+
+    def latents(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Of pictures in [0, 255]."""
+        return self.vae.encode(pictures / 127.5 - 1).latent_dist.mode() * self.vae.config.scaling_factor
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Pictures in [0, 1]."""
@@ -52,12 +57,20 @@ class Portrayed:
         rows = slice(len(noisy))
         embeds = {"image_embeds": [z[rows] for z in given or self.embeds]}
         with self.adapters.acting(self.unet):
-            return self.unet(noisy, steps, self.states[rows], added_cond_kwargs=embeds).sample
+            return self.unet(self.shown(noisy), steps, self.states[rows], added_cond_kwargs=embeds).sample
+
+    def shown(self, noisy: torch.Tensor) -> torch.Tensor:
+        """What the UNet sees of the first portraits."""
+        return noisy
 
 
-def estimators(rounds: int) -> None:
-    """Of portraits noised and estimated under their own captions and embeddings, by the bundled base and adapters."""
-    people = Portrayed(BUNDLED, ESTIMATED)
+def bundled() -> Portrayed:
+    """People for :func:`estimators`, and the bundled base and adapters."""
+    return Portrayed(BUNDLED, portraits.ask(ESTIMATED, 1))
+
+
+def estimators(people: Portrayed, rounds: int) -> None:
+    """Of portraits noised and estimated under their own captions and embeddings."""
     noise, sid = people.noise, people.pipeline.embedder.sid
 
     def estimate(name: str, noisy: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
@@ -67,15 +80,17 @@ def estimators(rounds: int) -> None:
     with torch.no_grad():
         pictures = people.decode(people.clean)
         wanted = sid(pictures)
-    print(f"{ESTIMATED} portraits; L1 of pixels (0-255) | 1 - cosine of z_id | RMS of z_sem: errors")
+    count = len(pictures)
+    print(f"{count} portraits; L1 of pixels (0-255) | 1 - cosine of z_id | RMS of z_sem: errors")
     for level in LEVELS:
-        steps = torch.full((ESTIMATED,), level)
+        steps = torch.full((count,), level)
         noisy = noise.add_noise(people.clean, people.drawn, steps)
         for name in ESTIMATORS:
             with torch.no_grad():
                 found = estimate(name, noisy, steps)
                 identity, semantics = sid(found)
-            pixels = float((found - pictures).abs().mean()) * 255
+            apart = (found - pictures).abs().mean(dim=1, keepdim=True) * people.looked_at
+            pixels = float(apart.sum() / people.looked_at.sum()) * 255
             person = float(1 - torch.nn.functional.cosine_similarity(identity, wanted[0]).mean())
             face = float((semantics - wanted[1]).square().mean().sqrt())
             print(f"t {level:3d}  {name:8s}  {pixels:5.1f} | {person:.3f} | {face:.3f}")
@@ -98,7 +113,7 @@ def heard(checkpoints: list[Path]) -> None:
     zeros, their own, and other people's: one number each, so that forms can be compared after the same training.
     """
     for checkpoint in checkpoints:
-        people = Portrayed(checkpoint, HEARD)
+        people = Portrayed(checkpoint, portraits.ask(HEARD, 1))
         none = [torch.zeros_like(z) for z in people.embeds]
         someone = [z.roll(1, dims=0) for z in people.embeds]
         identity, expression = people.embeds

@@ -68,7 +68,7 @@ def main() -> None:
     args = parser.parse_args()
     print(compare(args.first, args.second))
     print("\n*: the interval excludes no difference.  Higher is better but for ID, SIM, AU, LMS, pose, identity,")
-    print("landmarks, MKR and expression L1; ranges and jitter are best at 1.")
+    print("landmarks, rank, leak, BACKGROUND, MKR and expression L1; ranges and jitter are best at 1.")
     print("z_id should know little of units and pose, z_sem little of people and identity parameters.")
 
 

@@ -52,8 +52,8 @@ def evaluate_mef(config_path: str, checkpoint: str, cpu: bool = False) -> Path:
         for faces in (asked.source, asked.driver, asked.truth, taught.truth)
     )
     ruler = calibrate(meter, size, max(LEAST_PEOPLE, params.people), params.expressions)
-    readings = [figures_of.read(meter, images) for images in (source, driver, truth, others)]
-    judge = figures_of.Judge(ruler, asked, taught, *readings)
+    *readings, beside = (figures_of.read(meter, images) for images in (source, truth, others, driver))
+    judge = figures_of.Judge(ruler, asked, taught, *readings, [beside])
     asked_amplitudes = read_amplitudes(truth)
     distance = figures_of.WorldDistance(meter, others, readings[-1])
 

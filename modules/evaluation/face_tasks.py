@@ -78,12 +78,22 @@ class Way:
     compound: bool = True
 
 
-WAYS = (
-    Way("no background given", sees=False),
-    Way("no identity adapter", identity=0),
-    Way("no expression adapter", expression=0),
-)
-ALONE = Way("z_id alone", compound=False)
+def ways(task: str, sees: bool, has_more: bool) -> list[Way]:
+    """The ways to paint for a task: SFSR itself first; *both* also without what it is given, one thing at a time.
+
+    Args:
+        sees: it has learnt to read a background, and is given it.
+        has_more: its identity is a compound.
+    """
+    found = [Way("SFSR", sees=sees)]
+    if task == BOTH:
+        found += [Way("no background given", sees=False)] if sees else []
+        found += [
+            Way("no identity adapter", identity=0, sees=sees),
+            Way("no expression adapter", expression=0, sees=sees),
+        ]
+        found += [Way("z_id alone", sees=sees, compound=False)] if has_more else []
+    return found
 
 
 class Painted(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -31,8 +33,8 @@ class Judge:
 
     Args:
         taught: other people's portraits, to learn expressions from.
-        source, other, truth, known: readings of the photographs of the people, of the picture that each portrait shows
-            beside them (the driver's), of the portraits' renders, and of ``taught``'s.
+        source, truth, known: readings of the photographs of the people, of the portraits' renders, and of ``taught``'s.
+        beside: of the N others whose pictures each portrait was made with, one or two each: they are not to be seen.
     """
 
     def __init__(
@@ -41,11 +43,11 @@ class Judge:
         asked: Asked,
         taught: Asked,
         source: Reading,
-        other: Reading,
         truth: Reading,
         known: Reading,
+        beside: Sequence[Reading],
     ):
-        self.ruler, self.asked, self.source, self.other, self.truth = ruler, asked, source, other, truth
+        self.ruler, self.asked, self.source, self.truth, self.beside = ruler, asked, source, truth, beside
         self.known = known.z_exp.double()
         self.known_classes = F.one_hot(taught.shown, len(CLASSES)).double()
 
@@ -54,8 +56,9 @@ class Judge:
 
         - ID: 1 - cosine of the meter's z_id on portrait and photograph (0: the same person); first %: 100 where the
           photograph nearest to the portrait among all people's is the person's, else 0
-        - own %: 100 where the person's photograph is nearer to the portrait than the other's, else 0: there the
-          other person has leaked in
+        - own %: 100 where the person's photograph is nearer to the portrait than those of the others, else 0: there
+          somebody else has leaked in; leak: the cosine to those others, more than to other portraits' others in the
+          mean, 0 where nothing of them is seen
         - SEMCHG: share of the attributes which the prompt names, and which the photograph contradicts, that are there;
           prompt %: of all that the prompt names
         - SIM: distance of expressions of portrait and render (:meth:`Ruler.expression_distance`); EXP %: 100 where the
@@ -66,13 +69,17 @@ class Judge:
         asked, person = self.asked, self.asked.person
         cosine = found.z_id @ self.source.z_id.T
         own = cosine.gather(1, person[:, None])[:, 0]
+        beside = torch.stack([found.z_id @ reading.z_id.T for reading in self.beside])
+        others = beside.diagonal(dim1=1, dim2=2)
+        strangers = (beside.sum(dim=2) - others) / (len(own) - 1)
         scores = ridge(self.known, self.known_classes, 1, found.z_exp.double())
         there, differs = self._attributes(found)
         changed = torch.where(differs, there, torch.nan)
         figures = {
             "ID": 1 - own,
             "first %": 100 * (cosine.argmax(dim=1) == person).float(),
-            "own %": 100 * (own > (found.z_id * self.other.z_id).sum(dim=1)).float(),
+            "own %": 100 * (own > others.amax(dim=0)).float(),
+            "leak": (others - strangers).mean(dim=0),
             "SEMCHG": changed.nanmean(dim=1),
             "prompt %": 100 * there.nanmean(dim=1),
             "SIM": self.ruler.expression_distance(found, self.truth),

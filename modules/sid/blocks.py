@@ -21,25 +21,27 @@ class SameBlock(nn.Module):
         self.conv = nn.Conv2d(in_features, out_features, kernel_size, padding=padding)
         self.norm = nn.BatchNorm2d(out_features)
 
-    def forward(self, x: Tensor, modulate: Modulate | None = None) -> Tensor:
-        out = self.norm(self.conv(x))
+    def forward(self, x: Tensor, modulate: Modulate | None = None, parts: int = 1) -> Tensor:
+        """A batch of several ``parts`` is normalised as so many batches of their own."""
+        out = self.conv(x)
+        out = self.norm(out) if parts == 1 else torch.cat([self.norm(part) for part in out.chunk(parts)])
         return F.relu(out if modulate is None else modulate(out))
 
 
 class DownBlock(SameBlock):
     """A same block, then 2x2 average pooling: ``[B, in, H, W] -> [B, out, H/2, W/2]``."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.avg_pool2d(super().forward(x), 2)
+    def forward(self, x: Tensor, modulate: Modulate | None = None, parts: int = 1) -> Tensor:
+        return F.avg_pool2d(super().forward(x, modulate, parts), 2)
 
 
 class UpBlock(SameBlock):
     """Nearest-neighbour doubling, then a same block: ``[B, in, H, W] -> [B, out, 2H, 2W]``."""
 
-    def forward(self, x: Tensor, modulate: Modulate | None = None) -> Tensor:
+    def forward(self, x: Tensor, modulate: Modulate | None = None, parts: int = 1) -> Tensor:
         if not isinstance(self.conv, nn.ConvTranspose2d):  # by which .tuned.tuned does both at once
             x = F.interpolate(x, scale_factor=2)
-        return super().forward(x, modulate)
+        return super().forward(x, modulate, parts)
 
 
 class ResBlock(nn.Module):
@@ -73,10 +75,10 @@ class HourglassEncoder(nn.Module):
         inputs = [in_features, *outputs[:-1]]
         self.down_blocks = nn.ModuleList(DownBlock(i, o) for i, o in zip(inputs, outputs, strict=True))
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def forward(self, x: Tensor, parts: int = 1) -> list[Tensor]:
         outputs = [x]
         for block in self.down_blocks:
-            outputs.append(block(outputs[-1]))
+            outputs.append(block(outputs[-1], parts=parts))
         return outputs
 
 
@@ -92,10 +94,10 @@ class HourglassDecoder(nn.Module):
         )
         self.out_filters = levels[0] + in_features
 
-    def forward(self, features: list[Tensor]) -> Tensor:
+    def forward(self, features: list[Tensor], parts: int = 1) -> Tensor:
         *skips, out = features
         for block in self.up_blocks:
-            out = torch.cat([block(out), skips.pop()], dim=1)
+            out = torch.cat([block(out, parts=parts), skips.pop()], dim=1)
         return out
 
 
@@ -108,5 +110,5 @@ class Hourglass(nn.Module):
         self.decoder = HourglassDecoder(block_expansion, in_features, num_blocks, max_features)
         self.out_filters = self.decoder.out_filters
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.decoder(self.encoder(x))
+    def forward(self, x: Tensor, parts: int = 1) -> Tensor:
+        return self.decoder(self.encoder(x, parts), parts)

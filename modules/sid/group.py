@@ -21,6 +21,7 @@ from ..arguments import listed
 from ..devices import best_device
 from ..errors import UserError
 from ..faces.blend import Blender
+from ..faces.crops import no_face
 from ..faces.framer import Overview
 from ..faces.paste import Paster
 from ..faces.territory import Territory
@@ -98,7 +99,9 @@ class GroupFraming(Framing):
         names = self._wanted
         if names is None:
             overview = overview.usual
-            names = tuple(str(number + 1) for number in range(max(map(len, overview.faces), default=1)))
+            if not overview.faces:
+                raise no_face(path)
+            names = tuple(str(number + 1) for number in range(len(overview.faces[0])))
         self._check(len(names), path)
         videos = [self._video_of(path, name, overview) for name in names]
         for number, video in enumerate(videos):
@@ -141,8 +144,8 @@ class GroupFraming(Framing):
 
     def _check(self, faces: int, path: str | Path) -> None:
         if self.drivers not in (1, faces):
-            found = "one face is" if faces == 1 else f"{faces} faces are"
-            raise UserError(f"--driving_video: {self.drivers} are given, and {found} animated in {path}; give {faces}")
+            found = "one face" if faces == 1 else f"{faces} faces"
+            raise UserError(f"--driving_video: {self.drivers} drivers for {found} of {path}; give one, or one each")
 
 
 class Ensemble:

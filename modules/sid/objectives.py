@@ -40,7 +40,8 @@ def build(config: Config) -> Learning:
     adam = partial(torch.optim.Adam, betas=ADAM_BETAS, fused=True)
     torch.manual_seed(train.seed)
     model, discriminator = SID(config.model_params), build_discriminator(config.model_params)
-    step = GeneratorStep(model, discriminator, train)
+    step = GeneratorStep(model, discriminator, train).to(memory_format=torch.channels_last)
+    discriminator.to(memory_format=torch.channels_last)
     optimizers = {
         f"optimizer_{name}": adam(network.parameters(), lr=rate)
         for name, network in weights.learners(model, train).items()

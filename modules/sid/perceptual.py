@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config.sid import PerceptualParams
@@ -28,16 +28,24 @@ class PerceptualNetwork(nn.Module):
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
         self.eval().requires_grad_(False)
+        self._half: list[nn.ModuleList] = []  # in a list: no part of this network's state
 
     def train(self, mode: bool = True) -> PerceptualNetwork:
         return super().train(False)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         out, features = (image - self.mean) / self.std, []
-        for stage in self.stages:
+        half = torch.is_autocast_enabled(image.device.type)
+        for stage in self._in_half(torch.get_autocast_dtype(image.device.type)) if half else self.stages:
             out = stage(out)
             features.append(out)
         return features
+
+    def _in_half(self, dtype: torch.dtype) -> nn.ModuleList:
+        """The stages in half precision, made once: autocast would do so at every call, since they do not learn."""
+        if not self._half:
+            self._half.append(copy.deepcopy(self.stages).to(dtype))
+        return self._half[0]
 
 
 def _vgg19_stages(weights: dict[str, Tensor] | None) -> list[nn.Module]:
@@ -50,9 +58,7 @@ def _vgg19_stages(weights: dict[str, Tensor] | None) -> list[nn.Module]:
         prefix = "features."
         entries = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
         restore(layers, entries, "VGG-19's weights")
-    for layer in layers:
-        if isinstance(layer, nn.ReLU):
-            layer.inplace = False  # an in-place ReLU would overwrite the features handed out before it
+    # its ReLUs work in place: each on a convolution's result, which is not handed out
     return [layers[i:j] for i, j in zip((0, *VGG_TAPS), VGG_TAPS, strict=False)]
 
 
@@ -113,6 +119,13 @@ class ImagePyramid(nn.Module):
 
 
 def feature_distance(real: list[Tensor], fake: list[Tensor], weights: list[float]) -> Tensor:
-    """Weighted sum over feature maps of the mean absolute difference; the real side gets no gradient."""
-    terms = [w * F.l1_loss(b, a.detach()) for a, b, w in zip(real, fake, weights, strict=False) if w]
+    """Weighted sum over feature maps of the mean absolute difference; the real side gets no gradient.
+
+    Differences are of the maps' own precision, their means of full precision.
+    """
+    terms = [w * _mean((b - a.detach()).abs()) for a, b, w in zip(real, fake, weights, strict=False) if w]
     return torch.stack(terms).sum() if terms else fake[0].new_zeros(())
+
+
+def _mean(values: Tensor) -> Tensor:
+    return values.mean(dtype=torch.promote_types(values.dtype, torch.float32))

@@ -132,7 +132,10 @@ class GeneratorStep(nn.Module):
     def _render(self, frames: Tensor, embedded: Embedded | None) -> tuple[dict[str, Tensor], Rendered]:
         """Losses of all networks on items ``[B, F, 3, H, W]`` whose second frame is rendered from the first."""
         source, driving = frames[:, 0], frames[:, 1]
-        kp_source, kp_driving = self.model.kp_detector(source), self.model.kp_detector(driving)
+        transform = self._transform(driving)
+        pictures = [source, driving] if transform is None else [source, driving, transform.warp_image(driving)]
+        found = self.model.kp_detector(torch.cat(pictures), len(pictures))
+        kp_source, kp_driving, *kp_transformed = found.chunk(len(pictures))
         terms: dict[str, Tensor] = {}
         shown, condition = kp_driving, None
         if embedded is not None:
@@ -145,7 +148,8 @@ class GeneratorStep(nn.Module):
         if self.weights.face:
             terms["face"] = self.weights.face * self._face_loss(generated.prediction, driving, embedded.driving_place)
         terms |= self._motion_losses(generated, kp_driving)
-        terms |= self._equivariance_losses(driving, kp_driving)
+        if transform is not None:
+            terms |= self._equivariance_losses(kp_driving, *kp_transformed, transform)
         if self.cycles:
             terms |= self._cycle_losses(source, driving, kp_source, embedded)
         return terms, _detached(Rendered(source, driving, kp_source, kp_driving, generated))
@@ -199,14 +203,18 @@ class GeneratorStep(nn.Module):
             terms["feature_matching"] = torch.stack(matched).sum()
         return terms
 
-    def _equivariance_losses(self, driving: Tensor, kp_driving: Keypoints) -> dict[str, Tensor]:
+    def _transform(self, driving: Tensor) -> RandomTransform | None:
+        """What the key points of the driving frame are to follow, if they learn that."""
         weights, shape = self.weights, self.params.transform_params
         teaches = weights.equivariance_value or weights.equivariance_jacobian
         if not (teaches and self.params.lr_kp_detector):
-            return {}
-        transform = RandomTransform.draw(len(driving), driving, shape.sigma_affine, shape.sigma_tps, shape.points_tps)
-        transformed = self.model.kp_detector(transform.warp_image(driving))
-        terms = {}
+            return None
+        return RandomTransform.draw(len(driving), driving, shape.sigma_affine, shape.sigma_tps, shape.points_tps)
+
+    def _equivariance_losses(
+        self, kp_driving: Keypoints, transformed: Keypoints, transform: RandomTransform
+    ) -> dict[str, Tensor]:
+        weights, terms = self.weights, {}
         if weights.equivariance_value:
             value = losses.equivariance_value(kp_driving, transformed, transform)
             terms["equivariance_value"] = weights.equivariance_value * value

@@ -19,7 +19,7 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 
 from ..config.files import save_config
 from ..config.training import LoopParams
-from ..devices import device_list, native_precision, select_devices, share_of_batch
+from ..devices import device_list, keep_freed_memory, native_precision, select_devices, share_of_batch
 from ..errors import UserError
 from .checkpoint import load_checkpoint
 from .launch import launched, spawn
@@ -164,6 +164,8 @@ def build_accelerator(params: LoopParams, cpu: bool = False) -> Accelerator:
     cpu = cpu or not torch.cuda.is_available()
     if cpu and precision == "fp16":
         raise UserError("train_params.precision: fp16 does not work on this device: a CPU; take bf16 or fp32")
+    if cpu:
+        keep_freed_memory()  # a step wants again what the step before has freed
     mixed = "no" if precision == "fp32" else precision
     if AcceleratorState._shared_state.get("_mixed_precision", mixed) != mixed:
         AcceleratorState._reset_state()  # of a training that this process did before, in another precision

@@ -308,6 +308,10 @@ def _restore_optimizer(optimizer: Any, state: dict[str, Any], what: str) -> None
             f"{what} holds other networks than those of this run ({error}): "
             "start a new run from its weights with --finetune"
         ) from error
+    for parameter, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if value.shape == parameter.shape:  # fused optimisers go through memory in order
+                kept[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _batches(loader: Iterable) -> Iterator[dict[str, Any]]:

@@ -71,14 +71,16 @@ def surface_landmarks(head: Tensor, lids: Lids) -> Tensor:
 
 
 def sample_grid(points: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Bilinear [B, N, 3] of a grid [B, R, C, 3] at fractional rows and columns [B, N]."""
+    """Bilinear [B, N, D] of a grid [B, R, C, D] at fractional rows and columns [B, N]; no more of it is read."""
     batch = torch.arange(len(points), device=points.device)[:, None]
     row = rows.floor().long().clamp(0, points.shape[1] - 2)
     column = columns.floor().long().clamp(0, points.shape[2] - 2)
     v, u = (rows - row)[..., None], (columns - column)[..., None]
-    above = torch.lerp(points[batch, row, column], points[batch, row, column + 1], u)
-    below = torch.lerp(points[batch, row + 1, column], points[batch, row + 1, column + 1], u)
-    return torch.lerp(above, below, v)
+
+    def at(down: int, right: int) -> Tensor:
+        return points[batch, row + down, column + right].to(u.dtype)
+
+    return torch.lerp(torch.lerp(at(0, 0), at(0, 1), u), torch.lerp(at(1, 0), at(1, 1), u), v)
 
 
 @lru_cache(maxsize=4)

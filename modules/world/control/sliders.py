@@ -26,11 +26,16 @@ class Slider:
     gaze: tuple[float, float] = (0.0, 0.0)
     turn: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
+    @property
+    def goes_below(self) -> bool:
+        """Whether amounts below zero do something to a face at rest, which shows no unit that could be taken away."""
+        return any(self.gaze) or any(self.turn) or min(self.units.values()) < 0
+
 
 # Below zero a unit can be taken away only as far as the face shows it.  Where that is nothing, an opposite unit gives
 # the slider its other half.
 SLIDERS = {
-    "smile": Slider("corners of the mouth up and cheeks raised; below 0: corners down", {"AU12": 1, "AU6": 0.5}),
+    "smile": Slider("corners of the mouth up and cheeks raised; below 0: less of it", {"AU12": 1, "AU6": 0.5}),
     "smile_left": Slider("the same of the person's left side alone", {"AU12": 1, "AU6": 0.5}, ("left",)),
     "smile_right": Slider("the same of the right side", {"AU12": 1, "AU6": 0.5}, ("right",)),
     "sad": Slider("corners of the mouth down, chin raised", {"AU15": 1, "AU17": 0.5}),
@@ -48,7 +53,7 @@ SLIDERS = {
     "outer_brows": Slider("outer ends of the brows raised", {"AU2": 1}),
     "frown": Slider("brows lowered and drawn together", {"AU4": 1}),
     "wide_eyes": Slider("upper lids raised", {"AU5": 1}),
-    "squint": Slider("lids tightened", {"AU7": 1}),
+    "squint": Slider("lids tightened and brought together", {"AU7": 1, "AU43": 0.4}),
     "close_eyes": Slider("lids closed", {"AU43": 1}),
     "wink_left": Slider("the person's left eye closed", {"AU43": 1}, ("left",)),
     "wink_right": Slider("the right eye closed", {"AU43": 1}, ("right",)),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..draws import FACE_CENTRE
 from .mesh import HIGH, LOW, SHEET
-from .posing import pose_puppets
-from .puppet import Puppets
+from .posing import Posed, pose_puppets
+from .puppet import Puppets, few_places
 from .states import States
 
 LARGEST = 1.7  # scale up to which a face is brought nearer, so that the photograph's edges stay outside
@@ -45,20 +44,18 @@ def _scaled(states: States, scale: Tensor) -> States:
     return states._replace(pose=pose)
 
 
-def _edges(puppets: Puppets, states: States) -> tuple[Tensor, Tensor, Tensor]:
+def _edges(puppets: Puppets, posed: Posed) -> tuple[Tensor, Tensor, Tensor]:
     """Vertices along the photographs' edges: places in the frame [B, N, 2], in the photograph, and if a person is."""
     heads = puppets.seen.shape[1]
-    place, texture = pose_puppets(puppets, states).points[:, heads:], puppets.texture[:, heads:]
+    place, texture = posed.points[:, heads:], puppets.texture[:, heads:]
     along = (texture.abs().amax(-1) > _EDGE) & (texture.abs().amax(-1) <= 1)
-    matte = puppets.photo[:, 3:4].float() / 255
     # a little inwards: a matte is cleared along the photograph's upper edge
-    inward = (0.97 * texture)[:, :, None]
-    there = F.grid_sample(matte, inward, padding_mode="border", align_corners=True)[:, 0, :, 0] > 0.5
+    there = few_places(puppets.photo[:, 3:4], 0.97 * texture)[..., 0] > 0.5
     return place, texture, along & there & torch.isfinite(place[..., 0])
 
 
 def _needed_scale(puppets: Puppets, states: States) -> Tensor:
-    place, texture, is_cut = _edges(puppets, states)
+    place, texture, is_cut = _edges(puppets, pose_puppets(puppets, states))
     centre = torch.stack([states.pose[:, 3], states.pose[:, 4] - FACE_CENTRE * states.pose[:, 5]], 1)[:, None]
     from_centre = (place - centre) / states.pose[:, 5, None, None]
     needed = torch.zeros(states.size, device=place.device)
@@ -74,7 +71,7 @@ def _needed_scale(puppets: Puppets, states: States) -> Tensor:
 def _needed_lift(puppets: Puppets, states: States) -> Tensor:
     """How much higher the upper edge has to go to be out of the frame, if the brows stay in it."""
     posed = pose_puppets(puppets, states)
-    place, texture, is_cut = _edges(puppets, states)
+    place, texture, is_cut = _edges(puppets, posed)
     chosen = is_cut & (-texture[..., 1] > _EDGE)
     needed = torch.where(chosen, place[..., 1] + 1, 0.0).amax(1).clamp(min=0)
     room = (posed.landmarks[:, 17:27, 1].amin(1) + _HEADROOM).clamp(min=0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .. import camera
@@ -14,7 +13,7 @@ from ..light import Light
 from ..mouth import mouth_colour
 from ..parameters import ACTION_UNITS
 from .mesh import unit_fields
-from .puppet import Puppets
+from .puppet import Puppets, few_places
 from .states import States
 
 _FRONT, _CURVE = 1.37, 0.75  # the row of teeth, as the face world has it: z = front - curve x^2
@@ -71,6 +70,6 @@ def _photographed(donors: Puppets, point: Tensor, eye: Tensor) -> tuple[Tensor, 
     place = (point + ray * depth).permute(1, 2, 0) + mouth_offset(donors)[:, None]
     still = torch.ones(place.shape[1], device=place.device)
     seen = camera.view(place, donors.pose, still).points
-    picture = donors.photo.float() / 255
-    got = F.grid_sample(picture, seen[:, :, None], padding_mode="zeros", align_corners=True)[..., 0].transpose(0, 1)
+    is_there = seen.abs().amax(-1, keepdim=True) <= 1
+    got = (few_places(donors.photo, seen) * is_there).permute(2, 0, 1)
     return got[:3] / got[3:4].clamp(min=1e-3), got[4]

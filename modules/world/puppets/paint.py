@@ -84,12 +84,15 @@ def paint(
     texture, x, y, light = mixed[:2], *mixed[2:5]
     flow, depth = (texture, torch.zeros_like(x)) if aim is None else (mixed[5:7], mixed[7])
 
-    is_mouth = whole.is_mouth[triangle] & hit
-    is_skin = hit & ~is_mouth & ~whole.is_sheet[triangle]
-    colour = _sampled(puppets.photo.float() / 255, torch.where(hit, texture, 0.0).permute(1, 2, 0)) * hit[:, None]
+    kinds = whole.is_mouth, whole.is_sheet
+    is_mouth, is_sheet = (kind.index_select(0, triangle.flatten()).view(hit.shape) for kind in kinds)
+    is_mouth = is_mouth & hit
+    is_skin = hit & ~is_mouth & ~is_sheet
+    picture = puppets.photo[:, :4].float()
+    colour = _sampled(picture, torch.where(hit, texture, 0.0).permute(1, 2, 0)) * hit[:, None]
     flow = torch.where(hit & ~is_mouth, flow, torch.nan).transpose(0, 1).contiguous()
     depth = torch.where(hit, depth, torch.inf)
-    _draw_eyes(colour, flow, depth, puppets, posed, aim, is_skin, x, y)
+    _draw_eyes(colour, flow, depth, picture, puppets, posed, aim, is_skin, x, y)
     shade = 1 - _folds(states, puppets, is_skin, x, y, side)
     colour[:, :3] *= torch.where(is_skin, light, 1.0)[:, None] * torch.where(is_skin[:, None], shade, 1.0)
     pixel, valid = compact(is_mouth)
@@ -110,8 +113,8 @@ def _relit(puppets: Puppets, posed: Posed) -> Tensor:
 
 
 def _sampled(picture: Tensor, place: Tensor) -> Tensor:
-    """[B, 4, M] colour and matte at [B, M, 2]."""
-    return F.grid_sample(picture[:, :4], place[:, :, None], padding_mode="border", align_corners=True)[..., 0]
+    """[B, 4, M] colour and matte in [0, 1], at [B, M, 2], of pictures in bytes."""
+    return F.grid_sample(picture, place[:, :, None], padding_mode="border", align_corners=True)[..., 0] / 255
 
 
 def _grid(values: Tensor, whole: Mesh) -> Tensor:
@@ -123,6 +126,7 @@ def _draw_eyes(
     colour: Tensor,
     flow: Tensor,
     depth: Tensor,
+    picture: Tensor,
     puppets: Puppets,
     posed: Posed,
     aim: Posed | None,
@@ -142,7 +146,7 @@ def _draw_eyes(
     shift = eyes.gaze_shift(posed.gaze - puppets.gaze, x)
     ball_x, ball_y = eyes.ball_in_photograph(x, y, shift, then)
 
-    texture, picture = _grid(puppets.texture, whole), puppets.photo.float() / 255
+    texture = _grid(puppets.texture, whole)
     skin_at = sample_grid(texture, *whole.grid_place(x, skin_y))
     ball_at = sample_grid(texture, *whole.grid_place(ball_x, ball_y))
     skin, ball = _sampled(picture, skin_at), _sampled(picture, ball_at)

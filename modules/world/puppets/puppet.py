@@ -11,6 +11,7 @@ from torch import Tensor
 from ...faces.filters import blurred, eroded
 from .. import camera
 from ..geometry import constants
+from ..landmarks import sample_grid
 from .fit import Fit
 from .illumination import read_light
 from .layers import Sheet, make_sheet, seen_vertices
@@ -62,9 +63,10 @@ class Puppets(NamedTuple):
 
     def take(self, index: Tensor | list[int] | slice) -> Puppets:
         """The puppets at ``index``; one may be there many times."""
-        if isinstance(index, list):
-            index = torch.tensor(index, dtype=torch.long, device=self.head.device)
-        return self._each(lambda value: value[index])
+        if isinstance(index, slice):
+            return self._each(lambda value: value[index])
+        rows = torch.as_tensor(index, dtype=torch.long, device=self.head.device)
+        return self._each(lambda value: value.index_select(0, rows))
 
     def to(self, device: torch.device | str) -> Puppets:
         """The same puppets on another device."""
@@ -127,6 +129,15 @@ def _make(photo: Tensor, coarse: Tensor, found: Fit) -> Puppets:
         read_light(photo, view.points, normals, seen),
         _white(photo, found.landmarks),
     )
+
+
+def few_places(pictures: Tensor, place: Tensor) -> Tensor:
+    """Pictures, uint8 [B, C, P, P], at places [B, N, 2] in [-1, 1]: [B, N, C] in [0, 1], edges repeated.
+
+    For few places: the rest of the pictures is not looked at.
+    """
+    column, row = ((place.clamp(-1, 1) + 1) / 2 * (pictures.shape[-1] - 1)).unbind(-1)
+    return sample_grid(pictures.permute(0, 2, 3, 1), row, column) / 255
 
 
 def _bytes(values: Tensor) -> Tensor:

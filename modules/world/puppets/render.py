@@ -80,8 +80,8 @@ def render(
     for start in range(0, states.size, chunk):
         rows = slice(start, start + chunk)
         chosen = puppets.take(who[rows])
-        giving = chosen if donors is None else puppets.take(donors[rows])
         is_own = torch.ones_like(who[rows], dtype=torch.bool) if donors is None else donors[rows] == who[rows]
+        giving = chosen if donors is None or is_own.all() else puppets.take(donors[rows])
         aim = None if to is None else to.take(rows)
         behind = None if backgrounds is None else backgrounds[rows]
         parts.append(_render(chosen, giving, is_own, states.take(rows), aim, size, behind))
@@ -155,7 +155,7 @@ def _background(puppets: Puppets, states: States, to: States | None, size: int) 
         return (place - own) * zoom + shift if back else (place - shift) / zoom + own
 
     place = photograph(grid, states.pose)
-    plate = F.grid_sample(puppets.plate.float() / 255, place, padding_mode="border", align_corners=True)
+    plate = F.grid_sample(puppets.plate.float(), place, padding_mode="border", align_corners=True) / 255
     lead = place if to is None else photograph(place, to.pose, back=True)
     return plate, lead.permute(0, 3, 1, 2)
 

@@ -1,0 +1,1 @@
+"""What control of motion is worth; ``python -m benchmarks.control --help`` lists what is measured."""
