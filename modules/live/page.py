@@ -13,7 +13,7 @@ _PAGE = """<!doctype html>
 <style>
   body { font-family: system-ui, sans-serif; margin: 1rem auto; max-width: 60rem; padding: 0 1rem; color: #222 }
   main { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-end }
-  canvas { max-width: 100%; background: #eee; border-radius: .5rem }
+  canvas { width: 32rem; max-width: 100%; background: #eee; border-radius: .5rem }
   video { width: 12rem; max-width: 100%; border-radius: .5rem }
   .mirrored { transform: scaleX(-1) }
   button { font: inherit; padding: .4rem .8rem }
