@@ -24,11 +24,14 @@ from modules.data.triples.groups import PEOPLE, STATES, Group, people_group, pho
 from modules.errors import UserError, run_script
 from modules.faces.analysis import load_analyser
 from modules.media.tensors import to_images
+from modules.world.draws import draw_identities, draw_scenes
 from modules.world.puppets.fit import interocular
 from modules.world.puppets.marks import JAW
 from modules.world.puppets.photographs import load
-from modules.world.puppets.states import States
+from modules.world.puppets.render import render as render_photographs
+from modules.world.puppets.states import States, draw_states
 from modules.world.puppets.writing import person_of
+from modules.world.rendering import render as render_people
 
 YAW = 15.0  # degrees
 
@@ -54,6 +57,14 @@ def main() -> None:
             groups.append(draw(size, seed))
         pictures = PEOPLE * STATES * args.groups
         print(f"{size} pixels: {pictures / (time.process_time() - start):.1f} pictures a second of one core")
+        start, states = time.process_time(), draw_states(STATES * PEOPLE, 0)
+        if prepared is None:
+            people = draw_identities(states.size, 0), draw_scenes(states.size, 0)
+            render_people(states.faces()._replace(identity=people[0], scene=people[1]), size)
+        else:
+            who = torch.arange(states.size) % prepared.puppets.size
+            render_photographs(prepared.puppets, states, size, who=who)
+        print(f"without flow, not in groups: {states.size / (time.process_time() - start):.1f}")
         decibels = torch.cat([warped(group) for group in groups])
         told = f"flow: {decibels.median():.1f} dB (median), {decibels.quantile(0.05):.1f} (5 %)"
         print(f"{told}, {(decibels >= 30).float().mean():.0%} at 30 or better, of {len(decibels)}")

@@ -172,15 +172,20 @@ def tell_psnr(results: dict[str, list[np.ndarray]]) -> None:
         print(f"{name:40} {peak_signal_noise_ratio(np.stack(reference), np.stack(frames)):9.1f} dB")
 
 
+def write_clips(folder: str, side: int) -> None:
+    """Two clips of 10 s in its ``train``: as any, and as crop-video.py writes them."""
+    root, faces = Path(folder, "train"), moving_face(1, 50, side)
+    root.mkdir()
+    for name, key_every in (("anybody", None), ("somebody", KEY_EVERY)):
+        with media.VideoWriter(root / f"{name}#1.mp4", side, side, Fraction(25), key_every=key_every) as writer:
+            for i in range(250):
+                writer.write(faces[min(i % 100, 99 - i % 100)], i / 25)
+
+
 def pairs(timing: Timing) -> None:
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
-        root, faces = Path(folder, "train"), moving_face(1, 50, SIDE)
-        root.mkdir()
-        for name, key_every in (("anybody", None), ("somebody", KEY_EVERY)):
-            with media.VideoWriter(root / f"{name}#1.mp4", SIDE, SIDE, Fraction(25), key_every=key_every) as writer:
-                for i in range(250):
-                    writer.write(faces[min(i % 100, 99 - i % 100)], i / 25)
+        write_clips(folder, SIDE)
         (plain, cut), _ = find_clips(folder, "train", (SIDE, SIDE, 3))
         cache = FrameCache(Path(folder, "cache"))
 

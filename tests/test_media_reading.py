@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from media_files import PHOTO, encode, images_of, only_error, tone_packets, write_scenes
+from media_files import PHOTO, encode, images_of, only_error, scene, tone_packets, write_scenes
 
 from modules.errors import UserError
 from modules.media import (
@@ -251,3 +251,28 @@ def test_a_mp4_without_its_index_is_an_error(tmp_path):
     path = encode(tmp_path / "a.mp4")  # the index stands at the end
     path.write_bytes(path.read_bytes()[:-4000])
     assert "complete" in only_error(path)
+
+
+LOSSLESS = {"libx264": {"qp": "0"}, "libx265": {"x265-params": "lossless=1:log-level=none"}}
+
+
+@pytest.mark.parametrize("codec", LOSSLESS)
+def test_a_video_of_ten_bits_reads_as_its_twin_of_eight(tmp_path, codec):
+    twins = {}
+    for pix_fmt, step in (("yuv420p", 1), ("yuv420p10le", 4)):
+        path = tmp_path / f"{pix_fmt}.mkv"
+        with av.open(str(path), "w") as file:
+            stream = file.add_stream(codec, rate=25, options=LOSSLESS[codec])
+            stream.width, stream.height, stream.pix_fmt = 128, 96, pix_fmt
+            for index in range(6):
+                eight = av.VideoFrame.from_ndarray(scene(index), format="rgb24").reformat(format="yuv420p").to_ndarray()
+                values = eight if step == 1 else eight.astype(np.uint16) * step
+                file.mux(stream.encode(av.VideoFrame.from_ndarray(values, format=pix_fmt)))
+            file.mux(stream.encode())
+        with av.open(str(path)) as file:
+            assert file.streams.video[0].pix_fmt == pix_fmt
+        twins[pix_fmt] = np.stack([frame.image for frame in read_video(path)]).astype(int)
+        assert np.array_equal(read_frames(path, [4])[0], twins[pix_fmt][4])
+    assert twins["yuv420p"].shape == (6, 96, 128, 3)
+    # conversion to RGB rounds once from values four times as fine
+    assert np.abs(twins["yuv420p"] - twins["yuv420p10le"]).max() <= 1
