@@ -199,7 +199,7 @@ def animate_video(
             shown_at.append(frame.time)
             seen = None if is_motion(driver) else frame.image
             writer.write(framing.shown(person, seen, finish(picture)), frame.time)
-    template.keep(said, shown_at, info)
+    template.keep(animator, said, shown_at, info)
     if video.faceless:
         done = "left out, with the sound" if framing.faceless == "skip" else "show the face before"
         note(f"{driver}: {video.faceless} frames without a face {done}")
