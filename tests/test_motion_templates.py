@@ -20,7 +20,7 @@ from modules.sid import inference
 from modules.sid.encoders import Semantics
 from modules.sid.framing import Framing
 from modules.sid.motion import MotionOptions
-from modules.sid.rigged.codes import EXPRESSION, POSE
+from modules.sid.rigged.codes import EXPRESSION, POSE, UNITS, without_rest
 from modules.sid.template import DrivingMotion, MotionInfo, Template, save_motion
 
 ROOT = Path(__file__).parent.parent
@@ -60,12 +60,31 @@ def animate(moves, driver: Path, result: Path, template: Template, **options) ->
     return [frame.image for frame in media.read_video(result)]
 
 
-def test_a_template_drives_as_its_driver_did(moves, saved, tmp_path):
-    path, driven = saved
-    again = animate(moves, path, tmp_path / "again.mp4", Template(WEIGHTS))
-    # the numbers are the same in fp32; what is left is an encoder's choice at a grey level
+def test_a_template_drives_as_its_driver_did(moves, driver, saved, tmp_path):
+    path, _ = saved
+    # since the first frame, which what the driver does at rest is no part of
+    driven = animate(moves, driver, tmp_path / "driven.mp4", Template(WEIGHTS), relative=True)
+    again = animate(moves, path, tmp_path / "again.mp4", Template(WEIGHTS), relative=True)
     assert len(again) == len(driven) == FRAMES
+    # the numbers are the same but for rounding; what is left is an encoder's choice at a grey level
     assert np.abs(np.stack(again).astype(int) - np.stack(driven)).mean() < 0.5
+
+
+def test_a_template_does_not_tell_how_its_driver_rests():
+    generator = torch.Generator().manual_seed(0)
+    said = Semantics(*(torch.rand(9, size, generator=generator) for size in (EXPRESSION, POSE)))
+    habit = torch.rand(1, EXPRESSION + POSE, generator=generator)
+    habit[:, :UNITS] = 0  # the calmest frame's units have been taken away before
+    other = Semantics(*(said.cat() + habit).split([EXPRESSION, POSE], dim=1))
+    one, two = without_rest(said), without_rest(other)
+    assert torch.allclose(one.cat(), two.cat(), atol=1e-6)
+    assert torch.allclose(one.cat().diff(dim=0), said.cat().diff(dim=0), atol=1e-6)  # and all that it moves by
+
+
+def test_what_is_saved_tells_no_rest_of_the_head(saved):
+    semantics = DrivingMotion(saved[0]).semantics
+    assert semantics.pose.median(dim=0).values.abs().max() < 1e-6
+    assert semantics.expression[:, UNITS:].median(dim=0).values.abs().max() < 1e-6
 
 
 def test_a_template_takes_the_options_of_drivers(moves, saved, tmp_path):
@@ -89,7 +108,7 @@ def test_a_template_holds_codes_and_no_picture(saved):
 
 
 def template_of(path: Path, frames: int = 3, **changes) -> Path:
-    said = [Semantics(torch.zeros(frames, EXPRESSION), torch.zeros(frames, POSE))]
+    said = Semantics(torch.zeros(frames, EXPRESSION), torch.zeros(frames, POSE))
     info = MotionInfo(tuple(i / 25 for i in range(frames)), 25, frames / 25)
     save_motion(path, said, list(info.times), info, **{"weights": "0" * 64, **changes})
     return path
@@ -110,7 +129,7 @@ def test_broken_files_are_one_line(tmp_path, fault):
     elif fault == "plain":
         save_file({"expression": torch.zeros(3, 2)}, path)
     elif fault == "nan":
-        said = [Semantics(torch.full((3, EXPRESSION), torch.nan), torch.zeros(3, POSE))]
+        said = Semantics(torch.full((3, EXPRESSION), torch.nan), torch.zeros(3, POSE))
         save_motion(path, said, [0.0, 0.1, 0.2], MotionInfo((0.0, 0.1, 0.2), 10, 0.3), "0")
     else:
         path.write_bytes(path.read_bytes()[:-8])

@@ -104,6 +104,13 @@ class ModelAnimator(ABC, Generic[Read, Person]):
     def prepare(self, frames: Iterable[np.ndarray], for_pose: bool = False) -> None:
         """Look at some of a driver's frames, before it is shown whole."""
 
+    def without_rest(self, said: Semantics) -> Semantics:
+        """A driver's whole motion ``[T, ...]`` without what face and head are like at rest, which tells who it is.
+
+        An embedding stays as it is: without its rest it would be no expression.
+        """
+        return said
+
     @abstractmethod
     def _meet(self, pictures: list[Pictures]) -> Person:
         """Everything that is computed once of sources, one for every driving frame, or one for all."""

@@ -204,7 +204,7 @@ def animate_video(
             frame = waiting.pop(0)
             shown_at.append(frame.time)
             writer.write(framing.shown(person, frame.image, finish(picture)), frame.time)
-    template.keep(said, shown_at, info)
+    template.keep(animator, said, shown_at, info)
     if video.faceless:
         done = "left out, with the sound" if framing.faceless == "skip" else "show the face before"
         note(f"{', '.join(map(str, listed(driver)))}: {video.faceless} frames without a face {done}")

@@ -1,8 +1,9 @@
 """Motion templates: what is read off a driver, kept in a file without any picture of it.
 
-A file ``.motion`` is in the safetensors format.  ``expression [T, E]`` and ``pose [T, P]`` are z_exp and z_pose as they
-drive a source, ``times [T]`` seconds.  The metadata say which version wrote it, by which weights, at how many frames a
-second, and where each field comes from.  The driver's points, shape and z_id are not in it.
+A file ``.motion`` is in the safetensors format.  ``expression [T, E]`` and ``pose [T, P]`` are z_exp and z_pose of what
+the driver does, without what face and head are like at rest (:meth:`.driving.ModelAnimator.without_rest`), and ``times
+[T]`` are seconds.  The metadata say which version wrote it, by which weights, at how many frames a second, and where
+each field comes from.  The driver's points, shape and z_id are not in it.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from .videos import DrivingVideo
 FORMAT = 1  # counts changes of the layout
 KIND = "deepexpr motion"
 SOURCES = {
-    "expression": "z_exp of the semantic encoder; of the rigged model less what the driver's calmest frame shows",
-    "pose": "z_pose of the semantic encoder",
+    "expression": "z_exp of the semantic encoder; of the rigged model less what the face shows at rest",
+    "pose": "z_pose of the semantic encoder; of the rigged model less its median",
     "times": "seconds of the driver's frames from its first one on",
 }
 
@@ -107,26 +108,29 @@ class Template:
             animator.heard = said
         return said
 
-    def keep(self, said: list[Semantics], times: list[float], info: media.VideoInfo | MotionInfo) -> None:
-        """Write what was read, if it is to be kept."""
-        if self.save_to is not None and self.checkpoint is not None:
-            save_motion(self.save_to, said, times, info, digest(self.checkpoint))
+    def keep(
+        self, animator: Animates, said: list[Semantics], times: list[float], info: media.VideoInfo | MotionInfo
+    ) -> None:
+        """Write what the animator has read, batch by batch, if it is to be kept."""
+        if self.save_to is not None and self.checkpoint is not None and isinstance(animator, ModelAnimator):
+            whole = Semantics(*(torch.cat(parts) for parts in zip(*said, strict=True)))
+            save_motion(self.save_to, animator.without_rest(whole), times, info, digest(self.checkpoint))
 
 
 def save_motion(
-    path: str | os.PathLike, said: list[Semantics], times: list[float], info: media.VideoInfo | MotionInfo, weights: str
+    path: str | os.PathLike, said: Semantics, times: list[float], info: media.VideoInfo | MotionInfo, weights: str
 ) -> None:
     """Write a template, whole or not at all.
 
     Args:
-        said: what was read, batch by batch, T frames together.
+        said: what drives, T frames.
         times: seconds of the T frames.
         info: of the driver.
         weights: :func:`.digest.digest` of the checkpoint that read it.
     """
     from safetensors.torch import save
 
-    expression, pose = (torch.cat(parts).float().contiguous() for parts in zip(*said, strict=True))
+    expression, pose = (z.float().contiguous() for z in said)
     tensors = {"expression": expression, "pose": pose, "times": torch.tensor(times, dtype=torch.float64)}
     told = {
         "kind": KIND,

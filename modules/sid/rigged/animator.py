@@ -21,7 +21,7 @@ from ...world.puppets.states import States
 from ..driving import ModelAnimator, Pictures
 from ..encoders import Semantics
 from ..motion import MotionOptions, compose
-from .codes import ANGLE, EXPRESSION, GAZE, POSE, UNITS, semantics_of
+from .codes import ANGLE, EXPRESSION, GAZE, POSE, UNITS, semantics_of, without_rest
 from .model import RiggedSID, Shown
 from .motion import GRID, moved
 
@@ -168,6 +168,9 @@ class RiggedAnimator(ModelAnimator[Reading, list[Person]]):
     def _as_read(self, semantics: Semantics) -> Reading:
         (person,) = self.person
         return Reading(person.points.expand(len(semantics.pose), -1, -1), semantics)
+
+    def without_rest(self, said: Semantics) -> Semantics:
+        return without_rest(said)
 
     def _chain(self, change: Tensor | None) -> Chain:
         return Chain.of_units(self.options.control, self.options.strength, KIND, change)

@@ -23,3 +23,14 @@ def semantics_of(codes: Tensor) -> Semantics:
     units, gaze, angles, place, scale = codes.split([UNITS, 2, 3, 2, 1], dim=-1)
     expression = torch.cat([units, gaze / GAZE], dim=-1)
     return Semantics(expression, torch.cat([angles / ANGLE, place, scale.log()], dim=-1))
+
+
+def without_rest(said: Semantics) -> Semantics:
+    """A driver's motion ``[T, ...]`` less what tells most of whose it is: how a face and a head are when they rest.
+
+    Gaze, angles, place and scale count from their medians over time; action units do from the calmest frame already.
+    What moves, and what is relative to a frame, stays as it is.
+    """
+    units, gaze = said.expression.split([UNITS, EXPRESSION - UNITS], dim=1)
+    gaze, pose = (z - z.median(dim=0).values for z in (gaze, said.pose))
+    return Semantics(torch.cat([units, gaze], dim=1), pose)

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-SLOWEST = 1.0  # hertz, cutoff of what rests
-SPEED_CUTOFF = 1.0  # hertz, cutoff of the speed that is measured
-QUICKNESS = 4.0  # hertz that the cutoff rises by, per unit of a code and second of speed
+SLOWEST = 1.5  # hertz, cutoff of what rests
+SPEED_CUTOFF = 2.0  # hertz, cutoff of the speed that is measured
+QUICKNESS = 2.0  # hertz that the cutoff rises by, per unit of a code and second of speed
 
 
 class OneEuro:
