@@ -59,7 +59,12 @@ def main() -> None:
         for model, files in MODELS.items():
             for pasted, paste_back in PASTED.items():
                 asked = {"source": str(source), "smooth": False, "strength": 1.0, "face": "largest"}
-                asked |= {"paste_back": paste_back, "result_size": SIZE, "watermark": "invisible", "cpu": args.cpu}
+                asked |= {
+                    "paste_back": paste_back,
+                    "result_size": None if paste_back is False else SIZE,
+                    "watermark": "invisible",
+                    "cpu": args.cpu,
+                }
                 performance, _ = perform(argparse.Namespace(**asked, **files))
                 film = Film(args.driver)
                 figures, busy = played(performance, film)

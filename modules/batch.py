@@ -92,7 +92,7 @@ def read_rows(place: str | Path) -> list[Row]:
             continue
         row.result = row.result or _unused(row, taken)
         if row.result in taken:
-            row.error = f"{row.result}: is the result of another row as well; give each its own"
+            row.error, row.result = f"{row.result}: is the result of another row as well; give each its own", ""
         taken.add(row.result)
     return rows
 

@@ -76,14 +76,13 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 
 
 def keep_freed_memory(pieces: int = 2**30) -> None:
-    """Let this process keep what it frees of pieces up to so many bytes, and twice as much beside them.
+    """Keep freed memory in this process: blocks of up to ``pieces`` bytes, and twice that at the heap's end.
 
-    glibc gives pieces of more than 32 MiB back to the system, which takes time to clear their pages when they are
-    wanted again.  Elsewhere than with glibc nothing is done.
+    glibc gives blocks of more than 32 MiB back to the system, which takes time to clear their pages when they are
+    wanted again.  With other C libraries, and glibc before 2.35, nothing is done.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(MMAP_THRESHOLD, pieces)
+    if mallopt is not None and mallopt(MMAP_THRESHOLD, pieces):  # glibc takes such numbers from 2.35 on
         mallopt(TRIM_THRESHOLD, 2 * pieces - 1)
 
 

@@ -69,7 +69,7 @@ def evaluate_mef(config_path: str, checkpoint: str, cpu: bool = False) -> Path:
         shares = {attribute: float(values.nanmean()) for attribute, values in there.items()}
         attributes[name] = {attribute: share for attribute, share in shares.items() if share == share}  # nan is not
         each[name] = {figure: _by_person(values, params.expressions) for figure, values in found.items()}
-        if len(each[name]["LMS"]) < params.people:  # faces were not found: others would be compared than in other rows
+        if found["LMS"].isnan().any():  # faces were not found: others would be compared than in other rows
             del each[name]["LMS"]
     figures: dict[str, Any] = {
         "measured": asdict(params) | {"meter": fingerprint(path), "size": size},

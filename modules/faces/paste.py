@@ -61,7 +61,7 @@ class Paster:
         change += self._spread_picture(result)
         if blend.colour.abs().max() > SEEN:
             change += COLOURS * (self._spread(blend.colour / COLOURS + 128 / 255) - np.float32(128))
-        change -= place
+        change -= self._place(self._picture)  # so that shares of neighbours add up, whoever is first
         change *= share[..., None]
         change += place
         place[:] = np.rint(change, out=change).clip(0, 255, out=change)

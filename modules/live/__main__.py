@@ -18,14 +18,14 @@ def parse() -> argparse.Namespace:
     parser = Parser(__doc__)
     add = parser.add_argument
     add("--source", required=True, help="picture of the person")
-    add("--camera", type=number(int, 0, 99), default=0, help="which of the cameras that the browser finds")
+    add("--camera", type=number(int, 0, 99), help="which of the cameras that the browser finds (default: 0, the first)")
     add("--video", help="a video, played in real time, in place of the camera")
     add("--smooth", action="store_true", help="smooth what is read off the driver over time")
     add("--strength", type=number(float, 0, 10), default=1.0, help="0: no change; 1: as the driver; above 1: more")
     add("--face", type=face, default="largest", help="of several in the source: largest, left, right, or a number")
     what = "show the face's square instead of the whole source, which is quicker"
     add("--no-paste_back", dest="paste_back", action="store_false", default=None, help=what)
-    add("--result_size", type=number(int, 16, 16384), default=SIZE, help="longest side of pictures, in pixels")
+    add("--result_size", type=number(int, 16, 16384), help=f"longest side of pictures, in pixels (default: {SIZE})")
     add(
         "--config",
         help="YAML file of a model with framing_params, and with --checkpoint its weights (default: bundled)",
@@ -41,6 +41,15 @@ def main() -> None:
     args = parse()
     if (args.config is None) != (args.checkpoint is None):
         raise UserError("--config and --checkpoint belong together; give both, or neither")
+    if args.camera is not None and args.video is not None:
+        raise UserError("--camera and --video: one of them drives; give one")
+    if args.paste_back is False:
+        if args.result_size is not None:
+            raise UserError(
+                "--result_size: with --no-paste_back pictures have the model's size; leave one of the two out"
+            )
+    else:
+        args.result_size = args.result_size or SIZE
 
     from ..loopback import check_port
     from .film import Film
@@ -50,7 +59,7 @@ def main() -> None:
     check_port(args.port)  # before anything slow
     film = None if args.video is None else Film(args.video)
     performance, packet = perform(args)
-    serve(Preview(performance, film, packet), args.port, None if film else args.camera)
+    serve(Preview(performance, film, packet), args.port, None if film else args.camera or 0)
 
 
 def perform(args: argparse.Namespace) -> tuple[Any, str]:

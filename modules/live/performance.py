@@ -63,6 +63,7 @@ class Performance:
         """
         crop = self._pursuit.find(image, time)
         if crop is None:
+            self._before = None  # an absence is no pause between frames
             return False
         self._driver = cut_crop(image, crop, self._framing.size[0])
         self._keep_pace(time)
@@ -72,7 +73,12 @@ class Performance:
     def _drawn(self) -> np.ndarray:
         if self._results is None:
             self._results = self._animator.animate(self._drivers())
-        return self._framing.shown(self._person, None, self._finish(next(self._results)))
+        try:
+            made = next(self._results)
+        except BaseException:  # which ends a generator: the next frame begins anew
+            self._results = None
+            raise
+        return self._framing.shown(self._person, None, self._finish(made))
 
     def _drivers(self) -> Iterator[np.ndarray]:
         while True:

@@ -38,7 +38,7 @@ class Preview:
     def __init__(self, performance: Performance, film: Film | None = None, xmp: str | None = None):
         self._performance, self._film, self._xmp = performance, film, xmp
         self._lock = threading.Lock()
-        self._page, self._asked = "", math.inf  # who asks, and when they were answered last
+        self._page, self._asked = secrets.token_urlsafe(), math.inf  # who may ask, and when they were answered last
         self._faces = 0  # frames that had one
         self.figures, self.ended = Figures(), threading.Event()
         self.error: UserError | None = None
@@ -99,7 +99,8 @@ class Preview:
         has_face = self._performance.draw(*frame)
         answer = Answer(media.to_jpeg(self._performance.shown, self._xmp), has_face)
         self._faces += has_face
-        self.figures.add(time.monotonic() - frame.time)
+        if has_face:
+            self.figures.add(time.monotonic() - frame.time)
         return answer
 
     def close(self) -> str:

@@ -38,6 +38,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if not self._is_asked_here():
             return
+        if self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):  # it would end the open page
+            self._answer(403, b"Type the address; a page of another site may not open it.")
+            return
         if self.path != "/":
             self._answer(404, b"There is nothing here.")
             return
@@ -75,7 +78,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _is_asked_here(self) -> bool:
         """Whether it was asked for by a name of this computer; else that is answered."""
-        is_here = self.headers.get("Host", "").rpartition(":")[0] in NAMES
+        is_here = self.headers.get("Host", "").partition(":")[0] in NAMES
         if not is_here:
             self._answer(400, b"Ask by the address that the program has printed.")
         return is_here
@@ -92,6 +95,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Frame-Options", "DENY")
         for name, value in (more or {}).items():
             self.send_header(name, value)
         self.end_headers()

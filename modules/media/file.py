@@ -18,6 +18,7 @@ from .pillow import is_heif
 # Without "explode" a decoder paints over what is damaged and says nothing.
 STRICT = {"err_detect": "explode"}
 PLAYLISTS = {"concat", "dash", "hls", "imf", "sdp"}  # who sends such a file does not get what it names
+NO_PLAYLISTS = ",".join(sorted({name for kinds in av.formats_available for name in kinds.split(",")} - PLAYLISTS))
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # codec -> the decoder that shows transparency
 
 
@@ -28,12 +29,12 @@ def open_container(path: str | Path, options: dict[str, str] | None = None) -> a
     if os.path.isdir(path):
         raise UserError(f"{path}: is a folder; give the name of a video")
     try:
+        options = {"format_whitelist": NO_PLAYLISTS} | (options or {})
         container = av.open(ffmpeg_name(path), metadata_errors="replace", options=options)
+    except av.error.ArgumentError:  # what FFmpeg says of a kind that is not on the list
+        raise UserError(f"{path}: is a list of other files, which are not looked into; give a video itself") from None
     except Exception as error:  # not FFmpeg's alone: PyAV has Python's own for what it does not know
         raise UserError(f"{path}: is not a video that can be read ({cause(error)}); is the file complete?") from None
-    if PLAYLISTS & set(container.format.name.split(",")):
-        container.close()
-        raise UserError(f"{path}: is a list of other files, which are not looked into; give a video itself")
     return container
 
 

@@ -16,6 +16,7 @@ from ..atomic import write_text
 from ..digest import digest
 from ..errors import UserError
 from ..world.control.options import unknown
+from ..world.control.sliders import SLIDERS
 from .encoders import Semantics
 
 FORMAT = 1  # counts changes of the table's layout
@@ -44,7 +45,7 @@ class Directions:
         total = torch.zeros(sum(self.numbers))
         for name, amount in edits.items():
             if name not in self.sliders:
-                raise unknown(name, self.sliders)
+                raise unknown(name, {**SLIDERS, **self.sliders})
             total += amount * torch.tensor(self.sliders[name])
         return total
 

@@ -96,11 +96,10 @@ class GroupFraming(Framing):
     def source_video(self, path: str | Path) -> GroupVideo:
         """The same of a video; who is who is told by the frames that show as many faces as most do."""
         overview = self._source_framer.overview(media.frames_throughout(path), self.size[0])
-        names = self._wanted
+        overview, names = overview.usual, self._wanted
+        if not overview.faces:
+            raise no_face(path)
         if names is None:
-            overview = overview.usual
-            if not overview.faces:
-                raise no_face(path)
             names = tuple(str(number + 1) for number in range(len(overview.faces[0])))
         self._check(len(names), path)
         videos = [self._video_of(path, name, overview) for name in names]

@@ -41,21 +41,27 @@ def check_group(args: argparse.Namespace) -> None:
     drivers, faces = listed(args.driving_video), listed(args.face)
     if not is_group(args):
         if len(drivers) > 1:
-            raise UserError("--driving_video: several drivers are of several faces; add --face all, or one for each")
+            raise UserError("--driving_video: several drivers are for several faces; add --face all, or name each")
         return
     if ALL in faces and len(faces) > 1:
-        raise UserError("--face all: these are all there are; leave the other --face out")
+        raise UserError("--face all names every face; leave the other --face out")
     if len(set(faces)) < len(faces):
         raise UserError(f"--face: {next(name for name in faces if faces.count(name) > 1)} is named twice; name it once")
     if ALL not in faces and len(drivers) not in (0, 1, len(faces)):
         raise UserError(f"--driving_video: {len(drivers)} drivers for {len(faces)} faces; give one, or one each")
     if len(drivers) > 1 and args.reference_image is not None:
         raise UserError("--reference_image: each face has a driver already; give it as one of the --driving_video")
+    if args.relative and len(drivers) > 1:
+        from .. import media
+
+        pictures = [media.is_image(driver) for driver in drivers]
+        if any(pictures) and not all(pictures):
+            raise UserError("--relative: a driving picture has no first frame; give videos alone, or leave it out")
     for name in chosen(args, ("find_best_frame", "save_motion")):
         raise UserError(f"--{name} looks at one face and its driver; name one --face")
     if args.paste_back is False:
         raise UserError("--no-paste_back writes the square of one face; name one --face")
     if args.faceless == "skip":
-        raise UserError("--faceless skip: others are seen while one is not; name one --face")
+        raise UserError("--faceless skip: a frame may lack one face and show another; name one --face")
     if args.track and args.source_video is not None:
         raise UserError("--track: the crops of several faces of a --source_video rest; leave it out")

@@ -28,7 +28,7 @@ class PerceptualNetwork(nn.Module):
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
         self.eval().requires_grad_(False)
-        self._half: list[nn.ModuleList] = []  # in a list: no part of this network's state
+        self._half: dict[tuple[torch.dtype, torch.device], list[nn.ModuleList]] = {}  # lists: no part of its state
 
     def train(self, mode: bool = True) -> PerceptualNetwork:
         return super().train(False)
@@ -36,16 +36,17 @@ class PerceptualNetwork(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         out, features = (image - self.mean) / self.std, []
         half = torch.is_autocast_enabled(image.device.type)
-        for stage in self._in_half(torch.get_autocast_dtype(image.device.type)) if half else self.stages:
+        for stage in self._in_half(torch.get_autocast_dtype(image.device.type), image.device) if half else self.stages:
             out = stage(out)
             features.append(out)
         return features
 
-    def _in_half(self, dtype: torch.dtype) -> nn.ModuleList:
+    def _in_half(self, dtype: torch.dtype, device: torch.device) -> nn.ModuleList:
         """The stages in half precision, made once: autocast would do so at every call, since they do not learn."""
-        if not self._half:
-            self._half.append(copy.deepcopy(self.stages).to(dtype))
-        return self._half[0]
+        if (dtype, device) not in self._half:
+            with torch.inference_mode(False):
+                self._half[dtype, device] = [copy.deepcopy(self.stages).to(dtype)]
+        return self._half[dtype, device][0]
 
 
 def _vgg19_stages(weights: dict[str, Tensor] | None) -> list[nn.Module]:
