@@ -221,7 +221,6 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, full_disk, suffix,
 def test_reading_holds_no_frames(tmp_path):
     """Memory does not grow with the length, not even until the garbage collector comes by."""
 
-
     def held() -> int:
         return sum(type(item) is av.VideoFrame for item in gc.get_objects())
 
