@@ -36,7 +36,7 @@ def cost(pictures: int) -> None:
         sources = {"a folder": folder / "stills", "shards": folder / "shards" / _pattern(len(shards))}
         for source, root in sources.items():
             print(f"from {source}:", flush=True)
-            _train(folder / source, str(root))
+            _train(folder / f"from {source}", str(root))
         print("drawn at 30 steps, guided:")
         options = PortraitOptions(prompt=portraits[0].text, num_images=DRAWN)
         artist = Portraitist(load_pipeline(str(BUNDLED), crop=False, cpu=True), options, str(portraits[0].image))
