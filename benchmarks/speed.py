@@ -203,7 +203,7 @@ def pairs(timing: Timing) -> None:
 
 def add_timing(parser: Parser, rounds: int) -> None:
     """The options that :func:`timing_of` reads."""
-    parser.add_argument("--rounds", type=number(int, 1, 1000), default=rounds, help=f"repetitions (default: {rounds})")
+    parser.add_argument("--rounds", type=number(int, 1, 1000), default=rounds, help="repetitions")
     parser.add_argument("--processor", action="store_true", help="count the processor's time")
 
 
@@ -213,16 +213,19 @@ def timing_of(args: argparse.Namespace) -> Timing:
 
 def main() -> None:
     parser = Parser(__doc__.splitlines()[0])
-    parts = {"inference": inference, "latency": latency, "onnx": by_onnx}
-    parser.add_argument("part", choices=[*parts, "pairs"])
-    add_timing(parser, 5)
-    parser.add_argument("--frames", type=number(int, 2, 1000), default=16, help="of a clip (default: 16)")
-    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    parts = parser.add_subparsers(dest="part", required=True)
+    add_timing(parts.add_parser("pairs"), 5)
+    drawing = {"inference": inference, "latency": latency, "onnx": by_onnx}
+    for name in drawing:
+        part = parts.add_parser(name)
+        add_timing(part, 5)
+        part.add_argument("--frames", type=number(int, 2, 1000), default=16, help="of a clip")
+        part.add_argument("--cpu", action="store_true", help="do not use a GPU")
     args = parser.parse_args()
     if args.part == "pairs":
         pairs(timing_of(args))
     else:
-        parts[args.part](timing_of(args), args.frames, args.cpu)
+        drawing[args.part](timing_of(args), args.frames, args.cpu)
 
 
 if __name__ == "__main__":

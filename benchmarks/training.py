@@ -176,19 +176,22 @@ def waiting(batches: Iterator[Batch], learn: Callable[[Batch], float], steps: in
 
 def main() -> None:
     parser = Parser(__doc__.splitlines()[0])
-    parser.add_argument("part", choices=["step", "curves", "loader"])
-    add_timing(parser, 5)
-    parser.add_argument("--pairs", type=number(int, 2, 1000), default=4, help="of a step (default: 4)")
-    parser.add_argument("--steps", type=number(int, 1, 10**6), help="of curves (500) and of loader (20)")
-    parser.add_argument("--workers", type=number(int, 0, 256), nargs="+", default=[2, 16], help="of loader")
-    parser.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    parts = parser.add_subparsers(dest="part", required=True)
+    by_part = {name: parts.add_parser(name) for name in ("step", "curves", "loader")}
+    for part in by_part.values():
+        part.add_argument("--pairs", type=number(int, 2, 1000), default=4, help="of a step")
+        part.add_argument("--cpu", action="store_true", help="do not use a GPU")
+    add_timing(by_part["step"], 5)
+    for name, steps in (("curves", 500), ("loader", 20)):
+        by_part[name].add_argument("--steps", type=number(int, 1, 10**6), default=steps, help="to train")
+    by_part["loader"].add_argument("--workers", type=number(int, 0, 256), nargs="+", default=[2, 16], help="processes")
     args = parser.parse_args()
     if args.part == "step":
         step(timing_of(args), args.pairs, args.cpu)
     elif args.part == "curves":
-        curves(args.steps or 500, args.pairs, args.cpu)
+        curves(args.steps, args.pairs, args.cpu)
     else:
-        loader(args.steps or 20, args.workers, args.pairs, args.cpu)
+        loader(args.steps, args.workers, args.pairs, args.cpu)
 
 
 if __name__ == "__main__":

@@ -34,9 +34,10 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """Shows defaults, and reports a wrong command line in one line, as any other mistake."""
 
-    def __init__(self, description: str | None = None):
+    def __init__(self, description: str | None = None, prog: str | None = None):
         name = started_module()
-        super().__init__(name and f"python -m {name}", description=description, formatter_class=HelpFormatter)
+        prog = prog or (name and f"python -m {name}")
+        super().__init__(prog, description=description, formatter_class=HelpFormatter)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message}; --help lists the options\n")

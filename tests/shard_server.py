@@ -1,4 +1,4 @@
-"""A real web server of shards."""
+"""A real web server of shards, and fixtures of tests that name this module as their plugin."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ import http.server
 import re
 import threading
 from pathlib import Path
+
+import pytest
+from tiny_mef import write_workshop
+
+from modules.data.portraits import read_portraits
+from modules.data.shards.writing import write_shards
+from modules.storage import places
 
 NAME = "portraits-{00000..00002}.tar"  # of eight portraits, three in a shard
 
@@ -48,3 +55,22 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory) -> Path:
+    folder = write_workshop(tmp_path_factory.mktemp("workshop"))
+    write_shards(read_portraits(folder / "portraits")[0], folder / "shards", 3)
+    return folder
+
+
+@pytest.fixture
+def server(workshop):
+    with Server(workshop) as made:
+        yield made
+        made.shutdown()
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(places, "PAUSES", (0.01, 0.01))

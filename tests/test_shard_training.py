@@ -16,12 +16,10 @@ import webdataset
 from shard_server import NAME, Server
 from test_mef_training import PARAMETERS, command, train
 from test_training import assert_identical, newest
-from tiny_mef import values, write_config, write_workshop
+from tiny_mef import values, write_config
 
 from modules.config.files import mef_config_from_dict
-from modules.data.portraits import read_portraits
 from modules.data.sampling import loader_of
-from modules.data.shards.writing import write_shards
 from modules.errors import UserError
 from modules.mef.cache.shards import Cache
 from modules.mef.dataset import PortraitDataset
@@ -29,24 +27,7 @@ from modules.mef.train import read_tables
 from modules.storage import places
 from modules.training.checkpoint import load_checkpoint
 
-
-@pytest.fixture(scope="module")
-def workshop(tmp_path_factory) -> Path:
-    folder = write_workshop(tmp_path_factory.mktemp("workshop"))
-    write_shards(read_portraits(folder / "portraits")[0], folder / "shards", 3)
-    return folder
-
-
-@pytest.fixture
-def server(workshop):
-    with Server(workshop) as made:
-        yield made
-        made.shutdown()
-
-
-@pytest.fixture
-def impatient(monkeypatch):
-    monkeypatch.setattr(places, "PAUSES", (0.01, 0.01))
+pytest_plugins = "shard_server"  # its fixtures
 
 
 def config_of(workshop: Path, root: str, cache: str | None, **changes):

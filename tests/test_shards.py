@@ -15,7 +15,6 @@ import pytest
 import scripts
 import webdataset
 from shard_server import NAME, Server
-from tiny_mef import write_workshop
 
 from modules import media
 from modules.data.portraits import read_portraits
@@ -24,24 +23,7 @@ from modules.data.shards.writing import write_shards
 from modules.errors import UserError
 from modules.storage import places, tars
 
-
-@pytest.fixture(scope="module")
-def workshop(tmp_path_factory) -> Path:
-    folder = write_workshop(tmp_path_factory.mktemp("workshop"))
-    write_shards(read_portraits(folder / "portraits")[0], folder / "shards", 3)
-    return folder
-
-
-@pytest.fixture
-def server(workshop):
-    with Server(workshop) as made:
-        yield made
-        made.shutdown()
-
-
-@pytest.fixture
-def impatient(monkeypatch):
-    monkeypatch.setattr(places, "PAUSES", (0.01, 0.01))
+pytest_plugins = "shard_server"  # its fixtures
 
 
 def test_braces_stand_for_several_names():

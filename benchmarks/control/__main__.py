@@ -27,25 +27,30 @@ from .templates import templates
 
 def main() -> None:
     parser = Parser(__doc__.splitlines()[0])
-    add = parser.add_argument
-    add("what", choices=("jitter", "openings", "sliders", "templates"), help="what to measure")
-    what = "folder of videos: that drive, of jitter (default: the bundled ones), or whose first frames sliders change"
-    add("--clips", type=Path, help=what)
-    add("--photographs", type=Path, help="sliders: folder of photographs to change (default: Inputs)")
-    add("--frames", type=number(int, 10, 10**4), default=50, help="jitter: frames of each")
-    add("--motion", choices=("rigged", "mesh"), default="rigged", help="jitter: what moves the photograph")
-    add("--people", type=number(int, 3, 1000), help="rendered people (default: openings 8, sliders 3, templates 16)")
-    add("--clips_each", type=number(int, 2, 100), default=4, help="templates: clips of a person")
-    add("--sheet", type=Path, help="picture to write: a row for a person, or for a slider of the last one")
+    parts = parser.add_subparsers(dest="what", required=True)
+    by_part = {name: parts.add_parser(name) for name in ("jitter", "openings", "sliders", "templates")}
+    add = by_part["jitter"].add_argument
+    add("--clips", type=Path, default=DRIVERS, help="folder of videos that drive (default: the bundled ones)")
+    add("--frames", type=number(int, 10, 10**4), default=50, help="of each")
+    add("--motion", choices=("rigged", "mesh"), default="rigged", help="what moves the photograph")
+    for name, people in (("openings", 8), ("sliders", 3), ("templates", 16)):
+        by_part[name].add_argument("--people", type=number(int, 3, 1000), default=people, help="rendered people")
+    for name in ("openings", "sliders"):
+        what = "picture to write: a row for a person, or for a slider of the last one"
+        by_part[name].add_argument("--sheet", type=Path, help=what)
+    add = by_part["sliders"].add_argument
+    add("--photographs", type=Path, help="folder of photographs to change (default: Inputs)")
+    add("--clips", type=Path, help="folder of videos whose first frames are changed")
+    by_part["templates"].add_argument("--clips_each", type=number(int, 2, 100), default=4, help="clips of a person")
     args = parser.parse_args()
     if args.what == "jitter":
-        jitter(args.clips or DRIVERS, args.frames, args.motion)
+        jitter(args.clips, args.frames, args.motion)
     elif args.what == "openings":
-        openings(args.people or 8, args.sheet)
+        openings(args.people, args.sheet)
     elif args.what == "sliders":
-        sliders(args.people or 3, args.photographs, args.clips, args.sheet)
+        sliders(args.people, args.photographs, args.clips, args.sheet)
     else:
-        templates(args.people or 16, args.clips_each)
+        templates(args.people, args.clips_each)
 
 
 if __name__ == "__main__":

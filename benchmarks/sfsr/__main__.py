@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from modules.arguments import Parser, number
-from modules.errors import UserError, run_script
+from modules.errors import run_script
 
 from ..mef.estimates import ROOT, estimators
 from . import estimates, real
@@ -22,22 +22,22 @@ BUNDLED = ROOT / "MEF_Checkpoints" / "sfsr"
 
 def main() -> None:
     parser = Parser(__doc__.splitlines()[0])
-    add = parser.add_argument
-    add("what", choices=("estimators", "real"), help="what to measure")
-    add("--checkpoint", type=Path, default=BUNDLED, help="folder of SFSR's adapters")
-    add("--rounds", type=number(int, 1, 100), default=5, help="repetitions of estimators' timing; the median is told")
-    add("--photographs", type=Path, help="folder of photographs, of real")
-    add("--pairs", type=number(int, 1, 10**6), default=20, help="pictures painted into for each task of real")
-    add("--steps", type=number(int, 1, 1000), default=20, help="of the base's scheduler, of real")
-    add("--seed", type=number(int, 0, 2**31), default=0, help="of who is painted into which picture, of real")
-    add(
-        "--sheet", type=Path, help="picture to write, of the first eight: source, reference, target, each task's result"
-    )
+    parts = parser.add_subparsers(dest="what", required=True)
+    of_estimators, of_real = parts.add_parser("estimators"), parts.add_parser("real")
+    for part in (of_estimators, of_real):
+        part.add_argument("--checkpoint", type=Path, default=BUNDLED, help="folder of SFSR's adapters")
+    rounds = "repetitions of the timing; the median is told"
+    of_estimators.add_argument("--rounds", type=number(int, 1, 100), default=5, help=rounds)
+    add = of_real.add_argument
+    add("--photographs", type=Path, required=True, help="folder of photographs")
+    add("--pairs", type=number(int, 1, 10**6), default=20, help="pictures painted into for each task")
+    add("--steps", type=number(int, 1, 1000), default=20, help="of the base's scheduler")
+    add("--seed", type=number(int, 0, 2**31), default=0, help="of who is painted into which picture")
+    what = "picture to write, of the first eight: source, reference, target, each task's result"
+    add("--sheet", type=Path, help=what)
     args = parser.parse_args()
     if args.what == "estimators":
         estimators(estimates.painted(args.checkpoint), args.rounds)
-    elif args.photographs is None:
-        raise UserError("--photographs: is needed with real")
     else:
         real.real(args.photographs, args.checkpoint, args.pairs, args.steps, args.seed, args.sheet)
 
