@@ -20,7 +20,7 @@ from modules.mark import Marking, label, provenance, spread
 from modules.media.xmp import read_xmp
 
 ROOT = Path(__file__).parent.parent
-WEIGHTS = ROOT / "SID_Checkpoints/sid-cpk.pth"
+WEIGHTS = ROOT / "SID_Checkpoints/sid-adv-cpk.pth"
 MADE = provenance.provenance("compositeWithTrainedAlgorithmicMedia", [WEIGHTS, "some/hub-id"])
 
 
@@ -56,9 +56,9 @@ def test_the_metadata_names_version_weights_and_kind_in_iptcs_terms(tmp_path):
     with Image.open(tmp_path / "a.png") as image:
         packet = image.info["xmp"].decode()  # Pillow finds it where PNG's XMP belongs
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert f'AISystemVersionUsed="{project["version"]}; sid-cpk.pth sha256:' in packet and "some/hub-id" in packet
+    assert f'AISystemVersionUsed="{project["version"]}; sid-adv-cpk.pth sha256:' in packet and "some/hub-id" in packet
     assert 'DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrained' in packet
-    other = provenance.provenance("compositeSynthetic", [ROOT / "SID_Checkpoints/sid-adv-cpk.pth"])
+    other = provenance.provenance("compositeSynthetic", [ROOT / "SID_Checkpoints/sid-rigged-256-cpk.pth"])
     assert other.version != MADE.version  # the hash is of the file
     element = "<Iptc4xmpExt:DigitalSourceType>http://x/trainedAlgorithmicMedia</Iptc4xmpExt:DigitalSourceType>"
     assert provenance.read(element) == provenance.Provenance("trainedAlgorithmicMedia", "", "unknown")

@@ -80,7 +80,7 @@ def main() -> None:
     add("--checkpoint", help="checkpoint of a training run, or with --onnx any (default: the bundled one)")
     add("--encoders", help="checkpoint of an encoders-only run, to take all but the generator from; with --out")
     place = parser.add_mutually_exclusive_group(required=True)
-    place.add_argument("--out", help="file to write, such as SID_Checkpoints/sid-cpk.pth")
+    place.add_argument("--out", help="file to write, such as mine.pth")
     place.add_argument("--onnx", metavar="DIR", help="new folder for ONNX files, which Inference.py --onnx runs")
     args = parser.parse_args()
     if args.onnx is not None:
