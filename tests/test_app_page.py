@@ -26,9 +26,14 @@ pytestmark = pytest.mark.skipif(browsers.FOUND is None, reason=browsers.MISSING)
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory) -> Iterator[str]:
-    with app_server.running(tmp_path_factory.mktemp("app")) as (address, _, _):
-        yield address
+def server(tmp_path_factory) -> Iterator[tuple[str, Path]]:
+    with app_server.running(tmp_path_factory.mktemp("app")) as (address, folder, _):
+        yield address, folder
+
+
+@pytest.fixture(scope="module")
+def url(server) -> str:
+    return server[0]
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +121,24 @@ def test_a_face_is_swapped(page):
     assert result.evaluate("picture => picture.naturalWidth") == media.read_image(PERSON).shape[1]
     if place := os.environ.get("DEEPEXPR_SCREENSHOT"):
         page.screenshot(path=Path(place).with_stem("swap"))
+
+
+@pytest.mark.parametrize("how", ["the page is closed", "another page is opened"])
+def test_an_upload_that_the_browser_breaks_off_is_gone_at_once(page, server, tmp_path, how):
+    def kept() -> int:
+        return sum(path.stat().st_size for path in server[1].rglob("*") if path.is_file())
+
+    before, long = kept(), tmp_path / "long.mp4"
+    long.write_bytes(bytes(40_000_000))
+    slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 2_000_000}
+    page.context.new_cdp_session(page).send("Network.emulateNetworkConditions", slow)
+    page.locator("input[type=file]").nth(1).set_input_files(long)
+    app_server.wait_for(lambda: kept() > before, "nothing has come", PATIENCE / 1000)
+    if how == "the page is closed":
+        page.close()
+    else:
+        page.goto("about:blank")
+    app_server.wait_for(lambda: kept() == before, "the upload stays")
 
 
 def test_an_error_is_one_line_on_the_page(page):
