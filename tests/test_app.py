@@ -19,11 +19,12 @@ pytest.importorskip("gradio", reason="the page needs gradio: pip install -r requ
 import app_server
 import httpx
 from app_client import LOOK, animate, path_of
-from app_server import DRIVER, PERSON, SMILE
+from app_server import DRIVER, PERSON, SMILE, SURPRISE
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from modules import media
+from modules.app.chooser import OWN
 from modules.app.files import TemporaryFiles
 from modules.app.jobs import Failed, Job, Jobs
 from modules.app.studio import Look, Studio
@@ -42,6 +43,11 @@ def page(tmp_path_factory):
 @pytest.fixture(scope="module")
 def client(page, tmp_path_factory):
     return Client(page[0], download_files=str(tmp_path_factory.mktemp("got")), verbose=False)
+
+
+@pytest.fixture(scope="module")
+def group(tmp_path_factory) -> Path:
+    return app_server.group(tmp_path_factory.mktemp("group"))
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +128,32 @@ def test_errors_are_those_of_the_command_line_without_the_servers_folders(client
         line = str(told.value)
         assert (photo if kind == "Picture" else driver).name in line and "\n" not in line
         assert str(page[1]) not in line and "/tmp" not in line
+
+
+@pytest.mark.parametrize(
+    ("driver", "own", "said"),
+    [
+        (None, SMILE, "Driving video: nothing is there yet"),
+        (DRIVER, ROOT / "README.md", "Driver of face 2: README.md is no picture or video"),
+        (DRIVER, SMILE, "--relative: a driving picture has no first frame"),
+    ],
+    ids=["shared by the others", "of another kind", "not relative"],
+)
+def test_a_driver_that_cannot_be_is_told_in_one_line(client, group, driver, own, said):
+    with pytest.raises(AppError) as told:
+        animate(client, group, driver, "Video", "all", (None, own), relative=True)
+    assert str(told.value).startswith(said) and "\n" not in str(told.value)
+
+
+def test_more_faces_than_fields_share_a_driver(client, tmp_path):
+    """Nine, of which the first has a driver of its own: the last one moves as it does alone."""
+    person = media.read_image(PERSON)
+    crowd = tmp_path / "crowd.png"
+    media.write_image(crowd, np.concatenate([person] * (OWN + 1), axis=1))
+    _, picture, _, _ = animate(client, crowd, SMILE, face="all", own=(SURPRISE,))
+    faces = np.split(media.read_image(path_of(picture)).astype(int), OWN + 1, axis=1)
+    # Faces alike are moved alike, but for the mark, and for where they fall among pixels.
+    assert np.abs(faces[-1] - faces[1]).mean() < 2 < 4 < np.abs(faces[0] - faces[1])[80:200, 80:180].mean()
 
 
 def test_other_sites_cannot_use_the_page(page):
