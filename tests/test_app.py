@@ -170,6 +170,7 @@ def test_the_page_is_on_this_computer_alone_and_asks_no_other(page):
         httpx.get(f"http://127.0.0.2:{port}")  # another address of this computer
     config = json.loads(httpx.get(f"{url}/config").text)
     assert config["analytics_enabled"] is False
+    assert "share" not in [name for part in config["components"] for name in part["props"].get("buttons") or ()]
     assert "googleapis" not in httpx.get(url).text + httpx.get(f"{url}/theme.css").text
 
 

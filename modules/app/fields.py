@@ -71,8 +71,7 @@ def results_drawn(label: str) -> list[gr.components.Component]:
 
 
 def optional_word() -> gr.Dropdown:
-    nothing = [("no word: as in the picture, if there is one", "")]
-    return gr.Dropdown(nothing + words(), value="", label="Expression by name")
+    return gr.Dropdown([("no word", ""), *words()], value="", label="Expression by name")
 
 
 def optional(path: str | None, what: str) -> str | None:
@@ -81,8 +80,8 @@ def optional(path: str | None, what: str) -> str | None:
 
 
 def photograph(label: str, visible: bool = True) -> gr.Image:
-    sources = ["upload", "webcam", "clipboard"]
-    return as_uploaded(gr.Image(label=label, height=HEIGHT, visible=visible, sources=sources, min_width=220))
+    options: dict[str, Any] = {"sources": ["upload", "webcam", "clipboard"], "buttons": KEPT}
+    return as_uploaded(gr.Image(label=label, height=HEIGHT, visible=visible, min_width=220, **options))
 
 
 def as_uploaded(field: Any) -> Any:

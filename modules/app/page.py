@@ -47,7 +47,8 @@ WAITING = 8  # people who may wait for their turn
 TAKEN = [("Expression and head pose", "both"), ("Expression only", "expression"), ("Head pose only", "pose")]
 CSS = """.status {min-height: 6em} footer {display: none !important}
 .faces {background: var(--block-background-fill)} .faces .grid-wrap {min-height: 0 !important}
-.faces .grid-container {grid-template-columns: repeat(auto-fill, 88px) !important} .own td.download {display: none}"""
+.faces .grid-container {grid-template-columns: repeat(auto-fill, 88px) !important} .own td.download {display: none}
+@media (max-width: 480px) {.tab-container button {padding: 0 8px !important}}"""
 
 Work = Callable[[Job, Path], Any]
 
@@ -186,11 +187,11 @@ class Page:
     def _swap(self) -> None:
         with gr.Row():
             with gr.Column():
+                target = photograph("Picture to change")
+                chooser = FaceChooser(target, self.studio.faces, has_all=False)
                 with gr.Row():
-                    target = photograph("Picture to change")
                     photo = photograph("Who (optional)")
                     picture = photograph("Expression (optional)")
-                chooser = FaceChooser(target, self.studio.faces, has_all=False)
                 word = optional_word()
                 with gr.Accordion("More options", open=False):
                     drawn = draws(1, GUIDANCE, "Show all pictures side by side")
