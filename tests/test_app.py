@@ -26,7 +26,7 @@ from gradio_client.exceptions import AppError
 from modules import media
 from modules.app.chooser import OWN
 from modules.app.files import TemporaryFiles
-from modules.app.jobs import Failed, Job, Jobs
+from modules.app.jobs import Failed, Job, Jobs, Stopped
 from modules.app.studio import Look, Studio
 from modules.errors import UserError
 from modules.sid.motion import MotionOptions
@@ -185,7 +185,7 @@ def test_a_job_is_cancelled_at_its_next_frame_and_leaves_nothing(tmp_path):
     def work(job: Job) -> Path:
         return Studio(cpu=True).animate(str(PERSON), str(DRIVER), folder, MotionOptions(), Look())
 
-    with pytest.raises(Failed, match="Cancelled"):
+    with pytest.raises(Stopped, match="Cancelled"):
         jobs.run("me", work, show)
     assert list(folder.iterdir()) == [] and not jobs.cancel("me")
 
@@ -207,7 +207,7 @@ def test_who_waits_for_a_turn_can_be_cancelled_too(tmp_path):
             assert time.monotonic() < deadline
         go_on.set()
         one.result(10)
-        with pytest.raises(Failed, match="Cancelled"):
+        with pytest.raises(Stopped, match="Cancelled"):
             two.result(10)
     assert worked == []
 

@@ -32,7 +32,7 @@ from .fields import (
     results_drawn,
     words,
 )
-from .jobs import Failed, Job, Jobs
+from .jobs import Failed, Job, Jobs, Stopped
 from .studio import Look, Studio
 
 TITLE = "DeepExpr"
@@ -229,6 +229,8 @@ class Page:
                 made, notes = self.jobs.run(
                     request.session_hash or "", lambda job: work(job, folder, *values), lambda a, b: progress(a, desc=b)
                 )
+            except Stopped as stopped:
+                return [*cleared()[:-1], str(stopped)]
             except Failed as failure:
                 raise gr.Error(str(failure), duration=None, print_exception=False) from None
             lines = [f"Done in {time.monotonic() - begun:.0f} s.", *notes]
