@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from modules.arguments import TableParser, listed
+from modules.arguments import TableParser
 from modules.bundled import BUNDLED, BUNDLED_MEF
 from modules.command import MEF_ONLY, SID_ONLY, parser_of
 from modules.errors import UserError, run_script
@@ -238,8 +238,7 @@ def animate(args: argparse.Namespace) -> None:
     from modules.config.rigged import RiggedConfig
     from modules.mark.marking import of_photograph
     from modules.sid import inference
-    from modules.sid.framing import Framing
-    from modules.sid.group import GroupFraming, together
+    from modules.sid.group import framing_for, together
     from modules.sid.motion import MotionOptions
     from modules.sid.template import Template
 
@@ -269,8 +268,7 @@ def animate(args: argparse.Namespace) -> None:
             motion = options.resolved(config.model_params.encoder_params is not None)
             if args.adapt_scale and motion == "embedding":
                 print("--adapt_scale: embedding motion is built on the source's own key points and needs no scaling")
-    several = is_group(args)
-    framing = (partial(GroupFraming, drivers=len(listed(args.driving_video)) or 1) if several else Framing)(
+    framing = framing_for(args.face, args.driving_video)(
         size,
         args.crop,
         args.detector,
@@ -290,7 +288,7 @@ def animate(args: argparse.Namespace) -> None:
         animated = onnx_model(args.onnx, args.onnx_provider, args.cpu)
     else:
         animated = model(args.config, args.checkpoint, args.precision or "auto", args.cpu)
-    if several:
+    if is_group(args):
         animated = together(animated)
     if args.expression is not None or (alone and args.source_video is None):
         show(args, animated(options), framing)

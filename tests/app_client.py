@@ -6,13 +6,26 @@ from pathlib import Path
 
 from gradio_client import Client, handle_file
 
+from modules.app.chooser import OWN
+
 LOOK = ["model", "largest", False]
 
 
-def animate(client: Client, photo: Path | None, driver: Path | None, kind: str = "Picture") -> list:
-    photo, driver = (None if path is None else handle_file(str(path)) for path in (photo, driver))
+def animate(
+    client: Client,
+    photo: Path | None,
+    driver: Path | None,
+    kind: str = "Picture",
+    face: str = "largest",
+    own: tuple[Path | None, ...] = (),
+    relative: bool = False,
+) -> list:
+    """``own``: drivers of faces from the left, in place of ``driver``."""
+    given = (photo, driver, *own, *[None] * (OWN - len(own)))
+    photo, driver, *own = (None if path is None else handle_file(str(path)) for path in given)
     video, picture = (driver, None) if kind == "Video" else (None, driver)
-    return client.predict(photo, kind, video, picture, "both", 1, False, *LOOK, api_name="/animate")
+    look = [face if value == "largest" else value for value in LOOK]
+    return client.predict(photo, kind, video, picture, "both", 1, relative, *look, *own, api_name="/animate")
 
 
 def path_of(shown: object) -> Path:

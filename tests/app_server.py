@@ -7,22 +7,42 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import scripts
+
+from modules import media
 
 INPUTS = Path(__file__).parent.parent / "Inputs"
 PERSON = INPUTS / "Identities/person-3.png"
 SMILE = INPUTS / "driving static images/happiness.png"
+SURPRISE = SMILE.with_stem("surprise")
 DRIVER = INPUTS / "driving videos/driver-1.mp4"
+
+
+def group(place: Path) -> Path:
+    """A photograph of two people, the larger of whom stands on the right."""
+    people = [media.read_image(PERSON.with_name(f"person-{number}.png")) for number in (3, 2)]
+    left = np.full_like(people[0], 200)
+    left[52:] = media.resize(people[0], 204, 256)
+    media.write_image(place / "group.png", np.concatenate([left, people[1]], axis=1))
+    return place / "group.png"
 
 
 def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
+
+
+def wait_for(is_so: Callable[[], bool], complaint: str, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, complaint
+        time.sleep(0.05)
 
 
 @contextlib.contextmanager

@@ -19,13 +19,14 @@ pytest.importorskip("gradio", reason="the page needs gradio: pip install -r requ
 import app_server
 import httpx
 from app_client import LOOK, animate, path_of
-from app_server import DRIVER, PERSON, SMILE
+from app_server import DRIVER, PERSON, SMILE, SURPRISE
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from modules import media
+from modules.app.chooser import OWN
 from modules.app.files import TemporaryFiles
-from modules.app.jobs import Failed, Job, Jobs
+from modules.app.jobs import Failed, Job, Jobs, Stopped
 from modules.app.studio import Look, Studio
 from modules.errors import UserError
 from modules.sid.motion import MotionOptions
@@ -42,6 +43,11 @@ def page(tmp_path_factory):
 @pytest.fixture(scope="module")
 def client(page, tmp_path_factory):
     return Client(page[0], download_files=str(tmp_path_factory.mktemp("got")), verbose=False)
+
+
+@pytest.fixture(scope="module")
+def group(tmp_path_factory) -> Path:
+    return app_server.group(tmp_path_factory.mktemp("group"))
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +130,32 @@ def test_errors_are_those_of_the_command_line_without_the_servers_folders(client
         assert str(page[1]) not in line and "/tmp" not in line
 
 
+@pytest.mark.parametrize(
+    ("driver", "own", "said"),
+    [
+        (None, SMILE, "Driving video: nothing is there yet"),
+        (DRIVER, ROOT / "README.md", "Driver of face 2: README.md is no picture or video"),
+        (DRIVER, SMILE, "--relative: a driving picture has no first frame"),
+    ],
+    ids=["shared by the others", "of another kind", "not relative"],
+)
+def test_a_driver_that_cannot_be_is_told_in_one_line(client, group, driver, own, said):
+    with pytest.raises(AppError) as told:
+        animate(client, group, driver, "Video", "all", (None, own), relative=True)
+    assert str(told.value).startswith(said) and "\n" not in str(told.value)
+
+
+def test_more_faces_than_fields_share_a_driver(client, tmp_path):
+    """Nine, of which the first has a driver of its own: the last one moves as it does alone."""
+    person = media.read_image(PERSON)
+    crowd = tmp_path / "crowd.png"
+    media.write_image(crowd, np.concatenate([person] * (OWN + 1), axis=1))
+    _, picture, _, _ = animate(client, crowd, SMILE, face="all", own=(SURPRISE,))
+    faces = np.split(media.read_image(path_of(picture)).astype(int), OWN + 1, axis=1)
+    # Faces alike are moved alike, but for the mark, and for where they fall among pixels.
+    assert np.abs(faces[-1] - faces[1]).mean() < 2 < 4 < np.abs(faces[0] - faces[1])[80:200, 80:180].mean()
+
+
 def test_other_sites_cannot_use_the_page(page):
     url, _ = page
     assert httpx.get(url, headers={"Host": "evil.example"}).status_code == 400
@@ -138,6 +170,7 @@ def test_the_page_is_on_this_computer_alone_and_asks_no_other(page):
         httpx.get(f"http://127.0.0.2:{port}")  # another address of this computer
     config = json.loads(httpx.get(f"{url}/config").text)
     assert config["analytics_enabled"] is False
+    assert "share" not in [name for part in config["components"] for name in part["props"].get("buttons") or ()]
     assert "googleapis" not in httpx.get(url).text + httpx.get(f"{url}/theme.css").text
 
 
@@ -152,7 +185,7 @@ def test_a_job_is_cancelled_at_its_next_frame_and_leaves_nothing(tmp_path):
     def work(job: Job) -> Path:
         return Studio(cpu=True).animate(str(PERSON), str(DRIVER), folder, MotionOptions(), Look())
 
-    with pytest.raises(Failed, match="Cancelled"):
+    with pytest.raises(Stopped, match="Cancelled"):
         jobs.run("me", work, show)
     assert list(folder.iterdir()) == [] and not jobs.cancel("me")
 
@@ -174,7 +207,7 @@ def test_who_waits_for_a_turn_can_be_cancelled_too(tmp_path):
             assert time.monotonic() < deadline
         go_on.set()
         one.result(10)
-        with pytest.raises(Failed, match="Cancelled"):
+        with pytest.raises(Stopped, match="Cancelled"):
             two.result(10)
     assert worked == []
 

@@ -84,6 +84,15 @@ def video(path: str | None, what: str) -> str:
     return given
 
 
+def picture_or_video(path: str | None, what: str) -> str:
+    """The path of either.  Raises UserError where there is none, or the file is none."""
+    given = _given(path, what)
+    if not (media.is_image(given) or media.is_video(given)):
+        name = Path(given).name
+        raise UserError(f"{what}: {name} is no picture or video that can be read; give a JPEG, PNG, MP4 or WebM file")
+    return given
+
+
 def _given(path: str | None, what: str) -> str:
     if path is None:
         raise UserError(f"{what}: nothing is there yet; drop a file, or click an example")

@@ -26,6 +26,10 @@ class Failed(Exception):
     """One line that says why there is no result."""
 
 
+class Stopped(Failed):
+    """Somebody asked for the end of the work: no fault."""
+
+
 class Job:
     """Watches a piece of work for whoever asked for it (:class:`..progress.Watcher`).
 
@@ -84,7 +88,8 @@ class Jobs:
         """What ``work`` returns, and what is to be known of it.
 
         Raises:
-            Failed: its UserError, or that somebody cancelled it, as one line.
+            Failed: its UserError as one line, or another fault.
+            Stopped: somebody cancelled it.
         """
         job = Job(show)
         self._running[who] = job
@@ -94,7 +99,7 @@ class Jobs:
                 result = work(job)
             return result, [self._named(line) for line in job.notes]
         except Cancelled:
-            raise Failed("Cancelled.") from None
+            raise Stopped("Cancelled.") from None
         except UserError as error:
             raise Failed(self._named(str(error))) from None
         except Exception:

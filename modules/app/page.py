@@ -9,13 +9,30 @@ from typing import Any
 
 import gradio as gr
 
-from ..bundled import bundled
-from ..mef.options import PortraitOptions
 from ..mef.target import GUIDANCE, Given
+from ..sid.drivers import Paths
+from ..sid.group_options import ALL
 from ..sid.motion import MotionOptions
-from ..world.emotions import NEUTRAL, emotions
 from . import files
-from .jobs import Failed, Job, Jobs
+from .chooser import FaceChooser, OwnDrivers
+from .fields import (
+    UNSEEN,
+    as_uploaded,
+    controls,
+    drawn_by,
+    draws,
+    examples,
+    looks,
+    of_animation,
+    of_drawing,
+    optional,
+    optional_word,
+    photograph,
+    result_of_animation,
+    results_drawn,
+    words,
+)
+from .jobs import Failed, Job, Jobs, Stopped
 from .studio import Look, Studio
 
 TITLE = "DeepExpr"
@@ -28,10 +45,10 @@ PROMPT = (
 )
 WAITING = 8  # people who may wait for their turn
 TAKEN = [("Expression and head pose", "both"), ("Expression only", "expression"), ("Head pose only", "pose")]
-WAYS = [("The trained model (quick)", "model"), ("A 3D head fitted to the photograph (slower)", "mesh")]
-HEIGHT = 290  # pixels of a field for files
-UNSEEN: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}  # of small changes
-CSS = ".status {min-height: 6em} footer {display: none !important}"
+CSS = """.status {min-height: 6em} footer {display: none !important}
+.faces {background: var(--block-background-fill)} .faces .grid-wrap {min-height: 0 !important}
+.faces .grid-container {grid-template-columns: repeat(auto-fill, 88px) !important} .own td.download {display: none}
+@media (max-width: 480px) {.tab-container button {padding: 0 8px !important}}"""
 
 Work = Callable[[Job, Path], Any]
 
@@ -64,6 +81,8 @@ class Page:
                     photo = photograph("Photograph")
                     video = as_uploaded(gr.Video(label="Driving video", include_audio=False, min_width=220))
                     picture = photograph("Driving picture", visible=False)
+                chooser = FaceChooser(photo, self.studio.faces, has_all=True)
+                own = OwnDrivers(photo, chooser)
                 with gr.Accordion("More options", open=False):
                     take = gr.Dropdown(TAKEN, value="both", label="Taken from the driver")
                     strength = gr.Slider(0, 2, 1, step=0.1, label="Strength (1: as the driver)")
@@ -71,7 +90,7 @@ class Page:
                     relative = gr.Checkbox(
                         label=what, info="for a driving video that does not begin with a neutral face"
                     )
-                    look = looks("Show photograph, driver and result side by side")
+                    look = looks(chooser.face, "Show photograph, driver and result side by side")
                 buttons, state = controls("Animate")
             with gr.Column():
                 shown = result_of_animation()
@@ -86,17 +105,31 @@ class Page:
         )
 
         def work(job: Job, folder: Path, *values: Any) -> Path:
-            photo, kind, video, picture, take, strength, relative, *look = values
+            photo, kind, video, picture, take, strength, relative, way, face, beside, *own = values
             person = files.picture(photo, "Photograph")
-            driver = (
-                files.video(video, "Driving video") if kind == "Video" else files.picture(picture, "Driving picture")
-            )
-            job.say("Looking for the faces")
-            options = MotionOptions(drive=take, strength=strength, relative=relative and kind == "Video")
-            return self.studio.animate(person, driver, folder, options, Look(*look))
 
-        fields = [photo, kind, video, picture, take, strength, relative, *look]
+            def shared() -> str:
+                if kind == "Video":
+                    return files.video(video, "Driving video")
+                return files.picture(picture, "Driving picture")
+
+            has_own = face == ALL and any(own)
+            driver = self._each_driver(person, own, shared) if has_own else shared()
+            job.say("Looking for the faces")
+            options = MotionOptions(drive=take, strength=strength, relative=relative)
+            return self.studio.animate(person, driver, folder, options, Look(way, face, beside))
+
+        fields = [photo, kind, video, picture, take, strength, relative, *look, *own.fields]
         self._connect(buttons, state, work, fields, shown, of_animation, "animate")
+
+    def _each_driver(self, photo: str, own: Sequence[str | None], shared: Callable[[], str]) -> Paths:
+        """Of every face the driver: its own, or where it has none the one that they share."""
+        count = len(self.studio.faces(photo)[0])
+        given = [*own, *[None] * (count - len(own))][:count]
+        return tuple(
+            shared() if path is None else files.picture_or_video(path, f"Driver of face {number}")
+            for number, path in enumerate(given, 1)
+        )
 
     def _express(self) -> None:
         with gr.Row():
@@ -108,8 +141,9 @@ class Page:
                         strength = gr.Slider(0, 1.5, 1, step=0.1, label="Strength")
                         kind = gr.Radio(["Picture", "Clip"], value="Picture", label="Result")
                         seconds = gr.Slider(1, 10, 3, step=0.5, label="Seconds, there and back", visible=False)
+                chooser = FaceChooser(photo, self.studio.faces, has_all=True)
                 with gr.Accordion("More options", open=False):
-                    look = looks("Show photograph and result side by side")
+                    look = looks(chooser.face, "Show photograph and result side by side")
                 buttons, state = controls("Express")
             with gr.Column():
                 shown = result_of_animation()
@@ -153,13 +187,13 @@ class Page:
     def _swap(self) -> None:
         with gr.Row():
             with gr.Column():
+                target = photograph("Picture to change")
+                chooser = FaceChooser(target, self.studio.faces, has_all=False)
                 with gr.Row():
-                    target = photograph("Picture to change")
                     photo = photograph("Who (optional)")
                     picture = photograph("Expression (optional)")
                 word = optional_word()
                 with gr.Accordion("More options", open=False):
-                    face = which_face("Of several faces in the picture to change")
                     drawn = draws(1, GUIDANCE, "Show all pictures side by side")
                 buttons, state = controls("Swap")
             with gr.Column():
@@ -173,7 +207,7 @@ class Page:
             job.say("Loading the networks")
             return self.studio.swap(given, face, folder, drawn_by("", *drawn))
 
-        fields = [target, photo, word, picture, face, *drawn]
+        fields = [target, photo, word, picture, chooser.face, *drawn]
         self._connect(buttons, state, work, fields, shown, of_drawing, "swap")
 
     def _connect(
@@ -195,6 +229,8 @@ class Page:
                 made, notes = self.jobs.run(
                     request.session_hash or "", lambda job: work(job, folder, *values), lambda a, b: progress(a, desc=b)
                 )
+            except Stopped as stopped:
+                return [*cleared()[:-1], str(stopped)]
             except Failed as failure:
                 raise gr.Error(str(failure), duration=None, print_exception=False) from None
             lines = [f"Done in {time.monotonic() - begun:.0f} s.", *notes]
@@ -213,103 +249,3 @@ class Page:
             run, fields, outputs, show_progress_on=state, api_name=name, **turn
         )
         stop.click(cancel, None, state, cancels=[running], queue=False, api_visibility="private")
-
-
-def of_animation(made: Path) -> list[Any]:
-    """A video or a picture where it is shown, and as a file to be had."""
-    is_video = made.suffix == ".mp4"
-    return [
-        gr.update(value=str(made) if is_video else None, visible=is_video),
-        gr.update(value=None if is_video else str(made), visible=not is_video),
-        gr.update(value=str(made), interactive=True),
-    ]
-
-
-def of_drawing(made: list[Path]) -> list[Any]:
-    return [[str(path) for path in made]]
-
-
-def result_of_animation() -> list[gr.components.Component]:
-    video = gr.Video(label="Result", height=400, interactive=False, autoplay=True, loop=True)
-    picture = gr.Image(label="Result", height=400, interactive=False, visible=False, format="png")
-    return [video, picture, gr.DownloadButton("Download", interactive=False)]
-
-
-def controls(name: str) -> tuple[tuple[gr.Button, gr.Button], gr.Markdown]:
-    """A button that begins, one that cancels, and where progress is shown."""
-    with gr.Row():
-        buttons = gr.Button(name, variant="primary", scale=3, min_width=120), gr.Button("Cancel", min_width=80)
-    return buttons, gr.Markdown("Drop your files above, or click an example.", container=True, elem_classes="status")
-
-
-def looks(beside: str) -> list[gr.components.Component]:
-    """The fields of :class:`.studio.Look`."""
-    way = gr.Dropdown(WAYS, value="model", label="Moved by")
-    return [way, which_face("Of several faces in the photograph"), gr.Checkbox(label=beside)]
-
-
-def which_face(label: str) -> gr.Dropdown:
-    return gr.Dropdown(["largest", "left", "right"], value="largest", label=label)
-
-
-def draws(number: int, guidance: float, beside: str) -> list[gr.components.Component]:
-    """The fields of :func:`drawn_by`."""
-    return [
-        gr.Slider(1, 4, number, step=1, label="Pictures"),
-        gr.Slider(1, 10, guidance, step=0.5, label="Weight of prompt, person and expression"),
-        gr.Number(0, label="Seed (another number: other pictures)", precision=0, minimum=0),
-        gr.Checkbox(label=beside),
-    ]
-
-
-def drawn_by(prompt: str, number: int, guidance: float, seed: float | None, beside: bool) -> PortraitOptions:
-    """What the fields say."""
-    return PortraitOptions(prompt, num_images=number, guidance_scale=guidance, seed=int(seed or 0), grid=beside)
-
-
-def results_drawn(label: str) -> list[gr.components.Component]:
-    return [gr.Gallery(label=label, columns=2, height=400, object_fit="contain", interactive=False)]
-
-
-def optional_word() -> gr.Dropdown:
-    nothing = [("no word: as in the picture, if there is one", "")]
-    return gr.Dropdown(nothing + words(), value="", label="Expression by name")
-
-
-def optional(path: str | None, what: str) -> str | None:
-    """A picture, if one was dropped.  Raises UserError where the file is none."""
-    return None if path is None else files.picture(path, what)
-
-
-def photograph(label: str, visible: bool = True) -> gr.Image:
-    sources = ["upload", "webcam", "clipboard"]
-    return as_uploaded(gr.Image(label=label, height=HEIGHT, visible=visible, sources=sources, min_width=220))
-
-
-def as_uploaded(field: Any) -> Any:
-    """Give what is dropped to the work as it is: the package reads files itself, more kinds of them, and exactly.
-
-    Of the class, since an example's click makes another object; not of a class of ours, of which gradio writes files
-    into the source folder.
-    """
-    type(field).preprocess = lambda _, given: None if given is None else given.path
-    return field
-
-
-def words() -> list[tuple[str, str]]:
-    """The words of expressions, each with its place in the tree."""
-    named = [(name if name == of.family else f"{name} ({of.family})", name) for name, of in emotions().items()]
-    return [*named, (NEUTRAL, NEUTRAL)]
-
-
-def examples(
-    fields: Sequence[gr.components.Component], other: str, names: Sequence[Any], visible: bool = True
-) -> gr.Examples:
-    """Bundled people, and what goes with each."""
-    inputs = bundled("Inputs")
-
-    def second(name: Any) -> str:
-        return str(inputs / other.format(name)) if "/" in other else other.format(name)
-
-    rows = [[str(inputs / "Identities" / f"person-{i + 1}.png"), second(name)] for i, name in enumerate(names)]
-    return gr.Examples(rows, list(fields), label="Examples: click one", cache_examples=False, visible=visible)

@@ -27,6 +27,7 @@ def serve(port: int, cpu: bool = False) -> None:
 
         from .page import CSS, Page
         from .studio import Studio
+        from .uploads import BrokenOff
 
         page = Page(Studio(cpu), temporary).build()
         page.launch(
@@ -38,7 +39,7 @@ def serve(port: int, cpu: bool = False) -> None:
             allowed_paths=[],
             blocked_paths=[],
             max_file_size=f"{LARGEST}mb",
-            app_kwargs={"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=NAMES)]},
+            app_kwargs={"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=NAMES), Middleware(BrokenOff)]},
             theme=gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
             css=CSS,
             footer_links=[],

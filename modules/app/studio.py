@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from .. import media
+from ..arguments import listed
 from ..bundled import BUNDLED, BUNDLED_MEF, bundled
 from ..config.files import load_animation_config
 from ..devices import best_device
 from ..errors import UserError
+from ..faces.framer import Framer, across
 from ..mark.marking import Watermark, of_drawing, of_photograph
 from ..mef.options import PortraitOptions, check_prompt
 from ..mef.target import BUNDLED as BUNDLED_PAINTER
 from ..mef.target import Given, paint_files
 from ..sid import inference, named
+from ..sid.drivers import Paths
 from ..sid.framing import Framing
+from ..sid.group import framing_for, together
+from ..sid.group_options import check_relative, names_several
 from ..sid.motion import MotionOptions
 
 if TYPE_CHECKING:
     from ..mef.pipeline import DeepExprPipeline
 
 Way = Literal["model", "mesh"]
+THUMBNAIL, THUMBNAIL_SIZE = 128, 2.3  # of a face that is to be chosen: pixels of a side, in faces from brows to chin
 WATERMARK: Watermark = "invisible"  # as the command line's own choice
 
 
@@ -33,7 +41,7 @@ class Look:
 
     Attributes:
         way: by the bundled model, or by a head fitted to the photograph.
-        face: which of several in the photograph: largest, left, right.
+        face: which of several in the photograph: largest, left, right, a number from the left, or all.
         beside: photograph and driver are shown beside the result.
     """
 
@@ -73,23 +81,45 @@ class Studio:
 
         return portraits.load_pipeline(str(bundled(BUNDLED_PAINTER)), cpu=self.cpu)
 
-    def _animated(self, options: MotionOptions, look: Look) -> tuple[inference.Animated, Framing]:
+    def faces(self, photo: str) -> tuple[list[np.ndarray], int]:
+        """The faces of a photograph from left to right, uint8 ``[THUMBNAIL, THUMBNAIL, 3]``, and which one is largest.
+
+        Raises:
+            UserError: the photograph cannot be read.
+        """
+        framer = Framer(THUMBNAIL_SIZE, cpu=self.cpu)
+        (found,) = framer.overview([media.read_image(photo)], THUMBNAIL).faces
+        main = [look is found[0] for look in across(found)]
+        return [look.image for look in across(found)], main.index(True) if main else 0
+
+    def _animated(
+        self, options: MotionOptions, look: Look, driver: Paths | None = None
+    ) -> tuple[inference.Animated, Framing]:
         """What moves a photograph, and how it is framed."""
         weights = None
+        moves: inference.Moves
         if look.way == "mesh":
             size, params = inference.POINT_FRAMES, inference.MESH_FRAMING
-            animated = inference.by_mesh(options, self.cpu)
+            moves = partial(inference.by_mesh, cpu=self.cpu)
         else:
             size, params = inference.frame_size(self._config), self._config.framing_params
-            animated, weights = self._model(options), bundled(BUNDLED["checkpoint"])
+            moves, weights = self._model, bundled(BUNDLED["checkpoint"])
+        if names_several(look.face):
+            moves = together(moves)
         marking = of_photograph(WATERMARK, weights)
         shown = {"side_by_side": look.beside, "face": look.face, "marking": marking}
-        return animated, Framing(size, params=params, cpu=self.cpu, **shown)
+        return moves(options), framing_for(look.face, driver)(size, params=params, cpu=self.cpu, **shown)
 
-    def animate(self, photo: str, driver: str, folder: Path, options: MotionOptions, look: Look) -> Path:
-        """The photograph moved by a video, as a video, or with the face of a picture, as a picture."""
-        animated, framing = self._animated(options, look)
-        if media.is_image(driver):
+    def animate(self, photo: str, driver: Paths, folder: Path, options: MotionOptions, look: Look) -> Path:
+        """The photograph moved by a video, as a video, or with the face of a picture, as a picture.
+
+        With several drivers, one for each face, it is a picture where all of them are.
+        """
+        is_still = all(map(media.is_image, listed(driver)))
+        if options.relative:
+            check_relative(listed(driver))
+        animated, framing = self._animated(replace(options, relative=options.relative and not is_still), look, driver)
+        if is_still:
             result = folder / "animated.png"
             inference.animate_image(animated, photo, driver, str(result), framing)
         else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,10 @@ from ..faces.framer import Overview
 from ..faces.paste import Paster
 from ..faces.territory import Territory
 from ..world.puppets.states import States
-from .drivers import Each
+from .drivers import Each, Paths
 from .driving import Animates
 from .framing import Framing
-from .group_options import ALL
+from .group_options import ALL, names_several
 from .motion import MotionOptions
 from .videos import FaceVideo, Fit, Source, SourceVideo
 
@@ -145,6 +146,11 @@ class GroupFraming(Framing):
         if self.drivers not in (1, faces):
             found = "one face" if faces == 1 else f"{faces} faces"
             raise UserError(f"--driving_video: {self.drivers} drivers for {found} of {path}; give one, or one each")
+
+
+def framing_for(face: str | tuple[str, ...] | None, driver: Paths | None) -> Callable[..., Framing]:
+    """What makes the framing of ``face``, which may name several, and of as many drivers; it takes all else."""
+    return partial(GroupFraming, drivers=len(listed(driver)) or 1) if names_several(face) else Framing
 
 
 class Ensemble:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from ..arguments import listed
 from ..errors import UserError
@@ -23,9 +24,14 @@ def face_of_source(text: str) -> str:
     return text if text == ALL else face(text)
 
 
+def names_several(face: str | tuple[str, ...] | None) -> bool:
+    """Whether ``face`` is of several."""
+    return face == ALL or isinstance(face, tuple)
+
+
 def is_group(args: argparse.Namespace) -> bool:
     """Whether several faces are to be animated."""
-    return args.face == ALL or isinstance(args.face, tuple)
+    return names_several(args.face)
 
 
 def refuse_group(args: argparse.Namespace, what: str) -> None:
@@ -51,12 +57,8 @@ def check_group(args: argparse.Namespace) -> None:
         raise UserError(f"--driving_video: {len(drivers)} drivers for {len(faces)} faces; give one, or one each")
     if len(drivers) > 1 and args.reference_image is not None:
         raise UserError("--reference_image: each face has a driver already; give it as one of the --driving_video")
-    if args.relative and len(drivers) > 1:
-        from .. import media
-
-        pictures = [media.is_image(driver) for driver in drivers]
-        if any(pictures) and not all(pictures):
-            raise UserError("--relative: a driving picture has no first frame; give videos alone, or leave it out")
+    if args.relative:
+        check_relative(drivers)
     for name in chosen(args, ("find_best_frame", "save_motion")):
         raise UserError(f"--{name} looks at one face and its driver; name one --face")
     if args.paste_back is False:
@@ -65,3 +67,12 @@ def check_group(args: argparse.Namespace) -> None:
         raise UserError("--faceless skip: a frame may lack one face and show another; name one --face")
     if args.track and args.source_video is not None:
         raise UserError("--track: the crops of several faces of a --source_video rest; leave it out")
+
+
+def check_relative(drivers: Sequence[str]) -> None:
+    """UserError where some of several drivers have no first frame that motion could be relative to."""
+    from .. import media
+
+    pictures = [media.is_image(driver) for driver in drivers]
+    if any(pictures) and not all(pictures):
+        raise UserError("--relative: a driving picture has no first frame; give videos alone, or leave it out")
