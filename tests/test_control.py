@@ -15,7 +15,7 @@ from modules.bundled import bundled
 from modules.errors import UserError
 from modules.faces.landmarks68 import landmarks68
 from modules.media.tensors import to_tensor
-from modules.sid.motion import MotionOptions
+from modules.sid.motion_options import MotionOptions
 from modules.sid.options import edits, gaze, region
 from modules.sid.rigged.animator import KIND, RiggedAnimator
 from modules.sid.rigged.codes import EXPRESSION, UNITS

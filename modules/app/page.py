@@ -12,7 +12,7 @@ import gradio as gr
 from ..bundled import bundled
 from ..mef.options import PortraitOptions
 from ..mef.target import GUIDANCE, Given
-from ..sid.motion import MotionOptions
+from ..sid.motion_options import MotionOptions
 from ..world.emotions import NEUTRAL, emotions
 from . import files
 from .jobs import Failed, Job, Jobs

@@ -17,8 +17,9 @@ from ..mef.options import PortraitOptions, check_prompt
 from ..mef.target import BUNDLED as BUNDLED_PAINTER
 from ..mef.target import Given, paint_files
 from ..sid import inference, named
+from ..sid.frames import MESH_FRAMING, POINT_FRAMES, frame_size
 from ..sid.framing import Framing
-from ..sid.motion import MotionOptions
+from ..sid.motion_options import MotionOptions
 
 if TYPE_CHECKING:
     from ..mef.pipeline import DeepExprPipeline
@@ -77,10 +78,10 @@ class Studio:
         """What moves a photograph, and how it is framed."""
         weights = None
         if look.way == "mesh":
-            size, params = inference.POINT_FRAMES, inference.MESH_FRAMING
+            size, params = POINT_FRAMES, MESH_FRAMING
             animated = inference.by_mesh(options, self.cpu)
         else:
-            size, params = inference.frame_size(self._config), self._config.framing_params
+            size, params = frame_size(self._config), self._config.framing_params
             animated, weights = self._model(options), bundled(BUNDLED["checkpoint"])
         marking = of_photograph(WATERMARK, weights)
         shown = {"side_by_side": look.beside, "face": look.face, "marking": marking}

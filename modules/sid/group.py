@@ -30,7 +30,7 @@ from .drivers import Each
 from .driving import Animates
 from .framing import Framing
 from .group_options import ALL
-from .motion import MotionOptions
+from .motion_options import MotionOptions
 from .videos import FaceVideo, Fit, Source, SourceVideo
 
 

@@ -50,11 +50,14 @@ class Control:
         return bool(self.sets or self.edits)
 
 
-def unknown(name: str, known: Iterable[str]) -> UserError:
-    """What to say of a slider that does not exist."""
-    near = difflib.get_close_matches(name, list(known), 3)
-    meant = f"; did you mean {', '.join(near)}" if near else ""
-    return UserError(f"--edit: no slider is called {name!r}{meant}; --list_edits prints them")
+def check_sliders(edits: Mapping[str, float], known: Iterable[str] = SLIDERS) -> None:
+    """UserError where one of the sliders does not exist."""
+    known = list(known)
+    for name in edits:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 3)
+            meant = f"; did you mean {', '.join(near)}" if near else ""
+            raise UserError(f"--edit: no slider is called {name!r}{meant}; --list_edits prints them")
 
 
 def listed() -> str:
