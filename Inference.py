@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from functools import cache
+from dataclasses import fields, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from modules.options import (
     drivers_of,
 )
 from modules.sid.group_options import check_group, is_group, refuse_group
-from modules.sid.options import check_motion_files, control_of, is_alone
+from modules.sid.options import check_motion_files, check_readable, control_of, is_alone
+from modules.training.checkpoint_file import check_file
 
 ROOT = Path(__file__).parent
 BUNDLED_SOURCE, BUNDLED_DRIVER = "Inputs/Identities/person-3.png", "Inputs/driving videos/driver-1.mp4"
@@ -56,6 +58,9 @@ def batch(args: argparse.Namespace) -> None:
 
     from modules import batch as table
     from modules import media
+
+    rows = table.read_rows(args.batch)
+
     from modules.mark.provenance import VERSION
 
     def do(row: table.Row, result: Path) -> None:
@@ -68,7 +73,6 @@ def batch(args: argparse.Namespace) -> None:
         row_args.driving_video = row.driver or None
         animate(row_args)
 
-    rows = table.read_rows(args.batch)
     settings = {name: value for name, value in vars(args).items() if name not in ("batch", "out", "cpu")}
     settings |= {f"bundled {name}": str(ROOT / path) for name, path in BUNDLED.items()}
     settings |= {"face networks": str(ROOT / "Face_Checkpoints"), "version": VERSION}
@@ -107,7 +111,7 @@ def tell_device(cpu: bool) -> None:
 def check_words(args: argparse.Namespace) -> None:
     check_expression(args)
     if args.expression_bank is not None:
-        from modules.data.expression_pictures import check_bank  # which imports PyTorch
+        from modules.data.expression_bank import check_bank
 
         check_bank(args.expression, args.expression_bank)
 
@@ -120,8 +124,7 @@ def draw(args: argparse.Namespace) -> None:
     if not (args.expression or args.source_image or args.driving_video or args.reference_image):
         raise UserError("--source_image (who), --reference_image or --driving_video (the expression) is needed")
 
-    from dataclasses import fields
-
+    from modules.mef.named import check_named
     from modules.mef.options import PortraitOptions, check_prompt
 
     check_prompt(args.prompt)
@@ -129,13 +132,16 @@ def draw(args: argparse.Namespace) -> None:
     drivers = drivers_of(args, [str(path) for path in options.files(args.result_image)])
     if not all(drivers.values()):
         options.check_video()
+    check_readable(args)
+    own = args.checkpoint, args.base, args.base_config
+    others = args.expression_adapter, args.face_recognition
+    check_named(*own, *others)
 
     from modules.mef import inference
     from modules.mef.cost import cost
 
     options_of_faces = args.detector, args.crop, args.cpu
-    others = args.expression_adapter, args.face_recognition
-    pipeline = inference.load_pipeline(args.checkpoint, args.base, args.base_config, *options_of_faces, *others)
+    pipeline = inference.load_pipeline(*own, *options_of_faces, *others)
     if target.is_painter(pipeline):
         tell_written(target.paint_with(pipeline, args, target.options_of(args)))
         return
@@ -190,7 +196,7 @@ def fill_in_bundled_mef(args: argparse.Namespace) -> None:
 def configuration(args: argparse.Namespace) -> Any:
     """The model's, from --config or --onnx."""
     if args.onnx is not None:
-        from modules.sid.onnx.folder import read_config  # what writes such folders takes time to import
+        from modules.sid.onnx.layout import read_config
 
         return read_config(Path(args.onnx))
     from modules.config.files import load_animation_config
@@ -215,6 +221,38 @@ def onnx_model(folder: str, provider: Any, cpu: bool) -> Any:
     return inference.prepare_onnx(Path(folder), provider_for(provider, cpu))
 
 
+def moved_by(args: argparse.Namespace, options: Any) -> tuple[Any, tuple[int, int], Any]:
+    """The configuration (None: --motion mesh), frame size and framing of what moves the source.
+
+    Raises:
+        UserError: it is not there, or cannot do what the options ask.
+    """
+    from modules.config.rigged import RiggedConfig
+    from modules.sid.directions import check_edits
+    from modules.sid.frames import MESH_FRAMING, POINT_FRAMES, frame_size
+    from modules.world.control.options import check_sliders
+    from modules.world.control.sliders import SLIDERS
+
+    edits = options.control.edits
+    if args.motion == "mesh":
+        options.check_strength()
+        check_sliders(edits)
+        if args.crop is False:
+            raise UserError("--no-crop: --motion mesh looks for the face in any case; leave it out")
+        return None, POINT_FRAMES, MESH_FRAMING
+    config = configuration(args)
+    is_rigged = isinstance(config, RiggedConfig)
+    motion = options.resolved(is_rigged or config.model_params.encoder_params is not None)
+    if args.adapt_scale and is_rigged:
+        raise UserError(f"--adapt_scale is of other models than {args.onnx or args.config} is of; leave it out")
+    if args.adapt_scale and motion == "embedding":
+        print("--adapt_scale: embedding motion is built on the source's own key points and needs no scaling")
+    if args.onnx is None:
+        check_file(args.checkpoint)
+    check_edits(edits, args.checkpoint, SLIDERS if is_rigged else ())
+    return config, frame_size(config), config.framing_params
+
+
 def animate(args: argparse.Namespace) -> None:
     for name in chosen(args, MEF_ONLY):
         raise UserError(f"--{name} draws new portraits; it needs --prompt")
@@ -232,18 +270,12 @@ def animate(args: argparse.Namespace) -> None:
     if alone and args.source_video is not None:  # which drives itself, as far as that goes
         args.driving_video, args.strength = args.source_video, 0.0
 
-    from dataclasses import replace
-    from functools import partial
-
-    from modules.config.rigged import RiggedConfig
-    from modules.mark.marking import of_photograph
-    from modules.sid import inference
-    from modules.sid.group import framing_for, together
-    from modules.sid.motion import MotionOptions
-    from modules.sid.template import Template
+    from modules.sid.frames import is_close
+    from modules.sid.motion_options import MotionOptions
 
     drivers = drivers_of(args, [args.result_image])
     check_motion_files(args, not all(drivers.values()))
+    check_readable(args)
     options = MotionOptions(
         motion=None if args.motion == "mesh" else args.motion,
         relative=args.relative or args.find_best_frame,
@@ -252,22 +284,15 @@ def animate(args: argparse.Namespace) -> None:
         control=control,
         **chosen(args, ("drive", "strength")),
     )
-    if args.motion == "mesh":
-        config, size, framing_params = None, inference.POINT_FRAMES, inference.MESH_FRAMING
-        options.check_strength()
-        if args.crop is False:
-            raise UserError("--no-crop: --motion mesh looks for the face in any case; leave it out")
-    else:
-        config = configuration(args)
-        size, framing_params = inference.frame_size(config), config.framing_params
-        if isinstance(config, RiggedConfig):
-            options.resolved(has_encoders=True)
-            if args.adapt_scale:
-                raise UserError(f"--adapt_scale is of other models than {args.onnx or args.config} is of; leave it out")
-        else:
-            motion = options.resolved(config.model_params.encoder_params is not None)
-            if args.adapt_scale and motion == "embedding":
-                print("--adapt_scale: embedding motion is built on the source's own key points and needs no scaling")
+    config, size, framing_params = moved_by(args, options)
+    has_video = args.source_video is not None or not all(drivers.values())
+    check_framing(args, is_close(framing_params, args.crop), has_video)
+
+    from modules.mark.marking import of_photograph
+    from modules.sid import inference
+    from modules.sid.group import framing_for, together
+    from modules.sid.template import Template
+
     framing = framing_for(args.face, args.driving_video)(
         size,
         args.crop,
@@ -279,7 +304,6 @@ def animate(args: argparse.Namespace) -> None:
         paste_back=args.paste_back,
         marking=of_photograph(args.watermark, None if args.motion == "mesh" else args.onnx or args.checkpoint),
     )
-    check_framing(args, framing.is_close, args.source_video is not None or not all(drivers.values()))
     tell_device(args.cpu)
 
     if config is None:

@@ -142,6 +142,8 @@ def main() -> None:
 
 
 def cut_photographs(args: argparse.Namespace, params: FramingParams | None, folder: Path) -> None:
+    from modules.media.checks import check_picture
+
     if params is None:
         raise UserError(f"{args.inp}: photographs are cut out by landmarks: give --config or --size")
     if args.out is None:
@@ -149,6 +151,8 @@ def cut_photographs(args: argparse.Namespace, params: FramingParams | None, fold
     for name in OF_VIDEOS:
         if name in args.given:
             raise UserError(f"--{name} is of videos, and {args.inp} is none; leave it out")
+    if not Path(args.inp).is_dir():
+        check_picture(args.inp)
 
     from tqdm import tqdm
 
@@ -165,13 +169,16 @@ def cut_video(args: argparse.Namespace, params: FramingParams | None, folder: Pa
     if args.track and args.out is None:
         raise UserError("--track needs --out: no ffmpeg command follows a face")
 
+    from modules import media
+
+    info = media.probe_video(args.inp)
+
     from tqdm import tqdm
 
-    from modules import faces, media
+    from modules import faces
     from modules.faces import tracks
     from modules.faces.landmark_detector import LandmarkDetector
 
-    info = media.probe_video(args.inp)
     if params is None:
         detector = faces.load_detector(args.detector, args.cpu)
     else:

@@ -31,8 +31,9 @@ from modules.config.sid import FramingParams
 from modules.errors import UserError, run_script
 from modules.faces.close_crop import Crop, cut_crop
 from modules.sid import inference
+from modules.sid.frames import MESH_FRAMING, POINT_FRAMES
 from modules.sid.framing import Framing
-from modules.sid.motion import MotionOptions
+from modules.sid.motion_options import MotionOptions
 
 from .photographs import write_photographs
 
@@ -107,7 +108,7 @@ def _send_all(way: Way, sender: Connection, given: tuple) -> None:
 
 def by_mesh(photographs: list[Path], driver: str, shown: slice) -> Pictures:
     """By fitted heads, at the driver's ``shown`` frames.  All frames are read, once, to be smoothed over time."""
-    framing = framed(inference.MESH_FRAMING)
+    framing = framed(MESH_FRAMING)
     sources, video = [framing.source(path) for path in photographs], framing.video(driver)
     animated = inference.by_mesh(MotionOptions(), cpu=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -139,7 +140,7 @@ def by_sid(photographs: list[Path], driver: str, shown: slice) -> Pictures:
 
 
 def framed(params: FramingParams) -> Framing:
-    return Framing(inference.POINT_FRAMES, params=params, cpu=True)
+    return Framing(POINT_FRAMES, params=params, cpu=True)
 
 
 def rooms_around(photographs: list[Path], size: float) -> list[Crop]:

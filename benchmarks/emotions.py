@@ -44,8 +44,9 @@ from modules.evaluation.portrait_tasks import CLASSES
 from modules.faces.emotions import EXPRESSIONS as READ
 from modules.media.tensors import to_images, to_tensor
 from modules.sid import inference, named
+from modules.sid.frames import MESH_FRAMING, POINT_FRAMES
 from modules.sid.framing import Framing
-from modules.sid.motion import MotionOptions
+from modules.sid.motion_options import MotionOptions
 from modules.world import EXPRESSIONS, expression
 from modules.world.emotions import emotions, find, tree_distance
 from modules.world.showing import draw_shown, state_of
@@ -192,11 +193,11 @@ def moved(files: list[Path], words: list[str], motion: str, device: torch.device
     """Each photograph with the expression of each word, whole."""
     is_cpu, options = device.type == "cpu", MotionOptions()
     if motion == "mesh":
-        params, animated = inference.MESH_FRAMING, inference.by_mesh(options, is_cpu)
+        params, animated = MESH_FRAMING, inference.by_mesh(options, is_cpu)
     else:
         config = load_rigged_config(CONFIG)
         params, animated = config.framing_params, inference.prepare(config, WEIGHTS, device)(options)
-    framing = Framing(inference.POINT_FRAMES, params=params, cpu=is_cpu)
+    framing = Framing(POINT_FRAMES, params=params, cpu=is_cpu)
     for path in tqdm(files, unit="photograph"):
         source = framing.source(path)
         animator, finish = animated(source), framing.finisher(source)

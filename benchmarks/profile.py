@@ -35,7 +35,7 @@ from modules.errors import UserError, run_script
 from modules.mef.inference import load_pipeline
 from modules.sid import objectives
 from modules.sid.animator import Animator
-from modules.sid.motion import MotionOptions
+from modules.sid.motion_options import MotionOptions
 from modules.sid.rigged.animator import RiggedAnimator
 from modules.sid.rigged.model import load_rigged
 from modules.sid.tuned import half_precision, tuned

@@ -40,7 +40,7 @@ from modules.faces.tracks import KEY_EVERY
 from modules.media.tensors import to_tensor
 from modules.sid.animator import Animator
 from modules.sid.model import SID
-from modules.sid.motion import MotionOptions
+from modules.sid.motion_options import MotionOptions
 from modules.sid.onnx.folder import load_folder, write_folder
 from modules.sid.onnx.session import provider_for
 from modules.sid.rigged.animator import RiggedAnimator

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .mef.pipeline import DeepExprPipeline
     from .sid.animator import Animator
-    from .sid.motion import MotionOptions
+    from .sid.motion_options import MotionOptions
     from .sid.rigged.animator import RiggedAnimator
 
 __all__ = ["Animator", "DeepExprPipeline", "MotionOptions", "RiggedAnimator"]
@@ -21,7 +21,7 @@ __all__ = ["Animator", "DeepExprPipeline", "MotionOptions", "RiggedAnimator"]
 _HOMES = {
     "Animator": ".sid.animator",
     "DeepExprPipeline": ".mef.pipeline",
-    "MotionOptions": ".sid.motion",
+    "MotionOptions": ".sid.motion_options",
     "RiggedAnimator": ".sid.rigged.animator",
 }
 

@@ -29,7 +29,7 @@ from modules.app.files import TemporaryFiles
 from modules.app.jobs import Failed, Job, Jobs, Stopped
 from modules.app.studio import Look, Studio
 from modules.errors import UserError
-from modules.sid.motion import MotionOptions
+from modules.sid.motion_options import MotionOptions
 
 ROOT = Path(__file__).parent.parent
 

@@ -22,8 +22,8 @@ from modules.faces.analysis import load_analyser
 from modules.media.tensors import to_tensor
 from modules.mef.folder import ADAPTER_FILES
 from modules.mef.pipeline import DeepExprPipeline
+from modules.sid.frames import POINT_FRAMES
 from modules.sid.framing import Framing
-from modules.sid.inference import POINT_FRAMES
 from modules.sid.model import SID
 from modules.sid.rigged.animator import RiggedAnimator
 from modules.sid.rigged.model import load_rigged

@@ -11,18 +11,19 @@ import torch
 from skimage.data import astronaut
 
 from modules import media
-from modules.bundled import bundled
+from modules.bundled import BUNDLED, bundled
 from modules.errors import UserError
 from modules.faces.landmarks68 import landmarks68
 from modules.media.tensors import to_tensor
-from modules.sid.motion import MotionOptions
+from modules.sid.directions import load_directions
+from modules.sid.motion_options import MotionOptions
 from modules.sid.options import edits, gaze, region
 from modules.sid.rigged.animator import KIND, RiggedAnimator
 from modules.sid.rigged.codes import EXPRESSION, UNITS
 from modules.sid.rigged.model import load_rigged
 from modules.world.control.chain import Chain
 from modules.world.control.options import Control, listed
-from modules.world.control.sliders import SLIDERS
+from modules.world.control.sliders import PRINCIPAL, SLIDERS
 from modules.world.control.smoothing import OneEuro
 from modules.world.control.units import EYES, GAZE, MOUTH, TURN, WIDE, Units, columns, lips_apart
 from modules.world.parameters import ACTION_UNITS
@@ -92,7 +93,25 @@ def test_an_unknown_slider_is_told_with_its_neighbours():
 
 
 def test_the_list_names_every_slider():
-    assert [line.split()[0] for line in listed().splitlines()] == [*SLIDERS, "principal_1"]
+    lines = listed().splitlines()
+    assert [line.split()[0] for line in lines if "  " in line] == [*SLIDERS, *PRINCIPAL]
+    assert max(map(len, lines)) <= 120
+
+
+def test_the_list_says_which_way_the_bundled_principal_sliders_go():
+    """What the words name, in action units of the table: above 0, and below."""
+    table = load_directions(bundled(BUNDLED["checkpoint"]))
+    said = {
+        "principal_1": (("AU1", "AU2", "AU5", "AU25", "AU26"), ("AU6", "AU7", "AU12")),
+        "principal_2": (("AU12", "AU25"), ("AU4", "AU15")),
+        "principal_3": (("AU9", "AU10"), ("AU1", "AU15")),
+        "principal_4": (("AU6", "AU9", "AU10", "AU43"), ("AU5", "AU23")),
+    }
+    assert said.keys() == PRINCIPAL.keys() == table.sliders.keys()
+    for name, (above, below) in said.items():
+        numbers = torch.tensor(table.sliders[name])
+        assert (numbers[columns(*above)] > 0).all(), name
+        assert (numbers[columns(*below)] < 0).all(), name
 
 
 def test_only_sliders_with_an_opposite_do_something_below_zero_to_a_face_at_rest():

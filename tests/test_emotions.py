@@ -17,13 +17,13 @@ from tiny import randomized, tiny_params
 
 from modules import media
 from modules.config.mef import SIDParams
-from modules.data.expression_pictures import pictures_of_word
+from modules.data.expression_bank import pictures_of_word
 from modules.errors import UserError
 from modules.mef.embeddings import Embedder, SIDEncoders
 from modules.mef.inference import named_expression
 from modules.sid.animator import Animator
 from modules.sid.model import SID
-from modules.sid.motion import MotionOptions
+from modules.sid.motion_options import MotionOptions
 from modules.sid.named import FRAME_RATE, way_there_and_back
 from modules.sid.rigged.animator import RiggedAnimator
 from modules.sid.rigged.model import load_rigged

@@ -30,7 +30,7 @@ from modules.geometry import coordinate_grid
 from modules.sid import inference
 from modules.sid.animator import Animator
 from modules.sid.framing import Framing
-from modules.sid.motion import MotionOptions
+from modules.sid.motion_options import MotionOptions
 from modules.sid.weights import load_model
 from modules.world import ACTION_UNITS, project_landmarks
 from modules.world.control.chain import Chain

@@ -26,7 +26,7 @@ from modules.sid import inference, named
 from modules.sid.drivers import Drivers
 from modules.sid.framing import Framing
 from modules.sid.group import GroupFraming, together
-from modules.sid.motion import MotionOptions
+from modules.sid.motion_options import MotionOptions
 from modules.sid.template import Template
 
 ROOT = Path(__file__).parent.parent

@@ -28,7 +28,7 @@ from modules.live.film import Film
 from modules.live.performance import Performance
 from modules.sid import inference
 from modules.sid.framing import Framing
-from modules.sid.motion import MotionOptions
+from modules.sid.motion_options import MotionOptions
 from modules.world.control.chain import Chain
 from modules.world.control.options import Control
 

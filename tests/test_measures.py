@@ -37,7 +37,7 @@ from modules.sid import weights
 from modules.sid.encoders import IdentityEncoder
 from modules.sid.model import SID
 from modules.training.checkpoint import save_checkpoint
-from modules.training.run import Run
+from modules.training.command import Run
 from modules.world import ACTION_UNITS, CATEGORIES, IDENTITY, render
 
 ROOT = Path(__file__).parent.parent

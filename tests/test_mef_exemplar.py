@@ -27,9 +27,10 @@ from modules.mef.adapters import Adapters, attach, attach_new, cross_attention_l
 from modules.mef.base import load_base
 from modules.mef.conditions import Widths
 from modules.mef.embeddings import Embedder, SIDEncoders
-from modules.mef.folder import ADAPTER_FILES, CONFIG, read_adapters, read_description, read_sid
+from modules.mef.folder import ADAPTER_FILES, read_adapters, read_sid
 from modules.mef.inference import load_pipeline
 from modules.mef.layers import reactions, suggested
+from modules.mef.named import CONFIG, read_description
 from modules.mef.pipeline import DeepExprPipeline
 from modules.training.checkpoint import load_checkpoint, save_checkpoint
 

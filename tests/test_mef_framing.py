@@ -19,8 +19,9 @@ from modules.errors import UserError
 from modules.faces.close_crop import cut_crop
 from modules.faces.framer import Framer
 from modules.mef.embeddings import Embedder, SIDEncoders
-from modules.mef.folder import CONFIG, read_description, read_sid
+from modules.mef.folder import read_sid
 from modules.mef.inference import framing_of
+from modules.mef.named import CONFIG, read_description
 
 ROOT = Path(__file__).parent.parent
 BUNDLED = ROOT / "MEF_Checkpoints" / "adapters"

@@ -23,7 +23,7 @@ from modules.mef.inference import Portraitist, load_pipeline
 from modules.mef.options import PortraitOptions
 from modules.mef.small_base.networks import build_tokenizer
 from modules.mef.train import train_mef
-from modules.training.run import Run
+from modules.training.command import Run
 
 
 @pytest.fixture(scope="module")

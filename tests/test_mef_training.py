@@ -35,7 +35,7 @@ from modules.mef.validation import Validation
 from modules.mef.weighting import face_weight
 from modules.storage import places
 from modules.training.checkpoint import load_checkpoint, save_checkpoint
-from modules.training.run import Run
+from modules.training.command import Run
 from modules.training.trainer import Trainer
 
 
@@ -613,7 +613,7 @@ PARAMETERS = """
 import torch
 from modules.config.files import load_mef_config
 from modules.mef.train import train_mef
-from modules.training.run import Run
+from modules.training.command import Run
 from modules.training.trainer import Trainer
 
 def fit(trainer, folder):

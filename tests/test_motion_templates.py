@@ -19,7 +19,7 @@ from modules.errors import UserError
 from modules.sid import inference
 from modules.sid.encoders import Semantics
 from modules.sid.framing import Framing
-from modules.sid.motion import MotionOptions
+from modules.sid.motion_options import MotionOptions
 from modules.sid.rigged.codes import EXPRESSION, POSE, UNITS, without_rest
 from modules.sid.template import DrivingMotion, MotionInfo, Template, save_motion
 

@@ -22,9 +22,10 @@ from modules.media.tensors import to_tensor
 from modules.sid import weights
 from modules.sid.animator import Animator
 from modules.sid.model import SID
-from modules.sid.motion import MotionOptions
-from modules.sid.onnx.folder import load_folder, read_config, write_folder
+from modules.sid.motion_options import MotionOptions
+from modules.sid.onnx.folder import load_folder, write_folder
 from modules.sid.onnx.graph import inverse, solve
+from modules.sid.onnx.layout import read_config
 from modules.sid.onnx.session import provider_for
 from modules.sid.rigged.animator import RiggedAnimator
 from modules.sid.rigged.model import load_rigged

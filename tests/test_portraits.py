@@ -24,7 +24,7 @@ from modules.evaluation.portrait_figures import Features, Judge, WorldDistance, 
 from modules.evaluation.portrait_tasks import CLASSES, ask
 from modules.evaluation.ruler import Ruler
 from modules.mef.train import train_mef
-from modules.training.run import Run
+from modules.training.command import Run
 from modules.world import CATEGORIES, category
 from modules.world.parameters import neutral
 from modules.world.rendering import render

@@ -21,7 +21,7 @@ from modules.data.triples.shards import Plan, write_shards
 from modules.errors import UserError
 from modules.faces.alignment import Squares
 from modules.sid.encoders import Semantics
-from modules.sid.motion import MotionOptions
+from modules.sid.motion_options import MotionOptions
 from modules.sid.rigged.animator import RiggedAnimator
 from modules.sid.rigged.closeups import Patch, mirrored, paste, paste_everywhere
 from modules.sid.rigged.codes import EXPRESSION, POSE, semantics_of
@@ -35,7 +35,7 @@ from modules.sid.rigged.rig import Rig
 from modules.sid.rigged.step import EncoderStep, GeneratorStep, true_motion
 from modules.sid.rigged.train import train_rigged
 from modules.training.checkpoint import load_checkpoint
-from modules.training.run import Run
+from modules.training.command import Run
 from modules.world.puppets.states import draw_states
 
 ROOT = Path(__file__).parent.parent

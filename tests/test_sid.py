@@ -22,7 +22,8 @@ from modules.sid.encoders import Semantics
 from modules.sid.generator import Condition
 from modules.sid.keypoints import Keypoints
 from modules.sid.model import SID
-from modules.sid.motion import MotionOptions, compose, normalize_keypoints, read_driver, read_source
+from modules.sid.motion import compose, normalize_keypoints, read_driver, read_source
+from modules.sid.motion_options import MotionOptions
 
 FILM = (
     "generator.film.",

@@ -17,7 +17,7 @@ from modules.config.files import load_config
 from modules.faces.close_crop import Crop, cut_crop
 from modules.sid import inference
 from modules.sid.framing import Framing
-from modules.sid.motion import MotionOptions
+from modules.sid.motion_options import MotionOptions
 
 ROOT = Path(__file__).parent.parent
 DRIVER = ROOT / "Inputs/driving videos/driver-1.mp4"

@@ -18,7 +18,7 @@ from modules.media.tensors import to_tensor
 from modules.sid.animator import Animator
 from modules.sid.blocks import UpBlock
 from modules.sid.model import SID
-from modules.sid.motion import MotionOptions
+from modules.sid.motion_options import MotionOptions
 from modules.sid.rigged.animator import RiggedAnimator
 from modules.sid.rigged.model import load_rigged
 from modules.sid.tuned import doubling, half_precision, split, tuned

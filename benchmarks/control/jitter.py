@@ -18,8 +18,9 @@ from modules.evaluation.output import table
 from modules.faces.landmarks68 import landmarks68
 from modules.media.tensors import to_tensor
 from modules.sid import inference
+from modules.sid.frames import MESH_FRAMING
 from modules.sid.framing import Framing
-from modules.sid.motion import MotionOptions
+from modules.sid.motion_options import MotionOptions
 from modules.sid.rigged.model import RiggedSID, load_rigged
 from modules.world.control.options import Control
 from modules.world.control.units import lips_apart
@@ -33,7 +34,7 @@ def jitter(folder: Path, frames: int, motion: str) -> None:
     if not clips:
         raise UserError(f"{folder}: holds no videos")
     config, model = load_rigged_config(CONFIG), load_rigged(WEIGHTS)
-    params = inference.MESH_FRAMING if motion == "mesh" else config.framing_params
+    params = MESH_FRAMING if motion == "mesh" else config.framing_params
     framing = Framing((SIZE, SIZE), params=params, cpu=True)
     source, rows = framing.source(PHOTOGRAPH), []
     for clip in tqdm(clips, unit="clip"):

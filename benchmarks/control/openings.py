@@ -14,7 +14,7 @@ from modules.evaluation.output import table
 from modules.faces.landmarks68 import landmarks68
 from modules.media.tensors import to_images, to_tensor
 from modules.sid.framing import Framing
-from modules.sid.motion import MotionOptions
+from modules.sid.motion_options import MotionOptions
 from modules.sid.rigged.animator import RiggedAnimator
 from modules.sid.rigged.model import load_rigged
 from modules.sid.videos import DrivingVideo

@@ -15,7 +15,7 @@ from modules.mef.cost import cost as told
 from modules.mef.inference import Portraitist, load_pipeline
 from modules.mef.options import PortraitOptions
 from modules.mef.train import train_mef
-from modules.training.run import Run
+from modules.training.command import Run
 
 from .estimates import BUNDLED
 from .sd15 import ROOT

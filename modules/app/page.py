@@ -12,7 +12,7 @@ import gradio as gr
 from ..mef.target import GUIDANCE, Given
 from ..sid.drivers import Paths
 from ..sid.group_options import ALL
-from ..sid.motion import MotionOptions
+from ..sid.motion_options import MotionOptions
 from . import files
 from .chooser import FaceChooser, OwnDrivers
 from .fields import (

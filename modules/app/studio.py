@@ -22,10 +22,11 @@ from ..mef.target import BUNDLED as BUNDLED_PAINTER
 from ..mef.target import Given, paint_files
 from ..sid import inference, named
 from ..sid.drivers import Paths
+from ..sid.frames import MESH_FRAMING, POINT_FRAMES, frame_size
 from ..sid.framing import Framing
 from ..sid.group import framing_for, together
 from ..sid.group_options import check_relative, names_several
-from ..sid.motion import MotionOptions
+from ..sid.motion_options import MotionOptions
 
 if TYPE_CHECKING:
     from ..mef.pipeline import DeepExprPipeline
@@ -99,10 +100,10 @@ class Studio:
         weights = None
         moves: inference.Moves
         if look.way == "mesh":
-            size, params = inference.POINT_FRAMES, inference.MESH_FRAMING
+            size, params = POINT_FRAMES, MESH_FRAMING
             moves = partial(inference.by_mesh, cpu=self.cpu)
         else:
-            size, params = inference.frame_size(self._config), self._config.framing_params
+            size, params = frame_size(self._config), self._config.framing_params
             moves, weights = self._model, bundled(BUNDLED["checkpoint"])
         if names_several(look.face):
             moves = together(moves)

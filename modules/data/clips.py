@@ -147,7 +147,7 @@ def find_clips(
     Raises:
         UserError: the root is missing or empty, the split has nothing in it, or nothing in it can be read.
     """
-    entries = _entries(Path(root), split, seed)
+    entries = entries_of(Path(root), split, seed)
     bad: dict[Path, str] = {}
     clips, photos = [], {}
     videos = ProbedVideos(entries[0].parent, split, index_folder)
@@ -170,7 +170,8 @@ def find_clips(
     return sorted(clips, key=lambda clip: natural_order(clip.path.name)), bad
 
 
-def _entries(root: Path, split: str, seed: int) -> list[Path]:
+def entries_of(root: Path, split: str, seed: int = 0) -> list[Path]:
+    """The videos, folders of frames and images of a split, as yet unread; errors as of :func:`find_clips`."""
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; set root_dir to the folder of the data set")
     splits = [root / name for name in SPLITS if (root / name).is_dir()]

@@ -1,8 +1,7 @@
-"""Reference pictures of expressions: those of a bank, and people of the face world rendered with what words mean."""
+"""Reference pictures of expressions: people of the face world, rendered with what words mean."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,44 +12,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .. import media
-from ..errors import UserError
-from ..media.image import image_size, names_image
 from ..media.tensors import to_images
 from ..world import Faces, draw_close_poses, draw_identities, draw_scenes, render
-from ..world.emotions import Emotion, parse
+from ..world.emotions import Emotion
 from ..world.parameters import set_category
 from ..world.puppets.states import States
 from ..world.showing import draw_shown
 
 SEED = 4_000_037  # people of data sets, inputs and measurements have other seeds
 SHEET = "sheet.png"  # a bank's overview
-RETRIEVED = 12  # pictures of a word that are looked at, at most
 THUMBNAIL, LABEL = 96, 16  # pixels of a sheet's pictures, and of the words above them
 EDGE = 0.2  # of a picture's side, which they lack on each side
 EXTENT = 0.3  # of the usual turns of close faces: expressions are shown, not poses
-
-
-def pictures_of_word(folder: Path, word: str) -> list[Path]:
-    """Pictures of a word in a bank, evenly through the names in its folder.  Raises UserError where there are none."""
-    if not folder.is_dir():
-        raise UserError(f"--expression_bank {folder}: no such folder")
-    try:
-        words = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
-        files = sorted(words[word.lower()].iterdir()) if word.lower() in words else []
-    except OSError as error:
-        raise UserError(f"--expression_bank {folder}: cannot be read ({error.strerror})") from error
-    files = [path for path in files if names_image(path)]
-    if not files:
-        known = textwrap.shorten(", ".join(words), 100, placeholder=" ...") or "no folder at all"
-        raise UserError(f"--expression_bank {folder}: no pictures in a folder {word!r}; it holds {known}")
-    return files[:: -(-len(files) // RETRIEVED)]
-
-
-def check_bank(words: str, folder: str) -> None:
-    """UserError where a bank has no pictures of an expression's words, or one is no picture."""
-    for files, _ in parse(words, lambda word: pictures_of_word(Path(folder), word)):
-        for path in files:
-            image_size(path)
 
 
 def people_showing(units: Tensor, asymmetry: Tensor, gaze: Tensor, seed: int = SEED) -> Faces:

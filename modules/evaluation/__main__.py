@@ -47,10 +47,13 @@ def main() -> None:
     args = parse()
     if args.mode == "train":
         from ..config.files import load_animation_config
-        from ..sid.train import train
-        from ..training.run import Run
+        from ..training.command import Run, check_run
 
-        train(load_animation_config(args.config), Run(**training_options(args)))
+        config, run = load_animation_config(args.config), Run(**training_options(args))
+        check_run(run)
+        from ..sid.train import train
+
+        train(config, run)
         return
     by_mesh = args.motion == "mesh"
     if args.checkpoint is None and not by_mesh:
@@ -58,10 +61,15 @@ def main() -> None:
 
     from ..config.files import load_animation_config, load_config, stage_of
     from ..config.schema import read_yaml
+    from ..data.clips import entries_of
     from ..devices import best_device, device_list, select_devices
+    from ..training.checkpoint_file import check_file
 
+    of_mef = args.mode == "evaluate" and stage_of(read_yaml(args.config)) == "MEF"
+    if not by_mesh and not of_mef:
+        check_file(args.checkpoint)
     select_devices(device_list(args.device_ids), args.cpu)
-    if args.mode == "evaluate" and stage_of(read_yaml(args.config)) == "MEF":
+    if of_mef:
         from ..config.files import load_mef_config
         from .evaluate_faces import evaluate_faces
         from .evaluate_mef import evaluate_mef
@@ -77,16 +85,20 @@ def main() -> None:
 
         evaluate(load_config(args.config), args.checkpoint, args.cpu)
         return
+    config = load_animation_config(args.config)
+    if args.real_faces is not None:
+        entries_of(Path(args.real_faces), "all")
+
     from ..sid.inference import Animated, prepare
     from ..sid.inference import by_mesh as mesh_moves
-    from ..sid.motion import MotionOptions
+    from ..sid.motion_options import MotionOptions
     from .animation import animate_pairs
     from .compare_real import compare_real
     from .framed import ClipFraming
     from .output import evaluation_folder
     from .reconstruction import reconstruct
 
-    config, device = load_animation_config(args.config), best_device(args.cpu)
+    device = best_device(args.cpu)
     framed = ClipFraming(config, args.crop, args.cpu)
     if by_mesh:
         # the first frame, which is rebuilt from, is the driver's as well: what changes since then is all there is

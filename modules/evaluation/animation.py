@@ -19,7 +19,7 @@ from ..errors import UserError
 from ..sid.driving import Animates
 from ..sid.driving import pairs as driven_pairs
 from ..sid.inference import Animated, Moves
-from ..sid.motion import MotionOptions
+from ..sid.motion_options import MotionOptions
 from ..sid.videos import Source
 from .framed import ClipFraming, frames_throughout
 from .output import clip_files, unique_names, write_json

@@ -19,7 +19,7 @@ from ..devices import best_device
 from ..errors import UserError
 from ..sid.inference import prepare_model
 from ..sid.model import SID
-from ..sid.motion import MotionOptions
+from ..sid.motion_options import MotionOptions
 from . import disentanglement, reenactment
 from .bootstrap import Each, differences, intervals
 from .disentanglement import Embed

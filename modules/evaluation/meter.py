@@ -40,7 +40,7 @@ def main() -> None:
             raise UserError(f"{args.config}: has no model_params.encoder_params: there is nothing to train")
     check_place(args.out)
     # torch is imported here, so that --help answers at once
-    from ..training.run import Run
+    from ..training.command import Run
     from .judges.face_meter import METER_PARAMS, save_meter
     from .judges.training import MeterParams, train_meter
 

@@ -20,7 +20,7 @@ from ..errors import UserError
 from ..media.tensors import to_tensor
 from ..sid.driving import pairs
 from ..sid.inference import Animated, Moves
-from ..sid.motion import MotionOptions
+from ..sid.motion_options import MotionOptions
 from .animation import ready
 from .framed import ClipFraming
 from .judges.face_reader import FaceReader, FaceReading, load_face_reader

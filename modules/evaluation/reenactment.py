@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ..media.tensors import to_images, to_tensor
 from ..sid.animator import Animator
 from ..sid.model import SID
-from ..sid.motion import MotionOptions
+from ..sid.motion_options import MotionOptions
 from ..world import Render, render
 from .metrics import Figures
 from .people import MEASURING_SEED, CrossPair, cross_pair

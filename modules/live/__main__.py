@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from ..arguments import Parser, number
@@ -52,34 +53,47 @@ def main() -> None:
         args.result_size = args.result_size or SIZE
 
     from ..loopback import check_port
+    from ..media.checks import check_picture
     from .film import Film
+
+    check_port(args.port)  # before anything slow
+    check_picture(args.source)
+    film = None if args.video is None else Film(args.video)
+    config, checkpoint = model_of(args)
+    performance, packet = perform(args, config, checkpoint)
     from .preview import Preview
     from .server import serve
 
-    check_port(args.port)  # before anything slow
-    film = None if args.video is None else Film(args.video)
-    performance, packet = perform(args)
     serve(Preview(performance, film, packet), args.port, None if film else args.camera or 0)
 
 
-def perform(args: argparse.Namespace) -> tuple[Any, str]:
-    """What draws, and the metadata of its pictures."""
+def model_of(args: argparse.Namespace) -> tuple[Any, str | Path]:
+    """The configuration of the model, and its checkpoint."""
     from ..config.files import load_animation_config
-    from ..devices import best_device
-    from ..mark.marking import of_photograph
-    from ..sid import inference
-    from ..sid.framing import Framing
-    from ..sid.motion import MotionOptions
-    from ..world.control.options import Control
-    from .performance import Performance
+    from ..training.checkpoint_file import check_file
 
     config_path, checkpoint = (getattr(args, name) or bundled(path) for name, path in BUNDLED.items())
     config = load_animation_config(config_path)
     if config.framing_params is None:
         raise UserError(f"{config_path}: has no framing_params, by which the face is followed; give another model")
+    check_file(checkpoint)
+    return config, checkpoint
+
+
+def perform(args: argparse.Namespace, config: Any, checkpoint: str | Path) -> tuple[Any, str]:
+    """What draws, and the metadata of its pictures."""
+    from ..devices import best_device
+    from ..mark.marking import of_photograph
+    from ..sid import inference
+    from ..sid.frames import frame_size
+    from ..sid.framing import Framing
+    from ..sid.motion_options import MotionOptions
+    from ..world.control.options import Control
+    from .performance import Performance
+
     marking = of_photograph(args.watermark, checkpoint)
     shown = {"face": args.face, "paste_back": args.paste_back, "result_size": args.result_size, "marking": marking}
-    framing = Framing(inference.frame_size(config), params=config.framing_params, cpu=args.cpu, **shown)
+    framing = Framing(frame_size(config), params=config.framing_params, cpu=args.cpu, **shown)
     options = MotionOptions(relative=True, strength=args.strength, control=Control(smooth=args.smooth))
     moves = inference.prepare(config, checkpoint, best_device(args.cpu), "auto")
     return Performance(moves(options), framing, args.source), marking.packet

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import UserError
-from .image import check_result
+from .file import opened
+from .image import check_result, image_size, is_image
+from .pillow import is_animation
 
 
 def check_inputs(inputs: list[str], pictures: list[str], videos: list[str]) -> None:
@@ -21,3 +23,17 @@ def check_inputs(inputs: list[str], pictures: list[str], videos: list[str]) -> N
         for path in inputs:
             if Path(result).resolve() == Path(path).resolve():
                 raise UserError(f"{path}: is an input and would be overwritten by the result; choose another name")
+
+
+def check_picture(path: str) -> None:
+    """UserError where the file is no picture, by its header."""
+    image_size(path)
+
+
+def check_opens(path: str) -> None:
+    """UserError where the file is neither a picture nor a video, by its header."""
+    if is_image(path):
+        check_picture(path)
+    elif not is_animation(path):
+        with opened(path):
+            pass

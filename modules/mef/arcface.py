@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from ..faces.analysis import load_analyser
 from ..faces.landmarks68 import five_points
 from ..faces.recognition import MobileFace
 from ..media.tensors import to_tensor
+from .named import check_recognition
 
 BUNDLED = "bundled"  # compound_params.face_recognition: no file
 
@@ -88,8 +88,7 @@ class ArcFace(Recognition):
 
     def __init__(self, path: str, cpu: bool = False):
         super().__init__(cpu)
-        if not Path(path).is_file():
-            raise UserError(f"compound_params.face_recognition: {path}: no such file")
+        check_recognition(path, "compound_params.face_recognition")
         try:
             import onnxruntime
         except ImportError:

@@ -31,7 +31,7 @@ from transformers.utils import logging as transformers_logging
 
 from ..config.mef import BaseParams
 from ..errors import UserError
-from .hub import check_there
+from .named import check_base
 
 FIRST_LAYER = "model.diffusion_model.input_blocks.0.0.weight"  # of a single file
 INPAINTING_CHANNELS = 9  # noisy latent, mask, latent of the background
@@ -84,20 +84,14 @@ def quiet() -> Iterator[None]:
 
 
 def _load(path: Path, params: BaseParams, dtype: torch.dtype) -> Any:
-    check_there(params.path, "base")
+    check_base(params.path, params.config)
     if path.suffix == ".safetensors":
         return _load_single_file(path, params.config, dtype)
-    if path.is_file():
-        raise UserError(f"{path}: a base is a hub id, a folder or a .safetensors file")
     variant = {"variant": params.variant} if params.variant else {}
     return DiffusionPipeline.from_pretrained(params.path, torch_dtype=dtype, **variant)
 
 
 def _load_single_file(path: Path, config: str | None, dtype: torch.dtype) -> Base:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    if config is not None:
-        check_there(config, "folder of a base's layout")
     with safe_open(path, framework="pt") as file:
         is_xl = any(name.startswith("conditioner.embedders.1.") for name in file.keys())  # noqa: SIM118 (no dict)
         first = file.get_slice(FIRST_LAYER).get_shape() if FIRST_LAYER in file.keys() else [0, 0]  # noqa: SIM118

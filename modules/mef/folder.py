@@ -19,9 +19,8 @@ from .embeddings import Embedder, SIDEncoders
 from .exemplar import SID
 from .hub import is_path
 from .inpainting import BASE, BaseAndAdapters, save_base
+from .named import BASE_KEY, CONFIG, read_description
 
-CONFIG = "config.json"
-BASE_KEY = "stable_diffusion"  # of CONFIG: where the base is found
 CROP_KEY = "crop_faces"  # of CONFIG: whether pictures are cut out around the face first, as in training
 EXEMPLAR_KEY = "exemplar_encoder"  # of CONFIG: what an exemplar adapter reads pictures with; absent without one
 SID_FILE = "sid_encoders.safetensors"
@@ -169,14 +168,3 @@ def _place(folder: Path, name: str, of_hub: bool, may_be_id: bool = True) -> str
         near = inside.exists() and inside.is_relative_to(Path.cwd())
         return os.path.relpath(inside) if near else str(inside)
     return name
-
-
-def read_description(path: Path) -> dict[str, Any]:
-    """What ``config.json`` says.  Raises UserError for a file that is not one of adapters."""
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(description, dict) and BASE_KEY in description:
-            return description
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
-        pass
-    raise UserError(f"{path}: not a folder of DeepExpr adapters: it needs a {CONFIG} with {BASE_KEY}")

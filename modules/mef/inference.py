@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from .. import media
-from ..data.expression_pictures import pictures_of_state, pictures_of_word
+from ..data.expression_bank import pictures_of_word
+from ..data.expression_pictures import pictures_of_state
 from ..devices import best_device
 from ..errors import UserError
 from ..mark import Marking
@@ -28,6 +29,7 @@ from ..world.showing import state_of
 from .base import check_steps, part_read, quiet, set_scheduler, spelt_words
 from .embeddings import Embedder
 from .mixed import from_face_id, use_expression_adapter
+from .named import check_named
 from .options import PortraitOptions
 from .pipeline import DeepExprPipeline
 
@@ -51,6 +53,7 @@ def load_pipeline(
         expression_adapter: folder whose expression adapter takes the place of the checkpoint's.
         face_recognition: .onnx file that a FaceID checkpoint reads identities with; it needs an expression adapter.
     """
+    check_named(checkpoint, base, base_config, expression_adapter, face_recognition)
     device = best_device(cpu)
     options = {
         "base": base,
@@ -61,8 +64,6 @@ def load_pipeline(
         "dtype": torch.float16 if device.type == "cuda" else torch.float32,
     }
     if face_recognition is not None:
-        if expression_adapter is None:
-            raise UserError("--face_recognition is of a FaceID file beside an --expression_adapter")
         return from_face_id(checkpoint, face_recognition, expression_adapter, **options).to(device)
     if Path(checkpoint).is_file():
         pipeline = DeepExprPipeline.from_checkpoint(checkpoint, **options)

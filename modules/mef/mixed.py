@@ -18,7 +18,8 @@ from .adapters import Adapters, AdapterState, attach, check_fits
 from .arcface import ArcFace
 from .base import Base, load_base, quiet
 from .embeddings import Embedder
-from .folder import CONFIG, read_adapters, read_base, read_description, read_embedder
+from .folder import read_adapters, read_base, read_embedder
+from .named import CONFIG, read_description
 from .pipeline import DeepExprPipeline
 
 EXPRESSION = "expression_adapter"

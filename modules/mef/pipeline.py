@@ -23,18 +23,16 @@ from .base import finite_pictures, load_base
 from .conditions import NAMES, Conditions, Scale
 from .embeddings import Embedder, SIDEncoders
 from .folder import (
-    CONFIG,
     CROP_KEY,
     FILES,
     read_base,
-    read_description,
     read_embedder,
     save_adapters,
 )
 from .forms import attach_checkpoint, attach_folder
 from .guidance import GuidanceWeights, separate_guidance
-from .hub import check_there
 from .inpainting import in_form
+from .named import CONFIG, check_adapters, read_description
 from .options import check_prompt
 from .prompts import for_prompts, handed_on
 
@@ -243,7 +241,7 @@ class DeepExprPipeline(ModelHubMixin, library_name="diffusers", tags=["ip-adapte
             options.setdefault("dtype", options.pop("torch_dtype"))
         if not isinstance(options.get("dtype", torch.float32), torch.dtype):
             raise UserError(f"dtype: expected one such as torch.float16, found {options['dtype']!r}")
-        check_there(str(name), "folder of adapters")
+        check_adapters(str(name))
         try:
             return super().from_pretrained(name, **options)
         except (HfHubHTTPError, HFValidationError, OSError) as error:

@@ -67,16 +67,20 @@ def paint(args: argparse.Namespace, root: Path, foreign: tuple[str, ...]) -> lis
         args.checkpoint = str(root / BUNDLED)
 
     from ..media.checks import check_inputs
+    from ..sid.options import check_readable
+    from .named import check_named
 
     options = options_of(args)
     inputs = [args.target_image, args.source_image, args.reference_image]
     results = [str(path) for path in options.files(args.result_image)]
     check_inputs([path for path in inputs if path is not None], results, [])
+    check_readable(args)
+    own = args.checkpoint, args.base, args.base_config
+    check_named(*own)
 
     from .inference import load_pipeline
 
-    given = args.base, args.base_config, args.detector, args.crop, args.cpu
-    return paint_with(load_pipeline(args.checkpoint, *given), args, options)
+    return paint_with(load_pipeline(*own, args.detector, args.crop, args.cpu), args, options)
 
 
 def is_painter(pipeline: Any) -> bool:

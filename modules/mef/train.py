@@ -40,10 +40,11 @@ from .cache.shards import BATCH, SHARD, Cache
 from .cost import cost
 from .dataset import PortraitDataset
 from .embeddings import Embedder, SIDEncoders
-from .folder import CONFIG, CROP_KEY, EXEMPLAR_KEY, read_adapters, read_description, read_sid, save_adapters
+from .folder import CROP_KEY, EXEMPLAR_KEY, read_adapters, read_sid, save_adapters
 from .forms import beginning
 from .frozen import FrozenNetworks, Rows
 from .inpainting import BaseAndAdapters, in_form
+from .named import CONFIG, read_description
 from .readable import Unreadable, find_unreadable
 from .tables import Tables
 from .validation import Validation

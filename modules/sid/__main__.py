@@ -9,10 +9,13 @@ from ..errors import run_script
 def main() -> None:
     args = training_parser(__doc__, "config/sid-128.yaml").parse_args()
     from ..config.files import load_animation_config
-    from ..training.run import Run
+    from ..training.command import Run, check_run
+
+    config, run = load_animation_config(args.config), Run(**training_options(args))
+    check_run(run)
     from .train import train
 
-    train(load_animation_config(args.config), Run(**training_options(args)))
+    train(config, run)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,27 @@
-"""Directions of z_exp and z_pose that sliders go along: a small table beside a model's weights."""
+"""Directions of z_exp and z_pose that sliders go along: a small table beside a model's weights.
+
+Nothing heavy is imported before it is needed: mistakes are told at once.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from ..arguments import command_line
 from ..atomic import write_text
 from ..digest import digest
 from ..errors import UserError
-from ..world.control.options import unknown
-from ..world.control.sliders import SLIDERS
-from .encoders import Semantics
+from ..world.control.options import check_sliders
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .encoders import Semantics
 
 FORMAT = 1  # counts changes of the table's layout
 SUFFIX = ".sliders.json"  # of a table, in place of its checkpoint's suffix
@@ -40,14 +44,19 @@ class Directions:
     sliders: Mapping[str, list[float]]
     told: Mapping[str, float]
 
-    def change(self, edits: Mapping[str, float]) -> Tensor:
-        """``[K]``, what edits add.  Raises UserError for a slider that the table lacks."""
-        total = torch.zeros(sum(self.numbers))
+    def added(self, edits: Mapping[str, float]) -> list[float]:
+        """K numbers, what edits add.  Raises UserError for a slider that the table lacks."""
+        check_sliders(edits, self.sliders)
+        total = [0.0] * sum(self.numbers)
         for name, amount in edits.items():
-            if name not in self.sliders:
-                raise unknown(name, {**SLIDERS, **self.sliders})
-            total += amount * torch.tensor(self.sliders[name])
+            total = [so_far + amount * number for so_far, number in zip(total, self.sliders[name], strict=True)]
         return total
+
+    def change(self, edits: Mapping[str, float]) -> Tensor:
+        """The same as a tensor ``[K]``."""
+        import torch
+
+        return torch.tensor(self.added(edits))
 
     def fits(self, semantics: Semantics) -> bool:
         """Whether semantics have as many numbers."""
@@ -80,9 +89,23 @@ def load_directions(checkpoint: str | os.PathLike) -> Directions:
         if table.pop("format") != FORMAT:
             raise UserError(f"{path}: has another format than this version reads; {remedy}")
         directions = Directions(**{**table, "numbers": tuple(table["numbers"])})
-        directions.change(dict.fromkeys(directions.sliders, 1.0))
+        directions.added(dict.fromkeys(directions.sliders, 1.0))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise UserError(f"{path}: is no table of sliders ({' '.join(str(error).split())[:80]}); {remedy}") from error
     if directions.weights != digest(checkpoint):
         raise UserError(f"{path}: belongs to other weights than {checkpoint}; {remedy}")
     return directions
+
+
+def table_of(checkpoint: str | os.PathLike | None) -> Directions:
+    """The sliders of a checkpoint.  Raises UserError where there are none."""
+    if checkpoint is None:
+        raise UserError("--edit: this slider is in a table beside checkpoints, and --onnx has none; leave --onnx out")
+    return load_directions(checkpoint)
+
+
+def check_edits(edits: Mapping[str, float], checkpoint: str | os.PathLike | None, own: Iterable[str] = ()) -> None:
+    """UserError where a slider is none of a model's ``own``, nor of the table beside its checkpoint."""
+    own = list(own)
+    if not edits.keys() <= set(own):
+        check_sliders(edits, [*own, *table_of(checkpoint).sliders])

@@ -16,7 +16,7 @@ from ..errors import UserError
 from ..world.control.chain import Chain
 from ..world.puppets.states import States
 from .encoders import Semantics
-from .motion import MotionOptions
+from .motion_options import MotionOptions
 
 Pictures = tuple[Any, Any]  # of a source: at the model's size, and larger or None
 Read = TypeVar("Read", bound="Row")  # what is read off a batch of driving frames

@@ -17,6 +17,7 @@ from ..faces.framer import Framer
 from ..faces.paste import Paster
 from ..mark import Marking
 from .drivers import Each, Paths
+from .frames import is_close
 from .options import is_motion
 from .videos import DrivingVideo, Faceless, FaceVideo, Fit, Source, SourceVideo, cut_large
 
@@ -57,7 +58,7 @@ class Framing:
 
     @property
     def is_close(self) -> bool:
-        return self.params is not None and self.crop is not False
+        return is_close(self.params, self.crop)
 
     @property
     def _source_framer(self) -> Framer:

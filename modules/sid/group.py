@@ -31,7 +31,7 @@ from .drivers import Each, Paths
 from .driving import Animates
 from .framing import Framing
 from .group_options import ALL, names_several
-from .motion import MotionOptions
+from .motion_options import MotionOptions
 from .videos import FaceVideo, Fit, Source, SourceVideo
 
 

@@ -16,18 +16,18 @@ import torch
 from .. import media
 from ..arguments import listed
 from ..config.rigged import RiggedConfig
-from ..config.sid import Config, FramingParams, ModelParams
+from ..config.sid import Config, ModelParams
 from ..devices import best_device
-from ..errors import UserError
 from ..progress import Bar, note
 from ..world.control.sliders import SLIDERS
 from .animator import Animator
-from .directions import Directions, load_directions
+from .directions import check_edits, table_of
 from .drivers import CLOCK_SLACK, Drivers, Each, Paths, at_times
 from .driving import Animates, ModelAnimator, Pictures
 from .framing import Framing
 from .model import SID
-from .motion import MotionOptions
+from .motion_options import MotionOptions
+from .onnx.layout import read_config
 from .onnx.session import Provider
 from .options import is_motion
 from .rigged.animator import KIND, RiggedAnimator
@@ -39,14 +39,6 @@ from .weights import load_model
 
 if TYPE_CHECKING:
     from ..world.puppets.animator import PuppetAnimator
-
-MESH_FRAMING = FramingParams(size=2.3)  # what a fitted head is driven by
-POINT_FRAMES = (256, 256)  # size of frames in which points of a face are found
-
-
-def frame_size(config: Config | RiggedConfig) -> tuple[int, int]:
-    """Height and width of the frames that a configuration's model takes."""
-    return POINT_FRAMES if isinstance(config, RiggedConfig) else config.dataset_params.frame_shape[:2]
 
 
 def prepare_model(params: ModelParams, checkpoint: str | Path, device: torch.device) -> SID:
@@ -71,7 +63,7 @@ def prepare(
 
 def prepare_onnx(folder: Path, provider: Provider) -> Moves:
     """The same of a model that :mod:`.export` wrote as ONNX files into ``folder``."""
-    from .onnx.folder import load_folder, read_config  # what writes them takes time to import
+    from .onnx.folder import load_folder  # what writes them takes time to import
 
     config = read_config(folder)
     model = load_folder(config, folder, provider).to(best_device(provider == "cpu"))
@@ -95,17 +87,11 @@ def by_rig(
     Sliders are the model's own numbers, but for those that the table beside its ``checkpoint`` adds.
     """
     edits = options.control.edits
+    check_edits(edits, checkpoint, SLIDERS)
     change = KIND.edited({name: amount for name, amount in edits.items() if name in SLIDERS})
     if found := {name: amount for name, amount in edits.items() if name not in SLIDERS}:
         change = change + table_of(checkpoint).change(found)
     return lambda source: RiggedAnimator(model, source.image, options, large=source.large, half=half, change=change)
-
-
-def table_of(checkpoint: str | Path | None) -> Directions:
-    """The sliders of a checkpoint.  Raises UserError where there are none."""
-    if checkpoint is None:
-        raise UserError("--edit: this slider is in a table beside checkpoints, and --onnx has none; leave --onnx out")
-    return load_directions(checkpoint)
 
 
 def by_mesh(options: MotionOptions, cpu: bool = False) -> Callable[[Source], PuppetAnimator]:

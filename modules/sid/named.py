@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import media
-from ..data.expression_pictures import pictures_of_word
+from ..data.expression_bank import pictures_of_word
 from ..progress import Bar
 from ..world.curves import step
 from ..world.emotions import NEUTRAL, parse

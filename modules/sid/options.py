@@ -95,6 +95,17 @@ def is_motion(path: str | Path | None) -> bool:
     return path is not None and Path(path).suffix.lower() == MOTION
 
 
+def check_readable(args: argparse.Namespace) -> None:
+    """UserError where a picture or video is named that cannot be opened; what is in it is read later."""
+    from ..media.checks import check_opens, check_picture
+
+    for picture in filter(None, (args.target_image, args.source_image, args.reference_image)):
+        check_picture(picture)
+    for path in filter(None, (args.source_video, args.pose_video, *listed(args.driving_video))):
+        if not is_motion(path):
+            check_opens(path)
+
+
 def check_motion_files(args: argparse.Namespace, driver_is_video: bool) -> None:
     """UserError where a motion template cannot drive, or cannot be written."""
     drives = next(filter(is_motion, listed(args.driving_video)), None)

@@ -34,7 +34,8 @@ from ..world.parameters import ACTION_UNITS
 from ..world.puppets.states import states_of
 from .directions import Directions, place_of, write_directions
 from .encoders import Semantics
-from .inference import POINT_FRAMES, prepare_model
+from .frames import POINT_FRAMES
+from .inference import prepare_model
 from .rigged.model import load_rigged
 from .tuned import tuned
 

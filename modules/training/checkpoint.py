@@ -20,6 +20,7 @@ from torch import nn
 
 from ..atomic import replacing, writing_errors
 from ..errors import UserError
+from .checkpoint_file import check_file
 
 CONFIG_KEY = "model_params"
 
@@ -57,32 +58,18 @@ def load_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
             values (which is refused by name).
     """
     path = Path(path)
-    if path.is_dir():
-        unpacked = next(path.glob("**/data.pkl"), None)
-        kind = "an unpacked checkpoint: give the file as it was before" if unpacked else "give a checkpoint file"
-        raise UserError(f"{path}: is a folder; {kind}")
-    if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint file")
+    check_file(path)
     try:
         checkpoint = _load_safetensors(path) if path.suffix == ".safetensors" else _load_torch(path)
     except Exception as error:  # of damaged bytes the readers raise anything
-        raise UserError(f"{path}: {_what_is_wrong(path, error)}") from error
+        raise UserError(f"{path}: {_what_is_wrong(error)}") from error
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path}: not a checkpoint: holds a {type(checkpoint).__name__}, not a dict of networks")
     return checkpoint
 
 
-def _what_is_wrong(path: Path, error: Exception) -> str:
+def _what_is_wrong(error: Exception) -> str:
     """What a file that cannot be read is, and what to do about it; one line."""
-    try:
-        with open(path, "rb") as file:
-            start = file.read(512)
-    except OSError as unreadable:
-        return f"cannot be read ({unreadable.strerror})"
-    if start.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer, not the file itself: fetch that with git lfs pull"
-    if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
-        return "a web page, not a checkpoint: download the file that the page offers"
     if isinstance(error, pickle.UnpicklingError):
         reason = next((line for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line), "")
         return f"refused: not a file of tensors and plain values alone ({reason.strip() or 'unreadable pickle'})"

@@ -22,34 +22,12 @@ from ..config.training import LoopParams
 from ..devices import device_list, keep_freed_memory, native_precision, select_devices, share_of_batch
 from ..errors import UserError
 from .checkpoint import load_checkpoint
+from .command import Run, checkpoint_of
 from .launch import launched, spawn
 from .position import is_over
 from .trainer import Loaded, Trainer
 
 Entries = dict[str, Any]  # what a checkpoint holds
-
-
-@dataclass(frozen=True)
-class Run:
-    """What the command line says of a run.
-
-    Attributes:
-        config_path: the configuration's file; runs are named after it.
-        checkpoint: continue from it (in its own run's folder if it lies in one), or start from its weights.
-        log_dir: the folder that runs' folders are made in.
-        device_ids: ``"0,1"`` runs one process per device, GPUs if there are any, else CPU processes over gloo.
-        resume: ``"auto"`` continues the newest run of this configuration under ``log_dir``, or starts one; anything
-            else is a checkpoint's path.
-        finetune: take the checkpoint's (averaged) weights alone: a new run, at epoch 0.
-    """
-
-    config_path: str
-    checkpoint: str | None = None
-    log_dir: str = "log"
-    device_ids: str | None = None
-    resume: str | None = None
-    finetune: bool = False
-    cpu: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,19 +52,11 @@ def starting_point(run: Run, read: Callable[[str], Entries] = load_checkpoint) -
     Raises:
         UserError: options contradict each other, or the checkpoint cannot be read.
     """
-    checkpoint: str | Path | None = run.checkpoint
-    if checkpoint is not None and run.resume is not None:
-        raise UserError("--checkpoint and --resume both name a run to continue; give one of them")
-    if run.resume == "auto":
-        checkpoint = newest_checkpoint(run.log_dir, run.config_path)
-    elif run.resume is not None:
-        checkpoint = run.resume
-    if run.finetune and checkpoint is None:
-        raise UserError("--finetune needs the --checkpoint to start from")
+    checkpoint = checkpoint_of(run)
     if checkpoint is None:
         return Start(None, None, {}), None
     entries = read(str(checkpoint))
-    path, position = Path(checkpoint), entries.get("training", {})
+    path, position = checkpoint, entries.get("training", {})
     inside = (path.parent / "log.txt").is_file() and (path.parent / Path(run.config_path).name).is_file()
     own = path.parent if inside and position and not run.finetune else None
     return Start(path, own, {} if run.finetune else position), entries
@@ -209,15 +179,3 @@ def new_run_folder(log_dir: str | os.PathLike, config_path: str | os.PathLike) -
         break
     (folder / "log.txt").touch()  # what marks a run's folder
     return folder
-
-
-def newest_checkpoint(log_dir: str | os.PathLike, config_path: str | os.PathLike) -> Path | None:
-    """The last checkpoint written by any run of this configuration under ``log_dir``; None if there is none."""
-    stem = Path(config_path).stem
-    found = [
-        path
-        for folder in Path(log_dir).glob("* *")
-        if folder.name.rsplit(" ", 1)[0] == stem
-        for path in folder.glob("*-checkpoint.pth.tar")
-    ]
-    return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)

@@ -19,14 +19,14 @@ from torch import Tensor
 
 from ... import media
 from ...config.files import load_animation_config
-from ...config.rigged import RiggedConfig
 from ...data.portraits import Portrait
 from ...devices import best_device
 from ...errors import UserError
 from ...media.tensors import to_images
+from ...sid.frames import frame_size
 from ...sid.framing import Framing
-from ...sid.inference import POINT_FRAMES, prepare
-from ...sid.motion import MotionOptions
+from ...sid.inference import prepare
+from ...sid.motion_options import MotionOptions
 from ...world.draws import draw_close_poses, draw_expressions, draw_identities, draw_scenes
 from ...world.parameters import Faces
 from ...world.rendering import render
@@ -92,8 +92,7 @@ class FromPortraits:
 def by_sid(config_path: str, checkpoint: str, cpu: bool) -> Paint:
     """The donor's photograph, animated: SID gives it the target's expression and pose."""
     config, device = load_animation_config(config_path), best_device(cpu)
-    size = POINT_FRAMES if isinstance(config, RiggedConfig) else config.dataset_params.frame_shape[:2]
-    framing = Framing(size, cpu=cpu, params=config.framing_params)
+    framing = Framing(frame_size(config), cpu=cpu, params=config.framing_params)
     animated = prepare(config, checkpoint, device)(MotionOptions())
 
     def paint(target: Portrait, donor: Portrait, seed: int) -> np.ndarray:

@@ -17,13 +17,16 @@ def main() -> None:
     parser.add_argument("--out", default="MEF_Checkpoints/base", help="folder to write the base to")
     args = parser.parse_args()
     from ...config.files import load_small_base_config
-    from ...training.run import Run
-    from . import train
+    from ...training.command import Run, check_run
 
     run = Run(**training_options(args))
     run = replace(run, log_dir=str(Path(run.log_dir) / args.part))
+    config = load_small_base_config(args.config)
+    check_run(run)
+    from . import train
+
     part = {"autoencoder": train.train_autoencoder, "denoiser": train.train_denoiser}[args.part]
-    part(load_small_base_config(args.config), Path(args.out), run)
+    part(config, Path(args.out), run)
 
 
 if __name__ == "__main__":

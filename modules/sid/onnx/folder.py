@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...arguments import command_line
 from ...atomic import appearing, write_text
-from ...config.files import load_animation_config, save_config
+from ...config.files import save_config
 from ...config.rigged import RiggedConfig
 from ...config.sid import Config
 from ...data.astronaut import moving_face
@@ -20,11 +20,12 @@ from ..rigged.model import RiggedSID, load_rigged
 from ..tuned import tuned
 from ..weights import load_model
 from .graph import OPSET, write_part
-from .models import ENCODER_FILES, RIGGED_FILES, SID_FILES, GraphSID, graph_rigged
+from .layout import CONFIG, file_of, names
+from .models import GraphSID, graph_rigged
 from .parts import Part, rigged_parts, sid_parts
 from .session import Graph, Provider
 
-CONFIG, README = "config.yaml", "README.md"
+README = "README.md"
 FORMAT = 1  # counts changes of what goes in and out
 EXAMPLES, SIDE = 4, 256  # frames to begin with, and their side for a model that takes any
 WHOLE = (
@@ -65,26 +66,13 @@ def check_new(folder: Path) -> None:
         raise UserError(f"{folder}: is not empty; give a new folder")
 
 
-def read_config(folder: Path) -> Config | RiggedConfig:
-    """The configuration of an exported model.
-
-    Raises:
-        UserError: the folder is not one that :func:`write_folder` wrote.
-    """
-    _check_there(folder, CONFIG)
-    config = load_animation_config(folder / CONFIG)
-    for name in _names(config):
-        _check_there(folder, file_of(name))
-    return config
-
-
 def load_folder(config: Config | RiggedConfig, folder: Path, provider: Provider) -> SID | RiggedSID:
     """The exported model, run by onnxruntime.
 
     Raises:
         UserError: a file is of another export, or cannot be run.
     """
-    graphs = {name: Graph(folder / file_of(name), provider) for name in _names(config)}
+    graphs = {name: Graph(folder / file_of(name), provider) for name in names(config)}
     marks = {name: graph.mark or "" for name, graph in graphs.items()}
     digest = next(iter(marks.values())).rpartition(" ")[2]
     for name, mark in marks.items():
@@ -97,22 +85,6 @@ def load_folder(config: Config | RiggedConfig, folder: Path, provider: Provider)
 
 def _mark(name: str, digest: str) -> str:
     return f"{FORMAT} {name} {digest}"
-
-
-def file_of(name: str) -> str:
-    """Of a part, in the folder."""
-    return f"{name}.onnx"
-
-
-def _check_there(folder: Path, file: str) -> None:
-    if not (folder / file).is_file():
-        raise UserError(f"{folder}: has no {file}; give a folder that {command_line('sid.export')} --onnx wrote")
-
-
-def _names(config: Config | RiggedConfig) -> tuple[str, ...]:
-    if isinstance(config, RiggedConfig):
-        return RIGGED_FILES
-    return SID_FILES if config.model_params.encoder_params is None else SID_FILES + ENCODER_FILES
 
 
 def _described(parts: dict[str, Part], folder: Path, about: str) -> str:

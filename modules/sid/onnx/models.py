@@ -18,9 +18,6 @@ from ..rigged.motion import MotionNetwork, PointMotion
 from .parts import change_inputs, generator_inputs, head_inputs
 from .session import Graph
 
-SID_FILES = ("keypoints", "source", "generator")
-ENCODER_FILES = ("identity", "semantics", "motion_head")
-RIGGED_FILES = ("mesh", "encoder", "motion_head", "motion", "mouth", "eye")
 Graphs = Mapping[str, Graph]
 
 

@@ -20,7 +20,8 @@ from ...world.control.units import Units, lips_apart
 from ...world.puppets.states import States
 from ..driving import ModelAnimator, Pictures
 from ..encoders import Semantics
-from ..motion import MotionOptions, compose
+from ..motion import compose
+from ..motion_options import MotionOptions
 from .codes import ANGLE, EXPRESSION, GAZE, POSE, UNITS, semantics_of, without_rest
 from .model import RiggedSID, Shown
 from .motion import GRID, moved

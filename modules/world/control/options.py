@@ -7,8 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ...errors import UserError
-from .sliders import SLIDERS
+from .sliders import PRINCIPAL, SLIDERS
 
+ABOUT_PRINCIPAL = (
+    "Changes of the whole face at once: those in which expressions differ most, the strongest first.",
+    "An amount of 1 is a usual difference, 3 a strong one. Other models than the bundled one have others.",
+)
 REGIONS = ("face", "eyes", "mouth", "pose")
 
 
@@ -50,16 +54,19 @@ class Control:
         return bool(self.sets or self.edits)
 
 
-def unknown(name: str, known: Iterable[str]) -> UserError:
-    """What to say of a slider that does not exist."""
-    near = difflib.get_close_matches(name, list(known), 3)
-    meant = f"; did you mean {', '.join(near)}" if near else ""
-    return UserError(f"--edit: no slider is called {name!r}{meant}; --list_edits prints them")
+def check_sliders(edits: Mapping[str, float], known: Iterable[str] = SLIDERS) -> None:
+    """UserError where one of the sliders does not exist."""
+    known = list(known)
+    for name in edits:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 3)
+            meant = f"; did you mean {', '.join(near)}" if near else ""
+            raise UserError(f"--edit: no slider is called {name!r}{meant}; --list_edits prints them")
 
 
 def listed() -> str:
-    """The sliders, a line each."""
+    """The sliders, a line each, and what amounts of them mean."""
     told = {name: slider.says for name, slider in SLIDERS.items()}
-    told["principal_1"] = "the strongest direction of a model's z_exp, by one deviation; _2, _3, _4: the next ones"
-    width = max(map(len, told))
-    return "\n".join(f"{name:{width}}  {says}" for name, says in told.items())
+    width = max(map(len, told | PRINCIPAL))
+    named, principal = ([f"{name:{width}}  {says}" for name, says in each.items()] for each in (told, PRINCIPAL))
+    return "\n".join([*named, "", *ABOUT_PRINCIPAL, *principal])

@@ -43,14 +43,14 @@ SLIDERS = {
     "lips": Slider("lips parted, with the jaw at rest", {"AU25": 1}),
     "sneer": Slider("upper lip raised, nose wrinkled", {"AU10": 1, "AU9": 0.5}),
     "stretch": Slider("mouth drawn wide", {"AU20": 1}),
-    "press": Slider("lips pressed together", {"AU23": 1}),
+    "press": Slider("lips pressed together; the bundled model hardly shows it", {"AU23": 1}),
     "dimple": Slider("corners of the mouth tucked in", {"AU14": 1}),
     "chin": Slider("chin raised", {"AU17": 1}),
     "cheeks": Slider("cheeks raised", {"AU6": 1}),
     "nose": Slider("nose wrinkled", {"AU9": 1}),
     "brows": Slider("brows raised; below 0: lowered and drawn together", {"AU1": 1, "AU2": 1, "AU4": -1}),
     "inner_brows": Slider("inner ends of the brows raised", {"AU1": 1}),
-    "outer_brows": Slider("outer ends of the brows raised", {"AU2": 1}),
+    "outer_brows": Slider("outer ends of the brows raised, by a little", {"AU2": 1}),
     "frown": Slider("brows lowered and drawn together", {"AU4": 1}),
     "wide_eyes": Slider("upper lids raised", {"AU5": 1}),
     "squint": Slider("lids tightened and brought together", {"AU7": 1, "AU43": 0.4}),
@@ -62,4 +62,12 @@ SLIDERS = {
     "turn": Slider("head to the right of the picture; below 0: to the left", turn=(20, 0, 0)),
     "nod": Slider("head up; below 0: down", turn=(0, 20, 0)),
     "tilt": Slider("head tilted clockwise; below 0: the other way", turn=(0, 0, 20)),
+}
+
+# Of the bundled model's table, in which way amounts go: as photographs show it at 3 and -3.
+PRINCIPAL = {
+    "principal_1": "surprise: brows and upper lids up, mouth open; below 0: eyes narrower, a faint smile",
+    "principal_2": "smile with the lips parted; below 0: brows lowered, mouth narrow, its corners down",
+    "principal_3": "nose wrinkled, upper lip raised; below 0: corners of the mouth down, inner brows up, both faintly",
+    "principal_4": "as in pain: nose wrinkled, upper lip up, eyes narrower; below 0: eyes wider, lips closed",
 }

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..parameters import ACTION_UNITS
 from ..puppets.states import CODES
-from .options import Control, unknown
+from .options import Control, check_sliders
 from .sliders import BOTH, SLIDERS, Slider
 
 EYES = ("AU1", "AU2", "AU4", "AU5", "AU6", "AU7", "AU43")  # and gaze
@@ -72,11 +72,10 @@ class Units:
         return found
 
     def edited(self, edits: Mapping[str, float]) -> Tensor:
-        """``[K]``, what edits change.  Raises UserError for an unknown one."""
+        """``[K]``, what edits change.  Raises UserError for an check_sliders one."""
+        check_sliders(edits)
         total = torch.zeros(len(CODES))
         for name, amount in edits.items():
-            if name not in SLIDERS:
-                raise unknown(name, SLIDERS)
             total += amount * self.change(SLIDERS[name])
         return total
 
