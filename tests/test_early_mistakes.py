@@ -74,6 +74,14 @@ OTHERS = {
         "run.py --config {root}/config/vox-256.yaml --mode compare-real --checkpoint text.png --real_faces none",
         "none: no such folder",
     ),
+    "run's configuration to measure": (
+        "run.py --config none.yaml --mode reconstruction --checkpoint text.png",
+        "none.yaml: cannot read the configuration",
+    ),
+    "run's checkpoint to evaluate": (
+        "run.py --config {root}/config/synthetic-128-adv.yaml --mode evaluate --checkpoint none.pth",
+        "none.pth: no such checkpoint file",
+    ),
     "run without one": ("run.py --config {root}/config/vox-256.yaml --mode animate", "needs --checkpoint"),
     "SID's configuration": ("train_sid.py --config none.yaml", "none.yaml: cannot read the configuration"),
     "SID's stage": ("train_sid.py --config {root}/config/mef-sd15.yaml", "configures MEF, not SID"),

@@ -43,6 +43,32 @@ def parse() -> argparse.Namespace:
     return args
 
 
+def evaluate(args: argparse.Namespace) -> None:
+    """Measure SID or MEF on the face world."""
+    from ..config.files import load_config, load_mef_config, stage_of
+    from ..config.schema import read_yaml
+    from ..devices import device_list, select_devices
+    from ..training.checkpoint_file import check_file
+
+    if stage_of(read_yaml(args.config)) != "MEF":
+        config = load_config(args.config)
+        check_file(args.checkpoint)
+        select_devices(device_list(args.device_ids), args.cpu)
+        from .evaluate import evaluate as evaluate_sid
+
+        evaluate_sid(config, args.checkpoint, args.cpu)
+        return
+    mef = load_mef_config(args.config)
+    select_devices(device_list(args.device_ids), args.cpu)
+    from .evaluate_faces import evaluate_faces
+    from .evaluate_mef import evaluate_mef
+
+    if mef.model_params.inpaint_params is not None:
+        evaluate_faces(mef, args.checkpoint, args.cpu)
+    else:
+        evaluate_mef(args.config, args.checkpoint, args.cpu)
+
+
 def main() -> None:
     args = parse()
     if args.mode == "train":
@@ -59,35 +85,21 @@ def main() -> None:
     if args.checkpoint is None and not by_mesh:
         raise UserError(f"--mode {args.mode} needs --checkpoint")
 
-    from ..config.files import load_animation_config, load_config, stage_of
-    from ..config.schema import read_yaml
+    if args.mode == "evaluate":
+        evaluate(args)
+        return
+
+    from ..config.files import load_animation_config
     from ..data.clips import entries_of
     from ..devices import best_device, device_list, select_devices
     from ..training.checkpoint_file import check_file
 
-    of_mef = args.mode == "evaluate" and stage_of(read_yaml(args.config)) == "MEF"
-    if not by_mesh and not of_mef:
-        check_file(args.checkpoint)
-    select_devices(device_list(args.device_ids), args.cpu)
-    if of_mef:
-        from ..config.files import load_mef_config
-        from .evaluate_faces import evaluate_faces
-        from .evaluate_mef import evaluate_mef
-
-        mef = load_mef_config(args.config)
-        if mef.model_params.inpaint_params is not None:
-            evaluate_faces(mef, args.checkpoint, args.cpu)
-        else:
-            evaluate_mef(args.config, args.checkpoint, args.cpu)
-        return
-    if args.mode == "evaluate":
-        from .evaluate import evaluate
-
-        evaluate(load_config(args.config), args.checkpoint, args.cpu)
-        return
     config = load_animation_config(args.config)
+    if not by_mesh:
+        check_file(args.checkpoint)
     if args.real_faces is not None:
         entries_of(Path(args.real_faces), "all")
+    select_devices(device_list(args.device_ids), args.cpu)
 
     from ..sid.inference import Animated, prepare
     from ..sid.inference import by_mesh as mesh_moves
