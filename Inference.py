@@ -221,15 +221,17 @@ def onnx_model(folder: str, provider: Any, cpu: bool) -> Any:
     return inference.prepare_onnx(Path(folder), provider_for(provider, cpu))
 
 
-def moved_by(args: argparse.Namespace, options: Any) -> tuple[Any, tuple[int, int], Any]:
+def moved_by(args: argparse.Namespace, options: Any, has_video: bool) -> tuple[Any, tuple[int, int], Any]:
     """The configuration (None: --motion mesh), frame size and framing of what moves the source.
+
+    ``has_video``: whether source or driver is one.
 
     Raises:
         UserError: it is not there, or cannot do what the options ask.
     """
     from modules.config.rigged import RiggedConfig
     from modules.sid.directions import check_edits
-    from modules.sid.frames import MESH_FRAMING, POINT_FRAMES, frame_size
+    from modules.sid.frames import MESH_FRAMING, POINT_FRAMES, frame_size, is_close
     from modules.world.control.options import check_sliders
     from modules.world.control.sliders import SLIDERS
 
@@ -239,6 +241,7 @@ def moved_by(args: argparse.Namespace, options: Any) -> tuple[Any, tuple[int, in
         check_sliders(edits)
         if args.crop is False:
             raise UserError("--no-crop: --motion mesh looks for the face in any case; leave it out")
+        check_framing(args, True, has_video)
         return None, POINT_FRAMES, MESH_FRAMING
     config = configuration(args)
     is_rigged = isinstance(config, RiggedConfig)
@@ -247,6 +250,7 @@ def moved_by(args: argparse.Namespace, options: Any) -> tuple[Any, tuple[int, in
         raise UserError(f"--adapt_scale is of other models than {args.onnx or args.config} is of; leave it out")
     if args.adapt_scale and motion == "embedding":
         print("--adapt_scale: embedding motion is built on the source's own key points and needs no scaling")
+    check_framing(args, is_close(config.framing_params, args.crop), has_video)
     if args.onnx is None:
         check_file(args.checkpoint)
     check_edits(edits, args.checkpoint, SLIDERS if is_rigged else ())
@@ -270,7 +274,6 @@ def animate(args: argparse.Namespace) -> None:
     if alone and args.source_video is not None:  # which drives itself, as far as that goes
         args.driving_video, args.strength = args.source_video, 0.0
 
-    from modules.sid.frames import is_close
     from modules.sid.motion_options import MotionOptions
 
     drivers = drivers_of(args, [args.result_image])
@@ -284,9 +287,8 @@ def animate(args: argparse.Namespace) -> None:
         control=control,
         **chosen(args, ("drive", "strength")),
     )
-    config, size, framing_params = moved_by(args, options)
     has_video = args.source_video is not None or not all(drivers.values())
-    check_framing(args, is_close(framing_params, args.crop), has_video)
+    config, size, framing_params = moved_by(args, options, has_video)
 
     from modules.mark.marking import of_photograph
     from modules.sid import inference

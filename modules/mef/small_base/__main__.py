@@ -22,7 +22,7 @@ def main() -> None:
     run = Run(**training_options(args))
     run = replace(run, log_dir=str(Path(run.log_dir) / args.part))
     config = load_small_base_config(args.config)
-    check_run(run)
+    check_run(run, may_be_folder=True)
     from . import train
 
     part = {"autoencoder": train.train_autoencoder, "denoiser": train.train_denoiser}[args.part]
