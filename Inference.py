@@ -171,7 +171,9 @@ def fill_in_bundled(args: argparse.Namespace) -> None:
     """What the command line leaves out, from the files that come with the project."""
     if (args.config is None) != (args.checkpoint is None):
         given, missing = ("config", "checkpoint") if args.checkpoint is None else ("checkpoint", "config")
-        raise UserError(f"--{missing} is needed as well: give the one that belongs to {getattr(args, given)}?")
+        if given == "checkpoint":
+            check_file(args.checkpoint)
+        raise UserError(f"--{missing} is needed as well: give the one that belongs to {getattr(args, given)}")
     for name, path in BUNDLED.items() if args.onnx is None else ():
         if getattr(args, name) is None:
             setattr(args, name, str(ROOT / path))
@@ -307,6 +309,8 @@ def animate(args: argparse.Namespace) -> None:
         marking=of_photograph(args.watermark, None if args.motion == "mesh" else args.onnx or args.checkpoint),
     )
     tell_device(args.cpu)
+    if args.driving_video == str(ROOT / BUNDLED_DRIVER):  # most likely nobody asked for it
+        print(f"driver: the bundled {BUNDLED_DRIVER}")
 
     if config is None:
         animated = partial(inference.by_mesh, cpu=args.cpu)

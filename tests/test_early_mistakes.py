@@ -29,6 +29,7 @@ INFERENCE = {
     "configuration": ("--config none.yaml --checkpoint text.png", "none.yaml: cannot read the configuration"),
     "configuration alone": ("--config {root}/config/rigged.yaml", "--checkpoint is needed as well"),
     "checkpoint": ("--config {root}/config/rigged.yaml --checkpoint none.pth", "none.pth: no such checkpoint file"),
+    "checkpoint alone": ("--checkpoint none.pth", "none.pth: no such checkpoint file"),
     "web page": ("--config {root}/config/rigged.yaml --checkpoint page.pth", "a web page, not a checkpoint"),
     "Git LFS": ("--config {root}/config/rigged.yaml --checkpoint lfs.pth", "a Git LFS pointer"),
     "ONNX": ("--onnx none", "none: has no config.yaml"),

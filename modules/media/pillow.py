@@ -136,7 +136,7 @@ def image_errors(path: Any) -> Iterator[None]:
     except Image.UnidentifiedImageError:
         if is_heif(path):
             raise UserError(f"{path}: is a HEIC picture, which cannot be decoded here; convert it to JPEG") from None
-        raise UserError(f"{path}: is not a picture that can be read; use .png or .jpg") from None
+        raise UserError(f"{path}: is not a picture that can be read; give a PNG, JPEG or WebP file") from None
     except UserError:
         raise
     except Image.DecompressionBombError:
