@@ -24,6 +24,7 @@ from modules.sid import weights
 from modules.sid.export import inference_checkpoint
 from modules.sid.model import SID, build_discriminator
 from modules.training.checkpoint import load_checkpoint, save_checkpoint
+from modules.training.checkpoint_file import check_file
 
 ROOT = Path(__file__).parent.parent
 FOMM = Path(__file__).parent / "data" / "fomm_small" / "checkpoint.pth.tar"
@@ -212,3 +213,9 @@ def test_fomm_reads_ours(tmp_path):
     for part in ("generator", "kp_detector"):
         assert {k: v.shape for k, v in ours[part].items()} == {k: v.shape for k, v in theirs[part].items()}
     assert build_discriminator(params).state_dict().keys() == theirs["discriminator"].keys()
+
+
+def test_a_safetensors_file_whose_length_looks_like_a_tag_is_no_web_page(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes((0x3C20).to_bytes(8, "little") + b"{}".ljust(0x3C20))  # its first bytes are b" <"
+    check_file(path)

@@ -24,5 +24,6 @@ def check_file(path: str | os.PathLike) -> None:
         raise UserError(f"{path}: cannot be read ({unreadable.strerror})") from unreadable
     if start.startswith(b"version https://git-lfs"):
         raise UserError(f"{path}: a Git LFS pointer, not the file itself: fetch that with git lfs pull")
-    if start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
+    # a safetensors file may begin with the byte of "<" too, but its length has zeros, which text has not
+    if b"\0" not in start and start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
         raise UserError(f"{path}: a web page, not a checkpoint: download the file that the page offers")

@@ -72,7 +72,7 @@ class Units:
         return found
 
     def edited(self, edits: Mapping[str, float]) -> Tensor:
-        """``[K]``, what edits change.  Raises UserError for an check_sliders one."""
+        """``[K]``, what edits change.  Raises UserError for an unknown one."""
         check_sliders(edits)
         total = torch.zeros(len(CODES))
         for name, amount in edits.items():
