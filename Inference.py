@@ -18,7 +18,6 @@ from modules.options import (
     FRAMING,
     check_batch,
     check_expression,
-    check_framing,
     check_onnx,
     check_row,
     chosen,
@@ -124,7 +123,7 @@ def draw(args: argparse.Namespace) -> None:
     if not (args.expression or args.source_image or args.driving_video or args.reference_image):
         raise UserError("--source_image (who), --reference_image or --driving_video (the expression) is needed")
 
-    from modules.mef.named import check_named
+    from modules.mef.checks import check_named
     from modules.mef.options import PortraitOptions, check_prompt
 
     check_prompt(args.prompt)
@@ -195,17 +194,6 @@ def fill_in_bundled_mef(args: argparse.Namespace) -> None:
         args.source_image, args.reference_image = str(ROOT / BUNDLED_SOURCE), str(ROOT / BUNDLED_REFERENCE)
 
 
-def configuration(args: argparse.Namespace) -> Any:
-    """The model's, from --config or --onnx."""
-    if args.onnx is not None:
-        from modules.sid.onnx.layout import read_config
-
-        return read_config(Path(args.onnx))
-    from modules.config.files import load_animation_config
-
-    return load_animation_config(args.config)
-
-
 @cache  # rows of a batch share what they load
 def model(config: str, checkpoint: str, precision: Any, cpu: bool) -> Any:
     from modules.config.files import load_animation_config
@@ -221,42 +209,6 @@ def onnx_model(folder: str, provider: Any, cpu: bool) -> Any:
     from modules.sid.onnx.session import provider_for
 
     return inference.prepare_onnx(Path(folder), provider_for(provider, cpu))
-
-
-def moved_by(args: argparse.Namespace, options: Any, has_video: bool) -> tuple[Any, tuple[int, int], Any]:
-    """The configuration (None: --motion mesh), frame size and framing of what moves the source.
-
-    ``has_video``: whether source or driver is one.
-
-    Raises:
-        UserError: it is not there, or cannot do what the options ask.
-    """
-    from modules.config.rigged import RiggedConfig
-    from modules.sid.directions import check_edits
-    from modules.sid.frames import MESH_FRAMING, POINT_FRAMES, frame_size, is_close
-    from modules.world.control.options import check_sliders
-    from modules.world.control.sliders import SLIDERS
-
-    edits = options.control.edits
-    if args.motion == "mesh":
-        options.check_strength()
-        check_sliders(edits)
-        if args.crop is False:
-            raise UserError("--no-crop: --motion mesh looks for the face in any case; leave it out")
-        check_framing(args, True, has_video)
-        return None, POINT_FRAMES, MESH_FRAMING
-    config = configuration(args)
-    is_rigged = isinstance(config, RiggedConfig)
-    motion = options.resolved(is_rigged or config.model_params.encoder_params is not None)
-    if args.adapt_scale and is_rigged:
-        raise UserError(f"--adapt_scale is of other models than {args.onnx or args.config} is of; leave it out")
-    if args.adapt_scale and motion == "embedding":
-        print("--adapt_scale: embedding motion is built on the source's own key points and needs no scaling")
-    check_framing(args, is_close(config.framing_params, args.crop), has_video)
-    if args.onnx is None:
-        check_file(args.checkpoint)
-    check_edits(edits, args.checkpoint, SLIDERS if is_rigged else ())
-    return config, frame_size(config), config.framing_params
 
 
 def animate(args: argparse.Namespace) -> None:
@@ -277,6 +229,7 @@ def animate(args: argparse.Namespace) -> None:
         args.driving_video, args.strength = args.source_video, 0.0
 
     from modules.sid.motion_options import MotionOptions
+    from modules.sid.ways import moved_by
 
     drivers = drivers_of(args, [args.result_image])
     check_motion_files(args, not all(drivers.values()))

@@ -47,7 +47,8 @@ class Parser(argparse.ArgumentParser):
         """As argparse's, but an option that is not known is told with the nearest that is."""
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            near = difflib.get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, n=1)
+            wrong = next((word for word in unknown if word.startswith("-")), "")
+            near = difflib.get_close_matches(wrong.partition("=")[0], self._option_string_actions, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
         return parsed

@@ -38,6 +38,15 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
+def kept(folder: Path) -> int:
+    """Bytes of all files in a folder, some of which may be going just now."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
 def wait_for(is_so: Callable[[], bool], complaint: str, seconds: float = 10) -> None:
     deadline = time.monotonic() + seconds
     while not is_so():

@@ -158,20 +158,17 @@ def test_a_face_is_swapped(page):
 
 @pytest.mark.parametrize("how", ["the page is closed", "another page is opened"])
 def test_an_upload_that_the_browser_breaks_off_is_gone_at_once(page, server, tmp_path, how):
-    def kept() -> int:
-        return sum(path.stat().st_size for path in server[1].rglob("*") if path.is_file())
-
-    before, long = kept(), tmp_path / "long.mp4"
+    before, long = app_server.kept(server[1]), tmp_path / "long.mp4"
     long.write_bytes(bytes(40_000_000))
     slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 2_000_000}
     page.context.new_cdp_session(page).send("Network.emulateNetworkConditions", slow)
     page.locator("input[type=file]").nth(1).set_input_files(long)
-    app_server.wait_for(lambda: kept() > before, "nothing has come", PATIENCE / 1000)
+    app_server.wait_for(lambda: app_server.kept(server[1]) > before, "nothing has come", PATIENCE / 1000)
     if how == "the page is closed":
         page.close()
     else:
         page.goto("about:blank")
-    app_server.wait_for(lambda: kept() == before, "the upload stays")
+    app_server.wait_for(lambda: app_server.kept(server[1]) == before, "the upload stays")
 
 
 def test_the_faces_of_a_group_are_shown_and_one_is_chosen_by_a_click(page, group, tmp_path):

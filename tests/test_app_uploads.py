@@ -51,10 +51,6 @@ def upload(url: str, name: str, content: bytes) -> httpx.Response:
     return httpx.post(f"{url}/gradio_api/upload", files={"files": (name, content)}, timeout=60)
 
 
-def size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
 @pytest.mark.parametrize(
     "path",
     [
@@ -204,7 +200,7 @@ def test_what_is_no_video_is_refused_in_one_line_and_names_no_other_file(client,
 @pytest.mark.parametrize("is_told", [True, False])
 def test_what_is_too_large_is_refused_and_not_kept(page, is_told):
     url, folder = page
-    before, part = size(folder), bytes(2**20)
+    before, part = app_server.kept(folder), bytes(2**20)
 
     def content() -> Iterator[bytes]:
         yield HEAD
@@ -214,19 +210,19 @@ def test_what_is_too_large_is_refused_and_not_kept(page, is_told):
     length = {"Content-Length": str(sum(map(len, content())))} if is_told else {}  # else in chunks
     answer = httpx.post(f"{url}/gradio_api/upload", content=content(), headers=MULTIPART | length, timeout=60)
     assert answer.status_code == 413 and "maximum allowed size" in answer.text
-    assert size(folder) == before
+    assert app_server.kept(folder) == before
 
 
 @pytest.mark.parametrize("length", ["Content-Length: 99999999", "Transfer-Encoding: chunked"])
 def test_an_upload_that_breaks_off_is_gone_at_once(page, length):
     url, folder = page
-    known, before, body = set(folder.iterdir()), size(folder), HEAD + bytes(2**20)
+    known, before, body = set(folder.iterdir()), app_server.kept(folder), HEAD + bytes(2**20)
     with socket.create_connection(("127.0.0.1", urllib.parse.urlsplit(url).port)) as door:
         lines = ["POST /gradio_api/upload HTTP/1.1", "Host: 127.0.0.1", length]
         lines += [f"{name}: {value}" for name, value in MULTIPART.items()]
         chunk = f"{len(body):x}\r\n".encode() if "chunked" in length else b""
         door.sendall("\r\n".join([*lines, "", ""]).encode() + chunk + body)
-        app_server.wait_for(lambda: size(folder) > before + 2**19, "nothing has come")
+        app_server.wait_for(lambda: app_server.kept(folder) > before + 2**19, "nothing has come")
     app_server.wait_for(lambda: set(folder.iterdir()) == known, "the upload stays")
     assert httpx.get(url).status_code == 200
 
@@ -243,10 +239,10 @@ def test_an_upload_that_breaks_off_is_gone_at_once(page, length):
 )
 def test_what_is_no_upload_is_refused(page, how):
     url, folder = page
-    before = size(folder)
+    before = app_server.kept(folder)
     answer = httpx.post(f"{url}/gradio_api/upload", timeout=60, **how)
     assert (answer.status_code == 400 or answer.json() == []) and "Traceback" not in answer.text
-    assert size(folder) == before
+    assert app_server.kept(folder) == before
 
 
 def test_files_given_at_once_are_kept_apart(page):
@@ -283,7 +279,7 @@ def test_more_than_can_wait_are_told_so_at_once(page):
     (express,) = (call["id"] for call in config["dependencies"] if call["api_name"] == "express")
 
     def ask(number: int, *fields) -> int:
-        asked = {"data": [*fields, *LOOK], "fn_index": express, "session_hash": f"person{number}"}
+        asked = {"data": [*fields, *LOOK, None], "fn_index": express, "session_hash": f"person{number}"}
         return httpx.post(f"{url}/gradio_api/queue/join", json=asked, timeout=60).status_code
 
     photo = {"path": place, "meta": {"_type": "gradio.FileData"}}

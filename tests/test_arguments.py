@@ -25,6 +25,7 @@ def parser() -> Parser:
         (["--out", "x", "--steps", "0"], "argument --steps: 0 is not from 1 to 9"),
         (["--out", "x", "--steps", "y"], "argument --steps: 'y' is not a whole number"),
         (["--out", "x", "--stops=1"], "unrecognized arguments: --stops=1; did you mean --steps?"),
+        (["--out", "x", "stray", "--stops", "1"], "unrecognized arguments: stray --stops 1; did you mean --steps?"),
         (["--out", "x", "--nothing"], "unrecognized arguments: --nothing"),
         ([], "the following arguments are required: --out"),
     ],

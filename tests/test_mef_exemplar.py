@@ -25,12 +25,12 @@ from modules.errors import UserError
 from modules.faces.window import whole_face, whole_face_in_frame
 from modules.mef.adapters import Adapters, attach, attach_new, cross_attention_layers, injected_layers
 from modules.mef.base import load_base
+from modules.mef.checks import CONFIG, read_description
 from modules.mef.conditions import Widths
 from modules.mef.embeddings import Embedder, SIDEncoders
 from modules.mef.folder import ADAPTER_FILES, read_adapters, read_sid
 from modules.mef.inference import load_pipeline
 from modules.mef.layers import reactions, suggested
-from modules.mef.named import CONFIG, read_description
 from modules.mef.pipeline import DeepExprPipeline
 from modules.training.checkpoint import load_checkpoint, save_checkpoint
 

@@ -18,10 +18,10 @@ from modules.config.sid import FramingParams
 from modules.errors import UserError
 from modules.faces.close_crop import cut_crop
 from modules.faces.framer import Framer
+from modules.mef.checks import CONFIG, read_description
 from modules.mef.embeddings import Embedder, SIDEncoders
 from modules.mef.folder import read_sid
 from modules.mef.inference import framing_of
-from modules.mef.named import CONFIG, read_description
 
 ROOT = Path(__file__).parent.parent
 BUNDLED = ROOT / "MEF_Checkpoints" / "adapters"

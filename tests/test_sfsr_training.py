@@ -21,10 +21,10 @@ from modules.config.mef import AdapterParams, BaseParams, InpaintParams
 from modules.errors import UserError
 from modules.mef.adapters import attach_new
 from modules.mef.base import load_base
+from modules.mef.checks import CONFIG
 from modules.mef.conditions import Widths
 from modules.mef.folder import save_adapters
 from modules.mef.inpainting import extended, in_form
-from modules.mef.named import CONFIG
 from modules.mef.pipeline import DeepExprPipeline
 from modules.mef.projections import load_file_state, new_projection
 from modules.mef.train import build_frozen

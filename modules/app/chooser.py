@@ -29,10 +29,12 @@ class FaceChooser:
 
     Attributes:
         face: the field that says which.
+        looked_at: the photograph that the choice is of, None where there has been none.
     """
 
     def __init__(self, photo: gr.Image, find: Find, has_all: bool):
         self._find, self._all = find, [("All", ALL)] if has_all else []
+        self.looked_at = gr.State()
         with gr.Group(visible=False) as self._box:
             self.shown = gr.Gallery(
                 show_label=False,
@@ -44,17 +46,17 @@ class FaceChooser:
                 format="png",
             )
             self.face = gr.Radio([*NAMES, *self._all], value=NAMES[0], label="Which of these faces")
-        photo.change(self._look, photo, [self._box, self.shown, self.face], **UNSEEN)
+        photo.change(self._look, photo, [self._box, self.shown, self.face, self.looked_at], **UNSEEN)
         self.shown.select(_clicked, None, self.face, **UNSEEN)
         self.face.change(_marked, self.face, self.shown, **UNSEEN)
 
     def _look(self, photo: str | None) -> list[Any]:
         crops, main = self._faces_of(photo)
         if len(crops) < 2:
-            return [gr.update(visible=False), None, gr.update(choices=[*NAMES, *self._all], value=NAMES[0])]
+            return [gr.update(visible=False), None, gr.update(choices=[*NAMES, *self._all], value=NAMES[0]), photo]
         numbers = [str(number + 1) for number in range(len(crops))]
         shown = gr.update(value=list(zip(crops, numbers, strict=True)), selected_index=main)
-        return [gr.update(visible=True), shown, gr.update(choices=[*numbers, *self._all], value=numbers[main])]
+        return [gr.update(visible=True), shown, gr.update(choices=[*numbers, *self._all], value=numbers[main]), photo]
 
     def _faces_of(self, photo: str | None) -> tuple[list[np.ndarray], int]:
         if photo is None:
@@ -63,6 +65,11 @@ class FaceChooser:
             return self._find(files.picture(photo, "Photograph"))
         except UserError:
             return [], 0  # the tab's button says what is wrong
+
+
+def meant(photo: str | None, looked_at: str | None, face: str) -> str:
+    """The chosen face; where the choice is of the photograph before, whose faces are still shown, the largest."""
+    return face if looked_at in (None, photo) else NAMES[0]
 
 
 def _clicked(event: gr.SelectData) -> str:

@@ -9,12 +9,13 @@ from typing import Any
 
 import gradio as gr
 
+from ..errors import UserError
 from ..mef.target import GUIDANCE, Given
 from ..sid.drivers import Paths
 from ..sid.group_options import ALL
 from ..sid.motion_options import MotionOptions
 from . import files
-from .chooser import FaceChooser, OwnDrivers
+from .chooser import FaceChooser, OwnDrivers, meant
 from .fields import (
     UNSEEN,
     as_uploaded,
@@ -105,7 +106,8 @@ class Page:
         )
 
         def work(job: Job, folder: Path, *values: Any) -> Path:
-            photo, kind, video, picture, take, strength, relative, way, face, beside, *own = values
+            photo, kind, video, picture, take, strength, relative, way, face, beside, looked_at, *own = values
+            face = meant(photo, looked_at, face)
             person = files.picture(photo, "Photograph")
 
             def shared() -> str:
@@ -119,12 +121,15 @@ class Page:
             options = MotionOptions(drive=take, strength=strength, relative=relative)
             return self.studio.animate(person, driver, folder, options, Look(way, face, beside))
 
-        fields = [photo, kind, video, picture, take, strength, relative, *look, *own.fields]
+        fields = [photo, kind, video, picture, take, strength, relative, *look, chooser.looked_at, *own.fields]
         self._connect(buttons, state, work, fields, shown, of_animation, "animate")
 
     def _each_driver(self, photo: str, own: Sequence[str | None], shared: Callable[[], str]) -> Paths:
         """Of every face the driver: its own, or where it has none the one that they share."""
         count = len(self.studio.faces(photo)[0])
+        for number, path in enumerate(own[count:], count + 1):
+            if path is not None:
+                raise UserError(f"Driver of face {number}: the photograph has fewer faces ({count}); take it out")
         given = [*own, *[None] * (count - len(own))][:count]
         return tuple(
             shared() if path is None else files.picture_or_video(path, f"Driver of face {number}")
@@ -151,13 +156,14 @@ class Page:
         kind.change(lambda kind: gr.update(visible=kind == "Clip"), kind, seconds, **UNSEEN)
 
         def work(job: Job, folder: Path, *values: Any) -> Path:
-            photo, word, strength, kind, seconds, *look = values
+            photo, word, strength, kind, seconds, way, face, beside, looked_at = values
+            look = Look(way, meant(photo, looked_at, face), beside)
             person = files.picture(photo, "Photograph")
             job.say("Looking for the face")
             options = MotionOptions(strength=strength)
-            return self.studio.express(person, word, folder, options, Look(*look), seconds if kind == "Clip" else None)
+            return self.studio.express(person, word, folder, options, look, seconds if kind == "Clip" else None)
 
-        fields = [photo, word, strength, kind, seconds, *look]
+        fields = [photo, word, strength, kind, seconds, *look, chooser.looked_at]
         self._connect(buttons, state, work, fields, shown, of_animation, "express")
 
     def _portrait(self) -> None:
@@ -201,13 +207,13 @@ class Page:
                 examples([target, photo], "Identities/person-{}.png", (4, 5, 6))
 
         def work(job: Job, folder: Path, *values: Any) -> list[Path]:
-            target, photo, word, picture, face, *drawn = values
+            target, photo, word, picture, face, looked_at, *drawn = values
             person, reference = optional(photo, "Photograph"), optional(picture, "Picture of the expression")
             given = Given(files.picture(target, "Picture to change"), person, reference, word or None)
             job.say("Loading the networks")
-            return self.studio.swap(given, face, folder, drawn_by("", *drawn))
+            return self.studio.swap(given, meant(target, looked_at, face), folder, drawn_by("", *drawn))
 
-        fields = [target, photo, word, picture, chooser.face, *drawn]
+        fields = [target, photo, word, picture, chooser.face, chooser.looked_at, *drawn]
         self._connect(buttons, state, work, fields, shown, of_drawing, "swap")
 
     def _connect(

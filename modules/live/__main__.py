@@ -53,17 +53,20 @@ def main() -> None:
         args.result_size = args.result_size or SIZE
 
     from ..loopback import check_port
-    from ..media.checks import check_picture
-    from .film import Film
+    from ..media.checks import check_opens, check_picture
 
     check_port(args.port)  # before anything slow
     check_picture(args.source)
-    film = None if args.video is None else Film(args.video)
+    if args.video is not None:
+        check_opens(args.video)
     config, checkpoint = model_of(args)
-    performance, packet = perform(args, config, checkpoint)
+
+    from .film import Film
     from .preview import Preview
     from .server import serve
 
+    film = None if args.video is None else Film(args.video)
+    performance, packet = perform(args, config, checkpoint)
     serve(Preview(performance, film, packet), args.port, None if film else args.camera or 0)
 
 

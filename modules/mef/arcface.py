@@ -16,7 +16,7 @@ from ..faces.analysis import load_analyser
 from ..faces.landmarks68 import five_points
 from ..faces.recognition import MobileFace
 from ..media.tensors import to_tensor
-from .named import check_recognition
+from .checks import check_recognition
 
 BUNDLED = "bundled"  # compound_params.face_recognition: no file
 

@@ -31,7 +31,7 @@ from transformers.utils import logging as transformers_logging
 
 from ..config.mef import BaseParams
 from ..errors import UserError
-from .named import check_base
+from .checks import check_base
 
 FIRST_LAYER = "model.diffusion_model.input_blocks.0.0.weight"  # of a single file
 INPAINTING_CHANNELS = 9  # noisy latent, mask, latent of the background

@@ -14,12 +14,12 @@ from ..config.mef import BaseParams, CompoundParams
 from ..errors import UserError
 from ..training.checkpoint import load_checkpoint
 from .branch import ENTRY, FORM_KEY, TOKENS_FILE, read_branch
+from .checks import BASE_KEY, CONFIG, read_description
 from .conditions import NAMES, Conditions
 from .embeddings import Embedder, SIDEncoders
 from .exemplar import SID
 from .hub import is_path
 from .inpainting import BASE, BaseAndAdapters, save_base
-from .named import BASE_KEY, CONFIG, read_description
 
 CROP_KEY = "crop_faces"  # of CONFIG: whether pictures are cut out around the face first, as in training
 EXEMPLAR_KEY = "exemplar_encoder"  # of CONFIG: what an exemplar adapter reads pictures with; absent without one

@@ -11,10 +11,10 @@ from ..config.mef import Fusion, MEFParams
 from .adapters import attach, attach_new
 from .base import Base
 from .branch import ENTRY, attach_branch, fusion_of, new_branch
+from .checks import CONFIG, read_description
 from .conditions import NAMES, Conditions, Widths
 from .folder import read_adapters
 from .inpainting import UNET, BaseAndAdapters
-from .named import CONFIG, read_description
 from .projections import first_layer, widened
 
 PROJECTION = "image_proj"  # of an adapter's file: what makes tokens of embeddings

@@ -27,9 +27,9 @@ from ..world.emotions import parse
 from ..world.puppets.states import States
 from ..world.showing import state_of
 from .base import check_steps, part_read, quiet, set_scheduler, spelt_words
+from .checks import check_named
 from .embeddings import Embedder
 from .mixed import from_face_id, use_expression_adapter
-from .named import check_named
 from .options import PortraitOptions
 from .pipeline import DeepExprPipeline
 

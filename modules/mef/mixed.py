@@ -17,9 +17,9 @@ from ..training.checkpoint import load_checkpoint
 from .adapters import Adapters, AdapterState, attach, check_fits
 from .arcface import ArcFace
 from .base import Base, load_base, quiet
+from .checks import CONFIG, read_description
 from .embeddings import Embedder
 from .folder import read_adapters, read_base, read_embedder
-from .named import CONFIG, read_description
 from .pipeline import DeepExprPipeline
 
 EXPRESSION = "expression_adapter"

@@ -20,6 +20,7 @@ from ..config.mef import BaseParams
 from ..errors import UserError
 from ..training.checkpoint import averaged, load_checkpoint
 from .base import finite_pictures, load_base
+from .checks import CONFIG, check_adapters, read_description
 from .conditions import NAMES, Conditions, Scale
 from .embeddings import Embedder, SIDEncoders
 from .folder import (
@@ -32,7 +33,6 @@ from .folder import (
 from .forms import attach_checkpoint, attach_folder
 from .guidance import GuidanceWeights, separate_guidance
 from .inpainting import in_form
-from .named import CONFIG, check_adapters, read_description
 from .options import check_prompt
 from .prompts import for_prompts, handed_on
 

@@ -68,7 +68,7 @@ def paint(args: argparse.Namespace, root: Path, foreign: tuple[str, ...]) -> lis
 
     from ..media.checks import check_inputs
     from ..sid.options import check_readable
-    from .named import check_named
+    from .checks import check_named
 
     options = options_of(args)
     inputs = [args.target_image, args.source_image, args.reference_image]

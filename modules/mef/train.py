@@ -37,6 +37,7 @@ from ..training.trainer import Trainer
 from . import objectives
 from .base import load_base, training_noise
 from .cache.shards import BATCH, SHARD, Cache
+from .checks import CONFIG, read_description
 from .cost import cost
 from .dataset import PortraitDataset
 from .embeddings import Embedder, SIDEncoders
@@ -44,7 +45,6 @@ from .folder import CROP_KEY, EXEMPLAR_KEY, read_adapters, read_sid, save_adapte
 from .forms import beginning
 from .frozen import FrozenNetworks, Rows
 from .inpainting import BaseAndAdapters, in_form
-from .named import CONFIG, read_description
 from .readable import Unreadable, find_unreadable
 from .tables import Tables
 from .validation import Validation

@@ -19,9 +19,10 @@ from ..config.rigged import RiggedConfig
 from ..config.sid import Config, ModelParams
 from ..devices import best_device
 from ..progress import Bar, note
+from ..world.control.options import check_sliders
 from ..world.control.sliders import SLIDERS
 from .animator import Animator
-from .directions import check_edits, table_of
+from .directions import table_of
 from .drivers import CLOCK_SLACK, Drivers, Each, Paths, at_times
 from .driving import Animates, ModelAnimator, Pictures
 from .framing import Framing
@@ -87,10 +88,11 @@ def by_rig(
     Sliders are the model's own numbers, but for those that the table beside its ``checkpoint`` adds.
     """
     edits = options.control.edits
-    check_edits(edits, checkpoint, SLIDERS)
     change = KIND.edited({name: amount for name, amount in edits.items() if name in SLIDERS})
     if found := {name: amount for name, amount in edits.items() if name not in SLIDERS}:
-        change = change + table_of(checkpoint).change(found)
+        table = table_of(checkpoint)
+        check_sliders(found, [*SLIDERS, *table.sliders])
+        change = change + table.change(found)
     return lambda source: RiggedAnimator(model, source.image, options, large=source.large, half=half, change=change)
 
 
