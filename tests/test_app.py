@@ -24,7 +24,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from modules import media
-from modules.app.chooser import OWN
+from modules.app.chooser import OWN, meant
 from modules.app.files import TemporaryFiles
 from modules.app.jobs import Failed, Job, Jobs, Stopped
 from modules.app.studio import Look, Studio
@@ -154,6 +154,16 @@ def test_more_faces_than_fields_share_a_driver(client, tmp_path):
     faces = np.split(media.read_image(path_of(picture)).astype(int), OWN + 1, axis=1)
     # Faces alike are moved alike, but for the mark, and for where they fall among pixels.
     assert np.abs(faces[-1] - faces[1]).mean() < 2 < 4 < np.abs(faces[0] - faces[1])[80:200, 80:180].mean()
+
+
+def test_a_driver_of_a_face_that_is_not_there_is_refused(client):
+    with pytest.raises(AppError, match="Driver of face 3: the photograph has fewer faces \\(1\\); take it out"):
+        animate(client, PERSON, SMILE, face="all", own=(None, None, SURPRISE))
+
+
+def test_a_choice_of_face_is_of_the_photograph_it_was_made_for():
+    assert meant("group.png", "group.png", "2") == meant("group.png", None, "2") == "2"
+    assert meant("another.png", "group.png", "2") == "largest"
 
 
 def test_other_sites_cannot_use_the_page(page):
